@@ -1,0 +1,75 @@
+{#-
+  The DDL for every declared table and column that the database lacks; an empty string, and one catalog query, when nothing
+  is missing. Runs as on-run-start, so that a plain `dbt build` on an empty database works and `\dt` shows all tables.
+-#}
+{% macro create_missing_tables() %}
+    {%- if execute -%}
+        {%- set existing = columns_in_database() -%}
+        {%- if 'ops.history' not in existing %}{{ ops_ddl() }}{% endif -%}
+        {%- for source in graph.sources.values() if source.source_name == 'staging' and 'staging.' ~ source.identifier not in existing %}
+            {{ staging_ddl(source.identifier, source.columns.values()) }}
+        {%- endfor -%}
+        {%- set models = graph.nodes.values() | selectattr('config.materialized', 'in', ['history', 'upsert']) | list -%}
+        {%- for model in models %}{{ missing_model_ddl(model, existing.get(model.schema ~ '.' ~ model.alias)) }}{% endfor -%}
+        {%- for model in models if model.schema ~ '.' ~ model.alias not in existing %}{{ foreign_key_ddl(model) }}{% endfor -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- {'schema.table': {column: type}} of the schemas that this project writes. -#}
+{% macro columns_in_database() %}
+    {%- set rows = run_query(
+        "select n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod)"
+        " from pg_class as c join pg_namespace as n on n.oid = c.relnamespace"
+        " join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
+        " where c.relkind in ('r', 'p') and n.nspname in ('ops', 'staging', '" ~ target.schema ~ "')"
+    ) -%}
+    {%- set existing = {} -%}
+    {%- for row in rows.rows -%}
+        {%- do existing.setdefault(row[0], {}).update({row[1]: row[2]}) -%}
+    {%- endfor -%}
+    {{ return(existing) }}
+{% endmacro %}
+
+
+{#- create table, or one alter table per column that was declared later; columns_there is none where the table is new. -#}
+{% macro missing_model_ddl(model, columns_there) %}
+    {%- set relation = api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias) -%}
+    {%- if columns_there is none %}
+        {%- set key = (model.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns %}
+        {%- if model.config.materialized == 'history' %}
+            create schema if not exists {{ adapter.quote(history_schema()) }};
+        {%- endif %}
+        create table {{ relation }} (
+            {%- for column in model.columns.values() %}
+            {{ adapter.quote(column.name) }} {{ column.data_type }}
+                {%- if column.constraints | selectattr('type', 'equalto', 'not_null') | list %} not null{% endif %},
+            {%- endfor %}
+            primary key ({{ key | map('tojson') | join(', ') }})
+        ) {%- if model.config.materialized == 'history' %} partition by list (as_of){% endif %};
+        {{ comment_ddl(relation, model) }}
+    {%- else %}
+        {%- for column in model.columns.values() if column.name not in columns_there %}
+        alter table {{ relation }} add column {{ adapter.quote(column.name) }} {{ column.data_type }};
+        {%- endfor %}
+    {%- endif %}
+{% endmacro %}
+
+
+{#- Deleting a customer takes his rows in the other tables along: a rebuild must be able to take out a row that history lacks. -#}
+{% macro foreign_key_ddl(model) %}
+    {%- for parent in [model.config.meta.get('references')] if parent and model.config.materialized == 'upsert' %}
+        {%- set key = (model.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns | map('tojson') | join(', ') %}
+        alter table {{ api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias) }}
+            add foreign key ({{ key }})
+            references {{ api.Relation.create(database=model.database, schema=model.schema, identifier=parent) }} on delete cascade;
+    {%- endfor %}
+{% endmacro %}
+
+
+{% macro comment_ddl(relation, model) %}
+    comment on table {{ relation }} is {{ dbt.string_literal(dbt.escape_single_quotes(model.description)) }};
+    {%- for column in model.columns.values() if column.description %}
+    comment on column {{ relation }}.{{ adapter.quote(column.name) }} is {{ dbt.string_literal(dbt.escape_single_quotes(column.description)) }};
+    {%- endfor %}
+{% endmacro %}

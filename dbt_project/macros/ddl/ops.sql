@@ -1,0 +1,57 @@
+{#- Plain Jinja on purpose: the loader renders this macro too, before dbt is up. -#}
+{% macro ops_ddl() %}
+create schema if not exists ops;
+create schema if not exists staging;
+
+create table if not exists ops.loads (
+    load_id bigint generated always as identity primary key,
+    command text not null,
+    month text not null,
+    as_of date not null,
+    state text not null default 'running',
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    started_by text not null,
+    data_dir text not null,
+    files jsonb not null default '[]',
+    counts jsonb not null default '[]',
+    timings jsonb not null default '{}',
+    versions jsonb not null default '{}',
+    dbt_invocation_id text,
+    error text
+);
+
+create table if not exists ops.staged (
+    table_name text primary key,
+    load_id bigint not null references ops.loads,
+    as_of date not null,
+    row_count bigint not null
+);
+
+create table if not exists ops.audits (
+    load_id bigint not null references ops.loads,
+    audit_id text not null,
+    audit_name text not null,
+    table_name text not null,
+    column_name text,
+    severity text not null,
+    status text not null,
+    failures bigint not null,
+    audited_at timestamptz not null default clock_timestamp(),
+    primary key (load_id, audit_id)
+);
+
+create table if not exists ops.history (
+    table_name text not null,
+    as_of date not null,
+    load_id bigint not null references ops.loads,
+    build_number bigint generated always as identity,
+    rows_delivered bigint not null,
+    rows_total bigint not null,
+    built_at timestamptz not null default clock_timestamp(),
+    rows_inserted bigint,
+    rows_updated bigint,
+    merged_at timestamptz,
+    primary key (table_name, as_of)
+);
+{% endmacro %}

@@ -1,0 +1,15 @@
+{#-
+  Plain Jinja on purpose: the loader renders this macro too, before dbt is up.
+  columns: list of {name, data_type} as declared. Row grain: one row per line of the file; nothing is checked but types.
+-#}
+{% macro staging_ddl(table_name, columns) %}
+create unlogged table staging."{{ table_name }}" (
+    {%- for column in columns %}
+    "{{ column.name }}" {{ column.data_type }}
+        {%- if column.data_type == 'numeric' %} constraint "{{ column.name }}_is_finite" check ("{{ column.name }}" > '-infinity' and "{{ column.name }}" < 'infinity')
+        {%- elif column.data_type == 'date' %} constraint "{{ column.name }}_is_finite" check (isfinite("{{ column.name }}"))
+        {%- endif %},
+    {%- endfor %}
+    as_of date not null
+);
+{% endmacro %}

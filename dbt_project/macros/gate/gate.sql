@@ -1,0 +1,94 @@
+{#-
+  Stops the run unless every error-level audit that the project declares has run on the load in staging and passed, and
+  staging still holds every row that was landed. A run that leaves audits out, or `dbt run`, which runs none, ends here.
+-#}
+{% macro require_passed_audits() %}
+    {%- if execute and flags.WHICH in ['run', 'build'] -%}
+        {%- if invocation_args_dict.get('empty') or invocation_args_dict.get('sample') -%}
+            {{ exceptions.raise_compiler_error("the gate stays closed: --empty and --sample audit rows that are not there") }}
+        {%- endif -%}
+        {%- set missing = run_query(missing_audits_sql()).rows -%}
+        {%- if missing -%}
+            {{ exceptions.raise_compiler_error(
+                "the gate stays closed for month " ~ missing[0][0] ~ ": " ~ missing | map(attribute=1) | join('; ')
+                ~ ". Nothing below it was built. Run `dbt build` with all audits, or `streamflow ingest " ~ missing[0][0] ~ "`."
+            ) }}
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- One row per reason why the staged load may not pass: month, reason. No row where nothing is staged for publishing. -#}
+{% macro missing_audits_sql() %}
+with load as (
+    select loads.load_id, loads.month
+    from {{ source('ops', 'loads') }} as loads
+    where loads.load_id = {{ publishable_load() }}
+),
+
+required (audit_id, audit_name) as (
+    select * from (values {% for audit in required_audits() -%}
+        ('{{ audit.unique_id }}', '{{ audit.name }}'){{ ', ' if not loop.last }}
+    {%- else %}(null::text, null::text){% endfor %}) as audit where column1 is not null
+),
+
+landed (table_name, row_count) as (
+    {%- for table_name in declared_tables() %}
+    select '{{ table_name }}', (select count(*) from {{ source('staging', table_name) }} inner join load on true)
+    {%- if not loop.last %} union all{% endif %}
+    {%- endfor %}
+)
+
+select load.month, 'audit ' || required.audit_name || coalesce(' did not pass', ' has not run')
+from load
+cross join required
+left join {{ source('ops', 'audits') }} as audits on audits.load_id = load.load_id and audits.audit_id = required.audit_id
+where audits.status is null or audits.status = 'fail'
+union all
+select load.month, 'staging.' || landed.table_name || ' no longer holds the rows that were landed'
+from load
+cross join landed
+left join {{ source('ops', 'staged') }} as staged on staged.table_name = landed.table_name
+where staged.row_count is distinct from landed.row_count
+{% endmacro %}
+
+
+{#- The load that staging holds, unless it was landed for a check only or has been refused. -#}
+{% macro publishable_load() -%}
+    (
+        select max(staged.load_id)
+        from {{ source('ops', 'staged') }} as staged
+        inner join {{ source('ops', 'loads') }} as loads on loads.load_id = staged.load_id
+        where loads.command = 'ingest' and loads.state <> 'refused'
+    )
+{%- endmacro %}
+
+
+{#- The error-level tests on staging tables: the audits that a month cannot do without. -#}
+{% macro required_audits() %}
+    {%- set audits = [] -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'test' and node.config.severity | lower == 'error' -%}
+        {%- for id in node.depends_on.nodes if id in graph.sources and graph.sources[id].source_name == 'staging' -%}
+            {%- if loop.first %}{% do audits.append(node) %}{% endif -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(audits) }}
+{% endmacro %}
+
+
+{#- Runs as on-run-end: a load is published once every declared table has its history and production has taken it in. -#}
+{% macro mark_published() %}
+    {%- if execute and flags.WHICH in ['run', 'build'] %}
+update {{ api.Relation.create(schema='ops', identifier='loads') }} as loads
+set state = 'published', finished_at = clock_timestamp()
+from (
+    select staged.load_id
+    from ops.staged as staged
+    left join ops.history as history
+        on history.table_name = staged.table_name and history.as_of = staged.as_of
+    group by staged.load_id
+    having count(*) = count(history.merged_at)
+) as complete
+where loads.load_id = complete.load_id and loads.command = 'ingest' and loads.state <> 'published'
+    {%- endif %}
+{% endmacro %}

@@ -1,0 +1,55 @@
+{#-
+  A history table: list-partitioned by as_of, each partition built once as a table of its own, keyed, and then attached.
+  That is several times faster than inserting under the primary key and does not slow down as history grows
+  (docs/performance.md). A partition that stands is never touched, --full-refresh or not.
+-#}
+{% materialization history, adapter='postgres' %}
+    {%- set plan = history_plan(source_table(), ref('gate')) -%}
+    {%- set target_relation = this.incorporate(type='table') -%}
+    {{ run_hooks(pre_hooks) }}
+
+    {%- if not plan.as_of -%}
+        {%- call noop_statement('main', 'NOTHING STAGED') %}{% endcall -%}
+    {%- elif plan.is_built -%}
+        {%- call noop_statement('main', 'STANDS') %}{% endcall -%}
+    {%- else -%}
+        {%- set partition = api.Relation.create(
+            database=this.database, schema=history_schema(), identifier=source_table() ~ '_' ~ plan.as_of | replace('-', '_')
+        ) -%}
+        {%- call statement('main', auto_begin=True) %}
+            create table {{ partition }} as
+            {{ sql }}
+        {%- endcall -%}
+        {%- call statement('attach') %}
+            {{ attach_history_partition(target_relation, partition, plan, load_result('main').response.rows_affected) }}
+        {%- endcall -%}
+        {{ run_hooks(post_hooks) }}
+        {{ adapter.commit() }}
+    {%- endif -%}
+
+    {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+
+{#- Keys the partition, attaches it and enters it in ops.history. The check lets PostgreSQL attach without a second scan. -#}
+{% macro attach_history_partition(parent, partition, plan, rows_total) %}
+    alter table {{ partition }}
+        {%- for column in model.columns.values() if column.constraints | selectattr('type', 'equalto', 'not_null') | list %}
+        alter column {{ adapter.quote(column.name) }} set not null,
+        {%- endfor %}
+        add constraint as_of_of_this_partition check (as_of = date '{{ plan.as_of }}'),
+        add primary key ({{ (model.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns | map('tojson') | join(', ') }});
+    alter table {{ parent }} attach partition {{ partition }} for values in ('{{ plan.as_of }}');
+    alter table {{ partition }} drop constraint as_of_of_this_partition;
+    analyze {{ partition }};
+    insert into {{ source('ops', 'history') }} (table_name, as_of, load_id, rows_delivered, rows_total)
+    select table_name, as_of, load_id, row_count, {{ rows_total }}
+    from {{ source('ops', 'staged') }}
+    where table_name = '{{ source_table() }}';
+{% endmacro %}
+
+
+{#- The declared table that this model is the history or the production of. -#}
+{% macro source_table() %}
+    {{ return(model.config.meta.table_name) }}
+{% endmacro %}

@@ -1,0 +1,98 @@
+{#-
+  The full state of one table on the as_of of the load that passed the gate.
+  Row grain: user_id. Delivered rows as they came, and for every customer who was known before and is not in this delivery
+  the newest earlier row, carried forward with the observed_as_of of the delivery that brought it.
+-#}
+{% macro history_of(table_name) %}
+    {%- set staged = source('staging', table_name) -%}
+    {%- set plan = history_plan(table_name, ref('gate')) -%}
+    {%- set key = contract_key() -%}
+    {%- set columns = contract_columns(['as_of', 'observed_as_of']) -%}
+with delivered as (
+    select
+        {{ columns | join(',\n        ') }},
+        as_of,
+        as_of as observed_as_of
+    from {{ staged }}
+    {%- if not plan.as_of %}
+    where false
+    {%- endif %}
+)
+{%- if not plan.built_on %}
+select * from delivered
+{%- else %},
+
+known_before as (
+    select{% if plan.built_on | length > 1 %} distinct on ({{ key }}){% endif %}
+        {{ columns | join(',\n        ') }},
+        date '{{ plan.as_of }}' as as_of,
+        observed_as_of
+    from {{ this }}
+    where as_of in ({% for as_of in plan.built_on %}date '{{ as_of }}'{{ ', ' if not loop.last }}{% endfor %})
+    {%- if plan.built_on | length > 1 %}
+    order by {{ key }}, observed_as_of desc, as_of = observed_as_of desc
+    {%- endif %}
+),
+
+carried_forward as (
+    select *
+    from known_before
+    where not exists (select 1 from delivered where delivered.{{ key }} = known_before.{{ key }})
+)
+
+select * from delivered
+union all
+select * from carried_forward
+{%- endif %}
+{% endmacro %}
+
+
+{#-
+  What is to be built: as_of and load_id of the load that passed the gate (none where there is none, or staging has moved
+  on), whether its history stands already, and the dates it is built on: the newest one before it, and any earlier one
+  whose history was written after that one, because it arrived late.
+-#}
+{% macro history_plan(table_name, gate) %}
+    {%- set plan = {'as_of': none, 'load_id': none, 'is_built': false, 'built_on': []} -%}
+    {%- if execute -%}
+        {%- set rows = run_query(history_plan_sql(table_name, gate)).rows -%}
+        {%- for row in rows -%}
+            {%- do plan.update({'as_of': row[0], 'load_id': row[1], 'is_built': row[2]}) -%}
+            {%- if row[3] %}{% do plan.built_on.append(row[3]) %}{% endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(plan) }}
+{% endmacro %}
+
+
+{% macro history_plan_sql(table_name, gate) %}
+with passed as (
+    select gate.as_of, gate.load_id
+    from {{ gate }} as gate
+    inner join {{ source('ops', 'staged') }} as staged on staged.load_id = gate.load_id
+    where staged.table_name = '{{ table_name }}'
+),
+
+known as (
+    select as_of, build_number from {{ source('ops', 'history') }} where table_name = '{{ table_name }}'
+),
+
+month_before as (
+    select known.as_of, known.build_number
+    from known inner join passed on known.as_of < passed.as_of
+    order by known.as_of desc limit 1
+),
+
+built_on as (
+    select known.as_of
+    from known inner join month_before
+        on known.as_of <= month_before.as_of and known.build_number >= month_before.build_number
+)
+
+select
+    passed.as_of::text,
+    passed.load_id,
+    exists (select 1 from known where known.as_of = passed.as_of),
+    built_on.as_of::text
+from passed left join built_on on true
+{% endmacro %}

@@ -1,0 +1,1 @@
+{{ history_of('payments_agg_90d') }}

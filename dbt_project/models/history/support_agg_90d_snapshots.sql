@@ -1,0 +1,1 @@
+{{ history_of('support_agg_90d') }}

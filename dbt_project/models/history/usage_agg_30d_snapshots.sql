@@ -1,0 +1,1 @@
+{{ history_of('usage_agg_30d') }}

@@ -1,0 +1,1 @@
+{{ newest_of('payments_agg_90d') }}

@@ -1,0 +1,1 @@
+{{ newest_of('support_agg_90d') }}

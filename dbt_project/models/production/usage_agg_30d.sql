@@ -1,0 +1,1 @@
+{{ newest_of('usage_agg_30d') }}

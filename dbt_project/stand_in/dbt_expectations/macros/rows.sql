@@ -1,0 +1,55 @@
+{% test expression_is_true(model, expression, test_condition="= true", group_by_columns=none, row_condition=none) %}
+    {{ dbt_expectations.rows_where_not(model, "(" ~ expression ~ ") " ~ test_condition, row_condition) }}
+{% endtest %}
+
+
+{% test expect_column_values_to_not_be_null(model, column_name, row_condition=none) %}
+    {{ dbt_expectations.rows_where_not(model, column_name ~ " is not null", row_condition) }}
+{% endtest %}
+
+
+{% test expect_column_values_to_be_between(model, column_name, min_value=none, max_value=none, row_condition=none, strictly=false) %}
+    {{ dbt_expectations.rows_where_not(model, dbt_expectations.is_between(column_name, min_value, max_value, strictly), row_condition) }}
+{% endtest %}
+
+
+{#- A null is not in any set: say so with a row_condition where nulls are welcome. -#}
+{% test expect_column_values_to_be_in_set(model, column_name, value_set, quote_values=true, row_condition=none) %}
+    {%- set values = [] -%}
+    {%- for value in value_set -%}
+        {%- do values.append(dbt.string_literal(dbt.escape_single_quotes(value | string)) if quote_values else value) -%}
+    {%- endfor -%}
+    {{ dbt_expectations.rows_where_not(model, "coalesce(" ~ column_name ~ " in (" ~ values | join(", ") ~ "), false)", row_condition) }}
+{% endtest %}
+
+
+{#- A null matches no expression. -#}
+{% test expect_column_values_to_match_regex(model, column_name, regex, row_condition=none, is_raw=false, flags="") %}
+    {%- set pattern = dbt.string_literal("(?" ~ flags ~ ")" ~ regex if flags else regex) -%}
+    {{ dbt_expectations.rows_where_not(model, "coalesce(" ~ column_name ~ " ~ " ~ pattern ~ ", false)", row_condition) }}
+{% endtest %}
+
+
+{% test expect_column_pair_values_A_to_be_greater_than_B(model, column_A, column_B, or_equal=false, row_condition=none) %}
+    {{ dbt_expectations.rows_where_not(model, column_A ~ (" >= " if or_equal else " > ") ~ column_B, row_condition) }}
+{% endtest %}
+
+
+{% macro is_between(expression, min_value, max_value, strictly) -%}
+    {%- if min_value is none and max_value is none -%}
+        {{ exceptions.raise_compiler_error("You have to provide either a min_value, max_value or both.") }}
+    {%- endif -%}
+    {%- set equal = "" if strictly else "=" -%}
+    true
+    {%- if min_value is not none %} and {{ expression }} >{{ equal }} {{ min_value }}{% endif %}
+    {%- if max_value is not none %} and {{ expression }} <{{ equal }} {{ max_value }}{% endif %}
+{%- endmacro %}
+
+
+{#- A condition that is null, because a value is, is not held against the row. -#}
+{% macro rows_where_not(model, condition, row_condition) %}
+    select *
+    from {{ model }}
+    where not ({{ condition }})
+    {%- if row_condition %} and ({{ row_condition }}){% endif %}
+{% endmacro %}

@@ -1,0 +1,246 @@
+"""The command line. Results go to stdout, progress and complaints to stderr; exit codes are those of the contract."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from loader.errors import StreamflowError, WrongUsage
+from loader.settings import Settings, load_settings
+
+app = typer.Typer(
+    help="Monthly CSV exports into PostgreSQL tables that a data or ML engineer can trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+db = typer.Typer(help="The embedded PostgreSQL server, or the one that POSTGRES_* names.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+Month = Annotated[str, typer.Argument(help="The number of the month, like 001.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The folder of months [default: seeds_data].", show_default=False)
+]
+AsOf = Annotated[
+    dt.datetime | None,
+    typer.Option("--as-of", formats=["%Y-%m-%d"], help="Another date than the month's last day.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
+
+
+@app.command()
+def ingest(
+    month: Month,
+    data_dir: DataDir = None,
+    as_of: AsOf = None,
+    force: Annotated[bool, typer.Option("--force", help="Audit and build again even where nothing is new.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Land a month's files, audit them, and publish them: all six or none."""
+    if dry_run:
+        _plan(month, data_dir, as_of, as_json)
+    else:
+        _run("ingest", month, data_dir, as_of, force, as_json)
+
+
+@app.command()
+def check(month: Month, data_dir: DataDir = None, as_of: AsOf = None, as_json: Json = False) -> None:
+    """Land and audit a month and say what is wrong with it; publish nothing."""
+    _run("check", month, data_dir, as_of, False, as_json)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """The months known: state, counts, audits and the hashes of their files."""
+    from loader import ledger, terminal
+    from loader.database import open_database
+
+    with open_database(load_settings()).connect() as connection:
+        months = ledger.months(connection) if ledger.exists(connection) else []
+    if as_json:
+        terminal.print_json(months)
+    elif months:
+        terminal.show_months(months)
+    else:
+        terminal.out.print("no month yet: streamflow ingest 000")
+
+
+@app.command()
+def init(as_json: Json = False) -> None:
+    """Create every table, empty. `ingest` does so by itself."""
+    from loader import dbt, ledger, terminal
+    from loader.contracts import load_contract
+    from loader.database import open_database
+    from loader.errors import SurroundingsFailed
+    from loader.models import write_models
+
+    settings = load_settings()
+    write_models(load_contract())
+    database = open_database(settings)
+    with database.connect() as connection:
+        ledger.prepare(connection)
+    result = dbt.invoke(settings, database, ["run", "--select", "gate", "--no-write-json"], lambda *_: None)
+    if not result.success:
+        raise SurroundingsFailed(f"dbt failed: {result.error or result.failures}")
+    if as_json:
+        terminal.print_json({"uri": database.uri})
+    else:
+        terminal.out.print(f"all tables are there: {database.uri}")
+
+
+@app.command("dbt", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def run_dbt(context: typer.Context) -> None:
+    """Run dbt with this project, profile and database: streamflow dbt build, streamflow dbt ls, ..."""
+    from loader import dbt
+    from loader.database import open_database
+
+    settings = load_settings()
+    os.environ.update(open_database(settings).environment)
+    os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "false")
+    program = Path(sys.executable).with_name("dbt")
+    arguments = list(context.args)
+    locations = dbt.locations(settings) if arguments and not arguments[0].startswith("-") else []
+    os.execv(program, ["dbt", *arguments, *locations])  # noqa: S606
+
+
+@app.command()
+def models(
+    check_only: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a file is out of step.")] = False,
+) -> None:
+    """Write the dbt models that follow from models/staging/_sources.yml. `ingest` does so by itself."""
+    from loader import terminal
+    from loader.contracts import load_contract
+    from loader.models import stale_models, write_models
+
+    tables = load_contract()
+    paths = list(stale_models(tables)) if check_only else write_models(tables)
+    for path in paths:
+        terminal.out.print(f"{'out of step' if check_only else 'written'}: dbt_project/{path}")
+    if check_only and paths:
+        raise typer.Exit(1)
+
+
+@app.command()
+def setup() -> None:
+    """Install the dbt packages: from dbt's hub where it answers, else the stand-in that the repository carries."""
+    from loader import packages, terminal
+
+    terminal.out.print(packages.install())
+
+
+@db.command()
+def start() -> None:
+    """Start the embedded server, where it does not run, and say where it is."""
+    from loader import terminal
+    from loader.database import open_database
+
+    terminal.out.print(f"running: {open_database(_embedded()).uri}")
+
+
+@db.command()
+def stop() -> None:
+    """Stop the embedded server."""
+    from loader import server, terminal
+
+    stopped = server.stop(_embedded().home)
+    terminal.out.print("stopped" if stopped else "it was not running")
+
+
+@db.command("status")
+def db_status(as_json: Json = False) -> None:
+    """Whether the database can be reached, where it is, and which version it has."""
+    from loader import server, terminal
+    from loader.database import open_database
+
+    settings = load_settings()
+    running = not settings.embedded or server.socket_directory(settings.home) is not None
+    state: dict[str, Any] = {"embedded": settings.embedded, "running": running}
+    if running:
+        database = open_database(settings)
+        with database.connect() as connection:
+            state |= {"uri": database.uri, "version": connection.info.parameter_status("server_version")}
+    if as_json:
+        terminal.print_json(state)
+    else:
+        kind = "embedded" if settings.embedded else "POSTGRES_HOST"
+        where = f"PostgreSQL {state['version']} at {state['uri']}" if running else "not running: streamflow db start"
+        terminal.out.print(f"{kind}: {where}")
+
+
+@db.command()
+def uri() -> None:
+    """Print one libpq URI and leave the server up. It holds no password: libpq takes that from PGPASSWORD or ~/.pgpass."""
+    from loader.database import open_database
+
+    sys.stdout.write(open_database(load_settings()).uri + "\n")
+
+
+@db.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(context: typer.Context) -> None:
+    """Open psql on the database; what follows is passed on to it."""
+    from loader import server
+    from loader.database import open_database
+
+    database = open_database(load_settings())
+    program = server.programs() / "psql"
+    path = str(program) if program.exists() else shutil.which("psql") or "psql"
+    os.environ.update(database.libpq_environment)
+    os.execvp(path, ["psql", *context.args])  # noqa: S606
+
+
+def _embedded() -> Settings:
+    settings = load_settings()
+    if not settings.embedded:
+        raise WrongUsage(f"POSTGRES_HOST is set to {settings.host}: that server is not streamflow's to start or stop.")
+    return settings
+
+
+def _run(command: Any, month: str, data_dir: Path | None, as_of: dt.datetime | None, force: bool, as_json: bool) -> None:
+    from loader import terminal
+    from loader.deliveries import parse_month
+    from loader.ingest import Refused, run_month
+
+    progress = terminal.progress(quiet=as_json)
+    try:
+        outcome = run_month(
+            load_settings(), command, parse_month(month), progress,
+            data_dir=data_dir, as_of=as_of.date() if as_of else None, force=force,
+        )  # fmt: skip
+    except Refused as refused:
+        progress.close()
+        if as_json:
+            terminal.print_json(terminal.outcome_json(refused.outcome))
+        else:
+            terminal.show_refusal(refused.outcome)
+        raise typer.Exit(refused.exit_code) from None
+    finally:
+        progress.close()
+    if as_json:
+        terminal.print_json(terminal.outcome_json(outcome))
+    else:
+        terminal.show_outcome(outcome)
+
+
+def _plan(month: str, data_dir: Path | None, as_of: dt.datetime | None, as_json: bool) -> None:
+    raise NotImplementedError
+
+
+def main() -> None:
+    """The program `streamflow`: runs a command and turns what it raises into a sentence and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except StreamflowError as error:
+        from loader import terminal
+
+        terminal.err.print(f"[bold red]streamflow:[/] {terminal.escape(str(error))}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

@@ -1,0 +1,98 @@
+"""The contract of the delivery, read from the dbt sources file: the one place where tables are declared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+
+from loader.errors import WrongUsage
+from loader.settings import DBT_PROJECT
+
+SOURCES_FILE = DBT_PROJECT / "models" / "staging" / "_sources.yml"
+RESERVED = {"as_of", "observed_as_of"}
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,47}$")]
+DataType = Annotated[str, BeforeValidator(str), StringConstraints(pattern=r"^[a-z][a-z0-9_ (),\[\]]*$")]
+
+
+class Column(BaseModel):
+    """One column of a file: its name in the header, its PostgreSQL type, whether a file may lack it."""
+
+    name: Name
+    data_type: DataType
+    description: str = ""
+    optional: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_dbt(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        return {**raw, "optional": _meta(raw).get("optional", False)}
+
+
+class Table(BaseModel):
+    """One file of the delivery and the table it becomes. Columns are in the order of declaration."""
+
+    name: Name
+    description: str = ""
+    primary_key: Name
+    references: Name | None = None
+    columns: list[Column] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_dbt(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        return {**raw, **_meta(raw)}
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Table:
+        names = [column.name for column in self.columns]
+        if self.primary_key not in names:
+            raise ValueError(f"primary_key {self.primary_key} is not one of the columns")
+        if clash := RESERVED.intersection(names):
+            raise ValueError(f"{', '.join(sorted(clash))} is a column that streamflow adds itself")
+        if len(set(names)) < len(names):
+            raise ValueError("a column is declared twice")
+        return self
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of all declared columns."""
+        return [column.name for column in self.columns]
+
+    def column(self, name: str) -> Column:
+        """The declared column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+
+def _meta(raw: dict[str, Any]) -> dict[str, Any]:
+    return (raw.get("config") or {}).get("meta") or {}
+
+
+def load_contract(path: Path = SOURCES_FILE) -> list[Table]:
+    """The declared tables, in the order of declaration.
+
+    Raises:
+        WrongUsage: the file is not YAML or a declaration in it is unsound; the message names the table.
+    """
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        staging = next(source for source in document["sources"] if source["name"] == "staging")
+        tables = [_table(raw) for raw in staging["tables"]]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration) as error:
+        raise WrongUsage(f"{path} does not declare the source `staging`: {error}. See docs/data-contract.md.") from None
+    names = {table.name for table in tables}
+    for table in tables:
+        if table.references is not None and table.references not in names - {table.name}:
+            raise WrongUsage(f"{path}: table {table.name} references {table.references}, which is not declared.")
+    return tables
+
+
+def _table(raw: dict[str, Any]) -> Table:
+    try:
+        return Table.model_validate(raw)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))} {item['msg']}".strip() for item in error.errors())
+        raise WrongUsage(f"{SOURCES_FILE}: table {raw.get('name')} cannot be used: {wrong}.") from None

@@ -1,0 +1,104 @@
+"""dbt, in this process: imported in the background while files are copied, run with this project, profile and database."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from loader.database import Database
+from loader.errors import SurroundingsFailed
+from loader.settings import DBT_PROJECT, PROFILES, Settings
+
+NodeDone = Callable[[str, str], None]
+"""Told a finished node's unique id and status."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A dbt node that did not end well: its id, status (error, fail, warn) and dbt's message."""
+
+    unique_id: str
+    status: str
+    message: str
+
+
+@dataclass(frozen=True)
+class DbtRun:
+    """How a dbt invocation ended."""
+
+    success: bool
+    invocation_id: str | None
+    failures: list[Failure]
+    tests: dict[str, Any]
+    error: str | None
+
+
+def import_in_background() -> threading.Thread:
+    """Begin to import dbt, which takes seconds, while other work goes on."""
+    thread = threading.Thread(target=_import, name="import dbt", daemon=True)
+    thread.start()
+    return thread
+
+
+def _import() -> Any:
+    os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "false")
+    from dbt.adapters.postgres import Plugin  # noqa: F401  (dbt imports it later in any case)
+    from dbt.cli.main import dbtRunner
+
+    return dbtRunner
+
+
+def invoke(settings: Settings, database: Database, arguments: Sequence[str], done: NodeDone) -> DbtRun:
+    """Run dbt with the given arguments, silently, telling `done` of each node as it ends.
+
+    Raises:
+        SurroundingsFailed: the packages that the project needs are not installed.
+    """
+    if audit_package() is None:
+        raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
+    runner = _import()
+    os.environ.update(database.environment)
+
+    def tell(event: Any) -> None:
+        if event.info.name == "NodeFinished":
+            done(event.data.node_info.unique_id, event.data.node_info.node_status)
+
+    result = runner(callbacks=[tell]).invoke([*arguments, *locations(settings), "--log-level", "none"])
+    return _outcome(result)
+
+
+def locations(settings: Settings) -> list[str]:
+    """Where project, profile and logs are, for any dbt command that runs this project."""
+    return [
+        "--project-dir", str(DBT_PROJECT), "--profiles-dir", str(PROFILES), "--log-path", str(settings.home / "logs"),
+    ]  # fmt: skip
+
+
+def _outcome(result: Any) -> DbtRun:
+    nodes = list(getattr(result.result, "results", None) or [])
+    failures = [
+        Failure(node.node.unique_id, str(node.status), (node.message or "").strip())
+        for node in nodes
+        if str(node.status) in {"error", "fail", "warn"}
+    ]
+    return DbtRun(
+        success=bool(result.success),
+        invocation_id=next((r for r in [getattr(result.result, "metadata", None)] if r), None)
+        and result.result.metadata.invocation_id,
+        failures=failures,
+        tests={node.node.unique_id: node.node for node in nodes if node.node.resource_type == "test"},
+        error=str(result.exception) if result.exception else None,
+    )
+
+
+def audit_package() -> str | None:
+    """Name and version of the dbt_expectations that is installed; None when there is none."""
+    project = DBT_PROJECT / "dbt_packages" / "dbt_expectations" / "dbt_project.yml"
+    if not project.is_file():
+        return None
+    return f"dbt_expectations {yaml.safe_load(project.read_text(encoding='utf-8'))['version']}"

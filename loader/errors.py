@@ -1,0 +1,27 @@
+"""The ways in which a command ends other than well; each carries the exit code that the contract gives it."""
+
+from __future__ import annotations
+
+
+class StreamflowError(Exception):
+    """A sentence for the person at the terminal: what is wrong, where, and what to do next."""
+
+    exit_code = 3
+
+
+class DataRefused(StreamflowError):
+    """The data was refused; nothing was changed."""
+
+    exit_code = 1
+
+
+class WrongUsage(StreamflowError):
+    """The command was called in a way that cannot work."""
+
+    exit_code = 2
+
+
+class SurroundingsFailed(StreamflowError):
+    """Something the command needs is missing or broken: the database, the disk, dbt."""
+
+    exit_code = 3

