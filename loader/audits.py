@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,61 +49,84 @@ def about_rows(name: str, arguments: dict[str, Any], table: Table) -> tuple[str,
 
     The expressions in `arguments` are the project's own SQL; values are quoted as literals.
     """
-    column = str(arguments.get("column_name") or arguments.get("column_B") or table.primary_key).strip('"')
-    found = _condition(name, arguments, column, table)
-    if found is None:
+    if name not in CONDITIONS:
         return None
-    condition, reason = found
+    column = str(arguments.get("column_name") or arguments.get("column_B") or table.primary_key).strip('"')
+    condition, reason = CONDITIONS[name](column, arguments, table)
     if row_condition := arguments.get("row_condition"):
         condition = sql.SQL("({}) and ({})").format(condition, sql.SQL(row_condition))
     return column, condition, reason
 
 
-def _condition(
-    name: str, arguments: dict[str, Any], column: str, table: Table
-) -> tuple[sql.Composable, str] | None:
-    field = sql.Identifier("model", column)
-    staging = sql.Identifier("staging", table.name)
-    match name:
-        case "expect_column_values_to_not_be_null" | "not_null":
-            return sql.SQL("{} is null").format(field), "is empty"
-        case "expect_column_values_to_be_unique" | "unique":
-            query = sql.SQL("{0} in (select {1} from {2} group by {1} having count(*) > 1)")
-            return query.format(field, sql.Identifier(column), staging), "is there more than once"
-        case "expect_column_values_to_be_between":
-            low, high = arguments.get("min_value"), arguments.get("max_value")
-            bounds = [
-                sql.SQL("{} {} {}").format(field, sql.SQL(operator), sql.Literal(bound))
-                for operator, bound in (("<", low), (">", high))
-                if bound is not None
-            ]
-            return sql.SQL(" or ").join(bounds), _outside(low, high)
-        case "expect_column_values_to_be_in_set":
-            values = [str(value) for value in arguments["value_set"]]
-            query = sql.SQL("({0} = any ({1})) is not true").format(field, sql.Literal(values))
-            return query, f"is none of {', '.join(values)}"
-        case "expect_column_values_to_match_regex":
-            query = sql.SQL("({} ~ {}) is not true").format(field, sql.Literal(arguments["regex"]))
-            return query, f"does not have the form {arguments['regex']}"
-        case "expect_column_pair_values_A_to_be_greater_than_B":
-            operator = ">=" if arguments.get("or_equal") else ">"
-            names = [sql.Identifier("model", arguments[key].strip('"')) for key in ("column_A", "column_B")]
-            relation = "not after" if arguments.get("or_equal") else "before"
-            return (
-                sql.SQL("not ({} {} {})").format(names[0], sql.SQL(operator), names[1]),
-                f"must be {relation} {arguments['column_A']}",
-            )
-        case "relationships":
-            parent = table.references or ""
-            query = sql.SQL("{0} is not null and not exists (select 1 from {1} as parent where {2} = {0})")
-            return (
-                query.format(field, sql.Identifier("staging", parent), sql.Identifier("parent", arguments["field"])),
-                f"no such customer in {parent}.csv",
-            )
-        case "expression_is_true":
-            return sql.SQL("not ({})").format(sql.SQL(arguments["expression"])), f"not so: {arguments['expression']}"
-        case _:
-            return None
+Found = tuple[sql.Composable, str]
+
+
+def _null(column: str, _arguments: dict[str, Any], _table: Table) -> Found:
+    return sql.SQL("{} is null").format(_field(column)), "is empty"
+
+
+def _doubled(column: str, _arguments: dict[str, Any], table: Table) -> Found:
+    query = sql.SQL("{0} in (select {1} from {2} group by {1} having count(*) > 1)")
+    found = query.format(_field(column), sql.Identifier(column), sql.Identifier("staging", table.name))
+    return found, "is there more than once"
+
+
+def _out_of_range(column: str, arguments: dict[str, Any], _table: Table) -> Found:
+    low, high = arguments.get("min_value"), arguments.get("max_value")
+    bounds = [
+        sql.SQL("{} {} {}").format(_field(column), sql.SQL(operator), sql.Literal(bound))
+        for operator, bound in (("<", low), (">", high))
+        if bound is not None
+    ]
+    return sql.SQL(" or ").join(bounds), _outside(low, high)
+
+
+def _not_in_set(column: str, arguments: dict[str, Any], _table: Table) -> Found:
+    values = [str(value) for value in arguments["value_set"]]
+    found = sql.SQL("({} = any ({})) is not true").format(_field(column), sql.Literal(values))
+    return found, f"is none of {', '.join(values)}"
+
+
+def _without_form(column: str, arguments: dict[str, Any], _table: Table) -> Found:
+    regex = arguments["regex"]
+    found = sql.SQL("({} ~ {}) is not true").format(_field(column), sql.Literal(regex))
+    return found, f"does not have the form {regex}"
+
+
+def _after(column: str, arguments: dict[str, Any], _table: Table) -> Found:
+    operator, relation = (">=", "after") if arguments.get("or_equal") else (">", "not before")
+    other = arguments["column_A"].strip('"')
+    return sql.SQL("not ({} {} {})").format(_field(other), sql.SQL(operator), _field(column)), f"is {relation} {other}"
+
+
+def _orphan(column: str, arguments: dict[str, Any], table: Table) -> Found:
+    query = sql.SQL("{0} is not null and not exists (select 1 from {1} as parent where {2} = {0})")
+    parent = sql.Identifier("staging", table.references or table.name)
+    found = query.format(_field(column), parent, sql.Identifier("parent", arguments["field"]))
+    return found, f"no such customer in {table.references}.csv"
+
+
+def _not_true(_column: str, arguments: dict[str, Any], _table: Table) -> Found:
+    return sql.SQL("not ({})").format(sql.SQL(arguments["expression"])), f"not so: {arguments['expression']}"
+
+
+def _field(column: str) -> sql.Identifier:
+    return sql.Identifier("model", column)
+
+
+CONDITIONS: dict[str, Callable[[str, dict[str, Any], Table], Found]] = {
+    "expect_column_values_to_not_be_null": _null,
+    "not_null": _null,
+    "expect_column_values_to_be_unique": _doubled,
+    "unique": _doubled,
+    "expect_column_values_to_be_between": _out_of_range,
+    "expect_column_values_to_be_in_set": _not_in_set,
+    "expect_column_values_to_match_regex": _without_form,
+    "expect_column_pair_values_A_to_be_greater_than_B": _after,
+    "relationships": _orphan,
+    "expression_is_true": _not_true,
+}
+"""Generic test -> the condition that its rows meet, and the reason in words."""
 
 
 def _outside(low: Any, high: Any) -> str:

@@ -6,13 +6,18 @@ import datetime as dt
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from loader.errors import StreamflowError, WrongUsage
 from loader.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from loader.deliveries import Delivery
+    from loader.outcome import Command
 
 app = typer.Typer(
     help="Monthly CSV exports into PostgreSQL tables that a data or ML engineer can trust.",
@@ -44,16 +49,17 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Land a month's files, audit them, and publish them: all six or none."""
+    delivery = _delivery(month, data_dir, as_of)
     if dry_run:
-        _plan(month, data_dir, as_of, as_json)
+        _plan(delivery, as_json=as_json)
     else:
-        _run("ingest", month, data_dir, as_of, force, as_json)
+        _run("ingest", delivery, as_json=as_json, force=force)
 
 
 @app.command()
 def check(month: Month, data_dir: DataDir = None, as_of: AsOf = None, as_json: Json = False) -> None:
     """Land and audit a month and say what is wrong with it; publish nothing."""
-    _run("check", month, data_dir, as_of, False, as_json)
+    _run("check", _delivery(month, data_dir, as_of), as_json=as_json)
 
 
 @app.command()
@@ -86,16 +92,19 @@ def init(as_json: Json = False) -> None:
     database = open_database(settings)
     with database.connect() as connection:
         ledger.prepare(connection)
-    result = dbt.invoke(settings, database, ["run", "--select", "gate", "--no-write-json"], lambda *_: None)
+        ledger.lock(connection)
+        result = dbt.invoke(settings, database, ["run-operation", "init"], lambda _: None)
     if not result.success:
-        raise SurroundingsFailed(f"dbt failed: {result.error or result.failures}")
+        raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
     if as_json:
         terminal.print_json({"uri": database.uri})
     else:
         terminal.out.print(f"all tables are there: {database.uri}")
 
 
-@app.command("dbt", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command(
+    "dbt", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
 def run_dbt(context: typer.Context) -> None:
     """Run dbt with this project, profile and database: streamflow dbt build, streamflow dbt ls, ..."""
     from loader import dbt
@@ -112,7 +121,9 @@ def run_dbt(context: typer.Context) -> None:
 
 @app.command()
 def models(
-    check_only: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a file is out of step.")] = False,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where a file is out of step.")
+    ] = False,
 ) -> None:
     """Write the dbt models that follow from models/staging/_sources.yml. `ingest` does so by itself."""
     from loader import terminal
@@ -176,7 +187,7 @@ def db_status(as_json: Json = False) -> None:
 
 @db.command()
 def uri() -> None:
-    """Print one libpq URI and leave the server up. It holds no password: libpq takes that from PGPASSWORD or ~/.pgpass."""
+    """Print one libpq URI, without the password, and leave the server up. libpq reads PGPASSWORD and ~/.pgpass."""
     from loader.database import open_database
 
     sys.stdout.write(open_database(load_settings()).uri + "\n")
@@ -202,34 +213,46 @@ def _embedded() -> Settings:
     return settings
 
 
-def _run(command: Any, month: str, data_dir: Path | None, as_of: dt.datetime | None, force: bool, as_json: bool) -> None:
+def _run(command: Command, delivery: Delivery, *, as_json: bool, force: bool = False) -> None:
     from loader import terminal
-    from loader.deliveries import parse_month
-    from loader.ingest import Refused, run_month
+    from loader.ingest import run_month
+    from loader.outcome import Refused
 
     progress = terminal.progress(quiet=as_json)
     try:
-        outcome = run_month(
-            load_settings(), command, parse_month(month), progress,
-            data_dir=data_dir, as_of=as_of.date() if as_of else None, force=force,
-        )  # fmt: skip
+        outcome = run_month(load_settings(), command, delivery, progress, force=force)
     except Refused as refused:
         progress.close()
         if as_json:
-            terminal.print_json(terminal.outcome_json(refused.outcome))
+            terminal.print_json(asdict(refused.outcome))
         else:
-            terminal.show_refusal(refused.outcome)
+            terminal.show_refusal(refused)
         raise typer.Exit(refused.exit_code) from None
     finally:
         progress.close()
     if as_json:
-        terminal.print_json(terminal.outcome_json(outcome))
+        terminal.print_json(asdict(outcome))
     else:
         terminal.show_outcome(outcome)
 
 
-def _plan(month: str, data_dir: Path | None, as_of: dt.datetime | None, as_json: bool) -> None:
-    raise NotImplementedError
+def _plan(delivery: Delivery, *, as_json: bool) -> None:
+    from loader import terminal
+    from loader.plan import plan_month
+
+    plan = plan_month(load_settings(), delivery)
+    if as_json:
+        terminal.print_json(asdict(plan))
+    else:
+        terminal.show_plan(plan)
+    if plan.problems:
+        raise typer.Exit(1)
+
+
+def _delivery(month: str, data_dir: Path | None, as_of: dt.datetime | None) -> Delivery:
+    from loader.deliveries import find_delivery, parse_month
+
+    return find_delivery(load_settings(), parse_month(month), data_dir, as_of.date() if as_of else None)
 
 
 def main() -> None:
@@ -239,7 +262,7 @@ def main() -> None:
     except StreamflowError as error:
         from loader import terminal
 
-        terminal.err.print(f"[bold red]streamflow:[/] {terminal.escape(str(error))}", soft_wrap=True)
+        terminal.show_error(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -78,7 +78,7 @@ def load_contract(path: Path = SOURCES_FILE) -> list[Table]:
         WrongUsage: the file is not YAML or a declaration in it is unsound; the message names the table.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
         staging = next(source for source in document["sources"] if source["name"] == "staging")
         tables = [_table(raw) for raw in staging["tables"]]
     except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -48,7 +49,7 @@ class Database:
             "POSTGRES_USER": self.user,
             "POSTGRES_PASSWORD": self.password or "none needed",
             "POSTGRES_DB": self.name,
-            "STREAMFLOW_TARGET": "embedded" if self.embedded else "server",
+            "STREAMFLOW_TARGET": os.environ.get("STREAMFLOW_TARGET") or ("embedded" if self.embedded else "server"),
         }
 
     @property
@@ -81,7 +82,7 @@ class Database:
                 options="-c datestyle=ISO,YMD -c client_min_messages=warning -c timezone=UTC",
             )
         except psycopg.OperationalError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = str(error).strip().splitlines()[0]
             raise SurroundingsFailed(
                 f"no connection to {self.uri}: {reason}\nCheck POSTGRES_* in the environment and .env."
             ) from None
@@ -93,8 +94,7 @@ def open_database(settings: Settings) -> Database:
     Raises:
         SurroundingsFailed: the embedded server does not start.
     """
-    if not settings.embedded:
-        assert settings.host is not None
+    if settings.host is not None:
         password = settings.password.get_secret_value()
         return Database(settings.host, settings.port, settings.user, settings.database, password, embedded=False)
     socket = server.start(settings.home)

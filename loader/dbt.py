@@ -1,4 +1,4 @@
-"""dbt, in this process: imported in the background while files are copied, run with this project, profile and database."""
+"""dbt, in this process: imported while files are copied, run with this project, profile and database."""
 
 from __future__ import annotations
 
@@ -14,28 +14,18 @@ from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.settings import DBT_PROJECT, PROFILES, Settings
 
-NodeDone = Callable[[str, str], None]
-"""Told a finished node's unique id and status."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A dbt node that did not end well: its id, status (error, fail, warn) and dbt's message."""
-
-    unique_id: str
-    status: str
-    message: str
+NodeDone = Callable[[str], None]
+"""Told the kind of each node that is done: test or model."""
 
 
 @dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended."""
+    """How a dbt invocation ended. `tests` has dbt's node of each test that ran, by unique id."""
 
     success: bool
     invocation_id: str | None
-    failures: list[Failure]
+    errors: list[str]
     tests: dict[str, Any]
-    error: str | None
 
 
 def import_in_background() -> threading.Thread:
@@ -64,12 +54,15 @@ def invoke(settings: Settings, database: Database, arguments: Sequence[str], don
     runner = _import()
     os.environ.update(database.environment)
 
+    invocation_ids: set[str] = set()
+
     def tell(event: Any) -> None:
+        invocation_ids.add(event.info.invocation_id)
         if event.info.name == "NodeFinished":
-            done(event.data.node_info.unique_id, event.data.node_info.node_status)
+            done(event.data.node_info.resource_type)
 
     result = runner(callbacks=[tell]).invoke([*arguments, *locations(settings), "--log-level", "none"])
-    return _outcome(result)
+    return _outcome(result, next(iter(invocation_ids), None))
 
 
 def locations(settings: Settings) -> list[str]:
@@ -79,20 +72,17 @@ def locations(settings: Settings) -> list[str]:
     ]  # fmt: skip
 
 
-def _outcome(result: Any) -> DbtRun:
-    nodes = list(getattr(result.result, "results", None) or [])
-    failures = [
-        Failure(node.node.unique_id, str(node.status), (node.message or "").strip())
-        for node in nodes
-        if str(node.status) in {"error", "fail", "warn"}
-    ]
+def _outcome(result: Any, invocation_id: str | None) -> DbtRun:
+    results = list(getattr(result.result, "results", None) or [])
+    nodes = [node for node in results if hasattr(node, "node")]  # an operation's result has none
+    errors = [f"{node.node.unique_id}: {(node.message or '').strip()}" for node in nodes if node.status == "error"]
+    if result.exception:
+        errors.append(str(result.exception))
     return DbtRun(
         success=bool(result.success),
-        invocation_id=next((r for r in [getattr(result.result, "metadata", None)] if r), None)
-        and result.result.metadata.invocation_id,
-        failures=failures,
+        invocation_id=invocation_id,
+        errors=errors,
         tests={node.node.unique_id: node.node for node in nodes if node.node.resource_type == "test"},
-        error=str(result.exception) if result.exception else None,
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from loader.contracts import Table
 from loader.errors import WrongUsage
+from loader.settings import Settings
 
 CHUNK = 1 << 18
 HEADER_LIMIT = 1 << 20
@@ -52,7 +53,15 @@ class Delivery:
         """What can be said against the delivery before a row is read: folder, files and headers."""
         if not self.folder.is_dir():
             return [Problem(str(self.folder), _missing_folder(self.folder))]
-        return [problem for table in tables for problem in file_problems(self.file(table), table)]
+        return [problem for table in tables for problem in _file_problems(self.file(table), table)]
+
+
+def find_delivery(
+    settings: Settings, month: int, data_dir: Path | None = None, as_of: dt.date | None = None
+) -> Delivery:
+    """The delivery of a month: by default in the settings' data_dir and as of the month's last day."""
+    folder = (data_dir or settings.data_dir).expanduser() / f"month_{month:03d}"
+    return Delivery(month, folder, as_of or settings.as_of(month))
 
 
 def parse_month(text: str) -> int:
@@ -76,27 +85,28 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def file_problems(path: Path, table: Table) -> list[Problem]:
-    """What is wrong with the file as a whole, or with its header."""
+def _file_problems(path: Path, table: Table) -> list[Problem]:
     if path.is_dir():
         return [Problem(path.name, "is a folder, not a file")]
     if not path.is_file():
         return [Problem(path.name, "the file is missing" + _near(path.name, [p.name for p in path.parent.iterdir()]))]
     try:
-        header = read_header(path)
-        rows = has_rows(path)
+        return _content_problems(path, table)
     except OSError as error:
         return [Problem(path.name, f"cannot be read: {error.strerror}")]
     except UnicodeDecodeError:
         return [Problem(path.name, "the header is not UTF-8", line=1)]
     except csv.Error as error:
         return [Problem(path.name, f"the header is not CSV: {error}", line=1)]
+
+
+def _content_problems(path: Path, table: Table) -> list[Problem]:
+    header = read_header(path)
     if not header:
         return [Problem(path.name, "the file is empty")]
-    problems = list(_header_problems(path.name, header, table))
-    if not problems and not rows:
-        problems.append(Problem(path.name, "the file has a header and no rows", line=1))
-    return problems
+    if problems := list(_header_problems(path.name, header, table)):
+        return problems
+    return [] if has_rows(path) else [Problem(path.name, "the file has a header and no rows", line=1)]
 
 
 def read_header(path: Path) -> list[str]:

@@ -2,126 +2,43 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import platform
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+from typing import Any
 
 import psycopg
-from psycopg import sql
 
-from loader import __version__, audits, dbt, ledger
+from loader import __version__, audits, compare, dbt, ledger
 from loader.contracts import Table, load_contract
-from loader.database import Connection, Database, open_database
+from loader.database import open_database
 from loader.deliveries import Delivery, Problem, sha256
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed
 from loader.landing import LandedFile, land
 from loader.ledger import AuditResult, TableHistory
 from loader.models import write_models
-from loader.rejects import Rejects, write_rejects
+from loader.outcome import Clock, Command, Outcome, Refused, TableCounts
+from loader.progress import Progress
+from loader.rejects import write_rejects
 from loader.settings import Settings
 
-Command = Literal["ingest", "check"]
 BUILD = ["build", "--exclude-resource-type", "unit_test", "--no-write-json"]
 AUDIT = ["test", "--select", "source:staging", "--no-write-json"]
 
 
-class Progress(Protocol):
-    """What is told of a run while it goes on."""
+def run_month(
+    settings: Settings, command: Command, delivery: Delivery, progress: Progress, *, force: bool = False
+) -> Outcome:
+    """Ingest or check one month.
 
-    def step(self, name: str) -> None:
-        """A step begins."""
-
-    def files(self, sizes: dict[str, int]) -> None:
-        """The files that will be copied and their bytes."""
-
-    def advance(self, file: str, size: int) -> None:
-        """So many more bytes of a file have gone in."""
-
-    def nodes(self, total: int) -> None:
-        """So many audits and models are to run."""
-
-    def node(self, unique_id: str, status: str) -> None:
-        """An audit or model is done."""
-
-
-@dataclass(frozen=True)
-class TableCounts:
-    """What one delivery meant for one table, in rows."""
-
-    table: str
-    delivered: int
-    inserted: int
-    updated: int
-    unchanged: int
-    carried_forward: int
-
-    @classmethod
-    def of(cls, history: TableHistory) -> TableCounts:
-        """From what dbt entered while it built history and production."""
-        inserted, updated = history.rows_inserted or 0, history.rows_updated or 0
-        return cls(
-            history.table_name,
-            history.rows_delivered,
-            inserted,
-            updated,
-            history.rows_delivered - inserted - updated,
-            history.rows_total - history.rows_delivered,
-        )
-
-
-@dataclass
-class Outcome:
-    """How an attempt ended: everything that the summary, `--json` and the ledger say of it."""
-
-    command: Command
-    month: str
-    as_of: dt.date
-    state: str
-    uri: str
-    counts: list[TableCounts] = field(default_factory=list)
-    audits: list[AuditResult] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
-    timings: dict[str, float] = field(default_factory=dict)
-    message: str = ""
-    rejects: Rejects | None = None
-
-    def audits_that(self, status: str) -> list[AuditResult]:
-        """The audits with that verdict."""
-        return [audit for audit in self.audits if audit.status == status]
-
-
-class Refused(DataRefused):
-    """The month was refused; `outcome` says why."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.message)
-        self.outcome = outcome
-
-
-class Clock:
-    """Seconds per step."""
-
-    def __init__(self) -> None:
-        self.started = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(time.perf_counter() - start, 3)
-
-    def finish(self) -> dict[str, float]:
-        """All steps and the total."""
-        return {**self.seconds, "total": round(time.perf_counter() - self.started, 3)}
+    Raises:
+        Refused: the data is not taken; nothing but the ledger has changed.
+        SurroundingsFailed: the database or dbt failed; the month can be ingested again as it is.
+        WrongUsage: settings or contract cannot be used.
+    """
+    run = Run(settings, command, delivery, progress)
+    with run.connection:
+        return run.execute(force=force)
 
 
 class Run:
@@ -131,28 +48,21 @@ class Run:
         self.settings, self.command, self.delivery, self.progress = settings, command, delivery, progress
         self.clock = Clock()
         self.tables = load_contract()
-        self.importing = None
         with self.clock.step("database"):
-            self.database: Database = open_database(settings)
-            self.connection: Connection = self.database.connect()
+            self.database = open_database(settings)
+            self.connection = self.database.connect()
         self.load_id = 0
 
-    def execute(self, *, force: bool = False) -> Outcome:
-        """Do it.
-
-        Raises:
-            Refused: the data is not taken; nothing but the ledger has changed.
-            SurroundingsFailed: the database or dbt failed; the month can be ingested again as it is.
-        """
+    def execute(self, *, force: bool) -> Outcome:
+        """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
         ledger.prepare(self.connection)
         ledger.lock(self.connection)
         ledger.mark_interrupted(self.connection)
         self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions())
         try:
-            return self._steps(force)
+            return self._work(force)
         except StreamflowError as error:
-            state = "refused" if isinstance(error, DataRefused) else "failed"
-            self._close(state, error=str(error))
+            self._close("refused" if isinstance(error, DataRefused) else "failed", error=str(error))
             raise
         except psycopg.Error as error:
             raise self._lost(error) from None
@@ -160,83 +70,45 @@ class Run:
             self._close("interrupted", error="interrupted")
             raise
 
-    def _steps(self, force: bool) -> Outcome:
-        problems = self.delivery.find_problems(self.tables)
-        if problems:
+    def _work(self, force: bool) -> Outcome:
+        if problems := self.delivery.find_problems(self.tables):
             raise self._refusal(problems)
-        if self.command == "ingest":
-            known = ledger.history_on(self.connection, self.delivery.as_of)
-            if known:
-                with self.clock.step("compare"):
-                    finished = self._compare(known)
-                if finished and not force:
-                    return self._unchanged(known)
+        if self.command == "ingest" and (known := ledger.history_on(self.connection, self.delivery.as_of)):
+            with self.clock.step("compare"):
+                self._refuse_other_rows(known)
+            if compare.is_published(self.tables, known) and not force:
+                return self._unchanged(known)
         dbt.import_in_background()
         write_models(self.tables)
-        files = self._land()
+        files = self._land(self.tables)
         ledger.set_staged(self.connection, self.load_id, self.delivery, files)
         return self._publish() if self.command == "ingest" else self._check()
 
-    # Comparing with what is published
-
-    def _compare(self, known: dict[str, TableHistory]) -> bool:
-        """Whether the month is published whole, from these very rows.
-
-        Raises:
-            Refused: history was built from other rows.
-        """
-        differing = [
-            table
-            for table in self.tables
-            if table.name in known and known[table.name].sha256 != sha256(self.delivery.file(table))
-        ]
-        if differing:
-            self._refuse_other_rows(differing)
-        return all(table.name in known and known[table.name].merged_at for table in self.tables)
-
-    def _refuse_other_rows(self, differing: list[Table]) -> None:
-        ledger.clear_staged(self.connection)
+    def _refuse_other_rows(self, known: dict[str, TableHistory]) -> None:
+        """Refuse a month of which history was built from other rows than those at hand."""
+        hashes = {table.name: sha256(self.delivery.file(table)) for table in self.tables}
+        differing = compare.differing_tables(self.tables, hashes, known)
+        if not differing:
+            return
         self._land(differing)
-        counts = {table.name: self._rows_that_differ(table) for table in differing}
-        if any(counts.values()):
-            problems = [
-                Problem(f"{name}.csv", f"{count:,} rows differ from what is published for {self.delivery.as_of}")
-                for name, count in counts.items()
-                if count
-            ]
-            raise self._refusal(
-                problems, f"month {self.delivery.label} is published already, from other files; nothing was changed"
-            )
-
-    def _rows_that_differ(self, table: Table) -> int:
-        columns = [sql.Identifier(name) for name in table.column_names]
-        query = sql.SQL(
-            "with delivered as (select {columns} from {staging}),"
-            " published as (select {columns} from {history} where as_of = {as_of} and observed_as_of = {as_of})"
-            " select count(*) from delivered full join published on delivered.{key} = published.{key}"
-            " where delivered.* is distinct from published.*"
-        ).format(
-            columns=sql.SQL(", ").join(columns),
-            staging=sql.Identifier("staging", table.name),
-            history=sql.Identifier("public", f"{table.name}_snapshots"),
-            as_of=sql.Literal(self.delivery.as_of),
-            key=sql.Identifier(table.primary_key),
-        )
-        row = self.connection.execute(query).fetchone()
-        assert row is not None
-        return int(row[0])
+        counts = [compare.rows_that_differ(self.connection, table, self.delivery) for table in differing]
+        problems = [
+            Problem(self.delivery.file(table).name, f"{count:,} rows differ from what is published")
+            for table, count in zip(differing, counts, strict=True)
+            if count
+        ]
+        if problems:
+            message = f"month {self.delivery.label} is published already, from other files; nothing was changed"
+            raise self._refusal(problems, message)
 
     def _unchanged(self, known: dict[str, TableHistory]) -> Outcome:
-        outcome = self._outcome("unchanged")
+        message = f"month {self.delivery.label} is published already, from these same rows: nothing to do"
+        outcome = self._outcome("unchanged", message)
         outcome.counts = [TableCounts.of(known[table.name]) for table in self.tables]
-        outcome.message = f"month {self.delivery.label} is published already, from these same rows: nothing to do"
         self._close("unchanged")
         return outcome
 
-    # Landing
-
-    def _land(self, only: Sequence[Table] | None = None) -> list[LandedFile]:
-        tables = self.tables if only is None else only
+    def _land(self, tables: Sequence[Table]) -> list[LandedFile]:
         self.progress.step("landing")
         self.progress.files({self.delivery.file(t).name: self.delivery.file(t).stat().st_size for t in tables})
         ledger.clear_staged(self.connection)
@@ -247,98 +119,87 @@ class Run:
             raise self._refusal(problems)
         return files
 
-    # Auditing and publishing
-
     def _publish(self) -> Outcome:
-        result = self._dbt(BUILD, "audits and tables")
-        verdicts = ledger.audits_of(self.connection, self.load_id)
-        self._refuse_failed_audits(result, verdicts)
-        if not result.success or ledger.state_of(self.connection, self.load_id) != "published":
-            raise SurroundingsFailed(self._dbt_error(result))
+        result, verdicts, warnings = self._dbt(BUILD, "audits and tables")
+        if ledger.state_of(self.connection, self.load_id) != "published":
+            raise self._dbt_failed(result)
         known = ledger.history_on(self.connection, self.delivery.as_of)
-        outcome = self._outcome("published", verdicts)
+        message = f"month {self.delivery.label} published, as of {self.delivery.as_of}"
+        outcome = self._outcome("published", message, verdicts)
         outcome.counts = [TableCounts.of(known[table.name]) for table in self.tables]
-        outcome.warnings = list(self._found(result, verdicts, "warn"))
-        outcome.message = f"month {self.delivery.label} published, as of {self.delivery.as_of}"
+        outcome.warnings = warnings
         counts = [vars(count) for count in outcome.counts]
         self._close("published", counts=counts, invocation_id=result.invocation_id)
         return outcome
 
     def _check(self) -> Outcome:
-        result = self._dbt(AUDIT, "audits")
-        verdicts = ledger.audits_of(self.connection, self.load_id)
-        self._refuse_failed_audits(result, verdicts)
-        if not result.success:
-            raise SurroundingsFailed(self._dbt_error(result))
-        outcome = self._outcome("checked", verdicts)
-        outcome.warnings = list(self._found(result, verdicts, "warn"))
-        outcome.message = f"month {self.delivery.label} can be ingested; nothing was published"
+        result, verdicts, warnings = self._dbt(AUDIT, "audits")
+        message = f"month {self.delivery.label} can be ingested; nothing was published"
+        outcome = self._outcome("checked", message, verdicts)
+        outcome.warnings = warnings
         self._close("checked", invocation_id=result.invocation_id)
         return outcome
 
-    def _dbt(self, arguments: list[str], step: str) -> dbt.DbtRun:
+    def _dbt(self, arguments: list[str], step: str) -> tuple[dbt.DbtRun, list[AuditResult], list[Problem]]:
+        """Run dbt; returns its result, the verdicts of all audits, and what the warnings are about."""
         self.progress.step(step)
         with self.clock.step(step):
-            return dbt.invoke(self.settings, self.database, arguments, self.progress.node)
-
-    def _refuse_failed_audits(self, result: dbt.DbtRun, verdicts: list[AuditResult]) -> None:
-        failed = [verdict for verdict in verdicts if verdict.status == "fail"]
-        if failed:
+            result = dbt.invoke(self.settings, self.database, arguments, self.progress.node)
+        verdicts = ledger.audits_of(self.connection, self.load_id)
+        if any(verdict.status == "fail" for verdict in verdicts):
             raise self._refusal(self._found(result, verdicts, "fail"), verdicts=verdicts)
+        if not result.success:
+            raise self._dbt_failed(result)
+        return result, verdicts, list(self._found(result, verdicts, "warn"))
 
     def _found(self, result: dbt.DbtRun, verdicts: list[AuditResult], status: str) -> Iterator[Problem]:
         tables = {table.name: table for table in self.tables}
-        for verdict in verdicts:
-            if verdict.status == status:
-                table = tables[verdict.table_name]
-                test = result.tests[verdict.audit_id]
-                yield from audits.failed_rows(self.connection, verdict, test, table, self.delivery.file(table))
+        for verdict in (verdict for verdict in verdicts if verdict.status == status):
+            table = tables[verdict.table_name]
+            test = result.tests[verdict.audit_id]
+            yield from audits.failed_rows(self.connection, verdict, test, table, self.delivery.file(table))
 
-    def _dbt_error(self, result: dbt.DbtRun) -> str:
-        broken = [f"{failure.unique_id}: {failure.message}" for failure in result.failures if failure.status == "error"]
-        reasons = broken or [result.error or "it did not publish the load"]
-        return f"dbt failed; log in {self.settings.home / 'logs' / 'dbt.log'}\n  " + "\n  ".join(reasons)
-
-    # Ending
+    def _dbt_failed(self, result: dbt.DbtRun) -> SurroundingsFailed:
+        reasons = result.errors or ["dbt ended without publishing the month"]
+        log = self.settings.home / "logs" / "dbt.log"
+        return SurroundingsFailed("\n  ".join([f"dbt failed; its log is {log}", *reasons]))
 
     def _refusal(
-        self, problems: Any, message: str | None = None, verdicts: list[AuditResult] | None = None
+        self, problems: Iterable[Problem], message: str | None = None, verdicts: list[AuditResult] | None = None
     ) -> Refused:
         path = self.settings.home / "rejects" / f"month_{self.delivery.label}.csv"
-        outcome = self._outcome("refused", verdicts or [])
-        outcome.rejects = rejects = write_rejects(problems, path)
+        rejects = write_rejects(problems, path)
         if message is None:
             things = "1 thing is" if rejects.count == 1 else f"{rejects.count:,} things are"
             files = "1 file" if len(rejects.files) == 1 else f"{len(rejects.files)} files"
             message = f"month {self.delivery.label} refused: {things} wrong in {files}, nothing was changed"
-        outcome.message = message
-        return Refused(outcome)
+        outcome = self._outcome("refused", message, verdicts)
+        outcome.rejects = rejects
+        return Refused(outcome, rejects)
 
-    def _outcome(self, state: str, verdicts: list[AuditResult] | None = None) -> Outcome:
+    def _outcome(self, state: str, message: str, verdicts: list[AuditResult] | None = None) -> Outcome:
         return Outcome(
             self.command,
             self.delivery.label,
             self.delivery.as_of,
             state,
             self.database.uri,
+            message,
             audits=verdicts or [],
-            timings=self.clock.finish(),
+            timings=self.clock.timings,
         )
 
     def _close(self, state: str, **entries: Any) -> None:
-        ledger.finish(self.connection, self.load_id, state, timings=self.clock.finish(), **entries)
+        ledger.finish(self.connection, self.load_id, state, timings=self.clock.timings, **entries)
 
     def _lost(self, error: psycopg.Error) -> SurroundingsFailed:
         reason = (error.diag.message_primary or str(error)).strip()
         if not self.connection.closed:
             self._close("failed", error=reason)
-        return SurroundingsFailed(
-            f"the database failed: {reason}\nNothing is half done: ingest month {self.delivery.label} again when it is back."
-        )
+        again = f"Nothing is half done: ingest month {self.delivery.label} again when it is back."
+        return SurroundingsFailed(f"the database failed: {reason}\n{again}")
 
     def _versions(self) -> dict[str, str]:
-        import importlib.metadata as metadata
-
         version = self.connection.info.server_version
         return {
             "streamflow": __version__,
@@ -347,25 +208,3 @@ class Run:
             "postgresql": f"{version // 10000}.{version % 10000}",
             "audited_with": dbt.audit_package() or "none",
         }
-
-
-def run_month(
-    settings: Settings,
-    command: Command,
-    month: int,
-    progress: Progress,
-    *,
-    data_dir: Path | None = None,
-    as_of: dt.date | None = None,
-    force: bool = False,
-) -> Outcome:
-    """Ingest or check one month.
-
-    Raises:
-        Refused, SurroundingsFailed, WrongUsage: as their names say; the message is for the person at the terminal.
-    """
-    folder = (data_dir or settings.data_dir) / f"month_{month:03d}"
-    delivery = Delivery(month, folder, as_of or settings.as_of(month))
-    run = Run(settings, command, delivery, progress)
-    with run.connection:
-        return run.execute(force=force)

@@ -67,7 +67,9 @@ def _land_file(database: Database, delivery: Delivery, table: Table, advance: Ad
         return _problem(path.name, table, error)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        return Problem(path.name, "the file changed while it was read: it is still being written; try again when it is done")
+        return Problem(
+            path.name, "the file changed while it was read: it is still being written; try again when it is done"
+        )
     return landed
 
 

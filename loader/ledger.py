@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg.rows import class_row, dict_row
+from psycopg import sql
+from psycopg.rows import TupleRow, class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from loader.database import Connection
@@ -50,6 +51,14 @@ class AuditResult:
     failures: int
 
 
+def one_row(connection: Connection, query: str | sql.Composed, values: Sequence[object] = ()) -> TupleRow:
+    """The row of a query that has exactly one."""
+    row = connection.execute(query, values).fetchone()
+    if row is None:
+        raise SurroundingsFailed("the ledger lacks a row that was there: was ops changed by hand?")
+    return row
+
+
 def prepare(connection: Connection) -> None:
     """Create the ops tables where they are missing."""
     if connection.execute("select to_regclass('ops.history')").fetchone() == (None,):
@@ -84,13 +93,12 @@ def mark_interrupted(connection: Connection) -> None:
 
 def begin(connection: Connection, command: str, delivery: Delivery, versions: Mapping[str, str]) -> int:
     """Enter a new attempt; returns its load_id."""
-    row = connection.execute(
+    query = (
         "insert into ops.loads (command, month, as_of, started_by, data_dir, versions)"
-        " values (%s, %s, %s, %s, %s, %s) returning load_id",
-        [command, delivery.label, delivery.as_of, _who(), str(delivery.folder.parent), Jsonb(dict(versions))],
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+        " values (%s, %s, %s, %s, %s, %s) returning load_id"
+    )
+    values = [command, delivery.label, delivery.as_of, _who(), str(delivery.folder.parent), Jsonb(dict(versions))]
+    return int(one_row(connection, query, values)[0])
 
 
 def set_staged(connection: Connection, load_id: int, delivery: Delivery, files: Sequence[LandedFile]) -> None:
@@ -107,7 +115,9 @@ def set_staged(connection: Connection, load_id: int, delivery: Delivery, files: 
 
 def enter_files(connection: Connection, load_id: int, files: Sequence[LandedFile]) -> None:
     """Enter names, hashes and sizes of the files with the attempt."""
-    connection.execute("update ops.loads set files = %s where load_id = %s", [Jsonb([f.as_dict() for f in files]), load_id])
+    connection.execute(
+        "update ops.loads set files = %s where load_id = %s", [Jsonb([f.as_dict() for f in files]), load_id]
+    )
 
 
 def clear_staged(connection: Connection) -> None:
@@ -135,9 +145,7 @@ def finish(
 
 def state_of(connection: Connection, load_id: int) -> str:
     """The state of an attempt; dbt sets `published` itself when the last table is done."""
-    row = connection.execute("select state from ops.loads where load_id = %s", [load_id]).fetchone()
-    assert row is not None
-    return str(row[0])
+    return str(one_row(connection, "select state from ops.loads where load_id = %s", [load_id])[0])
 
 
 def history_on(connection: Connection, as_of: dt.date) -> dict[str, TableHistory]:
@@ -211,4 +219,8 @@ def months(connection: Connection) -> list[dict[str, Any]]:
 
 
 def _who() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()} (process {os.getpid()})"

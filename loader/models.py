@@ -57,7 +57,9 @@ def write_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> list[P
 
 
 def _history(table: Table) -> dict[str, Any]:
-    description = f"History of {table.name}: the full state on each as_of, never rewritten. One row per customer and as_of."
+    description = (
+        f"History of {table.name}: the full state on each as_of, never rewritten. One row per customer and as_of."
+    )
     key = [table.primary_key, "as_of"]
     return _model(table, f"{table.name}_snapshots", description, [AS_OF, OBSERVED_AS_OF], key)
 

@@ -41,7 +41,9 @@ def start(home: Path) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         server = _server(home, start=True)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        raise SurroundingsFailed(f"the embedded PostgreSQL in {_data(home)} does not start: {_why(home, error)}") from None
+        raise SurroundingsFailed(
+            f"the embedded PostgreSQL in {_data(home)} does not start: {_why(home, error)}"
+        ) from None
     return Path(server.get_postmaster_info().socket_dir)
 
 

@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loader.errors import WrongUsage
@@ -23,18 +23,16 @@ class Settings(BaseSettings):
     With no POSTGRES_HOST the embedded server is used, and user, password and database name are its own.
     """
 
-    model_config = SettingsConfigDict(
-        env_file=REPOSITORY / ".env", env_ignore_empty=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_file=REPOSITORY / ".env", env_ignore_empty=True, extra="ignore")
 
-    host: str | None = Field(None, alias="POSTGRES_HOST")
-    port: int = Field(5432, alias="POSTGRES_PORT")
-    user: str = Field("streamflow", alias="POSTGRES_USER")
-    password: SecretStr = Field(SecretStr("streamflow"), alias="POSTGRES_PASSWORD")
-    database: str = Field("streamflow", alias="POSTGRES_DB")
-    home: Path = Field(REPOSITORY / ".streamflow", alias="STREAMFLOW_HOME")
-    first_month: str = Field("2024-01", alias="STREAMFLOW_FIRST_MONTH")
-    data_dir: Path = Field(REPOSITORY / "seeds_data", validation_alias=AliasChoices("STREAMFLOW_DATA_DIR", "DATA_DIR"))
+    host: str | None = Field(default=None, validation_alias="POSTGRES_HOST")
+    port: int = Field(default=5432, validation_alias="POSTGRES_PORT")
+    user: str = Field(default="streamflow", validation_alias="POSTGRES_USER")
+    password: SecretStr = Field(default=SecretStr("streamflow"), validation_alias="POSTGRES_PASSWORD")
+    database: str = Field(default="streamflow", validation_alias="POSTGRES_DB")
+    home: Path = Field(default=REPOSITORY / ".streamflow", validation_alias="STREAMFLOW_HOME")
+    first_month: str = Field(default="2024-01", validation_alias="STREAMFLOW_FIRST_MONTH")
+    data_dir: Path = Field(default=REPOSITORY / "seeds_data", validation_alias="STREAMFLOW_DATA_DIR")
 
     @field_validator("first_month")
     @classmethod

@@ -6,17 +6,26 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from loader.deliveries import Problem
-from loader.ingest import Outcome
-from loader.rejects import Rejects
+from loader.outcome import Outcome, Refused
+from loader.plan import Plan
+from loader.progress import Progress
 
 out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
@@ -27,38 +36,28 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
-class Quiet:
-    """Progress that is not shown."""
-
-    def step(self, name: str) -> None: ...
-
-    def files(self, sizes: dict[str, int]) -> None: ...
-
-    def advance(self, file: str, size: int) -> None: ...
-
-    def node(self, unique_id: str, status: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Lines(Quiet):
-    """Progress in a pipe: one line when a step begins and one when it has ended."""
+class Lines(Progress):
+    """Progress in a pipe: one line when a step has ended."""
 
     def __init__(self) -> None:
         self._step: tuple[str, float] | None = None
         self._nodes = 0
 
     def step(self, name: str) -> None:
+        """Say how long the step before took."""
         self.close()
         self._step, self._nodes = (name, time.perf_counter()), 0
 
     def files(self, sizes: dict[str, int]) -> None:
+        """Say how much is to be copied."""
         err.print(f"landing {len(sizes)} files, {sum(sizes.values()) / 1e6:,.1f} MB")
 
-    def node(self, unique_id: str, status: str) -> None:
+    def node(self, kind: str) -> None:  # noqa: ARG002
+        """Count."""
         self._nodes += 1
 
     def close(self) -> None:
+        """Say how long the last step took."""
         if self._step is not None:
             name, start = self._step
             nodes = f", {self._nodes} dbt nodes" if self._nodes else ""
@@ -66,52 +65,50 @@ class Lines(Quiet):
             self._step = None
 
 
-class Bars(Quiet):
-    """Progress on a terminal: a bar per file while landing, then what dbt is at."""
+class Bars(Progress):
+    """Progress on a terminal: a bar per file while landing, then what dbt has done."""
 
     def __init__(self) -> None:
-        self._bars: Progress | None = None
+        self._bars = RichProgress(console=err)
         self._tasks: dict[str, TaskID] = {}
         self._done = {"test": 0, "model": 0}
 
-    def files(self, sizes: dict[str, int]) -> None:
-        self._show(TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-        assert self._bars is not None
-        self._tasks = {name: self._bars.add_task(name, total=size) for name, size in sizes.items()}
-
-    def advance(self, file: str, size: int) -> None:
-        assert self._bars is not None
-        self._bars.advance(self._tasks[file], size)
-
     def step(self, name: str) -> None:
+        """Show a clock for a step that has no bars."""
         self.close()
         if name != "landing":
             self._show(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            assert self._bars is not None
             self._tasks = {"dbt": self._bars.add_task(name, total=None)}
 
-    def node(self, unique_id: str, status: str) -> None:
-        kind = unique_id.split(".")[0]
+    def files(self, sizes: dict[str, int]) -> None:
+        """Show a bar per file."""
+        self._show(TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        self._tasks = {name: self._bars.add_task(name, total=size) for name, size in sizes.items()}
+
+    def advance(self, file: str, size: int) -> None:
+        """Move the file's bar."""
+        self._bars.advance(self._tasks[file], size)
+
+    def node(self, kind: str) -> None:
+        """Show the counts."""
         self._done[kind] = self._done.get(kind, 0) + 1
-        if self._bars is not None:
-            text = f"{self._done['test']} audits done, {self._done['model']} tables done"
-            self._bars.update(self._tasks["dbt"], description=text)
+        text = f"{self._done['test']} audits done, {self._done['model']} tables done"
+        self._bars.update(self._tasks["dbt"], description=text)
 
     def close(self) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+        """Take the bars away."""
+        self._bars.stop()
 
-    def _show(self, *columns: Any) -> None:
+    def _show(self, *columns: ProgressColumn) -> None:
         self.close()
-        self._bars = Progress(*columns, console=err, transient=True)
+        self._bars = RichProgress(*columns, console=err, transient=True)
         self._bars.start()
 
 
-def progress(*, quiet: bool) -> Quiet:
+def progress(*, quiet: bool) -> Progress:
     """The progress that suits where stderr goes."""
     if quiet:
-        return Quiet()
+        return Progress()
     return Bars() if err.is_terminal else Lines()
 
 
@@ -140,15 +137,18 @@ def _counts(outcome: Outcome) -> Table:
     return table
 
 
-def show_refusal(outcome: Outcome) -> None:
+def show_refusal(refused: Refused) -> None:
     """What is wrong with a refused month: the first problems, and where all of them are."""
-    err.print(f"[bold red]{escape(outcome.message)}[/]")
-    assert outcome.rejects is not None
-    show_problems(outcome.rejects.first, console=err)
-    left = outcome.rejects.count - len(outcome.rejects.first)
-    if left:
+    err.print(f"[bold red]{escape(refused.outcome.message)}[/]")
+    show_problems(refused.rejects.first, console=err)
+    if left := refused.rejects.count - len(refused.rejects.first):
         err.print(f"  ... and {left:,} more")
-    err.print(f"all of them: {escape(str(outcome.rejects.path))}")
+    err.print(f"all of them: {escape(str(refused.rejects.path))}")
+
+
+def show_error(message: str) -> None:
+    """One sentence and its remedy."""
+    err.print(f"[bold red]streamflow:[/] {escape(message)}", soft_wrap=True)
 
 
 def show_problems(problems: Iterable[Problem], console: Console = out, most: int = 20) -> None:
@@ -168,35 +168,35 @@ def show_problems(problems: Iterable[Problem], console: Console = out, most: int
         console.print(f"  {escape(cells)}  {escape(row[3])}", soft_wrap=True)
 
 
-def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as plain values."""
-    plain = asdict(outcome)
-    plain["rejects"] = _rejects_json(outcome.rejects)
-    return plain
-
-
-def _rejects_json(rejects: Rejects | None) -> dict[str, Any] | None:
-    return None if rejects is None else {**asdict(rejects), "path": str(rejects.path)}
+def show_plan(plan: Plan) -> None:
+    """What an ingest would do."""
+    out.print(f"month {plan.month}, as of {plan.as_of}, from {escape(plan.folder)}")
+    out.print(f"would do: {plan.action}")
+    for file in plan.files:
+        out.print(f"  {file.sha256[:16]}  {file.bytes:>12,} bytes  {escape(file.file)}")
+    show_problems(plan.problems)
 
 
 def show_months(months: list[dict[str, Any]]) -> None:
     """The months known: a row each, then the hashes of their files."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("month", "as of", "state", "attempts", "rows", "audits", "audited with"):
-        table.add_column(name, justify="right" if name in {"attempts", "rows"} else "left")
+    for name in ("month", "as of", "state", "rows", "audits", "dbt_expectations"):
+        table.add_column(name, justify="right" if name == "rows" else "left", no_wrap=name != "state")
     for month in months:
         state = month["state"]
         if month["last_attempt"] not in {state, "unchanged"}:
-            state += f" (last attempt {month['last_attempt']})"
+            state += f", {month['last_attempt']} since"
         rows = sum(file["rows"] for file in month["files"])
-        audits = f"{month['audits_passed']} passed, {month['audits_warned']} warned"
-        audits += f", {month['audits_failed']} failed" if month["audits_failed"] else ""
+        verdicts = {name: month[f"audits_{name}"] for name in ("passed", "warned", "failed")}
+        audits = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count or name == "passed")
         table.add_row(
-            month["month"], str(month["as_of"]), state, str(month["attempts"]), f"{rows:,}", audits,
-            month["versions"].get("audited_with", ""),
+            month["month"], str(month["as_of"]), state, f"{rows:,}", audits,
+            month["versions"].get("audited_with", "").removeprefix("dbt_expectations "),
         )  # fmt: skip
     out.print(table)
     for month in months:
         out.print(f"\n{month['month']}  {month['as_of']}")
         for file in month["files"]:
-            out.print(f"  {file['sha256'][:16]}  {file['rows']:>10,} rows  {file['bytes']:>12,} bytes  {escape(file['file'])}")
+            out.print(
+                f"  {file['sha256'][:16]}  {file['rows']:>10,} rows  {file['bytes']:>12,} bytes  {escape(file['file'])}"
+            )

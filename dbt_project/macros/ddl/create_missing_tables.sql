@@ -2,14 +2,17 @@
   The DDL for every declared table and column that the database lacks; an empty string, and one catalog query, when nothing
   is missing. Runs as on-run-start, so that a plain `dbt build` on an empty database works and `\dt` shows all tables.
 -#}
-{% macro create_missing_tables() %}
+{% macro create_missing_tables(materialized=['history', 'upsert']) %}
     {%- if execute -%}
         {%- set existing = columns_in_database() -%}
         {%- if 'ops.history' not in existing %}{{ ops_ddl() }}{% endif -%}
         {%- for source in graph.sources.values() if source.source_name == 'staging' and 'staging.' ~ source.identifier not in existing %}
             {{ staging_ddl(source.identifier, source.columns.values()) }}
         {%- endfor -%}
-        {%- set models = graph.nodes.values() | selectattr('config.materialized', 'in', ['history', 'upsert']) | list -%}
+        {%- set models = [] -%}
+        {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.config.materialized in materialized -%}
+            {%- do models.append(node) -%}
+        {%- endfor -%}
         {%- for model in models %}{{ missing_model_ddl(model, existing.get(model.schema ~ '.' ~ model.alias)) }}{% endfor -%}
         {%- for model in models if model.schema ~ '.' ~ model.alias not in existing %}{{ foreign_key_ddl(model) }}{% endfor -%}
     {%- endif -%}
@@ -36,16 +39,18 @@
 {% macro missing_model_ddl(model, columns_there) %}
     {%- set relation = api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias) -%}
     {%- if columns_there is none %}
-        {%- set key = (model.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns %}
         {%- if model.config.materialized == 'history' %}
             create schema if not exists {{ adapter.quote(history_schema()) }};
         {%- endif %}
         create table {{ relation }} (
             {%- for column in model.columns.values() %}
             {{ adapter.quote(column.name) }} {{ column.data_type }}
-                {%- if column.constraints | selectattr('type', 'equalto', 'not_null') | list %} not null{% endif %},
+                {%- if column.constraints | selectattr('type', 'equalto', 'not_null') | list %} not null{% endif %}
+                {{- ',' if not loop.last }}
             {%- endfor %}
-            primary key ({{ key | map('tojson') | join(', ') }})
+            {%- for key in model.constraints | selectattr('type', 'equalto', 'primary_key') %},
+            primary key ({{ key.columns | map('tojson') | join(', ') }})
+            {%- endfor %}
         ) {%- if model.config.materialized == 'history' %} partition by list (as_of){% endif %};
         {{ comment_ddl(relation, model) }}
     {%- else %}
@@ -72,4 +77,11 @@
     {%- for column in model.columns.values() if column.description %}
     comment on column {{ relation }}.{{ adapter.quote(column.name) }} is {{ dbt.string_literal(dbt.escape_single_quotes(column.description)) }};
     {%- endfor %}
+{% endmacro %}
+
+
+{#- For `streamflow init`: the same, and the gate, which a run makes itself. -#}
+{% macro init() %}
+    {%- set ddl = create_missing_tables(['history', 'upsert', 'table']) -%}
+    {%- if ddl | trim %}{% do run_query(ddl ~ '; commit') %}{% endif -%}
 {% endmacro %}

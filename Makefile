@@ -1,0 +1,79 @@
+# streamflow: every target sets itself up first. `make` alone lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+MONTH ?= 000
+DATA_DIR ?=
+AS_OF ?=
+PORT ?= 8080
+ARGS ?=
+# What dbt is told by `make dbt`: make dbt ARGS="build --select gate+"
+OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS_OF)")
+
+.PHONY: help setup ingest check status test lint format docs docs-static psql dbt seeds clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/installed ## Make .venv and install everything that is needed
+
+$(VENV)/installed: pyproject.toml constraints.txt $(wildcard dbt_project/stand_in/dbt_expectations/macros/*.sql) dbt_project/packages.yml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
+	  echo "streamflow needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make setup PYTHON=python3.12" >&2; exit 2; }
+	@echo "setting up in $(VENV), about a minute the first time" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/streamflow setup >&2
+	@touch $@
+
+ingest: setup ## Ingest a month: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
+	@$(BIN)/streamflow ingest $(MONTH) $(OPTIONS) $(ARGS)
+
+check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [DATA_DIR=folder]
+	@$(BIN)/streamflow check $(MONTH) $(OPTIONS) $(ARGS)
+
+status: setup ## The months known
+	@$(BIN)/streamflow status $(ARGS)
+
+test: setup ## Run every test, on PostgreSQL 16 and 18
+	@$(BIN)/pytest $(ARGS)
+
+lint: setup ## Check style and types of Python and SQL
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/sqlfluff lint dbt_project/models dbt_project/tests
+	@$(BIN)/streamflow models --check
+
+format: setup ## Put the Python files in order
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: setup ## Serve the dbt docs with lineage on http://localhost:8080 [PORT=...]
+	@$(BIN)/streamflow init
+	@$(BIN)/streamflow dbt docs generate --quiet
+	@$(BIN)/streamflow dbt docs serve --host 127.0.0.1 --port $(PORT)
+
+docs-static: setup ## The dbt docs as one HTML file: docs/static/index.html
+	@$(BIN)/streamflow init
+	@$(BIN)/streamflow dbt docs generate --static --quiet
+	@mkdir -p docs/static && cp dbt_project/target/static_index.html docs/static/index.html
+	@echo docs/static/index.html
+
+psql: setup ## Open psql on the database
+	@$(BIN)/streamflow db psql $(ARGS)
+
+dbt: setup ## Run dbt with this project, profile and database: make dbt ARGS="build"
+	@$(BIN)/streamflow dbt $(ARGS)
+
+seeds: setup ## Make the shipped months anew
+	@$(BIN)/python seeds_data/generate.py --out seeds_data
+
+clean: ## Take away what was built; the database in .streamflow stays
+	@rm -rf dbt_project/target dbt_project/logs logs docs/static build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

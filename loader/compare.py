@@ -1,0 +1,41 @@
+"""Whether a delivery is what history was built from, by the hashes of its files, and where not, in how many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from psycopg import sql
+
+from loader.contracts import Table
+from loader.database import Connection
+from loader.deliveries import Delivery
+from loader.ledger import TableHistory, one_row
+
+
+def differing_tables(
+    tables: Sequence[Table], hashes: Mapping[str, str], known: Mapping[str, TableHistory]
+) -> list[Table]:
+    """The tables whose history was built from another file than the one at hand."""
+    return [table for table in tables if table.name in known and known[table.name].sha256 != hashes[table.name]]
+
+
+def is_published(tables: Sequence[Table], known: Mapping[str, TableHistory]) -> bool:
+    """Whether every declared table has its history on that date, and production has taken it in."""
+    return all(table.name in known and known[table.name].merged_at for table in tables)
+
+
+def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -> int:
+    """In how many customers the rows in staging and those that history has from this as_of's delivery differ."""
+    query = sql.SQL(
+        "with delivered as (select {columns} from {staging}),"
+        " published as (select {columns} from {history} where as_of = {as_of} and observed_as_of = {as_of})"
+        " select count(*) from delivered full join published on delivered.{key} = published.{key}"
+        " where delivered.* is distinct from published.*"
+    ).format(
+        columns=sql.SQL(", ").join(sql.Identifier(name) for name in table.column_names),
+        staging=sql.Identifier("staging", table.name),
+        history=sql.Identifier("public", f"{table.name}_snapshots"),
+        as_of=sql.Literal(delivery.as_of),
+        key=sql.Identifier(table.primary_key),
+    )
+    return int(one_row(connection, query)[0])

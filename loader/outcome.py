@@ -1,0 +1,94 @@
+"""How an attempt ended: what the summary, `--json` and the ledger say of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from loader.deliveries import Problem
+from loader.errors import DataRefused
+from loader.ledger import AuditResult, TableHistory
+from loader.rejects import Rejects
+
+Command = Literal["ingest", "check"]
+
+
+@dataclass(frozen=True)
+class TableCounts:
+    """What one delivery meant for one table, in rows."""
+
+    table: str
+    delivered: int
+    inserted: int
+    updated: int
+    unchanged: int
+    carried_forward: int
+
+    @classmethod
+    def of(cls, history: TableHistory) -> TableCounts:
+        """From what dbt entered while it built history and production."""
+        inserted, updated = history.rows_inserted or 0, history.rows_updated or 0
+        return cls(
+            history.table_name,
+            history.rows_delivered,
+            inserted,
+            updated,
+            history.rows_delivered - inserted - updated,
+            history.rows_total - history.rows_delivered,
+        )
+
+
+@dataclass
+class Outcome:
+    """How one attempt at one month ended. `state` is the ledger's, `timings` are seconds per step."""
+
+    command: Command
+    month: str
+    as_of: dt.date
+    state: str
+    uri: str
+    message: str = ""
+    counts: list[TableCounts] = field(default_factory=list)
+    audits: list[AuditResult] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    rejects: Rejects | None = None
+
+    def audits_that(self, status: str) -> list[AuditResult]:
+        """The audits with that verdict: pass, warn or fail."""
+        return [audit for audit in self.audits if audit.status == status]
+
+
+class Refused(DataRefused):
+    """A month was refused. `outcome` and `rejects` say why."""
+
+    def __init__(self, outcome: Outcome, rejects: Rejects) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+        self.rejects = rejects
+
+
+class Clock:
+    """Seconds per step and in all."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = round(time.perf_counter() - start, 3)
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Step -> seconds, with the total so far."""
+        return {**self._seconds, "total": round(time.perf_counter() - self._started, 3)}

@@ -1,0 +1,197 @@
+"""What the tests share: servers of both versions, an empty database each, small months, and the command line in process."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from loader import cli
+from loader.contracts import load_contract
+from loader.server import _pgserver
+from loader.settings import load_settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+VERSIONS = [int(version) for version in os.environ.get("STREAMFLOW_TEST_VERSIONS", "16,18").split(",")]
+TABLES = [table.name for table in load_contract()]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What `--json` printed."""
+        return json.loads(self.out)
+
+
+class Streamflow:
+    """The command line, run in this process on one database, and a connection to look at what it left."""
+
+    def __init__(self, environment: dict[str, str], connection: psycopg.Connection[Any]) -> None:
+        self.environment, self.connection = environment, connection
+
+    def __call__(self, *arguments: str | Path) -> Result:
+        """Run `streamflow ARGUMENTS` and return how it ended."""
+        out, err = io.StringIO(), io.StringIO()
+        load_settings.cache_clear()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["streamflow", *map(str, arguments)])
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = _exit_code()
+        return Result(code, out.getvalue(), err.getvalue())
+
+    def ok(self, *arguments: str | Path) -> Result:
+        """Run a command that must end with 0."""
+        result = self(*arguments)
+        assert result.code == 0, result
+        return result
+
+    def dbt(self, *arguments: str) -> Any:
+        """Run dbt in this process as a person would by hand: with nothing but POSTGRES_* set."""
+        from dbt.cli.main import dbtRunner
+
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            return dbtRunner().invoke(
+                [*arguments, "--project-dir", str(REPOSITORY / "dbt_project"), "--log-path", self.environment["LOGS"]]
+            )
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        return self.connection.execute(query.encode(), values).fetchall()
+
+    def value(self, query: str, *values: object) -> Any:
+        """The one value of a query."""
+        [(value,)] = self.rows(query, *values)
+        return value
+
+    def table(self, name: str) -> list[tuple[Any, ...]]:
+        """A table's rows in order of the first column and the last ones, which are dates; [] where it is not there."""
+        if self.value("select to_regclass(%s) is null", name):
+            return []
+        query = sql.SQL("select * from {} as t order by t::text").format(sql.Identifier(name))
+        return self.connection.execute(query).fetchall()
+
+    def production(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every production table, row for row."""
+        return {name: self.table(name) for name in TABLES}
+
+    def history(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every history table, row for row."""
+        return {name: self.table(f"{name}_snapshots") for name in TABLES}
+
+    def state(self) -> tuple[Any, Any]:
+        """Production and history."""
+        return self.production(), self.history()
+
+
+def _exit_code() -> int:
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: f"pg{version}")
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A running PostgreSQL; yields the directory of its socket. Durability is off, since no test here pulls the plug."""
+    data = tmp_path_factory.mktemp(f"pg{request.param}") / "data"
+    running = _pgserver().get_server(data, cleanup_mode="stop", postgres_version=request.param)
+    with psycopg.connect(running.get_uri(), autocommit=True) as connection:
+        connection.execute("alter system set fsync = off")
+        connection.execute("select pg_reload_conf()")
+    yield Path(running.get_postmaster_info().socket_dir)
+    running.cleanup()
+
+
+@pytest.fixture(scope="session")
+def dbt_target(server: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """dbt's target folder for this server, so that the project is parsed once for it and no other process writes there."""
+    return tmp_path_factory.mktemp(f"target_{server.name}")
+
+
+@pytest.fixture
+def new_database(server: Path, dbt_target: Path, tmp_path: Path) -> Iterator[Callable[[], Streamflow]]:
+    """Makes an empty database, always of the same name, and the command line on it."""
+    with contextlib.ExitStack() as stack:
+
+        def make() -> Streamflow:
+            admin = stack.enter_context(
+                psycopg.connect(host=str(server), user="postgres", dbname="postgres", autocommit=True)
+            )
+            admin.execute("drop database if exists streamflow with (force)")
+            admin.execute("create database streamflow")
+            connection = psycopg.connect(host=str(server), user="postgres", dbname="streamflow", autocommit=True)
+            stack.enter_context(contextlib.closing(connection))
+            environment = {
+                "POSTGRES_HOST": str(server),
+                "POSTGRES_USER": "postgres",
+                "POSTGRES_DB": "streamflow",
+                "STREAMFLOW_HOME": str(tmp_path / "home"),
+                "DBT_TARGET_PATH": str(dbt_target),
+                "DBT_PROFILES_DIR": str(REPOSITORY / "profiles"),
+                "LOGS": str(tmp_path / "logs"),
+                "NO_COLOR": "1",
+                "COLUMNS": "200",
+            }
+            return Streamflow(environment, connection)
+
+        yield make
+
+
+@pytest.fixture
+def streamflow(new_database: Callable[[], Streamflow]) -> Streamflow:
+    """The command line on an empty database."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def months(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five made-up months of 60 customers."""
+    folder = tmp_path_factory.mktemp("months")
+    generate("--out", folder, "--users", 60, "--months", 5, "--churn", 0.1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_months() -> Path:
+    """The two real months, where they are at hand."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real months are not at hand")
+    return SHARED_DATA
+
+
+def generate(*arguments: object) -> None:
+    """Run seeds_data/generate.py."""
+    path = REPOSITORY / "seeds_data" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module
+    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        module.main()

@@ -1,0 +1,413 @@
+"""A month from its files to its tables, through the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, TABLES, Streamflow
+from tests.files import copy_month, edit, set_value, value_at
+
+SHIPPED = REPOSITORY / "seeds_data"
+
+
+def test_shipped_months(streamflow: Streamflow) -> None:
+    first = streamflow.ok("ingest", "000", "--json").json
+    second = streamflow.ok("ingest", "001", "--json").json
+
+    assert first["state"] == second["state"] == "published"
+    assert {count["inserted"] for count in first["counts"]} == {7043}
+    for count in second["counts"]:
+        assert count["delivered"] == 7083
+        assert count["inserted"] == 106
+        assert count["carried_forward"] == 66
+        assert count["updated"] + count["unchanged"] == 6977
+    assert {verdict["status"] for verdict in second["audits"]} == {"pass"}
+    for table in TABLES:
+        assert streamflow.rows(f"select as_of::text, count(*) from {table}_snapshots group by 1 order by 1") == [
+            ("2024-01-31", 7043),
+            ("2024-02-29", 7149),
+        ]
+        assert streamflow.value(f"select count(*) from {table}") == 7149
+
+
+def test_real_months(streamflow: Streamflow, real_months: Path) -> None:
+    for month in ("000", "001"):
+        result = streamflow.ok("ingest", month, "--data-dir", real_months, "--json").json
+        assert not [audit for audit in result["audits"] if audit["status"] == "fail"]
+
+    assert streamflow.value("select count(*) from users") == 7043
+    assert streamflow.value("select count(*) from subscriptions") == 7043
+    for table in TABLES:
+        assert streamflow.rows(f"select as_of::text, count(*) from {table}_snapshots group by 1 order by 1") == [
+            ("2024-01-31", 7043),
+            ("2024-02-29", 7043),
+        ]
+    assert streamflow.value("select count(*) from subscriptions where plan_stream_tv is null") == 1526
+    hours = "select watch_hours_30d::text from usage_agg_30d{} where user_id = '7590-VHVEG'"
+    assert streamflow.value(hours.format("_snapshots") + " and as_of = '2024-01-31'") == "24.483650766787413"
+    assert streamflow.value(hours.format("")) == "24.21779534835315"
+    assert streamflow.value("select count(*) from labels where churn_label") == 1701
+    january = "select count(*) from labels_snapshots where churn_label and as_of = '2024-01-31'"
+    assert streamflow.value(january) == 1869
+
+
+def test_any_order_and_any_repetition_leave_production_the_same(
+    new_database: Callable[[], Streamflow], months: Path
+) -> None:
+    in_order = new_database()
+    for month in ("000", "001"):
+        in_order.ok("ingest", month, "--data-dir", months)
+    production, history = in_order.state()
+    for month in ("000", "001", "001"):
+        assert in_order.ok("ingest", month, "--data-dir", months, "--json").json["state"] == "unchanged"
+        assert in_order.ok("ingest", month, "--data-dir", months, "--json", "--force").json["state"] == "published"
+    assert in_order.state() == (production, history)
+
+    reversed_order = new_database()
+    for month in ("001", "000"):
+        reversed_order.ok("ingest", month, "--data-dir", months)
+    assert reversed_order.production() == production
+
+
+def test_full_refresh_leaves_history_and_production_the_same(streamflow: Streamflow, months: Path) -> None:
+    for month in ("000", "002", "001"):
+        streamflow.ok("ingest", month, "--data-dir", months)
+    before = streamflow.state()
+    identities = streamflow.rows("select oid, relname from pg_class where relname = any(%s) order by 2", TABLES)
+
+    assert streamflow.dbt("build", "--full-refresh").success
+
+    assert streamflow.state() == before
+    assert streamflow.rows("select oid, relname from pg_class where relname = any(%s) order by 2", TABLES) == identities
+
+
+def test_full_refresh_mends_production(streamflow: Streamflow, months: Path) -> None:
+    for month in ("000", "001"):
+        streamflow.ok("ingest", month, "--data-dir", months)
+    before = streamflow.production()
+    streamflow.connection.execute("update usage_agg_30d set watch_hours_30d = 1")
+    streamflow.connection.execute("delete from users where user_id in (select user_id from users limit 5)")
+    streamflow.connection.execute("insert into users values ('ghost', null, null, null, null, null, '2030-01-01')")
+    streamflow.connection.execute("insert into labels values ('ghost', true, '2030-01-01')")
+    assert streamflow.production() != before
+
+    assert streamflow.dbt("build", "--full-refresh").success
+
+    assert streamflow.production() == before
+
+
+def test_late_month(streamflow: Streamflow, months: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    streamflow.ok("ingest", "002", "--data-dir", months)
+    march = streamflow.rows("select * from users_snapshots where as_of = '2024-03-31' order by user_id")
+    production_before = streamflow.production()
+
+    result = streamflow.ok("ingest", "001", "--data-dir", months, "--json").json
+
+    assert streamflow.rows("select * from users_snapshots where as_of = '2024-03-31' order by user_id") == march
+    february = dict(
+        streamflow.rows("select user_id, observed_as_of::text from users_snapshots where as_of = '2024-02-29'")
+    )
+    delivered = {line.split(",")[0] for line in (months / "month_001" / "users.csv").read_text().splitlines()[1:]}
+    january = {line.split(",")[0] for line in (months / "month_000" / "users.csv").read_text().splitlines()[1:]}
+    assert set(february) == delivered | january
+    assert {user for user, observed in february.items() if observed == "2024-02-29"} == delivered
+    production = streamflow.production()
+    unseen_since = {row[0] for row in production["users"]} - {row[0] for row in production_before["users"]}
+    assert unseen_since == {
+        user for user in delivered if (user,) not in {(row[0],) for row in production_before["users"]}
+    }
+    assert result["counts"][0]["carried_forward"] == len(january - delivered)
+    kept = {row for table in production_before.values() for row in table if str(row[-1]) == "2024-03-31"}
+    assert kept <= {row for table in production.values() for row in table}
+
+
+def test_customer_of_a_late_month_is_known_afterwards(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "001", tmp_path)
+    for table in TABLES:
+        path = folder / f"{table}.csv"
+        edit(path, lambda rows: rows.append(["only-in-001", *rows[1][1:]]))
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    streamflow.ok("ingest", "002", "--data-dir", months)
+    streamflow.ok("ingest", "001", "--data-dir", tmp_path)
+    streamflow.ok("ingest", "003", "--data-dir", months)
+
+    dates = streamflow.rows(
+        "select as_of::text, observed_as_of::text from users_snapshots where user_id = 'only-in-001' order by 1"
+    )
+    assert dates == [("2024-02-29", "2024-02-29"), ("2024-04-30", "2024-02-29")]
+
+
+def test_departed_customer_is_carried_forward(streamflow: Streamflow, months: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    streamflow.ok("ingest", "001", "--data-dir", months)
+    delivered = (months / "month_001" / "users.csv").read_text()
+    departed = [row for row in streamflow.table("users") if row[0] not in delivered]
+    assert departed
+    assert {str(row[-1]) for row in departed} == {"2024-01-31"}
+    for table in TABLES:
+        rows = streamflow.rows(
+            f"select user_id, observed_as_of::text from {table}_snapshots"
+            " where as_of = '2024-02-29' and observed_as_of < as_of"
+        )
+        assert sorted(rows) == sorted((row[0], "2024-01-31") for row in departed)
+
+
+def test_one_bad_value_leaves_everything_untouched(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    before = streamflow.state()
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "usage_agg_30d.csv", 7, "watch_hours_30d", "-0.5")
+
+    result = streamflow("ingest", "001", "--data-dir", tmp_path)
+
+    assert result.code == 1
+    assert "nothing was changed" in result.err
+    for word in ("usage_agg_30d.csv:7", "watch_hours_30d", '"-0.5"', "audit_usage_watch_hours_0_to_744"):
+        assert word in result.err
+    assert streamflow.state() == before
+    assert streamflow.rows("select state from ops.loads order by load_id") == [("published",), ("refused",)]
+    rejects = Path(streamflow.environment["STREAMFLOW_HOME"]) / "rejects" / "month_001.csv"
+    assert str(rejects) in result.err
+    assert len(rejects.read_text().splitlines()) == 2
+
+
+def test_all_wrong_rows_of_all_files_are_named(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    set_value(folder / "users.csv", 3, "user_gender", "unknown")
+    set_value(folder / "users.csv", 4, "signup_date", "2024-02-01")
+    set_value(folder / "users.csv", 5, "user_id", " padded")
+    set_value(folder / "subscriptions.csv", 6, "months_active", "1201")
+    set_value(folder / "subscriptions.csv", 7, "monthly_fee", "-1")
+    set_value(folder / "payments_agg_90d.csv", 8, "user_id", value_at(folder / "payments_agg_90d.csv", 9, "user_id"))
+    set_value(folder / "support_agg_90d.csv", 10, "user_id", "stranger")
+    set_value(folder / "labels.csv", 11, "user_id", "")
+
+    result = streamflow("check", "000", "--data-dir", tmp_path)
+
+    assert result.code == 1
+    for place in (
+        "users.csv:3", "users.csv:4", "users.csv:5", "subscriptions.csv:6", "subscriptions.csv:7",
+        "payments_agg_90d.csv:8", "payments_agg_90d.csv:9", "support_agg_90d.csv:10", "labels.csv:11",
+    ):  # fmt: skip
+        assert f"{place} " in result.err
+
+
+def test_values_of_the_wrong_type_are_named_for_every_file(
+    streamflow: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    set_value(folder / "users.csv", 3, "signup_date", "31/01/2024")
+    set_value(folder / "usage_agg_30d.csv", 4, "watch_hours_30d", "NaN")
+    set_value(folder / "payments_agg_90d.csv", 5, "failed_payments_90d", "99999999999")
+    set_value(folder / "labels.csv", 6, "churn_label", "maybe")
+
+    result = streamflow("ingest", "000", "--data-dir", tmp_path)
+
+    assert result.code == 1
+    for place, reason in (
+        ("users.csv:3 ", "not a date"),
+        ("usage_agg_30d.csv:4 ", "NaN and infinity are not values"),
+        ("payments_agg_90d.csv:5 ", "out of range for int"),
+        ("labels.csv:6 ", "not true or false"),
+    ):
+        [line] = [line for line in result.err.splitlines() if place in line]
+        assert reason in line
+    assert {len(rows) for rows in streamflow.production().values()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "labels.csv").unlink(), "labels.csv  the file is missing"),
+        (lambda folder: (folder / "labels.csv").rename(folder / "lables.csv"), 'did you mean "lables.csv"?'),
+        (lambda folder: (folder / "labels.csv").write_text(""), "labels.csv  the file is empty"),
+        (lambda folder: (folder / "labels.csv").write_text("user_id,churn_label\n"), "a header and no rows"),
+        (lambda folder: edit(folder / "labels.csv", lambda rows: rows[0].__setitem__(1, "churn_lable")), 'did you mean "churn_label"?'),
+        (lambda folder: edit(folder / "labels.csv", lambda rows: rows[0].__setitem__(1, "user_id")), "the column is there 2 times"),
+        (lambda folder: edit(folder / "labels.csv", lambda rows: rows[3].append("x")), "extra data after last expected column"),
+        (lambda folder: edit(folder / "labels.csv", lambda rows: rows[3].pop()), 'missing data for column "churn_label"'),
+    ],
+    ids=["missing", "misspelt file", "empty", "header only", "misspelt column", "doubled column", "long row", "short row"],
+)  # fmt: skip
+def test_plain_mistakes(
+    streamflow: Streamflow, months: Path, tmp_path: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    spoil(folder)
+    result = streamflow("ingest", "000", "--data-dir", tmp_path)
+    assert result.code == 1
+    assert said in result.err
+    assert streamflow.rows("select state from ops.loads") == [("refused",)]
+
+
+def test_missing_month(streamflow: Streamflow, months: Path) -> None:
+    result = streamflow("ingest", "017", "--data-dir", months)
+    assert result.code == 1
+    assert "the folder is missing" in result.err
+    assert "month_004" in result.err
+
+
+def test_missing_stays_missing_and_numbers_keep_every_digit(
+    streamflow: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    set_value(folder / "usage_agg_30d.csv", 2, "watch_hours_30d", "1.1234567890123456789012345678901234567890")
+    set_value(folder / "usage_agg_30d.csv", 2, "skips_7d", "")
+    set_value(folder / "users.csv", 2, "has_family", "")
+    set_value(folder / "users.csv", 2, "user_gender", "")
+    set_value(folder / "subscriptions.csv", 2, "plan_stream_tv", "")
+    user = value_at(folder / "users.csv", 2, "user_id")
+
+    streamflow.ok("ingest", "000", "--data-dir", tmp_path)
+
+    for suffix in ("", "_snapshots"):
+        usage = f"select watch_hours_30d::text, skips_7d from usage_agg_30d{suffix} where user_id = %s"
+        assert streamflow.rows(usage, user) == [("1.1234567890123456789012345678901234567890", None)]
+        users = f"select has_family, user_gender from users{suffix} where user_id = %s"
+        assert streamflow.rows(users, user) == [(None, None)]
+        subscriptions = f"select plan_stream_tv, add_on_backup from subscriptions{suffix} where user_id = %s"
+        assert streamflow.rows(subscriptions, user) == [(None, None)]
+
+
+def test_columns_in_any_order_and_optional_ones_later(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    edit(folder / "subscriptions.csv", lambda rows: [row.reverse() for row in rows] and None)
+    streamflow.ok("ingest", "000", "--data-dir", tmp_path)
+    streamflow.ok("ingest", "003", "--data-dir", months)
+
+    unknown = "select bool_and(add_on_support is null) from subscriptions_snapshots where as_of = '2024-01-31'"
+    assert streamflow.value(unknown)
+    assert streamflow.value("select count(*) from subscriptions where add_on_support is not null") > 0
+    fees = "select user_id, monthly_fee::text from subscriptions_snapshots where as_of = '2024-01-31'"
+    header, *lines = (months / "month_000" / "subscriptions.csv").read_text().splitlines()
+    fee = header.split(",").index("monthly_fee")
+    assert dict(streamflow.rows(fees)) == {line.split(",")[0]: line.split(",")[fee] for line in lines}
+
+
+def test_other_files_for_a_published_month_are_refused(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    before = streamflow.state()
+    folder = copy_month(months, "000", tmp_path)
+    set_value(folder / "usage_agg_30d.csv", 3, "skips_7d", "999")
+    set_value(folder / "usage_agg_30d.csv", 9, "skips_7d", "999")
+
+    result = streamflow("ingest", "000", "--data-dir", tmp_path)
+
+    assert result.code == 1
+    assert "usage_agg_30d.csv  2 rows differ from what is published" in result.err
+    assert streamflow.state() == before
+    assert streamflow.dbt("build").success
+    assert streamflow.state() == before
+
+
+def test_other_form_of_the_same_rows_is_nothing_new(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    folder = copy_month(months, "000", tmp_path)
+    edit(folder / "labels.csv", lambda rows: rows.insert(1, rows.pop()))
+    assert streamflow.ok("ingest", "000", "--data-dir", tmp_path, "--json").json["state"] == "unchanged"
+
+
+def test_row_count_against_the_month_before(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    folder = copy_month(months, "000", tmp_path, as_month="001")
+    for table in TABLES:
+        edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(slice(46, None)))
+    warned = streamflow.ok("check", "001", "--data-dir", tmp_path, "--json").json
+    assert {audit["audit_name"] for audit in warned["audits"] if audit["status"] == "warn"} == {
+        f"audit_{table.split('_')[0]}_row_count_close_to_month_before" for table in TABLES
+    }
+    assert "25 % off the month before" in warned["warnings"][0]["reason"]
+
+    for table in TABLES:
+        edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(slice(30, None)))
+    before = streamflow.state()
+    refused = streamflow("ingest", "001", "--data-dir", tmp_path)
+    assert refused.code == 1
+    assert "52 % off the month before" in refused.err
+    assert streamflow.state() == before
+
+
+def test_warnings_are_recorded_shown_and_do_not_refuse(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    set_value(folder / "subscriptions.csv", 5, "months_active", "7")
+    set_value(folder / "subscriptions.csv", 5, "total_paid", "0")
+    result = streamflow.ok("ingest", "000", "--data-dir", tmp_path)
+    assert "1 warned" in result.out
+    assert "subscriptions.csv:5" in result.out
+    assert streamflow.rows("select audit_name from ops.audits where status = 'warn'") == [
+        ("audit_subscriptions_nothing_paid_only_in_first_month",)
+    ]
+
+
+def test_check_publishes_nothing(streamflow: Streamflow, months: Path) -> None:
+    assert streamflow.ok("check", "000", "--data-dir", months, "--json").json["state"] == "checked"
+    assert streamflow.dbt("build").success
+    assert {len(rows) for rows in [*streamflow.production().values(), *streamflow.history().values()]} == {0}
+
+
+def test_dry_run_changes_nothing(streamflow: Streamflow, months: Path) -> None:
+    plan = streamflow.ok("ingest", "000", "--data-dir", months, "--dry-run", "--json").json
+    assert plan["action"] == "land, audit and publish"
+    assert streamflow.value("select to_regnamespace('ops') is null")
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    plan = streamflow.ok("ingest", "000", "--data-dir", months, "--dry-run", "--json").json
+    assert plan["action"] == "nothing: published already"
+    assert streamflow.value("select count(*) from ops.loads") == 1
+
+
+def test_another_as_of(streamflow: Streamflow, months: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months, "--as-of", "2024-02-05")
+    assert streamflow.rows("select distinct as_of::text, observed_as_of::text from labels_snapshots") == [
+        ("2024-02-05", "2024-02-05")
+    ]
+
+
+def test_second_ingest_is_refused_and_names_the_first(streamflow: Streamflow, months: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    streamflow.connection.execute("select pg_advisory_lock(%s, %s)", [0x5F10, 1])
+    streamflow.connection.execute(
+        "insert into ops.loads (command, month, as_of, started_by, data_dir)"
+        " values ('ingest', '007', '2024-08-31', 'ada@host (process 42)', '/data')"
+    )
+    result = streamflow("ingest", "001", "--data-dir", months)
+    assert result.code == 3
+    assert "ingest of month 007, begun by ada@host (process 42)" in result.err
+    streamflow.connection.execute("select pg_advisory_unlock_all()")
+    streamflow.ok("ingest", "001", "--data-dir", months)
+    assert streamflow.value("select state from ops.loads where month = '007'") == "interrupted"
+
+
+def test_status_knows_every_month(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    assert streamflow.ok("status", "--json").json == []
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "labels.csv", 2, "churn_label", "maybe")
+    streamflow("ingest", "001", "--data-dir", tmp_path)
+    january, february = streamflow.ok("status", "--json").json
+    assert (january["state"], january["month"], january["as_of"]) == ("published", "000", "2024-01-31")
+    assert january["audits_passed"] == 53
+    assert len({file["sha256"] for file in january["files"]}) == len(TABLES)
+    assert january["versions"]["audited_with"].startswith("dbt_expectations ")
+    assert february["state"] == "refused"
+    assert "000" in streamflow.ok("status").out
+
+
+def test_nothing_goes_out(streamflow: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    asked: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise OSError("the network is closed")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    monkeypatch.setattr(socket.socket, "sendto", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    assert asked == []
