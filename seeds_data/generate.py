@@ -215,8 +215,7 @@ class Dice:
         """As weighted, with weights of each customer's own: shape (n, number of positions)."""
         edges = np.cumsum(weights, axis=1)
         rolls = self.below(edges[:, -1])
-        positions: Ints = np.sum(rolls[:, None] >= edges, axis=1, dtype=np.int64)
-        return positions
+        return np.asarray(np.sum(rolls[:, None] >= edges, axis=1), dtype=np.int64)
 
     def bell(self, n: int) -> Floats:
         """Very nearly standard normal, within -6 and 6: the sum of twelve uniform numbers, less 6."""
@@ -258,7 +257,8 @@ def draw_paid(dice: Dice, months_active: Ints, fee_cents: Ints) -> Ints:
     """Total paid in cents: months times fee, give or take earlier fees; in the first month the fee."""
     spread = 0.19 * np.sqrt(months_active) * dice.bell(len(fee_cents)) * fee_cents
     rounded = np.rint(spread / CENT_STEP).astype(np.int64) * CENT_STEP
-    return months_active * fee_cents + np.where(months_active > 1, rounded, 0)
+    paid: Ints = months_active * fee_cents + np.where(months_active > 1, rounded, 0)
+    return paid
 
 
 def draw_extra(dice: Dice, n: int) -> Ints:
@@ -275,7 +275,8 @@ def draw_hours(dice: Dice, customers: Customers, number: int) -> Floats:
 
 def draw_resolution(dice: Dice, n: int) -> Ints:
     """Average hours to resolve a ticket, in tenths; also for those without one, as in the real exports."""
-    return np.maximum(np.rint(100 + 39 * dice.bell(n)), 10).astype(np.int64)
+    tenths: Ints = np.maximum(np.rint(100 + 39 * dice.bell(n)), 10).astype(np.int64)
+    return tenths
 
 
 def draw_labels(dice: Dice, customers: Customers) -> Bools:

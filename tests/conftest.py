@@ -1,4 +1,4 @@
-"""What the tests share: servers of both versions, an empty database each, small months, and the command line in process."""
+"""What the tests share: servers of both versions, an empty database each, small months, the command line in process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import importlib.util
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,7 +89,7 @@ class Streamflow:
         return value
 
     def table(self, name: str) -> list[tuple[Any, ...]]:
-        """A table's rows in order of the first column and the last ones, which are dates; [] where it is not there."""
+        """A table's rows in a fixed order; [] where it is not there."""
         if self.value("select to_regclass(%s) is null", name):
             return []
         query = sql.SQL("select * from {} as t order by t::text").format(sql.Identifier(name))
@@ -116,7 +118,7 @@ def _exit_code() -> int:
 
 @pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: f"pg{version}")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A running PostgreSQL; yields the directory of its socket. Durability is off, since no test here pulls the plug."""
+    """A running PostgreSQL; yields the directory of its socket. Durability is off: no test here pulls the plug."""
     data = tmp_path_factory.mktemp(f"pg{request.param}") / "data"
     running = _pgserver().get_server(data, cleanup_mode="stop", postgres_version=request.param)
     with psycopg.connect(running.get_uri(), autocommit=True) as connection:
@@ -128,7 +130,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def dbt_target(server: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """dbt's target folder for this server, so that the project is parsed once for it and no other process writes there."""
+    """dbt's target folder for this server: the project is parsed once for it, and no other process writes there."""
     return tmp_path_factory.mktemp(f"target_{server.name}")
 
 
@@ -138,9 +140,8 @@ def new_database(server: Path, dbt_target: Path, tmp_path: Path) -> Iterator[Cal
     with contextlib.ExitStack() as stack:
 
         def make() -> Streamflow:
-            admin = stack.enter_context(
-                psycopg.connect(host=str(server), user="postgres", dbname="postgres", autocommit=True)
-            )
+            admin = psycopg.connect(host=str(server), user="postgres", dbname="postgres", autocommit=True)
+            stack.enter_context(contextlib.closing(admin))
             admin.execute("drop database if exists streamflow with (force)")
             admin.execute("create database streamflow")
             connection = psycopg.connect(host=str(server), user="postgres", dbname="streamflow", autocommit=True)
@@ -181,6 +182,24 @@ def real_months() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real months are not at hand")
     return SHARED_DATA
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the repository's code, to change."""
+    folder = tmp_path / "copy"
+    for name in ("loader", "dbt_project", "profiles"):
+        ignore = shutil.ignore_patterns("target", "logs", "__pycache__")
+        shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, ignore=ignore)
+    return folder
+
+
+def run_copy(copy: Path, streamflow: Streamflow, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line of the copy, on the database of `streamflow`."""
+    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(copy)}
+    del environment["DBT_TARGET_PATH"], environment["DBT_PROFILES_DIR"]
+    command = [sys.executable, "-c", "from loader.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
 
 
 def generate(*arguments: object) -> None:

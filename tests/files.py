@@ -17,7 +17,7 @@ def copy_month(months: Path, month: str, to: Path, as_month: str | None = None) 
     return folder
 
 
-def edit(path: Path, change: Callable[[Rows], None]) -> None:
+def edit(path: Path, change: Callable[[Rows], object]) -> None:
     """Change the rows of a CSV file in place; the first is the header."""
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))
@@ -63,7 +63,7 @@ def write_month(folder: Path, customers: Mapping[str, int]) -> None:
             "watch_hours_30d,avg_session_mins_7d,unique_devices_30d,skips_7d,rebuffer_events_7d",
             lambda n: f"{n}.123456789012345678,1.5,{n},0,0",
         ),
-        "payments_agg_90d": ("failed_payments_90d", lambda n: str(n)),
+        "payments_agg_90d": ("failed_payments_90d", str),
         "support_agg_90d": ("support_tickets_90d,ticket_avg_resolution_hrs_90d", lambda n: f"{n},{n}.5"),
         "labels": ("churn_label", lambda n: str(n % 3 == 0)),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, TABLES, Streamflow
-from tests.files import copy_month, edit, set_value, value_at
+from tests.files import Rows, copy_month, edit, set_value, value_at
 
 SHIPPED = REPOSITORY / "seeds_data"
 
@@ -219,20 +219,27 @@ def test_values_of_the_wrong_type_are_named_for_every_file(
     assert {len(rows) for rows in streamflow.production().values()} == {0}
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda folder: (folder / "labels.csv").unlink(), "labels.csv  the file is missing"),
-        (lambda folder: (folder / "labels.csv").rename(folder / "lables.csv"), 'did you mean "lables.csv"?'),
-        (lambda folder: (folder / "labels.csv").write_text(""), "labels.csv  the file is empty"),
-        (lambda folder: (folder / "labels.csv").write_text("user_id,churn_label\n"), "a header and no rows"),
-        (lambda folder: edit(folder / "labels.csv", lambda rows: rows[0].__setitem__(1, "churn_lable")), 'did you mean "churn_label"?'),
-        (lambda folder: edit(folder / "labels.csv", lambda rows: rows[0].__setitem__(1, "user_id")), "the column is there 2 times"),
-        (lambda folder: edit(folder / "labels.csv", lambda rows: rows[3].append("x")), "extra data after last expected column"),
-        (lambda folder: edit(folder / "labels.csv", lambda rows: rows[3].pop()), 'missing data for column "churn_label"'),
-    ],
-    ids=["missing", "misspelt file", "empty", "header only", "misspelt column", "doubled column", "long row", "short row"],
-)  # fmt: skip
+def header(index: int, name: str) -> Callable[[Path], object]:
+    """Misname a column of labels.csv."""
+    return lambda folder: edit(folder / "labels.csv", lambda rows: rows[0].__setitem__(index, name))
+
+
+PLAIN_MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda folder: (folder / "labels.csv").unlink(), "labels.csv  the file is missing"),
+    "misspelt file": (lambda f: (f / "labels.csv").rename(f / "lables.csv"), 'did you mean "lables.csv"?'),
+    "empty": (lambda folder: (folder / "labels.csv").write_text(""), "labels.csv  the file is empty"),
+    "header only": (lambda f: (f / "labels.csv").write_text("user_id,churn_label\n"), "a header and no rows"),
+    "misspelt column": (header(1, "churn_lable"), 'did you mean "churn_label"?'),
+    "doubled column": (header(1, "user_id"), "the column is there 2 times"),
+    "long row": (lambda f: edit(f / "labels.csv", lambda rows: rows[3].append("x")), "extra data after last expected"),
+    "short row": (
+        lambda f: edit(f / "labels.csv", lambda rows: rows[3].pop()),
+        'missing data for column "churn_label"',
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "said"), PLAIN_MISTAKES.values(), ids=PLAIN_MISTAKES)
 def test_plain_mistakes(
     streamflow: Streamflow, months: Path, tmp_path: Path, spoil: Callable[[Path], object], said: str
 ) -> None:
@@ -275,7 +282,7 @@ def test_missing_stays_missing_and_numbers_keep_every_digit(
 
 def test_columns_in_any_order_and_optional_ones_later(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
     folder = copy_month(months, "000", tmp_path)
-    edit(folder / "subscriptions.csv", lambda rows: [row.reverse() for row in rows] and None)
+    edit(folder / "subscriptions.csv", _reverse_columns)
     streamflow.ok("ingest", "000", "--data-dir", tmp_path)
     streamflow.ok("ingest", "003", "--data-dir", months)
 
@@ -286,6 +293,11 @@ def test_columns_in_any_order_and_optional_ones_later(streamflow: Streamflow, mo
     header, *lines = (months / "month_000" / "subscriptions.csv").read_text().splitlines()
     fee = header.split(",").index("monthly_fee")
     assert dict(streamflow.rows(fees)) == {line.split(",")[0]: line.split(",")[fee] for line in lines}
+
+
+def _reverse_columns(rows: Rows) -> None:
+    for row in rows:
+        row.reverse()
 
 
 def test_other_files_for_a_published_month_are_refused(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ where staged.row_count is distinct from landed.row_count
 {#- The load that staging holds, unless it was landed for a check only or has been refused. -#}
 {% macro publishable_load() -%}
     (
-        select max(staged.load_id)
-        from {{ source('ops', 'staged') }} as staged
-        inner join {{ source('ops', 'loads') }} as loads on loads.load_id = staged.load_id
+        select max(in_staging.load_id)
+        from {{ source('ops', 'staged') }} as in_staging
+        inner join {{ source('ops', 'loads') }} as loads on in_staging.load_id = loads.load_id
         where loads.command = 'ingest' and loads.state <> 'refused'
     )
 {%- endmacro %}

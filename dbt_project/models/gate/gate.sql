@@ -4,7 +4,10 @@ with staged as (
     {% for table_name in declared_tables() %}
     -- depends_on: {{ source('staging', table_name) }}
     {% endfor %}
-    select distinct load_id, as_of from {{ source('ops', 'staged') }}
+    select distinct
+        load_id,
+        as_of
+    from {{ source('ops', 'staged') }}
 ),
 
 audits as (

@@ -2,18 +2,14 @@
 {% test null_percent(model, columns) %}
 with counted as (
     select
-        count(*) as row_count
-        {%- for column in columns %},
-        count({{ adapter.quote(column) }}) as {{ adapter.quote(column) }}
-        {%- endfor %}
+        count(*) as row_count,
+        array[{% for column in columns %}count({{ adapter.quote(column) }}){{ ', ' if not loop.last }}{% endfor %}] as present
     from {{ model }}
 )
 
-{% for column in columns -%}
 select
-    '{{ column }}' as column_name,
-    ceil(100.0 * (row_count - {{ adapter.quote(column) }}) / nullif(row_count, 0))::int as null_percent
+    names.column_name,
+    ceil(100.0 * (counted.row_count - counted.present[names.position]) / nullif(counted.row_count, 0))::int as null_percent
 from counted
-{% if not loop.last %}union all{% endif %}
-{% endfor %}
+cross join unnest(array['{{ columns | join("', '") }}']) with ordinality as names (column_name, position)
 {% endtest %}

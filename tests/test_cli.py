@@ -1,0 +1,65 @@
+"""The command contract: words, exit codes, where results go."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Streamflow
+
+COMMANDS = [
+    ("ingest",), ("check",), ("status",), ("init",), ("dbt",), ("models",), ("setup",),
+    ("db", "start"), ("db", "stop"), ("db", "status"), ("db", "uri"), ("db", "psql"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != ("dbt",)], ids=" ".join)
+def test_every_command_has_help(streamflow: Streamflow, command: tuple[str, ...]) -> None:
+    result = streamflow.ok(*command, "--help")
+    assert result.out.strip()
+    assert result.err == ""
+
+
+def test_help_lists_every_command(streamflow: Streamflow) -> None:
+    listed = streamflow.ok("--help").out + streamflow.ok("db", "--help").out
+    for command in COMMANDS:
+        assert command[-1] in listed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ingest",),
+        ("ingest", "abc"),
+        ("ingest", "000", "--as-of", "yesterday"),
+        ("ingest", "000", "--frobnicate"),
+        ("nonsense",),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2(streamflow: Streamflow, arguments: tuple[str, ...]) -> None:
+    result = streamflow(*arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert "Traceback" not in result.err
+
+
+def test_no_database_is_3(streamflow: Streamflow) -> None:
+    streamflow.environment["POSTGRES_HOST"] = "/nowhere"
+    result = streamflow("ingest", "000")
+    assert result.code == 3
+    assert "no connection to postgresql://" in result.err
+    assert "POSTGRES_*" in result.err
+
+
+def test_a_foreign_server_is_not_started_or_stopped(streamflow: Streamflow) -> None:
+    for command in ("start", "stop"):
+        result = streamflow("db", command)
+        assert result.code == 2
+        assert "not streamflow's" in result.err
+
+
+def test_the_password_is_never_printed(streamflow: Streamflow) -> None:
+    streamflow.environment["POSTGRES_PASSWORD"] = "hunter2"  # noqa: S105
+    for arguments in (("db", "uri"), ("db", "status"), ("status",), ("ingest", "099"), ("ingest", "000", "--dry-run")):
+        result = streamflow(*arguments)
+        assert "hunter2" not in result.out + result.err

@@ -1,0 +1,160 @@
+"""Nothing gets past the gate but a load whose audits all ran and passed, whichever way dbt is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader import ledger
+from loader.contracts import load_contract
+from loader.database import Database
+from loader.deliveries import Delivery
+from loader.landing import land
+from loader.settings import load_settings
+from tests.conftest import Streamflow
+from tests.files import copy_month, set_value
+
+
+@pytest.fixture
+def landed(streamflow: Streamflow, months: Path) -> Streamflow:
+    """January is published; February has been landed, as by an ingest that was cut off before dbt began."""
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    land_only(streamflow, months / "month_001", 1)
+    return streamflow
+
+
+def land_only(streamflow: Streamflow, folder: Path, month: int) -> None:
+    """Do what an ingest does before it calls dbt."""
+    host = streamflow.environment["POSTGRES_HOST"]
+    database = Database(host, 5432, "postgres", "streamflow", None, embedded=False)
+    delivery = Delivery(month, folder, load_settings().as_of(month))
+    with database.connect() as connection:
+        load_id = ledger.begin(connection, "ingest", delivery, {})
+        files, problems = land(database, delivery, load_contract(), lambda *_: None)
+        assert problems == []
+        ledger.set_staged(connection, load_id, delivery, files)
+
+
+def statuses(result: Any) -> dict[str, str]:
+    """Name of audit or model -> how it ended."""
+    nodes = [node for node in result.result.results if node.node.resource_type in {"test", "model"}]
+    return {node.node.name: str(node.status) for node in nodes}
+
+
+def test_build_on_an_empty_database(streamflow: Streamflow) -> None:
+    assert streamflow.dbt("build").success
+    tables = streamflow.rows("select count(*) from pg_tables where schemaname = 'public'")
+    assert tables == [(12,)]
+
+
+def test_build_by_hand_publishes_what_was_landed(
+    landed: Streamflow, new_database: Callable[[], Streamflow], months: Path
+) -> None:
+    assert landed.dbt("build").success
+    by_hand = landed.state()
+    assert landed.value("select state from ops.loads order by load_id desc limit 1") == "published"
+
+    by_ingest = new_database()
+    for month in ("000", "001"):
+        by_ingest.ok("ingest", month, "--data-dir", months)
+    assert by_ingest.state() == by_hand
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run",),
+        ("build", "--exclude", "audit_labels_user_id_unique"),
+        ("build", "--exclude-resource-type", "test"),
+        ("build", "--select", "gate+"),
+        ("build", "--empty"),
+        ("run", "--full-refresh"),
+    ],
+    ids=" ".join,
+)
+def test_no_way_round_the_audits(landed: Streamflow, arguments: tuple[str, ...]) -> None:
+    before = landed.state()
+    result = landed.dbt(*arguments)
+    assert not result.success
+    assert statuses(result)["gate"] == "error"
+    assert landed.state() == before
+
+
+@pytest.mark.parametrize("selection", ["users_snapshots", "users", "labels_snapshots+", "path:models/production"])
+def test_no_way_round_the_gate(landed: Streamflow, selection: str) -> None:
+    before = landed.state()
+    landed.dbt("run", "--select", selection)
+    landed.dbt("build", "--select", selection, "--full-refresh")
+    assert landed.state() == before
+
+
+def test_audits_in_one_run_and_models_in_the_next(landed: Streamflow) -> None:
+    assert landed.dbt("test").success
+    assert landed.dbt("run").success
+    assert landed.value("select state from ops.loads order by load_id desc limit 1") == "published"
+
+
+def test_failed_audit_skips_every_model(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "labels.csv", 2, "user_id", "stranger")
+    land_only(streamflow, folder, 1)
+    before = streamflow.state()
+
+    built = streamflow.dbt("build")
+    assert not built.success
+    assert {status for name, status in statuses(built).items() if not name.startswith("audit_")} == {"skipped"}
+    assert statuses(streamflow.dbt("run"))["gate"] == "error"
+    assert streamflow.state() == before
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "delete from staging.labels where ctid = '(0,1)'",
+        "insert into staging.labels select * from staging.labels limit 1",
+    ],
+    ids=["rows lost", "rows added"],
+)
+def test_staging_that_changed_after_its_audits(landed: Streamflow, tamper: str) -> None:
+    assert landed.dbt("test").success
+    landed.connection.execute(tamper.encode())
+    before = landed.state()
+    result = landed.dbt("run")
+    assert statuses(result)["gate"] == "error"
+    assert landed.state() == before
+
+
+def test_audits_of_one_load_do_not_open_the_gate_for_the_next(landed: Streamflow, months: Path) -> None:
+    assert landed.dbt("test").success
+    land_only(landed, months / "month_002", 2)
+    before = landed.state()
+    assert not landed.dbt("run").success
+    assert landed.state() == before
+
+
+def test_build_leaves_no_warning(landed: Streamflow) -> None:
+    warnings = []
+
+    from dbt.cli.main import dbtRunner
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in landed.environment.items():
+            patch.setenv(name, value)
+        runner = dbtRunner(
+            callbacks=[lambda e: warnings.append(e.info.msg) if e.info.level in {"warn", "error"} else None]
+        )
+        project = Path(__file__).parent.parent / "dbt_project"
+        arguments = [
+            "build",
+            "--no-partial-parse",
+            "--project-dir",
+            str(project),
+            "--log-path",
+            landed.environment["LOGS"],
+        ]
+        assert runner.invoke([*arguments, "--quiet"]).success
+    assert warnings == []

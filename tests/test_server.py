@@ -1,0 +1,92 @@
+"""The embedded server: one for all commands, started on demand, left up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import VERSIONS
+
+
+class Embedded:
+    """The command line on an embedded server of its own, each command a process of its own."""
+
+    def __init__(self, home: Path, version: int) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "STREAMFLOW_"))}
+        self.environment = {
+            **kept,
+            "STREAMFLOW_HOME": str(home),
+            "PGSERVER_POSTGRES_VERSION": str(version),
+            "DBT_TARGET_PATH": str(home / "target"),
+        }
+
+    def __call__(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `streamflow ARGUMENTS`."""
+        command = [str(Path(sys.executable).with_name("streamflow")), *map(str, arguments)]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=check)
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda version: f"pg{version}")
+def embedded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Embedded]:
+    """An embedded server's command line; the server is stopped afterwards."""
+    command = Embedded(tmp_path / "home", request.param)
+    yield command
+    command("db", "stop")
+
+
+def test_uri_prints_one_line_and_leaves_the_server_up(embedded: Embedded, request: pytest.FixtureRequest) -> None:
+    result = embedded("db", "uri")
+    [uri] = result.stdout.splitlines()
+    assert result.stderr == ""
+    with psycopg.connect(uri) as connection:
+        assert str(connection.info.server_version).startswith(request.node.callspec.id.removeprefix("pg"))
+    assert embedded("db", "uri").stdout.strip() == uri
+
+
+def test_start_status_stop(embedded: Embedded) -> None:
+    assert "not running" in embedded("db", "status").stdout
+    assert embedded("db", "start").stdout.startswith("running: postgresql://")
+    assert "embedded: PostgreSQL" in embedded("db", "status").stdout
+    assert embedded("db", "stop").stdout == "stopped\n"
+    assert embedded("db", "stop").stdout == "it was not running\n"
+
+
+def test_ingest_starts_it_and_psql_opens_it(embedded: Embedded, months: Path) -> None:
+    ingested = embedded("ingest", "000", "--data-dir", months)
+    assert "month 000 published" in ingested.stdout
+    count = embedded("db", "psql", "-At", "-c", "select count(*) from users").stdout
+    assert count == "60\n"
+    embedded("db", "stop")
+    again = embedded("ingest", "000", "--data-dir", months)
+    assert "nothing to do" in again.stdout
+    built = embedded("dbt", "build", "--quiet")
+    assert built.returncode == 0
+    listed = embedded("dbt", "ls", "--resource-type", "model", "--quiet")
+    assert "streamflow.production.users" in listed.stdout
+
+
+def test_init_creates_every_table_empty(embedded: Embedded) -> None:
+    embedded("init")
+    tables = embedded("db", "psql", "-At", "-c", "select count(*) from pg_tables where schemaname = 'public'").stdout
+    assert tables == "12\n"
+
+
+def test_nothing_new_starts_no_dbt(embedded: Embedded, months: Path) -> None:
+    embedded("ingest", "000", "--data-dir", months)
+    program = (
+        "import sys; sys.argv = ['streamflow', 'ingest', '000', '--data-dir', sys.argv[1]]\n"
+        "from loader.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.exit('dbt.cli.main' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(months)]
+    result = subprocess.run(command, env=embedded.environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert "nothing to do" in result.stdout

@@ -1,0 +1,43 @@
+"""Settings from the environment, and the dates that follow from them."""
+
+from __future__ import annotations
+
+import pytest
+
+from loader.deliveries import parse_month
+from loader.errors import WrongUsage
+from loader.settings import Settings, load_settings
+
+
+def test_as_of_is_the_last_day_of_the_month() -> None:
+    assert [str(Settings().as_of(month)) for month in (0, 1, 11, 12, 13)] == [
+        "2024-01-31", "2024-02-29", "2024-12-31", "2025-01-31", "2025-02-28",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["1", "01", "001", "month_001", " 001 "])
+def test_a_month_may_be_written_in_several_ways(text: str) -> None:
+    assert parse_month(text) == 1
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-1", "1.5", "2024-01", "month_"])
+def test_what_is_not_a_month_is_refused(text: str) -> None:
+    with pytest.raises(WrongUsage, match="is not a month"):
+        parse_month(text)
+
+
+@pytest.mark.parametrize(("name", "value"), [("POSTGRES_PORT", "many"), ("STREAMFLOW_FIRST_MONTH", "2024-13")])
+def test_a_setting_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    load_settings.cache_clear()
+    monkeypatch.setenv(name, value)
+    with pytest.raises(WrongUsage, match=name):
+        load_settings()
+    load_settings.cache_clear()
+
+
+def test_other_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "USER", "HOST", "PORT", "PASSWORD", "DATABASE"):
+        monkeypatch.setenv(name, "7")
+    assert Settings().embedded
+    assert Settings().user == "streamflow"
+    assert Settings().home.name == ".streamflow"

@@ -1,0 +1,105 @@
+"""The audits say the same whether they run on dbt_expectations or on the stand-in that the repository carries."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from loader import packages
+from loader.dbt import audit_package
+from tests.conftest import REPOSITORY, Streamflow, run_copy
+from tests.files import copy_month, edit, set_value
+
+REAL = Path(os.environ.get("STREAMFLOW_TEST_DBT_PACKAGES", REPOSITORY / "dbt_project" / "dbt_packages"))
+"""The folder that holds the real dbt_expectations and the dbt_date that it needs."""
+
+SPOILT = {
+    "users": [("user_id", " padded"), ("user_id", ""), ("user_gender", "unknown"), ("signup_date", "2030-01-01")],
+    "subscriptions": [
+        ("months_active", "-1"), ("months_active", "1201"), ("monthly_fee", "-0.01"), ("total_paid", "-1"),
+        ("contract_type", "Forever"), ("net_service", "Carrier pigeon"),
+    ],
+    "usage_agg_30d": [
+        ("watch_hours_30d", "744.0000001"), ("watch_hours_30d", "-1"), ("avg_session_mins_7d", "-1"),
+        ("unique_devices_30d", "-1"), ("skips_7d", "-1"), ("rebuffer_events_7d", "-1"),
+    ],
+    "payments_agg_90d": [("failed_payments_90d", "-1")],
+    "support_agg_90d": [("support_tickets_90d", "-1"), ("ticket_avg_resolution_hrs_90d", "-0.5")],
+    "labels": [("user_id", "stranger"), ("churn_label", "")],
+}  # fmt: skip
+
+
+@pytest.fixture
+def spoilt(months: Path, tmp_path: Path) -> Path:
+    """A month in which every audit that looks at rows finds some, among rows with nothing wrong and with nulls."""
+    folder = copy_month(months, "000", tmp_path / "data")
+    for table, values in SPOILT.items():
+        path = folder / f"{table}.csv"
+        for line, (column, value) in enumerate(values, start=3):
+            set_value(path, line, column, value)
+        edit(path, lambda rows: rows.append(rows[-1]))
+        edit(path, lambda rows: rows.insert(30, [rows[30][0], *[""] * (len(rows[0]) - 1)]))
+    path = folder / "subscriptions.csv"
+    for line, column, value in (
+        (20, "net_service", "No"), (20, "plan_stream_tv", "True"), (21, "months_active", "5"), (21, "total_paid", "0"),
+    ):  # fmt: skip
+        set_value(path, line, column, value)
+    return tmp_path / "data"
+
+
+def verdicts(copy: Path, streamflow: Streamflow, data: Path) -> dict[str, str]:
+    """Audit -> verdict on the spoilt month, by whatever package the copy has."""
+    result = run_copy(copy, streamflow, "check", "000", "--data-dir", str(data))
+    assert result.returncode == 1, result.stderr
+    load = "(select max(load_id) from ops.loads)"
+    return dict(streamflow.rows(f"select audit_name, status from ops.audits where load_id = {load}"))
+
+
+def use_stand_in(copy: Path) -> None:
+    """Give the copy the stand-in."""
+    installed = copy / "dbt_project" / "dbt_packages"
+    shutil.rmtree(installed, ignore_errors=True)
+    shutil.copytree(packages.STAND_IN, installed / "dbt_expectations")
+
+
+def test_stand_in_finds_what_is_wrong(copy: Path, streamflow: Streamflow, spoilt: Path) -> None:
+    use_stand_in(copy)
+    found = verdicts(copy, streamflow, spoilt)
+    passed = {name for name, status in found.items() if status == "pass"}
+    about_tables = ("has_the_declared_columns", "row_count_close_to_month_before", "few_values_missing")
+    assert {name for name in passed if not name.endswith(about_tables)} == {
+        # Only users.csv has a row without user_id.
+        *(f"audit_{table}_user_id_not_null" for table in ("subscriptions", "usage", "payments", "support", "labels")),
+    }
+    assert {name for name, status in found.items() if status == "warn"} >= {
+        "audit_subscriptions_no_streaming_without_net_service",
+        "audit_subscriptions_nothing_paid_only_in_first_month",
+    }
+
+
+def test_both_packages_give_the_same_verdicts(copy: Path, streamflow: Streamflow, spoilt: Path) -> None:
+    project = REAL / "dbt_expectations" / "dbt_project.yml"
+    if not project.is_file() or "stand-in" in project.read_text():
+        pytest.skip("the real dbt_expectations is not at hand")
+    installed = copy / "dbt_project" / "dbt_packages"
+    shutil.rmtree(installed, ignore_errors=True)
+    shutil.copytree(REAL, installed)
+    real = verdicts(copy, streamflow, spoilt)
+    use_stand_in(copy)
+    assert verdicts(copy, streamflow, spoilt) == real
+
+
+def test_set_up_says_which_package_it_installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    project = tmp_path / "dbt_project"
+    project.mkdir()
+    monkeypatch.setattr("loader.dbt.DBT_PROJECT", project)
+    monkeypatch.setattr(packages, "INSTALLED", project / "dbt_packages")
+    monkeypatch.setenv("DBT_PACKAGE_HUB_URL", "http://127.0.0.1:9")
+    assert audit_package() is None
+    said = packages.install()
+    assert said.count("\n") == 0
+    assert "does not answer" in said
+    assert "stand-in" in str(audit_package())
