@@ -30,14 +30,18 @@ known_before as (
     from {{ this }}
     where as_of in ({% for as_of in plan.built_on %}date '{{ as_of }}'{{ ', ' if not loop.last }}{% endfor %})
     {%- if plan.built_on | length > 1 %}
-    order by {{ key }}, observed_as_of desc, as_of = observed_as_of desc
+    order by {{ key }} asc, observed_as_of desc, as_of = observed_as_of desc
     {%- endif %}
 ),
 
 carried_forward as (
     select *
     from known_before
-    where not exists (select 1 from delivered where delivered.{{ key }} = known_before.{{ key }})
+    where not exists (
+        select 1
+        from delivered
+        where delivered.{{ key }} = known_before.{{ key }}
+    )
 )
 
 select * from delivered

@@ -18,7 +18,7 @@ where
 where false
 {%- endif %}
 {%- if pending | length > 1 %}
-order by {{ key }}, observed_as_of desc
+order by {{ key }} asc, observed_as_of desc
 {%- endif %}
 {% endmacro %}
 

@@ -1,0 +1,105 @@
+"""The dbt docs as one HTML file: opened in headless Chromium, the lineage leads from a source to production."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Streamflow
+
+SHOW_GRAPH = """
+<script>
+setInterval(function () {
+  var box = Array.from(document.querySelectorAll('*')).find(function (e) { return e._cyreg && e._cyreg.cy; });
+  if (!box || document.getElementById('edges')) { return; }
+  var edges = box._cyreg.cy.edges().map(function (e) { return [e.source().id(), e.target().id()]; });
+  if (!edges.length) { return; }
+  var note = document.createElement('pre');
+  note.id = 'edges';
+  note.textContent = JSON.stringify(edges);
+  document.body.appendChild(note);
+}, 100);
+</script>
+"""
+"""Writes the edges of the graph on the screen into the page, since the graph itself is pixels."""
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The browser."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    return program
+
+
+@pytest.fixture
+def page(streamflow: Streamflow) -> Path:
+    """The static docs of an initialised database."""
+    streamflow.ok("init")
+    assert streamflow.dbt("docs", "generate", "--static").success
+    return Path(streamflow.environment["DBT_TARGET_PATH"]) / "static_index.html"
+
+
+def dump(chromium: str, page: Path, fragment: str, profile: Path) -> str:
+    """What the page has become after its scripts have run."""
+    flags = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}",
+        "--window-size=1400,1000", "--virtual-time-budget=20000", "--dump-dom",
+    ]  # fmt: skip
+    command = [chromium, *flags, f"{page.as_uri()}#!/{fragment}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return result.stdout
+
+
+def reachable(edges: list[Any], start: str) -> set[str]:
+    """All nodes that can be reached along the edges."""
+    seen, frontier = {start}, {start}
+    while frontier:
+        frontier = {target for source, target in edges if source in frontier} - seen
+        seen |= frontier
+    return seen
+
+
+def test_lineage_leads_from_a_source_to_production(chromium: str, page: Path, tmp_path: Path) -> None:
+    instrumented = tmp_path / "index.html"
+    instrumented.write_text(page.read_text().replace("</body>", SHOW_GRAPH + "</body>"))
+    dom = dump(chromium, instrumented, "overview?g_v=1", tmp_path / "profile")
+    found = re.search(r'<pre id="edges">(.*?)</pre>', dom, re.DOTALL)
+    assert found, "no graph was drawn"
+    edges = json.loads(html.unescape(found.group(1)))
+    for table in ("users", "labels"):
+        below = reachable(edges, f"source.streamflow.staging.{table}")
+        assert {"model.streamflow.gate", f"model.streamflow.{table}_snapshots", f"model.streamflow.{table}"} <= below
+    assert "model.streamflow.subscriptions" in reachable(edges, "source.streamflow.staging.labels"), "through the gate"
+
+
+def test_every_model_and_column_is_documented(page: Path) -> None:
+    manifest = json.loads((page.parent / "manifest.json").read_text())
+    documented = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    documented += list(manifest["sources"].values())
+    assert len(documented) > 20
+    for node in documented:
+        assert node["description"], node["unique_id"]
+        for column in node["columns"].values():
+            assert column["description"], (node["unique_id"], column["name"])
+    catalog = json.loads((page.parent / "catalog.json").read_text())
+    for unique_id, node in (catalog["nodes"] | catalog["sources"]).items():
+        declared = (manifest["nodes"] | manifest["sources"])[unique_id]["columns"]
+        added = {"as_of"} if unique_id.startswith("source.streamflow.staging.") else set()
+        assert set(node["columns"]) - added == set(declared), unique_id
+
+
+def test_the_page_asks_nothing_of_the_network(page: Path) -> None:
+    metadata = json.loads((page.parent / "manifest.json").read_text())["metadata"]
+    assert metadata["send_anonymous_usage_stats"] is False
+    text = page.read_text()
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="https?:', text)
