@@ -41,7 +41,7 @@ status: setup ## The months known
 	@$(BIN)/streamflow status $(ARGS)
 
 test: setup ## Run every test, on PostgreSQL 16 and 18
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n auto $(ARGS)
 
 lint: setup ## Check style and types of Python and SQL
 	@$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import REPOSITORY, Streamflow
+from tests.conftest import REPOSITORY, TABLES, Streamflow
 
 EXCLUDED = (
     "structure.column_order",
@@ -27,7 +27,8 @@ def test_compiled_models_are_lint_clean(streamflow: Streamflow, months: Path) ->
 
     program = str(Path(sys.executable).with_name("sqlfluff"))
     options = ["--templater", "raw", "--exclude-rules", ",".join(EXCLUDED), "--disable-progress-bar"]
-    folders = [str(compiled / "history"), str(compiled / "production")]
-    command = [program, "lint", "--config", str(REPOSITORY / ".sqlfluff"), *options, *folders]
+    models = [str(path) for folder in ("history", "production") for path in (compiled / folder).glob("*.sql")]
+    assert len(models) == 2 * len(TABLES)
+    command = [program, "lint", "--config", str(REPOSITORY / ".sqlfluff"), *options, *models]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
