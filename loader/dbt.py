@@ -61,7 +61,9 @@ def invoke(settings: Settings, database: Database, arguments: Sequence[str], don
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    result = runner(callbacks=[tell]).invoke([*arguments, *locations(settings), "--log-level", "none"])
+    result = runner(callbacks=[tell]).invoke(
+        [*arguments, *locations(settings), "--log-level", "none", "--log-level-file", "info"]
+    )
     return _outcome(result, next(iter(invocation_ids), None))
 
 
