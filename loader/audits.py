@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from psycopg import sql
 
 from loader.contracts import Table
 from loader.database import Connection
-from loader.deliveries import CHUNK, Problem
+from loader.deliveries import Problem
+from loader.files import SourceFile
 from loader.ledger import AuditResult
 
 BATCH = 5_000
 
 
-def failed_rows(connection: Connection, audit: AuditResult, test: Any, table: Table, path: Path) -> Iterator[Problem]:
+def failed_rows(
+    connection: Connection, audit: AuditResult, test: Any, table: Table, file: SourceFile
+) -> Iterator[Problem]:
     """The rows that an audit found, in file order and in constant memory; one problem without a line where the audit is
     about the table as a whole.
 
@@ -28,10 +31,10 @@ def failed_rows(connection: Connection, audit: AuditResult, test: Any, table: Ta
     name, arguments = test.test_metadata.name, dict(test.test_metadata.kwargs)
     about = about_rows(name, arguments, table)
     if about is None:
-        yield Problem(path.name, _about_table(audit, test), column=audit.column_name, audit=audit.audit_name)
+        yield Problem(file.name, _about_table(audit, test), column=audit.column_name, audit=audit.audit_name)
         return
     column, condition, reason = about
-    lines = LineNumbers(path)
+    lines = LineNumbers(file)
     query = sql.SQL(
         "select ordinal, {column}::text from"
         " (select *, row_number() over (order by ctid) as ordinal from {staging}) as model"
@@ -41,7 +44,7 @@ def failed_rows(connection: Connection, audit: AuditResult, test: Any, table: Ta
         cursor.itersize = BATCH
         cursor.execute(query)
         for ordinal, value in cursor:
-            yield Problem(path.name, reason, lines.of(ordinal), column, value, audit.audit_name)
+            yield Problem(file.name, reason, lines.of(ordinal), column, value, audit.audit_name)
 
 
 def about_rows(name: str, arguments: dict[str, Any], table: Table) -> tuple[str, sql.Composable, str] | None:
@@ -153,8 +156,8 @@ def _about_table(audit: AuditResult, test: Any) -> str:
 class LineNumbers:
     """From a record's place in a CSV file (1 is the first after the header) to its line in an editor."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: SourceFile) -> None:
+        self._file = file
         self._last: tuple[list[int], list[int]] | None = None
 
     def of(self, record: int) -> int:
@@ -166,15 +169,14 @@ class LineNumbers:
         return record + 1 + (extra_lines[before - 1] if before else 0)
 
     def _has_quotes(self) -> bool:
-        with self._path.open("rb") as stream:
-            return any(b'"' in chunk for chunk in iter(lambda: stream.read(CHUNK), b""))
+        return any(b'"' in chunk for chunk in self._file.chunks())
 
     def _multi_line_records(self) -> tuple[list[int], list[int]]:
         """The records that hold line ends, and how many further lines they and those before them take."""
         records: list[int] = []
         extra_lines: list[int] = []
-        with self._path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
+        with self._file.open() as stream:
+            reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline=""))
             for record, _ in enumerate(reader):
                 if reader.line_num - 1 - record > (extra_lines[-1] if extra_lines else 0):
                     records.append(record)

@@ -1,23 +1,20 @@
-"""A month's delivery on disk: which files it has, and whether their headers are those of the contract."""
+"""A month's delivery on disk: where its files are, and whether their headers are those of the contract."""
 
 from __future__ import annotations
 
 import csv
 import datetime as dt
 import difflib
-import hashlib
-import io
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from loader.contracts import Table
 from loader.errors import WrongUsage
+from loader.files import UNREADABLE, GzipFile, PlainFile, SourceFile, ZipMember
 from loader.settings import Settings
-
-CHUNK = 1 << 18
-HEADER_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,19 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Found:
+    """The files of a delivery that can be read, by table, and what is wrong with folder, files and headers."""
+
+    files: dict[str, SourceFile]
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
 class Delivery:
-    """The month that was asked for: where its files are and what date it speaks for."""
+    """The month that was asked for: the folder of months it is in, and the date it speaks for."""
 
     month: int
-    folder: Path
+    data_dir: Path
     as_of: dt.date
 
     @property
@@ -45,23 +50,67 @@ class Delivery:
         """The month as people write it: three digits."""
         return f"{self.month:03d}"
 
-    def file(self, table: Table) -> Path:
-        """Where the file of a table must be."""
-        return self.folder / f"{table.name}.csv"
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.data_dir / f"month_{self.label}"
 
-    def find_problems(self, tables: Sequence[Table]) -> list[Problem]:
-        """What can be said against the delivery before a row is read: folder, files and headers."""
+    @property
+    def archive(self) -> Path:
+        """Where they may be instead."""
+        return self.data_dir / f"month_{self.label}.zip"
+
+    def find(self, tables: Sequence[Table]) -> Found:
+        """Look for the file of every table, and at their headers."""
+        files: dict[str, SourceFile] = {}
+        problems: list[Problem] = []
+        try:
+            names = self._names()
+        except UNREADABLE as error:
+            return Found({}, [Problem(self.archive.name, f"cannot be read: {error}")])
+        if isinstance(names, Problem):
+            return Found({}, [names])
+        for table in tables:
+            file = self._file(table, names)
+            wrong = [file] if isinstance(file, Problem) else _problems(file, table)
+            problems.extend(wrong)
+            if not wrong and isinstance(file, SourceFile):
+                files[table.name] = file
+        return Found(files, problems)
+
+    def _names(self) -> list[str] | Problem:
+        """The names of all files, folders left out in an archive."""
+        if self.folder.is_dir() and self.archive.exists():
+            return Problem(self.folder.name, f"is there, and so is {self.archive.name}: take one of them away")
+        if self.folder.is_dir():
+            return sorted(path.name for path in self.folder.iterdir())
+        if self.archive.is_file():
+            with zipfile.ZipFile(self.archive) as archive:
+                return [name for name in archive.namelist() if not name.endswith("/")]
+        return Problem(str(self.folder), _missing_folder(self.folder))
+
+    def _file(self, table: Table, names: list[str]) -> SourceFile | Problem:
+        """The one file of a table."""
+        wanted = f"{table.name}.csv"
         if not self.folder.is_dir():
-            return [Problem(str(self.folder), _missing_folder(self.folder))]
-        return [problem for table in tables for problem in _file_problems(self.file(table), table)]
+            matching = [name for name in names if name.rsplit("/", 1)[-1] == wanted]
+        else:
+            matching = [name for name in names if name in {wanted, f"{wanted}.gz"}]
+        if len(matching) > 1:
+            return Problem(wanted, f"is there more than once: {', '.join(matching)}")
+        if not matching:
+            return Problem(wanted, "the file is missing" + _near(wanted, names))
+        if not self.folder.is_dir():
+            return ZipMember(self.archive, matching[0])
+        path = self.folder / matching[0]
+        return GzipFile(path) if path.suffix == ".gz" else PlainFile(path)
 
 
 def find_delivery(
     settings: Settings, month: int, data_dir: Path | None = None, as_of: dt.date | None = None
 ) -> Delivery:
     """The delivery of a month: by default in the settings' data_dir and as of the month's last day."""
-    folder = (data_dir or settings.data_dir).expanduser() / f"month_{month:03d}"
-    return Delivery(month, folder, as_of or settings.as_of(month))
+    return Delivery(month, (data_dir or settings.data_dir).expanduser(), as_of or settings.as_of(month))
 
 
 def parse_month(text: str) -> int:
@@ -70,58 +119,38 @@ def parse_month(text: str) -> int:
     Raises:
         WrongUsage: it is none of these.
     """
-    match = re.fullmatch(r"(?:month_)?(\d{1,4})", text.strip())
+    match = re.fullmatch(r"(?:month_)?(\d{1,4})", text.strip(), re.ASCII)
     if match is None:
         raise WrongUsage(f'"{text}" is not a month: give its number, like 001.')
     return int(match.group(1))
 
 
-def sha256(path: Path) -> str:
-    """The hex digest of a file, read in chunks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _file_problems(path: Path, table: Table) -> list[Problem]:
-    if path.is_dir():
-        return [Problem(path.name, "is a folder, not a file")]
-    if not path.is_file():
-        return [Problem(path.name, "the file is missing" + _near(path.name, [p.name for p in path.parent.iterdir()]))]
+def _problems(file: SourceFile, table: Table) -> list[Problem]:
+    """What is wrong with a file as a whole, or with its header."""
+    if isinstance(file, PlainFile) and not file.path.is_file():
+        return [Problem(file.name, "is a folder, not a file" if file.path.is_dir() else "is not a file")]
     try:
-        return _content_problems(path, table)
-    except OSError as error:
-        return [Problem(path.name, f"cannot be read: {error.strerror}")]
+        return _content_problems(file, table)
     except UnicodeDecodeError:
-        return [Problem(path.name, "the header is not UTF-8", line=1)]
+        return [Problem(file.name, "the header is not UTF-8", line=1)]
     except csv.Error as error:
-        return [Problem(path.name, f"the header is not CSV: {error}", line=1)]
+        return [Problem(file.name, f"the header is not CSV: {error}", line=1)]
+    except UNREADABLE as error:
+        return [Problem(file.name, unreadable(error))]
 
 
-def _content_problems(path: Path, table: Table) -> list[Problem]:
-    header = read_header(path)
+def _content_problems(file: SourceFile, table: Table) -> list[Problem]:
+    header = file.header()
     if not header:
-        return [Problem(path.name, "the file is empty")]
-    if problems := list(_header_problems(path.name, header, table)):
+        return [Problem(file.name, "the file is empty")]
+    if problems := list(_header_problems(file.name, header, table)):
         return problems
-    return [] if has_rows(path) else [Problem(path.name, "the file has a header and no rows", line=1)]
+    return [] if file.has_rows() else [Problem(file.name, "the file has a header and no rows", line=1)]
 
 
-def read_header(path: Path) -> list[str]:
-    """The column names in the first line of a CSV file, a byte-order mark taken off; [] for an empty file."""
-    with path.open("rb") as stream:
-        head = stream.read(HEADER_LIMIT)
-    first = head.splitlines()[0] if head else b""
-    return next(csv.reader(io.StringIO(first.decode("utf-8-sig")), strict=True), [])
-
-
-def has_rows(path: Path) -> bool:
-    """Whether anything but line ends follows the header."""
-    with path.open("rb") as stream:
-        stream.readline()
-        return any(chunk.strip() for chunk in iter(lambda: stream.read(CHUNK), b""))
+def unreadable(error: BaseException) -> str:
+    """Why a file cannot be read, in one line."""
+    return f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
 
 
 def _header_problems(file: str, header: list[str], table: Table) -> Iterator[Problem]:

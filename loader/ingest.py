@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from importlib import metadata
+from itertools import chain, islice
 from typing import Any
 
 import psycopg
 
-from loader import __version__, audits, compare, dbt, ledger
+from loader import __version__, compare, dbt, ledger
+from loader.audits import failed_rows
 from loader.contracts import Table, load_contract
 from loader.database import open_database
-from loader.deliveries import Delivery, Problem, sha256
+from loader.deliveries import Delivery, Problem
+from loader.diagnosis import diagnose
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed
-from loader.landing import LandedFile, land
+from loader.files import SourceFile
+from loader.landing import LandedFile, Landing, NotTaken, land
 from loader.ledger import AuditResult, TableHistory
 from loader.models import write_models
 from loader.outcome import Clock, Command, Outcome, Refused, TableCounts
@@ -24,6 +28,8 @@ from loader.settings import Settings
 
 BUILD = ["build", "--exclude-resource-type", "unit_test", "--no-write-json"]
 AUDIT = ["test", "--select", "source:staging", "--no-write-json"]
+WARNINGS_KEPT = 1_000
+"""How many rows of warnings a result carries; the audits' own counts are complete."""
 
 
 def run_month(
@@ -51,6 +57,7 @@ class Run:
         with self.clock.step("database"):
             self.database = open_database(settings)
             self.connection = self.database.connect()
+        self.files: dict[str, SourceFile] = {}
         self.load_id = 0
 
     def execute(self, *, force: bool) -> Outcome:
@@ -71,29 +78,37 @@ class Run:
             raise
 
     def _work(self, force: bool) -> Outcome:
-        if problems := self.delivery.find_problems(self.tables):
-            raise self._refusal(problems)
-        if self.command == "ingest" and (known := ledger.history_on(self.connection, self.delivery.as_of)):
-            with self.clock.step("compare"):
-                self._refuse_other_rows(known)
-            if compare.is_published(self.tables, known) and not force:
-                return self._unchanged(known)
+        found = self.delivery.find(self.tables)
+        self.files = found.files
+        if self.command == "ingest" and not found.problems:
+            known = ledger.history_on(self.connection, self.delivery.as_of)
+            if known:
+                with self.clock.step("compare"):
+                    self._refuse_other_rows(known)
+                if compare.is_published(self.tables, known) and not force:
+                    return self._unchanged(known)
+        if not found.files:
+            raise self._refusal(found.problems)
         dbt.import_in_background()
         write_models(self.tables)
-        files = self._land(self.tables)
-        ledger.set_staged(self.connection, self.load_id, self.delivery, files)
+        landing = self._land(self.tables)
+        if found.problems or landing.problems or landing.not_taken:
+            raise self._refusal(self._everything_wrong(found.problems, landing))
+        ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
         return self._publish() if self.command == "ingest" else self._check()
 
     def _refuse_other_rows(self, known: dict[str, TableHistory]) -> None:
         """Refuse a month of which history was built from other rows than those at hand."""
-        hashes = {table.name: sha256(self.delivery.file(table)) for table in self.tables}
+        hashes = {name: file.sha256() for name, file in self.files.items()}
         differing = compare.differing_tables(self.tables, hashes, known)
         if not differing:
             return
-        self._land(differing)
+        landing = self._land(differing)
+        if landing.problems or landing.not_taken:
+            raise self._refusal(chain(landing.problems, self._wrong_values(landing.not_taken)))
         counts = [compare.rows_that_differ(self.connection, table, self.delivery) for table in differing]
         problems = [
-            Problem(self.delivery.file(table).name, f"{count:,} rows differ from what is published")
+            Problem(self.files[table.name].name, f"rows that differ from what is published: {count:,}")
             for table, count in zip(differing, counts, strict=True)
             if count
         ]
@@ -108,19 +123,53 @@ class Run:
         self._close("unchanged")
         return outcome
 
-    def _land(self, tables: Sequence[Table]) -> list[LandedFile]:
+    def _land(self, tables: Sequence[Table]) -> Landing:
         self.progress.step("landing")
-        self.progress.files({self.delivery.file(t).name: self.delivery.file(t).stat().st_size for t in tables})
+        there = [self.files[table.name] for table in tables if table.name in self.files]
+        self.progress.files({file.name: file.size for file in there})
         ledger.clear_staged(self.connection)
         with self.clock.step("landing"):
-            files, problems = land(self.database, self.delivery, tables, self.progress.advance)
-        ledger.enter_files(self.connection, self.load_id, files)
-        if problems:
-            raise self._refusal(problems)
-        return files
+            landing = land(self.database, self.delivery, tables, self.files, self.progress.advance)
+        ledger.enter_files(self.connection, self.load_id, landing.files)
+        return landing
+
+    def _everything_wrong(self, problems: list[Problem], landing: Landing) -> Iterator[Problem]:
+        """What is wrong with files and with values, and then what the audits say of everything else."""
+        yield from problems
+        yield from landing.problems
+        read_whole = yield from self._wrong_values(landing.not_taken)
+        mended = [LandedFile(stopped.table.name, stopped.problem.file, "", 0, 0) for stopped in landing.not_taken]
+        if not read_whole or not (landing.files or mended):
+            return
+        ledger.mark_refused(self.connection, self.load_id)
+        ledger.set_staged(self.connection, self.load_id, self.delivery, [*landing.files, *mended])
+        result = self._dbt(AUDIT, "audits")
+        ledger.clear_staged(self.connection)
+        sound = {file.table for file in landing.files}
+        for verdict in ledger.audits_of(self.connection, self.load_id):
+            if verdict.status == "fail" and self._still_telling(verdict, result, sound, {m.table for m in mended}):
+                yield from self._rows_of(verdict, result)
+
+    def _wrong_values(self, not_taken: Sequence[NotTaken]) -> Generator[Problem, None, bool]:
+        """All wrong values of the files that were not taken; returns whether the files could be read to their ends."""
+        if not_taken:
+            self.progress.step("looking for everything that is wrong")
+        read_whole = True
+        for stopped in not_taken:
+            table = stopped.table
+            read_whole &= yield from diagnose(self.database, self.delivery, table, self.files[table.name], stopped)
+        return read_whole
+
+    def _still_telling(self, verdict: AuditResult, result: dbt.DbtRun, sound: set[str], mended: set[str]) -> bool:
+        """Whether an audit's failure says something new where some files are missing, and wrong values are null."""
+        test = result.tests[verdict.audit_id].test_metadata.name
+        table = next(table for table in self.tables if table.name == verdict.table_name)
+        if test == "relationships" and table.references not in sound | mended:
+            return False
+        return table.name in sound or (table.name in mended and test != "null_percent")
 
     def _publish(self) -> Outcome:
-        result, verdicts, warnings = self._dbt(BUILD, "audits and tables")
+        result, verdicts, warnings = self._audited(BUILD, "audits and tables")
         if ledger.state_of(self.connection, self.load_id) != "published":
             raise self._dbt_failed(result)
         known = ledger.history_on(self.connection, self.delivery.as_of)
@@ -133,31 +182,40 @@ class Run:
         return outcome
 
     def _check(self) -> Outcome:
-        result, verdicts, warnings = self._dbt(AUDIT, "audits")
+        result, verdicts, warnings = self._audited(AUDIT, "audits")
         message = f"month {self.delivery.label} can be ingested; nothing was published"
         outcome = self._outcome("checked", message, verdicts)
         outcome.warnings = warnings
         self._close("checked", invocation_id=result.invocation_id)
         return outcome
 
-    def _dbt(self, arguments: list[str], step: str) -> tuple[dbt.DbtRun, list[AuditResult], list[Problem]]:
-        """Run dbt; returns its result, the verdicts of all audits, and what the warnings are about."""
-        self.progress.step(step)
-        with self.clock.step(step):
-            result = dbt.invoke(self.settings, self.database, arguments, self.progress.node)
+    def _audited(self, arguments: list[str], step: str) -> tuple[dbt.DbtRun, list[AuditResult], list[Problem]]:
+        """Run dbt; returns its result, the verdicts of all audits, and what the warnings are about.
+
+        Raises:
+            Refused: an error-level audit failed.
+        """
+        result = self._dbt(arguments, step)
         verdicts = ledger.audits_of(self.connection, self.load_id)
         if any(verdict.status == "fail" for verdict in verdicts):
             raise self._refusal(self._found(result, verdicts, "fail"), verdicts=verdicts)
         if not result.success:
             raise self._dbt_failed(result)
-        return result, verdicts, list(self._found(result, verdicts, "warn"))
+        return result, verdicts, list(islice(self._found(result, verdicts, "warn"), WARNINGS_KEPT))
+
+    def _dbt(self, arguments: list[str], step: str) -> dbt.DbtRun:
+        self.progress.step(step)
+        with self.clock.step(step):
+            return dbt.invoke(self.settings, self.database, arguments, self.progress.node)
 
     def _found(self, result: dbt.DbtRun, verdicts: list[AuditResult], status: str) -> Iterator[Problem]:
-        tables = {table.name: table for table in self.tables}
-        for verdict in (verdict for verdict in verdicts if verdict.status == status):
-            table = tables[verdict.table_name]
-            test = result.tests[verdict.audit_id]
-            yield from audits.failed_rows(self.connection, verdict, test, table, self.delivery.file(table))
+        for verdict in verdicts:
+            if verdict.status == status:
+                yield from self._rows_of(verdict, result)
+
+    def _rows_of(self, verdict: AuditResult, result: dbt.DbtRun) -> Iterator[Problem]:
+        table = next(table for table in self.tables if table.name == verdict.table_name)
+        return failed_rows(self.connection, verdict, result.tests[verdict.audit_id], table, self.files[table.name])
 
     def _dbt_failed(self, result: dbt.DbtRun) -> SurroundingsFailed:
         reasons = result.errors or ["dbt ended without publishing the month"]

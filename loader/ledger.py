@@ -97,7 +97,7 @@ def begin(connection: Connection, command: str, delivery: Delivery, versions: Ma
         "insert into ops.loads (command, month, as_of, started_by, data_dir, versions)"
         " values (%s, %s, %s, %s, %s, %s) returning load_id"
     )
-    values = [command, delivery.label, delivery.as_of, _who(), str(delivery.folder.parent), Jsonb(dict(versions))]
+    values = [command, delivery.label, delivery.as_of, _who(), str(delivery.data_dir), Jsonb(dict(versions))]
     return int(one_row(connection, query, values)[0])
 
 
@@ -141,6 +141,11 @@ def finish(
         " finished_at = clock_timestamp() where load_id = %s",
         [state, Jsonb(list(counts)), Jsonb(dict(timings or {})), invocation_id, error, load_id],
     )
+
+
+def mark_refused(connection: Connection, load_id: int) -> None:
+    """Make sure that the gate never opens for this load, before anything of it is staged."""
+    connection.execute("update ops.loads set state = 'refused' where load_id = %s", [load_id])
 
 
 def state_of(connection: Connection, load_id: int) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from loader.contracts import Table
+from loader.contracts import SOURCES_FILE, Table
+from loader.errors import SurroundingsFailed
 from loader.settings import DBT_PROJECT
 
 HEADER = "# Written by `streamflow models` from models/staging/_sources.yml. Change that file, not this one.\n"
@@ -18,6 +20,7 @@ OBSERVED_AS_OF = {
     "data_type": "date",
     "description": "The as_of of the delivery that this row came from; older than as_of where it was carried forward.",
 }
+GENERATED = re.compile(r"\{\{ (history_of|newest_of)\('\w+'\) \}\}\n")
 NOT_NULL = {"type": "not_null", "warn_unsupported": False}
 
 
@@ -38,21 +41,41 @@ def expected_models(tables: Sequence[Table]) -> dict[Path, str]:
     return files
 
 
-def stale_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> dict[Path, str]:
-    """The expected files that are missing or differ on disk."""
-    return {
+def stale_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> dict[Path, str | None]:
+    """The files that are out of step: path below the project -> the text that belongs there, None where none does."""
+    expected = expected_models(tables)
+    stale: dict[Path, str | None] = {
         path: text
-        for path, text in expected_models(tables).items()
+        for path, text in expected.items()
         if not (project / path).is_file() or (project / path).read_text(encoding="utf-8") != text
     }
+    for folder in ("models/history", "models/production"):
+        for file in (project / folder).glob("*.sql"):
+            path = file.relative_to(project)
+            if path not in expected and GENERATED.fullmatch(file.read_text(encoding="utf-8")):
+                stale[path] = None
+    return stale
 
 
 def write_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> list[Path]:
-    """Bring the files on disk in step with the contract; returns those that were written."""
+    """Bring the files on disk in step with the contract; returns those that were written or taken away.
+
+    Raises:
+        SurroundingsFailed: the project cannot be written to.
+    """
     stale = stale_models(tables, project)
-    for path, text in stale.items():
-        (project / path).parent.mkdir(parents=True, exist_ok=True)
-        (project / path).write_text(text, encoding="utf-8")
+    try:
+        for path, text in stale.items():
+            if text is None:
+                (project / path).unlink()
+            else:
+                (project / path).parent.mkdir(parents=True, exist_ok=True)
+                (project / path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SurroundingsFailed(
+            f"the dbt models are out of step with {SOURCES_FILE.name} and cannot be written: {error}. Run"
+            " `streamflow models` where the project can be written to."
+        ) from None
     return list(stale)
 
 

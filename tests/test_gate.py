@@ -30,12 +30,13 @@ def land_only(streamflow: Streamflow, folder: Path, month: int) -> None:
     """Do what an ingest does before it calls dbt."""
     host = streamflow.environment["POSTGRES_HOST"]
     database = Database(host, 5432, "postgres", "streamflow", None, embedded=False)
-    delivery = Delivery(month, folder, load_settings().as_of(month))
+    delivery = Delivery(month, folder.parent, load_settings().as_of(month))
+    tables = load_contract()
     with database.connect() as connection:
         load_id = ledger.begin(connection, "ingest", delivery, {})
-        files, problems = land(database, delivery, load_contract(), lambda *_: None)
-        assert problems == []
-        ledger.set_staged(connection, load_id, delivery, files)
+        landing = land(database, delivery, tables, delivery.find(tables).files, lambda *_: None)
+        assert len(landing.files) == len(tables)
+        ledger.set_staged(connection, load_id, delivery, landing.files)
 
 
 def statuses(result: Any) -> dict[str, str]:

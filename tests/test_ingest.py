@@ -231,10 +231,10 @@ PLAIN_MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "header only": (lambda f: (f / "labels.csv").write_text("user_id,churn_label\n"), "a header and no rows"),
     "misspelt column": (header(1, "churn_lable"), 'did you mean "churn_label"?'),
     "doubled column": (header(1, "user_id"), "the column is there 2 times"),
-    "long row": (lambda f: edit(f / "labels.csv", lambda rows: rows[3].append("x")), "extra data after last expected"),
+    "long row": (lambda f: edit(f / "labels.csv", lambda rows: rows[3].append("x")), "3 fields where the header has 2"),
     "short row": (
         lambda f: edit(f / "labels.csv", lambda rows: rows[3].pop()),
-        'missing data for column "churn_label"',
+        "1 field where the header has 2",
     ),
 }
 
@@ -310,7 +310,7 @@ def test_other_files_for_a_published_month_are_refused(streamflow: Streamflow, m
     result = streamflow("ingest", "000", "--data-dir", tmp_path)
 
     assert result.code == 1
-    assert "usage_agg_30d.csv  2 rows differ from what is published" in result.err
+    assert "usage_agg_30d.csv  rows that differ from what is published: 2" in result.err
     assert streamflow.state() == before
     assert streamflow.dbt("build").success
     assert streamflow.state() == before

@@ -54,6 +54,12 @@
         ) {%- if model.config.materialized == 'history' %} partition by list (as_of){% endif %};
         {{ comment_ddl(relation, model) }}
     {%- else %}
+        {%- for name in columns_there if name not in model.columns %}
+            {{ exceptions.raise_compiler_error(
+                relation ~ " has a column " ~ name ~ " that is no longer declared. History keeps what it knew: declare the"
+                " column again, with config.meta.optional where files lack it."
+            ) }}
+        {%- endfor %}
         {%- for column in model.columns.values() if column.name not in columns_there %}
         alter table {{ relation }} add column {{ adapter.quote(column.name) }} {{ column.data_type }};
         {%- endfor %}

@@ -53,13 +53,13 @@ where staged.row_count is distinct from landed.row_count
 {% endmacro %}
 
 
-{#- The load that staging holds, unless it was landed for a check only or has been refused. -#}
+{#- The load that staging holds, unless it was landed for a check only, has been refused, or is published already. -#}
 {% macro publishable_load() -%}
     (
         select max(in_staging.load_id)
         from {{ source('ops', 'staged') }} as in_staging
         inner join {{ source('ops', 'loads') }} as loads on in_staging.load_id = loads.load_id
-        where loads.command = 'ingest' and loads.state <> 'refused'
+        where loads.command = 'ingest' and loads.state not in ('refused', 'published')
     )
 {%- endmacro %}
 
