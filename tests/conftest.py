@@ -135,37 +135,64 @@ def dbt_target(server: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def new_database(server: Path, dbt_target: Path, tmp_path: Path) -> Iterator[Callable[[], Streamflow]]:
-    """Makes an empty database, always of the same name, and the command line on it."""
+def new_database(server: Path, dbt_target: Path, tmp_path: Path) -> Iterator[Callable[..., Streamflow]]:
+    """Makes a database, empty or a copy of another, and the command line on it. It always has the same name: dbt keeps
+    that in what it parses."""
     with contextlib.ExitStack() as stack:
 
-        def make() -> Streamflow:
-            admin = psycopg.connect(host=str(server), user="postgres", dbname="postgres", autocommit=True)
-            stack.enter_context(contextlib.closing(admin))
+        def make(template: str = "template1") -> Streamflow:
+            admin = stack.enter_context(contextlib.closing(connect(server, "postgres")))
             admin.execute("drop database if exists streamflow with (force)")
-            admin.execute("create database streamflow")
-            connection = psycopg.connect(host=str(server), user="postgres", dbname="streamflow", autocommit=True)
-            stack.enter_context(contextlib.closing(connection))
-            environment = {
-                "POSTGRES_HOST": str(server),
-                "POSTGRES_USER": "postgres",
-                "POSTGRES_DB": "streamflow",
-                "STREAMFLOW_HOME": str(tmp_path / "home"),
-                "DBT_TARGET_PATH": str(dbt_target),
-                "DBT_PROFILES_DIR": str(REPOSITORY / "profiles"),
-                "LOGS": str(tmp_path / "logs"),
-                "NO_COLOR": "1",
-                "COLUMNS": "200",
-            }
-            return Streamflow(environment, connection)
+            admin.execute(sql.SQL("create database streamflow template {}").format(sql.Identifier(template)))
+            connection = stack.enter_context(contextlib.closing(connect(server, "streamflow")))
+            return Streamflow(environment(server, dbt_target, tmp_path), connection)
 
         yield make
 
 
+def connect(server: Path, database: str) -> psycopg.Connection[Any]:
+    """A connection as the superuser."""
+    return psycopg.connect(host=str(server), user="postgres", dbname=database, autocommit=True)
+
+
+def environment(server: Path, dbt_target: Path, folder: Path) -> dict[str, str]:
+    """The settings for a server, with what is written going below `folder`."""
+    return {
+        "POSTGRES_HOST": str(server),
+        "POSTGRES_USER": "postgres",
+        "POSTGRES_DB": "streamflow",
+        "STREAMFLOW_HOME": str(folder / "home"),
+        "DBT_TARGET_PATH": str(dbt_target),
+        "DBT_PROFILES_DIR": str(REPOSITORY / "profiles"),
+        "LOGS": str(folder / "logs"),
+        "NO_COLOR": "1",
+        "COLUMNS": "200",
+    }
+
+
 @pytest.fixture
-def streamflow(new_database: Callable[[], Streamflow]) -> Streamflow:
+def streamflow(new_database: Callable[..., Streamflow]) -> Streamflow:
     """The command line on an empty database."""
     return new_database()
+
+
+@pytest.fixture(scope="session")
+def january_published(server: Path, dbt_target: Path, months: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database in which month 000 of `months` is published, to copy."""
+    with contextlib.closing(connect(server, "postgres")) as admin:
+        admin.execute("drop database if exists streamflow with (force)")
+        admin.execute("create database streamflow")
+        with contextlib.closing(connect(server, "streamflow")) as connection:
+            command = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("january")), connection)
+            command.ok("ingest", "000", "--data-dir", months)
+        admin.execute("alter database streamflow rename to january")
+    return "january"
+
+
+@pytest.fixture
+def january(new_database: Callable[..., Streamflow], january_published: str) -> Streamflow:
+    """The command line on a database in which month 000 of `months` is published."""
+    return new_database(january_published)
 
 
 @pytest.fixture(scope="session")

@@ -99,8 +99,8 @@ def test_full_refresh_mends_production(streamflow: Streamflow, months: Path) -> 
     assert streamflow.production() == before
 
 
-def test_late_month(streamflow: Streamflow, months: Path) -> None:
-    streamflow.ok("ingest", "000", "--data-dir", months)
+def test_late_month(january: Streamflow, months: Path) -> None:
+    streamflow = january
     streamflow.ok("ingest", "002", "--data-dir", months)
     march = streamflow.rows("select * from users_snapshots where as_of = '2024-03-31' order by user_id")
     production_before = streamflow.production()
@@ -112,15 +112,15 @@ def test_late_month(streamflow: Streamflow, months: Path) -> None:
         streamflow.rows("select user_id, observed_as_of::text from users_snapshots where as_of = '2024-02-29'")
     )
     delivered = {line.split(",")[0] for line in (months / "month_001" / "users.csv").read_text().splitlines()[1:]}
-    january = {line.split(",")[0] for line in (months / "month_000" / "users.csv").read_text().splitlines()[1:]}
-    assert set(february) == delivered | january
+    first = {line.split(",")[0] for line in (months / "month_000" / "users.csv").read_text().splitlines()[1:]}
+    assert set(february) == delivered | first
     assert {user for user, observed in february.items() if observed == "2024-02-29"} == delivered
     production = streamflow.production()
     unseen_since = {row[0] for row in production["users"]} - {row[0] for row in production_before["users"]}
     assert unseen_since == {
         user for user in delivered if (user,) not in {(row[0],) for row in production_before["users"]}
     }
-    assert result["counts"][0]["carried_forward"] == len(january - delivered)
+    assert result["counts"][0]["carried_forward"] == len(first - delivered)
     kept = {row for table in production_before.values() for row in table if str(row[-1]) == "2024-03-31"}
     assert kept <= {row for table in production.values() for row in table}
 
@@ -141,8 +141,8 @@ def test_customer_of_a_late_month_is_known_afterwards(streamflow: Streamflow, mo
     assert dates == [("2024-02-29", "2024-02-29"), ("2024-04-30", "2024-02-29")]
 
 
-def test_departed_customer_is_carried_forward(streamflow: Streamflow, months: Path) -> None:
-    streamflow.ok("ingest", "000", "--data-dir", months)
+def test_departed_customer_is_carried_forward(january: Streamflow, months: Path) -> None:
+    streamflow = january
     streamflow.ok("ingest", "001", "--data-dir", months)
     delivered = (months / "month_001" / "users.csv").read_text()
     departed = [row for row in streamflow.table("users") if row[0] not in delivered]
@@ -156,8 +156,8 @@ def test_departed_customer_is_carried_forward(streamflow: Streamflow, months: Pa
         assert sorted(rows) == sorted((row[0], "2024-01-31") for row in departed)
 
 
-def test_one_bad_value_leaves_everything_untouched(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
-    streamflow.ok("ingest", "000", "--data-dir", months)
+def test_one_bad_value_leaves_everything_untouched(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow = january
     before = streamflow.state()
     folder = copy_month(months, "001", tmp_path)
     set_value(folder / "usage_agg_30d.csv", 7, "watch_hours_30d", "-0.5")
@@ -300,8 +300,8 @@ def _reverse_columns(rows: Rows) -> None:
         row.reverse()
 
 
-def test_other_files_for_a_published_month_are_refused(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
-    streamflow.ok("ingest", "000", "--data-dir", months)
+def test_other_files_for_a_published_month_are_refused(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow = january
     before = streamflow.state()
     folder = copy_month(months, "000", tmp_path)
     set_value(folder / "usage_agg_30d.csv", 3, "skips_7d", "999")
@@ -316,15 +316,15 @@ def test_other_files_for_a_published_month_are_refused(streamflow: Streamflow, m
     assert streamflow.state() == before
 
 
-def test_other_form_of_the_same_rows_is_nothing_new(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
-    streamflow.ok("ingest", "000", "--data-dir", months)
+def test_other_form_of_the_same_rows_is_nothing_new(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow = january
     folder = copy_month(months, "000", tmp_path)
     edit(folder / "labels.csv", lambda rows: rows.insert(1, rows.pop()))
     assert streamflow.ok("ingest", "000", "--data-dir", tmp_path, "--json").json["state"] == "unchanged"
 
 
-def test_row_count_against_the_month_before(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
-    streamflow.ok("ingest", "000", "--data-dir", months)
+def test_row_count_against_the_month_before(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow = january
     folder = copy_month(months, "000", tmp_path, as_month="001")
     for table in TABLES:
         edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(slice(46, None)))
@@ -378,8 +378,8 @@ def test_another_as_of(streamflow: Streamflow, months: Path) -> None:
     ]
 
 
-def test_second_ingest_is_refused_and_names_the_first(streamflow: Streamflow, months: Path) -> None:
-    streamflow.ok("ingest", "000", "--data-dir", months)
+def test_second_ingest_is_refused_and_names_the_first(january: Streamflow, months: Path) -> None:
+    streamflow = january
     streamflow.connection.execute("select pg_advisory_lock(%s, %s)", [0x5F10, 1])
     streamflow.connection.execute(
         "insert into ops.loads (command, month, as_of, started_by, data_dir)"

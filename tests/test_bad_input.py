@@ -1,0 +1,280 @@
+"""Every way in which a delivery can be wrong: exit 1, the place and the reason, and nothing moved."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TABLES, Result, Streamflow
+from tests.files import Rows, copy_month, edit, set_value, value_at
+
+Spoil = Callable[[Path], object]
+
+
+def put(name: str, line: int, column: str, value: str) -> Spoil:
+    """Set a value."""
+    return lambda folder: set_value(folder / name, line, column, value)
+
+
+def replace(name: str, old: bytes, new: bytes, count: int = 1) -> Spoil:
+    """Replace bytes."""
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes().replace(old, new, count))
+
+
+def append(name: str, line: bytes) -> Spoil:
+    """Add a line at the end."""
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + line)
+
+
+def each(*spoils: Spoil) -> Spoil:
+    """Several at once."""
+    return lambda folder: [spoil(folder) for spoil in spoils]
+
+
+def header(name: str, change: Callable[[list[str]], object]) -> Spoil:
+    """Change the header."""
+    return lambda folder: edit(folder / name, lambda rows: change(rows[0]))
+
+
+def double(name: str, value: Callable[[str], str]) -> Spoil:
+    """Give the customer on line 4 another row at the end, his id changed by `value`."""
+    return lambda folder: edit(folder / name, lambda rows: rows.append([value(rows[3][0]), *rows[3][1:]]))
+
+
+def shrink(folder: Path) -> None:
+    """Leave 20 of 60 customers."""
+    for table in TABLES:
+        edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(slice(21, None)))
+
+
+def explode(folder: Path) -> None:
+    """Twice the customers and more."""
+    for table in TABLES:
+        edit(
+            folder / f"{table}.csv",
+            lambda rows: rows.extend([[f"{row[0]}-{n}", *row[1:]] for n in "ab" for row in rows[1:]]),
+        )
+
+
+def widen(folder: Path) -> None:
+    """One more column."""
+
+    def change(rows: Rows) -> None:
+        for row in rows:
+            row.append("1")
+
+    edit(folder / "labels.csv", change)
+
+
+def as_folder(folder: Path) -> None:
+    """A folder in place of a file."""
+    (folder / "labels.csv").unlink()
+    (folder / "labels.csv").mkdir()
+
+
+HOSTILE = "'); drop table users; --"
+
+BAD: dict[str, tuple[Spoil, list[str]]] = {
+    "missing folder": (shutil.rmtree, ["the folder is missing"]),
+    "missing file": (lambda f: (f / "labels.csv").unlink(), ["labels.csv  the file is missing"]),
+    "empty file": (lambda f: (f / "labels.csv").write_bytes(b""), ["labels.csv  the file is empty"]),
+    "header only": (lambda f: (f / "labels.csv").write_bytes(b"user_id,churn_label\r\n"), ["labels.csv:1", "no rows"]),
+    "missing column": (header("labels.csv", lambda h: h.__setitem__(1, "x")), ["churn_label", "the column is missing"]),
+    "unknown column": (
+        widen,
+        ["unknown column"],
+    ),
+    "misspelt column": (header("users.csv", lambda h: h.__setitem__(1, "Signup_Date ")), ['did you mean "signup_date"?']),
+    "doubled column": (header("users.csv", lambda h: h.__setitem__(1, "user_gender")), ["is there 2 times"]),
+    "too few fields": (append("labels.csv", b"lonely\n"), ["labels.csv:57", "1 field where the header has 2"]),
+    "too many fields": (append("labels.csv", b"a,True,b\n"), ["labels.csv:57", "3 fields where the header has 2"]),
+    "blank line": (append("labels.csv", b"\n"), ["labels.csv:57", "an empty line"]),
+    "text for a number": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "12,50"), ["usage_agg_30d.csv:5", '"12,50"', "not a number"]),
+    "text for a whole number": (put("usage_agg_30d.csv", 5, "skips_7d", "1.5"), ["usage_agg_30d.csv:5", "not a whole number"]),
+    "text for a date": (put("users.csv", 5, "signup_date", "05/01/2022"), ["users.csv:5", "not a date like"]),
+    "a word for a date": (put("users.csv", 5, "signup_date", "yesterday"), ["users.csv:5", "not a date like"]),
+    "a date that is none": (put("users.csv", 5, "signup_date", "2023-02-30"), ["users.csv:5", "out of range for date"]),
+    "text for a boolean": (put("labels.csv", 5, "churn_label", "maybe"), ["labels.csv:5", "not true or false"]),
+    "number out of range": (put("payments_agg_90d.csv", 5, "failed_payments_90d", "2147483648"), ["out of range for int"]),
+    "NaN": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "NaN"), ["usage_agg_30d.csv:5", "NaN and infinity"]),
+    "infinity": (put("usage_agg_30d.csv", 5, "avg_session_mins_7d", "-Infinity"), ["usage_agg_30d.csv:5", "NaN and infinity"]),
+    "infinite date": (put("users.csv", 5, "signup_date", "infinity"), ["users.csv:5", "NaN and infinity"]),
+    "bad UTF-8": (replace("users.csv", b"Female", b"F\xffmale"), ["is not UTF-8", "\\xff"]),
+    "bad UTF-8 in the header": (replace("labels.csv", b"churn", b"ch\xfcrn"), ["labels.csv:1", "the header is not UTF-8"]),
+    "NUL byte": (replace("users.csv", b"Female", b"Fe\x00male"), ["NUL byte"]),
+    "unterminated quote": (replace("labels.csv", b"\n", b'\n"', 1), ["labels.csv"]),
+    "empty user_id": (put("labels.csv", 5, "user_id", ""), ["labels.csv:5", "is empty"]),
+    "doubled user_id": (double("labels.csv", str), ["labels.csv:4", "labels.csv:57", "is there more than once"]),
+    "doubled user_id after trimming": (double("users.csv", lambda user: f" {user}"), ["users.csv:57", "user_id_without_blanks"]),
+    "blank user_id": (put("users.csv", 5, "user_id", "   "), ["users.csv:5", "user_id_without_blanks"]),
+    "unknown user_id": (put("support_agg_90d.csv", 5, "user_id", "stranger"), ["support_agg_90d.csv:5", "no such customer in users.csv"]),
+    "negative hours": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "-0.001"), ["usage_agg_30d.csv:5", "not between 0 and 744"]),
+    "negative fee": (put("subscriptions.csv", 5, "monthly_fee", "-1"), ["subscriptions.csv:5", "less than 0"]),
+    "negative count": (put("support_agg_90d.csv", 5, "support_tickets_90d", "-1"), ["support_agg_90d.csv:5", "less than 0"]),
+    "outside the closed set": (put("subscriptions.csv", 5, "contract_type", "Lifelong"), ["subscriptions.csv:5", "is none of Month-to-month"]),
+    "signup after as_of": (put("users.csv", 5, "signup_date", "2024-03-01"), ["users.csv:5", "is after as_of"]),
+    "row count collapses": (shrink, ["67 % off the month before"]),
+    "row count explodes": (explode, ["% off the month before"]),
+    "a folder": (as_folder, ["labels.csv  is a folder, not a file"]),
+    "hostile value": (put("users.csv", 5, "user_gender", HOSTILE), ["users.csv:5", HOSTILE]),
+    "hostile header": (header("users.csv", lambda h: h.__setitem__(1, HOSTILE)), [HOSTILE, "unknown column"]),
+    "hostile number": (put("usage_agg_30d.csv", 5, "skips_7d", HOSTILE), ["usage_agg_30d.csv:5", "not a whole number"]),
+    "broken gzip": (
+        lambda f: ((f / "labels.csv").rename(f / "labels.csv.gz")),
+        ["labels.csv.gz", "cannot be read"],
+    ),
+    "twice there": (lambda f: shutil.copy(f / "labels.csv", f / "labels.csv.gz"), ["is there more than once"]),
+    "several things in several files": (
+        each(
+            put("usage_agg_30d.csv", 5, "skips_7d", "many"), put("usage_agg_30d.csv", 9, "skips_7d", "-3"),
+            put("labels.csv", 7, "churn_label", "perhaps"), lambda f: (f / "payments_agg_90d.csv").unlink(),
+            put("subscriptions.csv", 8, "net_service", "Pigeon"), put("users.csv", 9, "signup_date", "tomorrow"),
+        ),
+        ["payments_agg_90d.csv", "users.csv:9", "usage_agg_30d.csv:5", "usage_agg_30d.csv:9", "labels.csv:7", "subscriptions.csv:8"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "said"), BAD.values(), ids=BAD)
+def test_bad_input(january: Streamflow, months: Path, tmp_path: Path, spoil: Spoil, said: list[str]) -> None:
+    streamflow = january
+    before = streamflow.state()
+    folder = copy_month(months, "001", tmp_path)
+    spoil(folder)
+
+    result = streamflow("ingest", "001", "--data-dir", tmp_path)
+
+    assert result.code == 1
+    for text in said:
+        assert text in result.err, result.err
+    assert "Traceback" not in result.err
+    assert streamflow.state() == before
+    assert streamflow.rows("select state from ops.loads order by load_id") == [("published",), ("refused",)]
+    assert_all_in_rejects(streamflow, result)
+
+
+def assert_all_in_rejects(streamflow: Streamflow, result: Result) -> None:
+    """The rejects file has as many rows as the report counts."""
+    path = Path(streamflow.environment["STREAMFLOW_HOME"]) / "rejects" / "month_001.csv"
+    assert str(path) in result.err
+    with path.open(newline="", encoding="utf-8") as stream:
+        rejects = list(csv.DictReader(stream))
+    counted = int(result.err.split(" refused: ")[1].split(" ")[0].replace(",", ""))
+    assert len(rejects) == counted > 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_unreadable_file(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    (folder / "labels.csv").chmod(0)
+    result = streamflow("ingest", "000", "--data-dir", tmp_path)
+    assert result.code == 1
+    assert "cannot be read: Permission denied" in result.err
+
+
+def test_lines_are_those_of_an_editor(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    path = folder / "users.csv"
+    set_value(path, 3, "user_id", "two\nlines")
+    set_value(path, 5, "user_gender", "unknown")
+    others = [folder / f"{table}.csv" for table in TABLES if table != "users"]
+    for other in others:
+        edit(other, lambda rows: rows.__delitem__(2))
+    result = streamflow("check", "000", "--data-dir", tmp_path)
+    assert "users.csv:6 " in result.err
+
+    set_value(path, 5, "signup_date", "x")
+    result = streamflow("check", "000", "--data-dir", tmp_path)
+    assert result.err.count("users.csv:6 ") == 2
+
+
+def test_a_million_wrong_values_make_a_bounded_report(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    users = [f"user-{number:06d}" for number in range(20_000)]
+    (folder / "payments_agg_90d.csv").write_text("user_id,failed_payments_90d\n" + "".join(f"{u},x\n" for u in users))
+    result = streamflow("check", "000", "--data-dir", tmp_path)
+    assert result.code == 1
+    assert len(result.err.splitlines()) < 40
+    assert "more" in result.err
+
+
+def edit_quoted(folder: Path) -> None:
+    """Quote every field, the empty ones too."""
+    path = folder / "users.csv"
+    with path.open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(rows)
+
+
+def reverse(folder: Path) -> None:
+    """The columns the other way round."""
+
+    def change(rows: Rows) -> None:
+        for row in rows:
+            row.reverse()
+
+    edit(folder / "users.csv", change)
+
+
+def pack(folder: Path) -> None:
+    """Replace every file by its compressed form."""
+    for path in list(folder.iterdir()):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+
+def to_zip(folder: Path) -> None:
+    """Replace the folder by an archive of it."""
+    with zipfile.ZipFile(folder.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"{folder.name}/{path.name}")
+    shutil.rmtree(folder)
+
+
+ACCEPTED: dict[str, Spoil] = {
+    "byte-order mark": lambda f: (f / "users.csv").write_bytes(b"\xef\xbb\xbf" + (f / "users.csv").read_bytes()),
+    "CRLF": replace("users.csv", b"\n", b"\r\n", -1),
+    "no newline at the end": lambda f: (f / "users.csv").write_bytes((f / "users.csv").read_bytes().rstrip(b"\n")),
+    "every field quoted": edit_quoted,
+    "other column order": reverse,
+    "Yes and No": each(replace("labels.csv", b",True", b",Yes", -1), replace("labels.csv", b",False", b",no", -1)),
+    "t and f": each(replace("labels.csv", b",True", b",t", -1), replace("labels.csv", b",False", b",F", -1)),
+    "1 and 0": each(replace("labels.csv", b",True", b",1", -1), replace("labels.csv", b",False", b",0", -1)),
+    "gzip": pack,
+    "zip": to_zip,
+    "an unknown file beside them": lambda f: (f / "notes.txt").write_text("x"),
+}
+
+
+@pytest.mark.parametrize("change", ACCEPTED.values(), ids=ACCEPTED)
+def test_accepted_variants_give_the_same_tables(
+    january: Streamflow, new_database: Callable[[], Streamflow], months: Path, tmp_path: Path, change: Spoil
+) -> None:
+    expected = january.state()
+    folder = copy_month(months, "000", tmp_path)
+    change(folder)
+    varied = new_database()
+    varied.ok("ingest", "000", "--data-dir", tmp_path)
+    assert varied.state() == expected
+
+
+def test_quoted_commas_quotes_and_newlines_stay_as_they_are(
+    streamflow: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    strange = 'a "quoted", comma\nand a newline'
+    for table in TABLES:
+        path = folder / f"{table}.csv"
+        place = next(n for n, row in enumerate(path.read_text().splitlines(), 1) if n > 1)
+        assert value_at(path, place, "user_id")
+        set_value(path, place, "user_id", strange)
+    streamflow.ok("ingest", "000", "--data-dir", tmp_path)
+    assert streamflow.value("select count(*) from users where user_id = %s", strange) == 1
