@@ -11,8 +11,8 @@ MONTH ?= 000
 DATA_DIR ?=
 AS_OF ?=
 PORT ?= 8080
+# What follows the command: make dbt ARGS="build --select gate+"
 ARGS ?=
-# What dbt is told by `make dbt`: make dbt ARGS="build --select gate+"
 OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
 .PHONY: help setup ingest check status test lint format docs docs-static psql dbt seeds clean
@@ -32,10 +32,10 @@ $(VENV)/installed: pyproject.toml constraints.txt $(wildcard dbt_project/stand_i
 	@touch $@
 
 ingest: setup ## Ingest a month: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
-	@$(BIN)/streamflow ingest $(MONTH) $(OPTIONS) $(ARGS)
+	@$(BIN)/streamflow ingest "$(MONTH)" $(OPTIONS) $(ARGS)
 
 check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [DATA_DIR=folder]
-	@$(BIN)/streamflow check $(MONTH) $(OPTIONS) $(ARGS)
+	@$(BIN)/streamflow check "$(MONTH)" $(OPTIONS) $(ARGS)
 
 status: setup ## The months known
 	@$(BIN)/streamflow status $(ARGS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -172,13 +170,21 @@ class LineNumbers:
         return any(b'"' in chunk for chunk in self._file.chunks())
 
     def _multi_line_records(self) -> tuple[list[int], list[int]]:
-        """The records that hold line ends, and how many further lines they and those before them take."""
+        """The records that hold line ends, and how many further lines they and those before them take.
+
+        A record ends where COPY sees its end: at a line end with an even number of quotes before it.
+        """
         records: list[int] = []
         extra_lines: list[int] = []
+        record, extra, quoted, longer = 0, 0, False, False
         with self._file.open() as stream:
-            reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline=""))
-            for record, _ in enumerate(reader):
-                if reader.line_num - 1 - record > (extra_lines[-1] if extra_lines else 0):
+            for line in stream:
+                quoted ^= line.count(b'"') % 2 == 1
+                if quoted:
+                    extra, longer = extra + 1, True
+                    continue
+                if longer:
                     records.append(record)
-                    extra_lines.append(reader.line_num - 1 - record)
+                    extra_lines.append(extra)
+                record, longer = record + 1, False
         return records, extra_lines

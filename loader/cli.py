@@ -111,12 +111,9 @@ def run_dbt(context: typer.Context) -> None:
     from loader.database import open_database
 
     settings = load_settings()
-    os.environ.update(open_database(settings).environment)
-    os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "false")
+    os.environ.update(dbt.environment(settings, open_database(settings)))
     program = Path(sys.executable).with_name("dbt")
-    arguments = list(context.args)
-    locations = dbt.locations(settings) if arguments and not arguments[0].startswith("-") else []
-    os.execv(program, ["dbt", *arguments, *locations])  # noqa: S606
+    os.execv(program, ["dbt", *context.args])  # noqa: S606
 
 
 @app.command()
@@ -260,10 +257,20 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except StreamflowError as error:
-        from loader import terminal
-
-        terminal.show_error(str(error))
-        sys.exit(error.exit_code)
+        _end_with(error.exit_code, str(error))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
+    except OSError as error:
+        _end_with(3, f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    except Exception as error:
+        if type(error).__module__.split(".", maxsplit=1)[0] != "psycopg":
+            raise
+        _end_with(3, f"the database says: {str(error).strip()}")
+
+
+def _end_with(code: int, message: str) -> None:
+    from loader import terminal
+
+    terminal.show_error(message)
+    sys.exit(code)

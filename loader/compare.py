@@ -26,16 +26,29 @@ def is_published(tables: Sequence[Table], known: Mapping[str, TableHistory]) -> 
 
 def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -> int:
     """In how many customers the rows in staging and those that history has from this as_of's delivery differ."""
-    query = sql.SQL(
+    history = f"{table.name}_snapshots"
+    known = connection.execute(
+        "select column_name from information_schema.columns where table_schema = 'public' and table_name = %s",
+        [history],
+    )
+    names = {name for (name,) in known.fetchall()}
+    statement = sql.SQL(
         "with delivered as (select {columns} from {staging}),"
-        " published as (select {columns} from {history} where as_of = {as_of} and observed_as_of = {as_of})"
-        " select count(*) from delivered full join published on delivered.{key} = published.{key}"
+        " published as (select {published} from {history} where as_of = {as_of} and observed_as_of = {as_of})"
+        " select count(*) + (select count(*) - count(distinct {key}) from delivered)"
+        " from delivered full join published on delivered.{key} = published.{key}"
         " where delivered.* is distinct from published.*"
     ).format(
         columns=sql.SQL(", ").join(sql.Identifier(name) for name in table.column_names),
+        published=sql.SQL(", ").join(
+            sql.Identifier(name)
+            if name in names
+            else sql.SQL("null::{} as {}").format(sql.SQL(table.column(name).data_type), sql.Identifier(name))
+            for name in table.column_names
+        ),
         staging=sql.Identifier("staging", table.name),
-        history=sql.Identifier("public", f"{table.name}_snapshots"),
+        history=sql.Identifier("public", history),
         as_of=sql.Literal(delivery.as_of),
         key=sql.Identifier(table.primary_key),
     )
-    return int(one_row(connection, query)[0])
+    return int(one_row(connection, statement)[0])

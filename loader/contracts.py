@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from loader.errors import WrongUsage
 from loader.settings import DBT_PROJECT
@@ -15,7 +15,8 @@ SOURCES_FILE = DBT_PROJECT / "models" / "staging" / "_sources.yml"
 RESERVED = {"as_of", "observed_as_of"}
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,47}$")]
-DataType = Annotated[str, BeforeValidator(str), StringConstraints(pattern=r"^[a-z][a-z0-9_ (),\[\]]*$")]
+DataType = Literal["text", "int", "integer", "bigint", "smallint", "numeric", "boolean", "date"]
+"""The types that keep what was delivered: no rounding, no value that the audits cannot compare."""
 
 
 class Column(BaseModel):

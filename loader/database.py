@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -36,9 +37,10 @@ class Database:
     def uri(self) -> str:
         """A libpq URI without the password; libpq takes that from PGPASSWORD or ~/.pgpass."""
         if self.host.startswith("/"):
-            where = urlencode({"host": self.host, "port": self.port}, safe="/")
+            where = urlencode({"host": self.host, "port": self.port}, safe="/", quote_via=quote)
             return f"postgresql://{quote(self.user)}@/{quote(self.name)}?{where}"
-        return f"postgresql://{quote(self.user)}@{self.host}:{self.port}/{quote(self.name)}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"postgresql://{quote(self.user)}@{host}:{self.port}/{quote(self.name)}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -114,4 +116,5 @@ def _create_if_missing(socket: Path, name: str) -> None:
         with _embedded(socket, "postgres").connect() as connection:
             exists = connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone()
             if exists is None:
-                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+                with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):  # another was faster
+                    connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))

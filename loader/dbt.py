@@ -36,7 +36,6 @@ def import_in_background() -> threading.Thread:
 
 
 def _import() -> Any:
-    os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "false")
     from dbt.adapters.postgres import Plugin  # noqa: F401  (dbt imports it later in any case)
     from dbt.cli.main import dbtRunner
 
@@ -52,7 +51,7 @@ def invoke(settings: Settings, database: Database, arguments: Sequence[str], don
     if audit_package() is None:
         raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
     runner = _import()
-    os.environ.update(database.environment)
+    os.environ.update(environment(settings, database))
 
     invocation_ids: set[str] = set()
 
@@ -61,17 +60,21 @@ def invoke(settings: Settings, database: Database, arguments: Sequence[str], don
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    result = runner(callbacks=[tell]).invoke(
-        [*arguments, *locations(settings), "--log-level", "none", "--log-level-file", "info"]
-    )
+    result = runner(callbacks=[tell]).invoke([*arguments, "--log-level", "none", "--log-level-file", "info"])
+    if isinstance(result.exception, KeyboardInterrupt):
+        raise KeyboardInterrupt
     return _outcome(result, next(iter(invocation_ids), None))
 
 
-def locations(settings: Settings) -> list[str]:
-    """Where project, profile and logs are, for any dbt command that runs this project."""
-    return [
-        "--project-dir", str(DBT_PROJECT), "--profiles-dir", str(PROFILES), "--log-path", str(settings.home / "logs"),
-    ]  # fmt: skip
+def environment(settings: Settings, database: Database) -> dict[str, str]:
+    """What any dbt command needs to know of this project: where it is, where its log goes, which database."""
+    return {
+        **database.environment,
+        "DBT_PROJECT_DIR": str(DBT_PROJECT),
+        "DBT_PROFILES_DIR": str(PROFILES),
+        "DBT_LOG_PATH": str(settings.home / "logs"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
 
 
 def _outcome(result: Any, invocation_id: str | None) -> DbtRun:

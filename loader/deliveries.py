@@ -142,7 +142,7 @@ def _problems(file: SourceFile, table: Table) -> list[Problem]:
 def _content_problems(file: SourceFile, table: Table) -> list[Problem]:
     header = file.header()
     if not header:
-        return [Problem(file.name, "the file is empty")]
+        return [Problem(file.name, "the first line is empty" if file.size else "the file is empty", line=1)]
     if problems := list(_header_problems(file.name, header, table)):
         return problems
     return [] if file.has_rows() else [Problem(file.name, "the file has a header and no rows", line=1)]

@@ -72,8 +72,9 @@ class SourceFile(ABC):
     def has_rows(self) -> bool:
         """Whether anything but line ends follows the first line."""
         with self.open() as stream:
-            stream.readline()
-            return any(chunk.strip() for chunk in iter(lambda: stream.read(CHUNK), b""))
+            head = stream.read(HEADER_LIMIT)
+            _, *rest = head.splitlines() or [b""]
+            return any(rest) or any(chunk.strip() for chunk in iter(lambda: stream.read(CHUNK), b""))
 
 
 @dataclass(frozen=True)

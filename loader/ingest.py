@@ -62,8 +62,8 @@ class Run:
 
     def execute(self, *, force: bool) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
-        ledger.prepare(self.connection)
         ledger.lock(self.connection)
+        ledger.prepare(self.connection)
         ledger.mark_interrupted(self.connection)
         self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions())
         try:
@@ -80,13 +80,14 @@ class Run:
     def _work(self, force: bool) -> Outcome:
         found = self.delivery.find(self.tables)
         self.files = found.files
-        if self.command == "ingest" and not found.problems:
-            known = ledger.history_on(self.connection, self.delivery.as_of)
-            if known:
-                with self.clock.step("compare"):
-                    self._refuse_other_rows(known)
-                if compare.is_published(self.tables, known) and not force:
-                    return self._unchanged(known)
+        known = ledger.history_on(self.connection, self.delivery.as_of)
+        if known and not found.problems:
+            with self.clock.step("compare"):
+                self._refuse_other_rows(known)
+            if compare.is_published(self.tables, known) and self.command == "ingest" and not force:
+                return self._unchanged(known)
+        if self.command == "ingest":
+            ledger.require_finished_months(self.connection, self.delivery)
         if not found.files:
             raise self._refusal(found.problems)
         dbt.import_in_background()
@@ -95,7 +96,8 @@ class Run:
         if found.problems or landing.problems or landing.not_taken:
             raise self._refusal(self._everything_wrong(found.problems, landing))
         ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
-        return self._publish() if self.command == "ingest" else self._check()
+        again = compare.is_published(self.tables, known)
+        return self._publish(again) if self.command == "ingest" else self._check()
 
     def _refuse_other_rows(self, known: dict[str, TableHistory]) -> None:
         """Refuse a month of which history was built from other rows than those at hand."""
@@ -113,13 +115,16 @@ class Run:
             if count
         ]
         if problems:
-            message = f"month {self.delivery.label} is published already, from other files; nothing was changed"
+            month = ledger.month_published_on(self.connection, self.delivery)
+            message = (
+                f"month {month} is published already for {self.delivery.as_of}, from other files; nothing was changed"
+            )
             raise self._refusal(problems, message)
 
     def _unchanged(self, known: dict[str, TableHistory]) -> Outcome:
         message = f"month {self.delivery.label} is published already, from these same rows: nothing to do"
         outcome = self._outcome("unchanged", message)
-        outcome.counts = [TableCounts.of(known[table.name]) for table in self.tables]
+        outcome.counts = [TableCounts.of(known[table.name]).again() for table in self.tables]
         self._close("unchanged")
         return outcome
 
@@ -168,16 +173,18 @@ class Run:
             return False
         return table.name in sound or (table.name in mended and test != "null_percent")
 
-    def _publish(self) -> Outcome:
+    def _publish(self, again: bool) -> Outcome:
         result, verdicts, warnings = self._audited(BUILD, "audits and tables")
         if ledger.state_of(self.connection, self.load_id) != "published":
             raise self._dbt_failed(result)
         known = ledger.history_on(self.connection, self.delivery.as_of)
-        message = f"month {self.delivery.label} published, as of {self.delivery.as_of}"
+        done = "found as it was published" if again else "published"
+        message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
         outcome = self._outcome("published", message, verdicts)
-        outcome.counts = [TableCounts.of(known[table.name]) for table in self.tables]
+        published = [TableCounts.of(known[table.name]) for table in self.tables]
+        outcome.counts = [count.again() for count in published] if again else published
         outcome.warnings = warnings
-        counts = [vars(count) for count in outcome.counts]
+        counts = [vars(count) for count in published]
         self._close("published", counts=counts, invocation_id=result.invocation_id)
         return outcome
 

@@ -19,10 +19,13 @@ from loader.contracts import Table
 from loader.database import Connection, Database
 from loader.ddl import staging_ddl
 from loader.deliveries import Delivery, Problem, unreadable
+from loader.errors import SurroundingsFailed
 from loader.files import UNREADABLE, SourceFile
 
 CONNECTIONS = 2
 LONGEST_LINE = 1 << 22
+END_OF_DATA = re.compile(rb"(?:\A|\n|\r)\\\.(?:\r|\n|\Z)")
+"""A line `\\.`: PostgreSQL before version 18 stops reading a file there, without a word."""
 
 Advance = Callable[[str, int], None]
 """Told a file's name and how many more bytes of it have gone in."""
@@ -111,6 +114,9 @@ def _land_file(
             line = re.search(r", line (\d+)", error.diag.context or "")
             reason = error.diag.message_primary or str(error)
             return NotTaken(table, Problem(file.name, reason, int(line.group(1)) if line else None))
+        except psycopg.errors.LockNotAvailable:
+            reason = f"staging.{table.name} is being read by another session: try again when that has ended"
+            raise SurroundingsFailed(reason) from None
         except UNREADABLE as error:
             return Problem(file.name, unreadable(error))
     if file.fingerprint() != before:
@@ -126,6 +132,7 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
     staging = sql.Identifier("staging", table.name)
     as_of = sql.Literal(delivery.as_of)
     with connection.transaction():
+        connection.execute("set local lock_timeout = '10s'")
         connection.execute(sql.SQL("drop table if exists {}").format(staging))
         connection.execute(staging_ddl(table))
         connection.execute(sql.SQL("alter table {} alter column as_of set default {}").format(staging, as_of))
@@ -163,7 +170,12 @@ def _copy(
             "copy {} ({}) from stdin with (format csv, header true, freeze true, force_null ({}), encoding 'utf8')"
         ).format(staging, columns, columns)
         with cursor.copy(statement) as copy:
+            tail = b""
             for chunk in file.chunks():
+                if END_OF_DATA.search(tail + chunk):
+                    reason = "a line \\. which may not be there: PostgreSQL takes it for the end of the file"
+                    raise NotTaken(table, Problem(file.name, reason))
+                tail = chunk[-3:]
                 digest.update(chunk)
                 size += len(chunk)
                 dates.watch(chunk)

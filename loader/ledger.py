@@ -78,10 +78,13 @@ def lock(connection: Connection) -> None:
     """
     if connection.execute("select pg_try_advisory_lock(%s, %s)", LOCK).fetchone() == (True,):
         return
-    running = connection.execute(
-        "select command, month, started_by, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS UTC') from ops.loads"
-        " where state = 'running' order by load_id desc limit 1"
-    ).fetchone()
+    running = (
+        exists(connection)
+        and connection.execute(
+            "select command, month, started_by, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS UTC') from ops.loads"
+            " where state = 'running' order by load_id desc limit 1"
+        ).fetchone()
+    )
     who = "{} of month {}, begun by {} at {}".format(*running) if running else "a run that has just begun"
     raise SurroundingsFailed(f"another run is under way on this database: {who}. Wait for it to end.")
 
@@ -118,6 +121,40 @@ def enter_files(connection: Connection, load_id: int, files: Sequence[LandedFile
     connection.execute(
         "update ops.loads set files = %s where load_id = %s", [Jsonb([f.as_dict() for f in files]), load_id]
     )
+
+
+def month_published_on(connection: Connection, delivery: Delivery) -> str:
+    """The month whose delivery history on this as_of was built from, as people write it."""
+    query = "select loads.month from ops.history inner join ops.loads using (load_id) where history.as_of = %s limit 1"
+    return str(one_row(connection, query, [delivery.as_of])[0])
+
+
+def require_finished_months(connection: Connection, delivery: Delivery) -> None:
+    """Make sure that no other month is half published: the next one would be built on it.
+
+    Raises:
+        SurroundingsFailed: one is, or a table of history or production is gone; the message says what to do.
+    """
+    begun = connection.execute(
+        "select distinct loads.month, history.as_of from ops.history as history"
+        " inner join ops.loads as loads using (load_id)"
+        " where history.as_of <> %s and not exists"
+        " (select 1 from ops.loads as done where done.as_of = history.as_of and done.state = 'published')",
+        [delivery.as_of],
+    ).fetchone()
+    if begun is not None:
+        month, as_of = begun
+        raise SurroundingsFailed(
+            f"month {month} (as of {as_of}) was begun and not finished: ingest it again before another month."
+        )
+    gone = connection.execute(
+        "select distinct name from ops.history,"
+        " lateral (values (table_name), (table_name || '_snapshots')) as expected (name)"
+        " where to_regclass(format('public.%I', name)) is null"
+    ).fetchall()
+    if gone:
+        names = ", ".join(f"public.{name}" for (name,) in gone)
+        raise SurroundingsFailed(f"the ledger knows tables that are gone: {names}. Restore the database from a backup.")
 
 
 def clear_staged(connection: Connection) -> None:

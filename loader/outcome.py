@@ -6,7 +6,7 @@ import datetime as dt
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from loader.deliveries import Problem
@@ -40,6 +40,10 @@ class TableCounts:
             history.rows_delivered - inserted - updated,
             history.rows_total - history.rows_delivered,
         )
+
+    def again(self) -> TableCounts:
+        """The same delivery once more: nothing is inserted or updated."""
+        return replace(self, inserted=0, updated=0, unchanged=self.delivered)
 
 
 @dataclass

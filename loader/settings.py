@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     @field_validator("first_month")
     @classmethod
     def _first_month_is_year_and_month(cls, value: str) -> str:
-        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", value):
+        if not re.fullmatch(r"[12]\d{3}-(0[1-9]|1[0-2])", value, re.ASCII):
             raise ValueError('must be a year and a month like "2024-01"')
         return value
 
@@ -65,3 +65,5 @@ def load_settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise WrongUsage(f"the settings cannot be used: {wrong}. See .env.example.") from None
+    except UnicodeDecodeError:
+        raise WrongUsage(f"the settings cannot be used: {REPOSITORY / '.env'} is not UTF-8.") from None

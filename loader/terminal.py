@@ -156,9 +156,9 @@ def show_problems(problems: Iterable[Problem], console: Console = out, most: int
     rows = [
         (
             f"{problem.file}:{problem.line}" if problem.line else problem.file,
-            problem.column or "",
+            _printable(problem.column or ""),
             json.dumps(problem.value, ensure_ascii=False) if problem.value is not None else "",
-            problem.reason + (f"  [{problem.audit}]" if problem.audit else ""),
+            _printable(problem.reason) + (f"  [{problem.audit}]" if problem.audit else ""),
         )
         for problem, _ in zip(problems, range(most), strict=False)
     ]
@@ -166,6 +166,11 @@ def show_problems(problems: Iterable[Problem], console: Console = out, most: int
     for row in rows:
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False) if width)
         console.print(f"  {escape(cells)}  {escape(row[3])}", soft_wrap=True)
+
+
+def _printable(text: str) -> str:
+    """A file's own words without what would steer the terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def show_plan(plan: Plan) -> None:

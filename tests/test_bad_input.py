@@ -84,7 +84,7 @@ HOSTILE = "'); drop table users; --"
 BAD: dict[str, tuple[Spoil, list[str]]] = {
     "missing folder": (shutil.rmtree, ["the folder is missing"]),
     "missing file": (lambda f: (f / "labels.csv").unlink(), ["labels.csv  the file is missing"]),
-    "empty file": (lambda f: (f / "labels.csv").write_bytes(b""), ["labels.csv  the file is empty"]),
+    "empty file": (lambda f: (f / "labels.csv").write_bytes(b""), ["labels.csv:1", "the file is empty"]),
     "header only": (lambda f: (f / "labels.csv").write_bytes(b"user_id,churn_label\r\n"), ["labels.csv:1", "no rows"]),
     "missing column": (header("labels.csv", lambda h: h.__setitem__(1, "x")), ["churn_label", "the column is missing"]),
     "unknown column": (
@@ -112,8 +112,8 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "unterminated quote": (replace("labels.csv", b"\n", b'\n"', 1), ["labels.csv"]),
     "empty user_id": (put("labels.csv", 5, "user_id", ""), ["labels.csv:5", "is empty"]),
     "doubled user_id": (double("labels.csv", str), ["labels.csv:4", "labels.csv:57", "is there more than once"]),
-    "doubled user_id after trimming": (double("users.csv", lambda user: f" {user}"), ["users.csv:57", "user_id_without_blanks"]),
-    "blank user_id": (put("users.csv", 5, "user_id", "   "), ["users.csv:5", "user_id_without_blanks"]),
+    "doubled user_id after trimming": (double("users.csv", lambda user: f" {user}"), ["users.csv:57", "user_id_well_formed"]),
+    "blank user_id": (put("users.csv", 5, "user_id", "   "), ["users.csv:5", "user_id_well_formed"]),
     "unknown user_id": (put("support_agg_90d.csv", 5, "user_id", "stranger"), ["support_agg_90d.csv:5", "no such customer in users.csv"]),
     "negative hours": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "-0.001"), ["usage_agg_30d.csv:5", "not between 0 and 744"]),
     "negative fee": (put("subscriptions.csv", 5, "monthly_fee", "-1"), ["subscriptions.csv:5", "less than 0"]),

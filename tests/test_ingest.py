@@ -227,7 +227,7 @@ def header(index: int, name: str) -> Callable[[Path], object]:
 PLAIN_MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda folder: (folder / "labels.csv").unlink(), "labels.csv  the file is missing"),
     "misspelt file": (lambda f: (f / "labels.csv").rename(f / "lables.csv"), 'did you mean "lables.csv"?'),
-    "empty": (lambda folder: (folder / "labels.csv").write_text(""), "labels.csv  the file is empty"),
+    "empty": (lambda folder: (folder / "labels.csv").write_text(""), "the file is empty"),
     "header only": (lambda f: (f / "labels.csv").write_text("user_id,churn_label\n"), "a header and no rows"),
     "misspelt column": (header(1, "churn_lable"), 'did you mean "churn_label"?'),
     "doubled column": (header(1, "user_id"), "the column is there 2 times"),

@@ -25,7 +25,7 @@
         "select n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod)"
         " from pg_class as c join pg_namespace as n on n.oid = c.relnamespace"
         " join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
-        " where c.relkind in ('r', 'p') and n.nspname in ('ops', 'staging', '" ~ target.schema ~ "')"
+        " where c.relkind in ('r', 'p') and n.nspname in ('ops', 'staging', 'public')"
     ) -%}
     {%- set existing = {} -%}
     {%- for row in rows.rows -%}

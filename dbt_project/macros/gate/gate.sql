@@ -32,24 +32,25 @@ required (audit_id, audit_name) as (
     {%- else %}(null::text, null::text){% endfor %}) as audit where column1 is not null
 ),
 
-landed (table_name, row_count) as (
+landed (table_name, row_count, in_one_go) as (
     {%- for table_name in declared_tables() %}
-    select '{{ table_name }}', (select count(*) from {{ source('staging', table_name) }} inner join load on true)
+    select '{{ table_name }}', count(*), min(staged.xmin::text::bigint) = max(staged.xmin::text::bigint)
+    from {{ source('staging', table_name) }} as staged inner join load on true
     {%- if not loop.last %} union all{% endif %}
     {%- endfor %}
 )
 
-select load.month, 'audit ' || required.audit_name || coalesce(' did not pass', ' has not run')
+select load.month, 'audit ' || required.audit_name || case when audits.status is null then ' has not run' else ' did not pass' end
 from load
 cross join required
 left join {{ source('ops', 'audits') }} as audits on audits.load_id = load.load_id and audits.audit_id = required.audit_id
 where audits.status is null or audits.status = 'fail'
 union all
-select load.month, 'staging.' || landed.table_name || ' no longer holds the rows that were landed'
+select load.month, 'staging.' || landed.table_name || ' does not hold the rows that were landed: they were changed since, or the server lost them'
 from load
 cross join landed
 left join {{ source('ops', 'staged') }} as staged on staged.table_name = landed.table_name
-where staged.row_count is distinct from landed.row_count
+where staged.row_count is distinct from landed.row_count or not landed.in_one_go
 {% endmacro %}
 
 

@@ -1,7 +1,7 @@
 {#-
   A history table: list-partitioned by as_of, each partition built once as a table of its own, keyed, and then attached.
-  That is several times faster than inserting under the primary key and does not slow down as history grows
-  (docs/performance.md). A partition that stands is never touched, --full-refresh or not.
+  That is several times faster than inserting under the primary key and does not slow down as history grows. A partition
+  that stands is never touched, --full-refresh or not.
 -#}
 {% materialization history, adapter='postgres' %}
     {%- set plan = history_plan(source_table(), ref('gate')) -%}

@@ -4,7 +4,7 @@
 -#}
 {% materialization test, adapter='postgres' %}
     {%- set audited = audited_table() -%}
-    {%- if audited is none or should_store_failures() -%}
+    {%- if audited is none -%}
         {{ return(dbt.materialization_test_default()) }}
     {%- endif -%}
     {%- call statement('main', fetch_result=True, auto_begin=True) %}

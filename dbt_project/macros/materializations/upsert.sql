@@ -7,12 +7,15 @@
 {% materialization upsert, adapter='postgres' %}
     {%- set target_relation = this.incorporate(type='table') -%}
     {%- set pending = dates_to_merge(source_table()) -%}
+    {%- if invocation_args_dict.get('empty') or invocation_args_dict.get('sample') -%}
+        {{ exceptions.raise_compiler_error("production is not built from rows that are left out: no --empty, no --sample") }}
+    {%- endif -%}
     {{ run_hooks(pre_hooks) }}
 
     {%- if not pending and not flags.FULL_REFRESH -%}
         {%- call noop_statement('main', 'NOTHING NEW') %}{% endcall -%}
     {%- else -%}
-        {%- for as_of in pending if not flags.FULL_REFRESH -%}
+        {%- for as_of in dates_to_merge(source_table(), again=false) -%}
             {%- call statement('count_' ~ as_of, auto_begin=True) %}{{ count_merge(target_relation, as_of) }}{% endcall -%}
         {%- endfor -%}
         {%- if flags.FULL_REFRESH -%}

@@ -23,13 +23,13 @@ order by {{ key }} asc, observed_as_of desc
 {% endmacro %}
 
 
-{#- The as_of dates, oldest first, whose deliveries production is still to take in. -#}
-{% macro dates_to_merge(table_name) %}
+{#- The as_of dates, oldest first, whose deliveries production is still to take in; with `again`, all that there are. -#}
+{% macro dates_to_merge(table_name, again=flags.FULL_REFRESH) %}
     {%- set dates = [] -%}
     {%- if execute -%}
         {%- set rows = run_query(
             "select as_of::text from " ~ source('ops', 'history')
-            ~ " where table_name = '" ~ table_name ~ "'" ~ ("" if flags.FULL_REFRESH else " and merged_at is null")
+            ~ " where table_name = '" ~ table_name ~ "'" ~ ("" if again else " and merged_at is null")
             ~ " order by as_of"
         ).rows -%}
         {%- for row in rows %}{% do dates.append(row[0]) %}{% endfor -%}
