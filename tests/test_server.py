@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,3 +91,32 @@ def test_nothing_new_starts_no_dbt(embedded: Embedded, months: Path) -> None:
     result = subprocess.run(command, env=embedded.environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0
     assert "nothing to do" in result.stdout
+
+
+def test_a_pid_file_left_behind_is_no_server(embedded: Embedded) -> None:
+    uri = embedded("db", "uri").stdout.strip()
+    pid_file = Path(embedded.environment["STREAMFLOW_HOME"]) / "pgdata" / "postmaster.pid"
+    left_behind = [str(os.getpid()), *pid_file.read_text().splitlines()[1:]]
+    embedded("db", "stop")
+    pid_file.write_text("\n".join(left_behind) + "\n")
+    assert "not running" in embedded("db", "status").stdout
+    assert embedded("db", "stop").stdout == "it was not running\n"
+    assert embedded("db", "uri").stdout.strip() == uri
+    assert "embedded: PostgreSQL" in embedded("db", "status").stdout
+
+
+def test_a_server_that_was_killed_comes_back(embedded: Embedded, months: Path) -> None:
+    embedded("ingest", "000", "--data-dir", months)
+    pid_file = Path(embedded.environment["STREAMFLOW_HOME"]) / "pgdata" / "postmaster.pid"
+    os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
+    again = embedded("ingest", "000", "--data-dir", months)
+    assert "nothing to do" in again.stdout
+    assert embedded("dbt", "build", "--quiet").returncode == 0
+    assert "month 001 published" in embedded("ingest", "001", "--data-dir", months).stdout
+
+
+def test_a_home_with_blanks_is_refused_in_a_sentence(embedded: Embedded, tmp_path: Path) -> None:
+    embedded.environment["STREAMFLOW_HOME"] = str(tmp_path / "my home")
+    result = embedded("db", "start", check=False)
+    assert result.returncode == 2
+    assert "a path without blanks" in result.stderr
