@@ -96,8 +96,7 @@ class Run:
         if found.problems or landing.problems or landing.not_taken:
             raise self._refusal(self._everything_wrong(found.problems, landing))
         ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
-        again = compare.is_published(self.tables, known)
-        return self._publish(again) if self.command == "ingest" else self._check()
+        return self._publish(known) if self.command == "ingest" else self._check()
 
     def _refuse_other_rows(self, known: dict[str, TableHistory]) -> None:
         """Refuse a month of which history was built from other rows than those at hand."""
@@ -173,16 +172,18 @@ class Run:
             return False
         return table.name in sound or (table.name in mended and test != "null_percent")
 
-    def _publish(self, again: bool) -> Outcome:
+    def _publish(self, before: dict[str, TableHistory]) -> Outcome:
+        """Run dbt; a table that production had taken in `before` is counted as unchanged."""
         result, verdicts, warnings = self._audited(BUILD, "audits and tables")
         if ledger.state_of(self.connection, self.load_id) != "published":
             raise self._dbt_failed(result)
         known = ledger.history_on(self.connection, self.delivery.as_of)
-        done = "found as it was published" if again else "published"
+        done = "found as it was published" if compare.is_published(self.tables, before) else "published"
         message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
         outcome = self._outcome("published", message, verdicts)
         published = [TableCounts.of(known[table.name]) for table in self.tables]
-        outcome.counts = [count.again() for count in published] if again else published
+        settled = {name for name, history in before.items() if history.merged_at}
+        outcome.counts = [count.again() if count.table in settled else count for count in published]
         outcome.warnings = warnings
         counts = [vars(count) for count in published]
         self._close("published", counts=counts, invocation_id=result.invocation_id)
