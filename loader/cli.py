@@ -79,6 +79,23 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
+def verify(as_json: Json = False) -> None:
+    """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
+    from loader import ledger, terminal
+    from loader.database import open_database
+    from loader.verification import verify as verify_database
+
+    with open_database(load_settings()).connect() as connection:
+        verdicts = list(verify_database(connection)) if ledger.exists(connection) else []
+    if as_json:
+        terminal.print_json([asdict(verdict) for verdict in verdicts])
+    else:
+        terminal.show_verdicts(verdicts)
+    if not all(verdict.sound for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
 def init(as_json: Json = False) -> None:
     """Create every table, empty. `ingest` does so by itself."""
     from loader import dbt, ledger, terminal

@@ -26,6 +26,7 @@ from loader.deliveries import Problem
 from loader.outcome import Outcome, Refused
 from loader.plan import Plan
 from loader.progress import Progress
+from loader.verification import Verdict
 
 out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
@@ -180,6 +181,20 @@ def show_plan(plan: Plan) -> None:
     for file in plan.files:
         out.print(f"  {file.sha256[:16]}  {file.bytes:>12,} bytes  {escape(file.file)}")
     show_problems(plan.problems)
+
+
+def show_verdicts(verdicts: list[Verdict]) -> None:
+    """What was found of each table and date, and a last line that sums it up."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("table", "as of", "rows", "verdict"):
+        table.add_column(name, justify="right" if name == "rows" else "left")
+    for verdict in verdicts:
+        colour = "green" if verdict.sound else "red"
+        as_of = str(verdict.as_of) if verdict.as_of else "production"
+        table.add_row(verdict.table, as_of, f"{verdict.rows:,}", f"[{colour}]{escape(verdict.finding)}[/]")
+    out.print(table)
+    wrong = sum(not verdict.sound for verdict in verdicts)
+    out.print(f"[bold red]{wrong} of {len(verdicts)} differ[/]" if wrong else f"all {len(verdicts)} are sound")
 
 
 def show_months(months: list[dict[str, Any]]) -> None:

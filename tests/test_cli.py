@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Streamflow
 
 COMMANDS = [
-    ("ingest",), ("check",), ("status",), ("init",), ("dbt",), ("models",), ("setup",),
+    ("ingest",), ("check",), ("status",), ("verify",), ("init",), ("dbt",), ("models",), ("setup",),
     ("db", "start"), ("db", "stop"), ("db", "status"), ("db", "uri"), ("db", "psql"),
 ]  # fmt: skip
 

@@ -90,6 +90,7 @@ def test_a_column_declared_later_is_added(copy: Path, streamflow: Streamflow, mo
     assert result.returncode == 0, result.stderr
     assert streamflow.value("select bool_and(reason is null) from labels")
     assert streamflow.value("select bool_and(reason is null) from labels_snapshots")
+    assert run_copy(copy, streamflow, "verify").returncode == 0
 
 
 def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: Streamflow, months: Path) -> None:

@@ -52,6 +52,9 @@
             primary key ({{ key.columns | map('tojson') | join(', ') }})
             {%- endfor %}
         ) {%- if model.config.materialized == 'history' %} partition by list (as_of){% endif %};
+        {%- if model.config.materialized == 'history' %}
+            {{ immutable_ddl(relation) }}
+        {%- endif %}
         {{ comment_ddl(relation, model) }}
     {%- else %}
         {%- for name in columns_there if name not in model.columns %}
@@ -75,6 +78,13 @@
             add foreign key ({{ key }})
             references {{ api.Relation.create(database=model.database, schema=model.schema, identifier=parent) }} on delete cascade;
     {%- endfor %}
+{% endmacro %}
+
+
+{#- Rows of history come and stay: a partition is filled before it gets this trigger and is attached. -#}
+{% macro immutable_ddl(relation) %}
+    create trigger history_is_immutable before insert or update or delete or truncate on {{ relation }}
+        for each statement execute function ops.refuse_change();
 {% endmacro %}
 
 

@@ -48,10 +48,20 @@ create table if not exists ops.history (
     build_number bigint generated always as identity,
     rows_delivered bigint not null,
     rows_total bigint not null,
+    checksum numeric not null,
+    checksum_columns text [] not null,
     built_at timestamptz not null default clock_timestamp(),
     rows_inserted bigint,
     rows_updated bigint,
     merged_at timestamptz,
     primary key (table_name, as_of)
 );
+
+create or replace function ops.refuse_change() returns trigger language plpgsql as $$
+begin
+    raise exception '% is history and stays as it was written: % is refused', tg_relid::regclass, lower(tg_op)
+        using errcode = 'object_not_in_prerequisite_state',
+        hint = 'History changes only by publishing a month.';
+end
+$$;
 {% endmacro %}

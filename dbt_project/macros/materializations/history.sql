@@ -41,12 +41,23 @@
         add primary key ({{ (model.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns | map('tojson') | join(', ') }});
     alter table {{ parent }} attach partition {{ partition }} for values in ('{{ plan.as_of }}');
     alter table {{ partition }} drop constraint as_of_of_this_partition;
+    {{ immutable_ddl(partition) }}
     analyze {{ partition }};
-    insert into {{ source('ops', 'history') }} (table_name, as_of, load_id, rows_delivered, rows_total)
-    select table_name, as_of, load_id, row_count, {{ rows_total }}
-    from {{ source('ops', 'staged') }}
-    where table_name = '{{ source_table() }}';
+    insert into {{ source('ops', 'history') }}
+        (table_name, as_of, load_id, rows_delivered, rows_total, checksum, checksum_columns)
+    select
+        staged.table_name, staged.as_of, staged.load_id, staged.row_count, {{ rows_total }},
+        (select {{ checksum(contract_columns()) }} from {{ partition }}),
+        array['{{ model.columns | join("', '") }}']
+    from {{ source('ops', 'staged') }} as staged
+    where staged.table_name = '{{ source_table() }}';
 {% endmacro %}
+
+
+{#- Of all rows whatever their order: the sum of PostgreSQL's own 64-bit hash of each. loader/verification.py has the same. -#}
+{% macro checksum(columns) -%}
+    coalesce(sum(hash_record_extended(row({{ columns | join(', ') }}), 0)), 0)
+{%- endmacro %}
 
 
 {#- The declared table that this model is the history or the production of. -#}
