@@ -46,14 +46,22 @@ def ingest(
     as_of: AsOf = None,
     force: Annotated[bool, typer.Option("--force", help="Audit and build again even where nothing is new.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    restate: Annotated[
+        bool, typer.Option("--restate", help="Replace a published month by other rows, and keep what is replaced.")
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why a month is restated; the ledger keeps it.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Land a month's files, audit them, and publish them: all six or none."""
+    if restate != bool(reason and reason.strip()):
+        raise WrongUsage('--restate and --reason "..." belong together: say why a published month is replaced.')
     delivery = _delivery(month, data_dir, as_of)
     if dry_run:
         _plan(delivery, as_json=as_json)
     else:
-        _run("ingest", delivery, as_json=as_json, force=force)
+        _run("ingest", delivery, as_json=as_json, force=force, restate=reason)
 
 
 @app.command()
@@ -227,14 +235,16 @@ def _embedded() -> Settings:
     return settings
 
 
-def _run(command: Command, delivery: Delivery, *, as_json: bool, force: bool = False) -> None:
+def _run(
+    command: Command, delivery: Delivery, *, as_json: bool, force: bool = False, restate: str | None = None
+) -> None:
     from loader import terminal
     from loader.ingest import run_month
     from loader.outcome import Refused
 
     progress = terminal.progress(quiet=as_json)
     try:
-        outcome = run_month(load_settings(), command, delivery, progress, force=force)
+        outcome = run_month(load_settings(), command, delivery, progress, force=force, restate=restate)
     except Refused as refused:
         progress.close()
         if as_json:

@@ -16,7 +16,7 @@ from loader.contracts import Table, load_contract
 from loader.database import open_database
 from loader.deliveries import Delivery, Problem
 from loader.diagnosis import diagnose
-from loader.errors import DataRefused, StreamflowError, SurroundingsFailed
+from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.files import SourceFile
 from loader.landing import LandedFile, Landing, NotTaken, land
 from loader.ledger import AuditResult, TableHistory
@@ -33,9 +33,19 @@ WARNINGS_KEPT = 1_000
 
 
 def run_month(
-    settings: Settings, command: Command, delivery: Delivery, progress: Progress, *, force: bool = False
+    settings: Settings,
+    command: Command,
+    delivery: Delivery,
+    progress: Progress,
+    *,
+    force: bool = False,
+    restate: str | None = None,
 ) -> Outcome:
     """Ingest or check one month.
+
+    Args:
+        force: audit and build again even where nothing is new.
+        restate: the reason why a published month is to be replaced by other rows.
 
     Raises:
         Refused: the data is not taken; nothing but the ledger has changed.
@@ -44,7 +54,7 @@ def run_month(
     """
     run = Run(settings, command, delivery, progress)
     with run.connection:
-        return run.execute(force=force)
+        return run.execute(force=force, restate=restate)
 
 
 class Run:
@@ -60,14 +70,14 @@ class Run:
         self.files: dict[str, SourceFile] = {}
         self.load_id = 0
 
-    def execute(self, *, force: bool) -> Outcome:
+    def execute(self, *, force: bool, restate: str | None) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
         ledger.mark_interrupted(self.connection)
-        self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions())
+        self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions(), restate)
         try:
-            return self._work(force)
+            return self._work(force, restate is not None)
         except StreamflowError as error:
             self._close("refused" if isinstance(error, DataRefused) else "failed", error=str(error))
             raise
@@ -77,13 +87,20 @@ class Run:
             self._close("interrupted", error="interrupted")
             raise
 
-    def _work(self, force: bool) -> Outcome:
+    def _work(self, force: bool, restate: bool) -> Outcome:
         found = self.delivery.find(self.tables)
         self.files = found.files
         known = ledger.history_on(self.connection, self.delivery.as_of)
+        if restate and not ledger.was_published(self.connection, self.delivery):
+            raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
         if known and not found.problems:
             with self.clock.step("compare"):
-                self._refuse_other_rows(known)
+                hashes = {name: file.sha256() for name, file in self.files.items()}
+                differing = compare.differing_tables(self.tables, hashes, known)
+                if differing and not restate:
+                    self._refuse_other_rows(differing)
+            if restate:
+                known = {name: known[name] for name in known.keys() - {table.name for table in differing}}
             if compare.is_published(self.tables, known) and self.command == "ingest" and not force:
                 return self._unchanged(known)
         if self.command == "ingest":
@@ -98,12 +115,8 @@ class Run:
         ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
         return self._publish(known) if self.command == "ingest" else self._check()
 
-    def _refuse_other_rows(self, known: dict[str, TableHistory]) -> None:
-        """Refuse a month of which history was built from other rows than those at hand."""
-        hashes = {name: file.sha256() for name, file in self.files.items()}
-        differing = compare.differing_tables(self.tables, hashes, known)
-        if not differing:
-            return
+    def _refuse_other_rows(self, differing: list[Table]) -> None:
+        """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
         landing = self._land(differing)
         if landing.problems or landing.not_taken:
             raise self._refusal(chain(landing.problems, self._wrong_values(landing.not_taken)))

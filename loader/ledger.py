@@ -94,13 +94,16 @@ def mark_interrupted(connection: Connection) -> None:
     connection.execute("update ops.loads set state = 'interrupted', finished_at = now() where state = 'running'")
 
 
-def begin(connection: Connection, command: str, delivery: Delivery, versions: Mapping[str, str]) -> int:
-    """Enter a new attempt; returns its load_id."""
+def begin(
+    connection: Connection, command: str, delivery: Delivery, versions: Mapping[str, str], restates: str | None = None
+) -> int:
+    """Enter a new attempt; returns its load_id. `restates` is the reason why a published month is to be replaced."""
     query = (
-        "insert into ops.loads (command, month, as_of, started_by, data_dir, versions)"
-        " values (%s, %s, %s, %s, %s, %s) returning load_id"
+        "insert into ops.loads (command, month, as_of, started_by, data_dir, versions, restates, reason)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s) returning load_id"
     )
     values = [command, delivery.label, delivery.as_of, _who(), str(delivery.data_dir), Jsonb(dict(versions))]
+    values += [restates is not None, restates]
     return int(one_row(connection, query, values)[0])
 
 
@@ -129,6 +132,12 @@ def month_published_on(connection: Connection, delivery: Delivery) -> str:
     return str(one_row(connection, query, [delivery.as_of])[0])
 
 
+def was_published(connection: Connection, delivery: Delivery) -> bool:
+    """Whether a month has ever been published for this as_of."""
+    query = "select exists (select 1 from ops.loads where as_of = %s and state = 'published')"
+    return bool(one_row(connection, query, [delivery.as_of])[0])
+
+
 def require_finished_months(connection: Connection, delivery: Delivery) -> None:
     """Make sure that no other month is half published: the next one would be built on it.
 
@@ -138,8 +147,8 @@ def require_finished_months(connection: Connection, delivery: Delivery) -> None:
     begun = connection.execute(
         "select distinct loads.month, history.as_of from ops.history as history"
         " inner join ops.loads as loads using (load_id)"
-        " where history.as_of <> %s and not exists"
-        " (select 1 from ops.loads as done where done.as_of = history.as_of and done.state = 'published')",
+        " where history.as_of <> %s and not exists (select 1 from ops.loads as done"
+        " where done.as_of = history.as_of and done.state = 'published' and done.load_id >= history.load_id)",
         [delivery.as_of],
     ).fetchone()
     if begun is not None:
@@ -250,7 +259,15 @@ def months(connection: Connection) -> list[dict[str, Any]]:
                 coalesce(verdicts.failed, 0) as audits_failed,
                 coalesce(published.versions, attempts.versions) as versions,
                 coalesce(published.counts, attempts.counts) as counts,
-                coalesce(published.files, attempts.files) as files
+                coalesce(published.files, attempts.files) as files,
+                array(
+                    select distinct restatements.as_of::text
+                    from ops.restatements as restatements
+                    inner join ops.history as history
+                        on history.table_name = restatements.table_name and history.as_of = attempts.as_of
+                    where restatements.as_of < attempts.as_of and history.built_at < restatements.restated_at
+                    order by 1
+                ) as built_on_replaced
             from attempts
             left join published using (as_of)
             left join verdicts on verdicts.load_id = coalesce(published.load_id, attempts.load_id)

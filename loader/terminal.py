@@ -215,6 +215,10 @@ def show_months(months: list[dict[str, Any]]) -> None:
         )  # fmt: skip
     out.print(table)
     for month in months:
+        if month["built_on_replaced"]:
+            replaced = ", ".join(month["built_on_replaced"])
+            out.print(f"{month['month']} was built on {replaced} as it was before it was restated")
+    for month in months:
         out.print(f"\n{month['month']}  {month['as_of']}")
         for file in month["files"]:
             out.print(

@@ -26,14 +26,14 @@ def landed(january: Streamflow, months: Path) -> Streamflow:
     return streamflow
 
 
-def land_only(streamflow: Streamflow, folder: Path, month: int) -> None:
+def land_only(streamflow: Streamflow, folder: Path, month: int, restates: str | None = None) -> None:
     """Do what an ingest does before it calls dbt."""
     host = streamflow.environment["POSTGRES_HOST"]
     database = Database(host, 5432, "postgres", "streamflow", None, embedded=False)
     delivery = Delivery(month, folder.parent, load_settings().as_of(month))
     tables = load_contract()
     with database.connect() as connection:
-        load_id = ledger.begin(connection, "ingest", delivery, {})
+        load_id = ledger.begin(connection, "ingest", delivery, {}, restates)
         landing = land(database, delivery, tables, delivery.find(tables).files, lambda *_: None)
         assert len(landing.files) == len(tables)
         ledger.set_staged(connection, load_id, delivery, landing.files)

@@ -2,6 +2,7 @@
 {% macro ops_ddl() %}
 create schema if not exists ops;
 create schema if not exists staging;
+create schema if not exists restated;
 
 create table if not exists ops.loads (
     load_id bigint generated always as identity primary key,
@@ -13,6 +14,8 @@ create table if not exists ops.loads (
     finished_at timestamptz,
     started_by text not null,
     data_dir text not null,
+    restates boolean not null default false,
+    reason text,
     files jsonb not null default '[]',
     counts jsonb not null default '[]',
     timings jsonb not null default '{}',
@@ -48,6 +51,7 @@ create table if not exists ops.history (
     build_number bigint generated always as identity,
     rows_delivered bigint not null,
     rows_total bigint not null,
+    partition_name text not null,
     checksum numeric not null,
     checksum_columns text [] not null,
     built_at timestamptz not null default clock_timestamp(),
@@ -55,6 +59,18 @@ create table if not exists ops.history (
     rows_updated bigint,
     merged_at timestamptz,
     primary key (table_name, as_of)
+);
+
+create table if not exists ops.restatements (
+    table_name text not null,
+    as_of date not null,
+    replaced_load_id bigint not null references ops.loads,
+    load_id bigint not null references ops.loads,
+    restated_at timestamptz not null default clock_timestamp(),
+    restated_by text not null,
+    reason text not null,
+    kept_in text not null,
+    primary key (table_name, as_of, replaced_load_id)
 );
 
 create or replace function ops.refuse_change() returns trigger language plpgsql as $$

@@ -14,12 +14,16 @@
         {%- call noop_statement('main', 'STANDS') %}{% endcall -%}
     {%- else -%}
         {%- set partition = api.Relation.create(
-            database=this.database, schema=history_schema(), identifier=source_table() ~ '_' ~ plan.as_of | replace('-', '_')
+            database=this.database, schema=history_schema(),
+            identifier=source_table() ~ '_' ~ plan.as_of | replace('-', '_') ~ ('_load_' ~ plan.load_id if plan.replaces else '')
         ) -%}
         {%- call statement('main', auto_begin=True) %}
             create table {{ partition }} as
             {{ sql }}
         {%- endcall -%}
+        {%- if plan.replaces -%}
+            {%- call statement('replace') %}{{ keep_replaced_partition(target_relation, plan) }}{% endcall -%}
+        {%- endif -%}
         {%- call statement('attach') %}
             {{ attach_history_partition(target_relation, partition, plan, load_result('main').response.rows_affected) }}
         {%- endcall -%}
@@ -44,13 +48,29 @@
     {{ immutable_ddl(partition) }}
     analyze {{ partition }};
     insert into {{ source('ops', 'history') }}
-        (table_name, as_of, load_id, rows_delivered, rows_total, checksum, checksum_columns)
+        (table_name, as_of, load_id, rows_delivered, rows_total, partition_name, checksum, checksum_columns)
     select
-        staged.table_name, staged.as_of, staged.load_id, staged.row_count, {{ rows_total }},
+        staged.table_name, staged.as_of, staged.load_id, staged.row_count, {{ rows_total }}, '{{ partition.identifier }}',
         (select {{ checksum(contract_columns()) }} from {{ partition }}),
         array['{{ model.columns | join("', '") }}']
     from {{ source('ops', 'staged') }} as staged
     where staged.table_name = '{{ source_table() }}';
+{% endmacro %}
+
+
+{#- Takes the replaced partition out of history into the schema `restated`, with who did it, when and why. -#}
+{% macro keep_replaced_partition(parent, plan) %}
+    {%- set replaced = api.Relation.create(database=this.database, schema=history_schema(), identifier=plan.replaces) %}
+    alter table {{ parent }} detach partition {{ replaced }};
+    alter table {{ replaced }} set schema restated;
+    insert into {{ source('ops', 'restatements') }}
+        (table_name, as_of, replaced_load_id, load_id, restated_by, reason, kept_in)
+    select history.table_name, history.as_of, history.load_id, loads.load_id, loads.started_by, loads.reason, 'restated.{{ plan.replaces }}'
+    from {{ source('ops', 'history') }} as history
+    inner join {{ source('ops', 'loads') }} as loads on loads.load_id = {{ plan.load_id }}
+    where history.table_name = '{{ source_table() }}' and history.as_of = date '{{ plan.as_of }}';
+    delete from {{ source('ops', 'history') }}
+    where table_name = '{{ source_table() }}' and as_of = date '{{ plan.as_of }}'
 {% endmacro %}
 
 

@@ -53,16 +53,17 @@ select * from carried_forward
 
 {#-
   What is to be built: as_of and load_id of the load that passed the gate (none where there is none, or staging has moved
-  on), whether its history stands already, and the dates it is built on: the newest one before it, and any earlier one
-  whose history was written after that one, because it arrived late.
+  on), whether its history stands already, the partition that it replaces (none unless the load restates the month from
+  another file), and the dates it is built on: the newest one before it, and any earlier one whose history was written
+  after that one, because it arrived late or was restated.
 -#}
 {% macro history_plan(table_name, gate) %}
-    {%- set plan = {'as_of': none, 'load_id': none, 'is_built': false, 'built_on': []} -%}
+    {%- set plan = {'as_of': none, 'load_id': none, 'is_built': false, 'replaces': none, 'built_on': []} -%}
     {%- if execute -%}
         {%- set rows = run_query(history_plan_sql(table_name, gate)).rows -%}
         {%- for row in rows -%}
-            {%- do plan.update({'as_of': row[0], 'load_id': row[1], 'is_built': row[2]}) -%}
-            {%- if row[3] %}{% do plan.built_on.append(row[3]) %}{% endif -%}
+            {%- do plan.update({'as_of': row[0], 'load_id': row[1], 'is_built': row[2], 'replaces': row[3]}) -%}
+            {%- if row[4] %}{% do plan.built_on.append(row[4]) %}{% endif -%}
         {%- endfor -%}
     {%- endif -%}
     {{ return(plan) }}
@@ -70,15 +71,25 @@ select * from carried_forward
 
 
 {% macro history_plan_sql(table_name, gate) %}
-with passed as (
-    select gate.as_of, gate.load_id
+with delivered_files as (
+    select loads.load_id, loads.restates, file ->> 'sha256' as sha256
+    from {{ source('ops', 'loads') }} as loads cross join lateral jsonb_array_elements(loads.files) as file
+    where file ->> 'table' = '{{ table_name }}'
+),
+
+passed as (
+    select gate.as_of, gate.load_id, delivered_files.restates, delivered_files.sha256
     from {{ gate }} as gate
     inner join {{ source('ops', 'staged') }} as staged on staged.load_id = gate.load_id
+    inner join delivered_files on delivered_files.load_id = gate.load_id
     where staged.table_name = '{{ table_name }}'
 ),
 
 known as (
-    select as_of, build_number from {{ source('ops', 'history') }} where table_name = '{{ table_name }}'
+    select history.as_of, history.build_number, history.partition_name, delivered_files.sha256
+    from {{ source('ops', 'history') }} as history
+    left join delivered_files on delivered_files.load_id = history.load_id
+    where history.table_name = '{{ table_name }}'
 ),
 
 month_before as (
@@ -96,7 +107,10 @@ built_on as (
 select
     passed.as_of::text,
     passed.load_id,
-    exists (select 1 from known where known.as_of = passed.as_of),
+    coalesce(not passed.restates or standing.sha256 = passed.sha256, false) and standing.as_of is not null,
+    standing.partition_name,
     built_on.as_of::text
-from passed left join built_on on true
+from passed
+left join known as standing on standing.as_of = passed.as_of
+left join built_on on true
 {% endmacro %}

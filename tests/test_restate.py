@@ -1,0 +1,146 @@
+"""A published month is replaced by other rows: what it said is kept, what was built on it stays, production follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TABLES, Streamflow
+from tests.files import copy_month, edit, set_value, value_at
+from tests.test_gate import land_only
+
+REASON = ("--restate", "--reason", "the export was cut")
+
+
+@pytest.fixture
+def published(january: Streamflow, months: Path) -> Streamflow:
+    """Three months are published."""
+    for month in ("001", "002"):
+        january.ok("ingest", month, "--data-dir", months)
+    return january
+
+
+def other_rows(months: Path, month: str, to: Path) -> tuple[Path, str, str]:
+    """A copy of a month in which one customer watched otherwise, another is not there, and a third is new."""
+    folder = copy_month(months, month, to)
+    changed = value_at(folder / "users.csv", 5, "user_id")
+    gone = value_at(folder / "users.csv", 9, "user_id")
+    set_value(folder / "usage_agg_30d.csv", 5, "watch_hours_30d", "7.25")
+    for table in TABLES:
+        edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(8))
+        edit(folder / f"{table}.csv", lambda rows: rows.append(["new-by-restatement", *rows[1][1:]]))
+    return folder, changed, gone
+
+
+def partition(streamflow: Streamflow, table: str, as_of: str) -> list[tuple[object, ...]]:
+    """One date of a history table."""
+    return streamflow.rows(f"select * from {table}_snapshots where as_of = '{as_of}' order by user_id")
+
+
+def test_restating_the_newest_month(published: Streamflow, months: Path, tmp_path: Path) -> None:
+    before = {table: partition(published, table, "2024-03-31") for table in TABLES}
+    earlier = {table: partition(published, table, "2024-02-29") for table in TABLES}
+    _, changed, gone = other_rows(months, "002", tmp_path)
+    assert published("ingest", "002", "--data-dir", tmp_path).code == 1
+
+    result = published.ok("ingest", "002", "--data-dir", tmp_path, *REASON, "--json").json
+
+    assert result["state"] == "published"
+    usage = "select watch_hours_30d::text from usage_agg_30d where user_id = %s"
+    assert published.value(usage, changed) == "7.25"
+    assert published.value("select observed_as_of::text from users where user_id = %s", gone) < "2024-03-31"
+    assert published.value("select count(*) from labels where user_id = 'new-by-restatement'") == 1
+    for table in TABLES:
+        assert partition(published, table, "2024-02-29") == earlier[table]
+        [(kept_in, who, reason)] = published.rows(
+            "select kept_in, restated_by, reason from ops.restatements where table_name = %s", table
+        )
+        assert reason == "the export was cut"
+        assert "process" in who
+        assert published.rows(f"select * from {kept_in} order by user_id") == before[table]
+    assert published("verify").code == 0
+    state = published.state()
+    assert published.dbt("build", "--full-refresh").success
+    assert published.state() == state
+    assert published.ok("ingest", "002", "--data-dir", tmp_path, "--json").json["state"] == "unchanged"
+
+
+def test_restating_an_earlier_month(published: Streamflow, months: Path, tmp_path: Path) -> None:
+    later = {table: partition(published, table, "2024-03-31") for table in TABLES}
+    _, changed, _ = other_rows(months, "001", tmp_path)
+
+    published.ok("ingest", "001", "--data-dir", tmp_path, *REASON)
+
+    for table in TABLES:
+        assert partition(published, table, "2024-03-31") == later[table], "history that was built on it stays"
+    february = "select watch_hours_30d::text from usage_agg_30d_snapshots where as_of = '2024-02-29' and user_id = %s"
+    assert published.value(february, changed) == "7.25"
+    assert published.value("select count(*) from users where user_id = 'new-by-restatement'") == 1
+    march = next(month for month in published.ok("status", "--json").json if month["month"] == "002")
+    assert march["built_on_replaced"] == ["2024-02-29"]
+    assert "002 was built on 2024-02-29 as it was before it was restated" in published.ok("status").out
+    assert published("verify").code == 0
+
+    published.ok("ingest", "003", "--data-dir", months)
+    april = (
+        "select observed_as_of::text from users_snapshots where as_of = '2024-04-30' and user_id = 'new-by-restatement'"
+    )
+    assert published.value(april) == "2024-02-29"
+
+
+def test_restating_twice_keeps_both(published: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder, _, _ = other_rows(months, "002", tmp_path)
+    published.ok("ingest", "002", "--data-dir", tmp_path, *REASON)
+    set_value(folder / "labels.csv", 4, "churn_label", "")
+    published.ok("ingest", "002", "--data-dir", tmp_path, *REASON)
+    assert published.value("select count(*) from ops.restatements where table_name = 'labels'") == 2
+    assert published.value("select count(*) from ops.restatements where table_name = 'users'") == 1, "the same file"
+    assert published("verify").code == 0
+
+
+def test_a_restatement_that_was_cut_off_is_finished(published: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder, changed, _ = other_rows(months, "002", tmp_path)
+    land_only(published, folder, 2, restates="cut off")
+    assert published.dbt("test").success
+    assert published.dbt("run", "--select", "gate", "labels_snapshots", "users_snapshots", "users").success
+
+    blocked = published("ingest", "003", "--data-dir", months)
+    assert blocked.code == 3
+    assert "month 002 (as of 2024-03-31) was begun and not finished" in blocked.err
+
+    published.ok("ingest", "002", "--data-dir", tmp_path, *REASON)
+    assert published.value("select watch_hours_30d::text from usage_agg_30d where user_id = %s", changed) == "7.25"
+    assert published.value("select count(*) from ops.restatements") == len(TABLES), "none twice"
+    assert published("verify").code == 0
+    published.ok("ingest", "003", "--data-dir", months)
+
+
+def test_a_bad_restatement_is_refused(published: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder, _, _ = other_rows(months, "002", tmp_path)
+    set_value(folder / "usage_agg_30d.csv", 3, "watch_hours_30d", "-1")
+    before = published.state()
+    result = published("ingest", "002", "--data-dir", tmp_path, *REASON)
+    assert result.code == 1
+    assert "usage_agg_30d.csv:3" in result.err
+    assert published.state() == before
+    assert published.value("select count(*) from ops.restatements") == 0
+
+
+def test_the_same_files_restate_nothing(published: Streamflow, months: Path) -> None:
+    result = published.ok("ingest", "002", "--data-dir", months, *REASON, "--json").json
+    assert result["state"] == "unchanged"
+    assert published.value("select count(*) from ops.restatements") == 0
+
+
+@pytest.mark.parametrize("arguments", [("--restate",), ("--reason", "why"), ("--restate", "--reason", " ")])
+def test_a_restatement_has_a_reason(published: Streamflow, months: Path, arguments: tuple[str, ...]) -> None:
+    result = published("ingest", "002", "--data-dir", months, *arguments)
+    assert result.code == 2
+    assert "belong together" in result.err
+
+
+def test_a_month_that_is_not_published_cannot_be_restated(published: Streamflow, months: Path) -> None:
+    result = published("ingest", "003", "--data-dir", months, *REASON)
+    assert result.code == 2
+    assert "is not published" in result.err
