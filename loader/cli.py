@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import os
 import shutil
 import sys
@@ -281,6 +282,7 @@ def _delivery(month: str, data_dir: Path | None, as_of: dt.datetime | None) -> D
 
 def main() -> None:
     """The program `streamflow`: runs a command and turns what it raises into a sentence and an exit code."""
+    gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
     try:
         app(standalone_mode=True)
     except StreamflowError as error:
@@ -294,6 +296,8 @@ def main() -> None:
         if type(error).__module__.split(".", maxsplit=1)[0] != "psycopg":
             raise
         _end_with(3, f"the database says: {str(error).strip()}")
+    finally:
+        gc.enable()
 
 
 def _end_with(code: int, message: str) -> None:
