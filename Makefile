@@ -15,7 +15,7 @@ PORT ?= 8080
 ARGS ?=
 OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
-.PHONY: help setup ingest check status test lint format docs docs-static psql dbt seeds clean
+.PHONY: help setup ingest check status test test-long lint format docs docs-static psql dbt seeds clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ status: setup ## The months known
 
 test: setup ## Run every test, on PostgreSQL 16 and 18
 	@$(BIN)/pytest -n auto $(ARGS)
+
+test-long: setup ## The same with every bad input on every server
+	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto $(ARGS)
 
 lint: setup ## Check style and types of Python and SQL
 	@$(BIN)/ruff check .

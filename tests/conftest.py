@@ -7,11 +7,13 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from loader import cli
+from loader import cli, dbt
 from loader.contracts import load_contract
 from loader.server import _pgserver
 from loader.settings import load_settings
@@ -28,6 +30,22 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 VERSIONS = [int(version) for version in os.environ.get("STREAMFLOW_TEST_VERSIONS", "16,18").split(",")]
 TABLES = [table.name for table in load_contract()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Unless STREAMFLOW_TEST_LONG is set, each bad input is tried on one of the servers only, in turn."""
+    if os.environ.get("STREAMFLOW_TEST_LONG"):
+        return
+    cases = list(dict.fromkeys(_case(item) for item in items if "test_bad_input" in item.nodeid))
+    turn = {case: VERSIONS[number % len(VERSIONS)] for number, case in enumerate(sorted(cases))}
+    other = [item for item in items if f"pg{turn.get(_case(item), '')}" not in item.nodeid and _case(item) in turn]
+    config.hook.pytest_deselected(items=other)
+    items[:] = [item for item in items if item not in set(other)]
+
+
+def _case(item: pytest.Item) -> str:
+    """A test's id without the server's version."""
+    return re.sub(r"pg\d+-?", "", item.nodeid)
 
 
 @dataclass(frozen=True)
@@ -55,9 +73,11 @@ class Streamflow:
         out, err = io.StringIO(), io.StringIO()
         load_settings.cache_clear()
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "environ", os.environ.copy())
             for name, value in self.environment.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", ["streamflow", *map(str, arguments)])
+            patch.setattr(dbt, "_import", parsed_once)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = _exit_code()
         return Result(code, out.getvalue(), err.getvalue())
@@ -106,6 +126,21 @@ class Streamflow:
     def state(self) -> tuple[Any, Any]:
         """Production and history."""
         return self.production(), self.history()
+
+
+@cache
+def manifest() -> Any:
+    """The project, parsed once for all commands that run in this process; it is the same for every server."""
+    from dbt.cli.main import dbtRunner
+
+    return dbtRunner().invoke(["parse", "--log-level", "none"]).result
+
+
+def parsed_once() -> Callable[..., Any]:
+    """dbt's runner, given the parsed project: a copy, since a run leaves its marks in it."""
+    from dbt.cli.main import dbtRunner
+
+    return lambda **options: dbtRunner(manifest=manifest().deepcopy(), **options)
 
 
 def _exit_code() -> int:
