@@ -119,7 +119,7 @@ def init(as_json: Json = False) -> None:
     with database.connect() as connection:
         ledger.prepare(connection)
         ledger.lock(connection)
-        result = dbt.invoke(settings, database, ["run-operation", "init"], lambda _: None)
+        result = dbt.invoke(settings, database, ["run-operation", "init"], lambda _: None, connection.info.backend_pid)
     if not result.success:
         raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
     if as_json:

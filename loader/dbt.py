@@ -42,8 +42,13 @@ def _import() -> Any:
     return dbtRunner
 
 
-def invoke(settings: Settings, database: Database, arguments: Sequence[str], done: NodeDone) -> DbtRun:
+def invoke(
+    settings: Settings, database: Database, arguments: Sequence[str], done: NodeDone, lock_holder: int
+) -> DbtRun:
     """Run dbt with the given arguments, silently, telling `done` of each node as it ends.
+
+    Args:
+        lock_holder: the server process of the session that holds the run's lock; dbt stops when it does not any more.
 
     Raises:
         SurroundingsFailed: the packages that the project needs are not installed.
@@ -51,7 +56,7 @@ def invoke(settings: Settings, database: Database, arguments: Sequence[str], don
     if audit_package() is None:
         raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
     runner = _import()
-    os.environ.update(environment(settings, database))
+    os.environ.update(environment(settings, database) | {"STREAMFLOW_LOCK_HOLDER": str(lock_holder)})
 
     invocation_ids: set[str] = set()
 

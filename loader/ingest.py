@@ -91,15 +91,16 @@ class Run:
         found = self.delivery.find(self.tables)
         self.files = found.files
         known = ledger.history_on(self.connection, self.delivery.as_of)
-        if restate and not ledger.was_published(self.connection, self.delivery):
+        published = ledger.was_published(self.connection, self.delivery)
+        if restate and not published:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
         if known and not found.problems:
             with self.clock.step("compare"):
                 hashes = {name: file.sha256() for name, file in self.files.items()}
                 differing = compare.differing_tables(self.tables, hashes, known)
-                if differing and not restate:
+                if differing and published and not restate:
                     self._refuse_other_rows(differing)
-            if restate:
+            if restate or not published:
                 known = {name: known[name] for name in known.keys() - {table.name for table in differing}}
             if compare.is_published(self.tables, known) and self.command == "ingest" and not force:
                 return self._unchanged(known)
@@ -227,7 +228,9 @@ class Run:
     def _dbt(self, arguments: list[str], step: str) -> dbt.DbtRun:
         self.progress.step(step)
         with self.clock.step(step):
-            return dbt.invoke(self.settings, self.database, arguments, self.progress.node)
+            return dbt.invoke(
+                self.settings, self.database, arguments, self.progress.node, self.connection.info.backend_pid
+            )
 
     def _found(self, result: dbt.DbtRun, verdicts: list[AuditResult], status: str) -> Iterator[Problem]:
         for verdict in verdicts:

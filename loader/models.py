@@ -20,7 +20,8 @@ OBSERVED_AS_OF = {
     "data_type": "date",
     "description": "The as_of of the delivery that this row came from; older than as_of where it was carried forward.",
 }
-GENERATED = re.compile(r"\{\{ (history_of|newest_of)\('\w+'\) \}\}\n")
+AFTER_PUBLISHING = "-- depends_on: {{ ref('published') }}\n"
+GENERATED = re.compile(rf"({re.escape(AFTER_PUBLISHING)})?{{{{ (history_of|newest_of)\('\w+'\) }}}}\n")
 NOT_NULL = {"type": "not_null", "warn_unsupported": False}
 
 
@@ -37,7 +38,7 @@ def expected_models(tables: Sequence[Table]) -> dict[Path, str]:
     }
     for table in tables:
         files[Path(f"models/history/{table.name}_snapshots.sql")] = f"{{{{ history_of('{table.name}') }}}}\n"
-        files[Path(f"models/production/{table.name}.sql")] = f"{{{{ newest_of('{table.name}') }}}}\n"
+        files[Path(f"models/production/{table.name}.sql")] = f"{AFTER_PUBLISHING}{{{{ newest_of('{table.name}') }}}}\n"
     return files
 
 

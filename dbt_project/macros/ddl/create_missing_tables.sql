@@ -2,8 +2,9 @@
   The DDL for every declared table and column that the database lacks; an empty string, and one catalog query, when nothing
   is missing. Runs as on-run-start, so that a plain `dbt build` on an empty database works and `\dt` shows all tables.
 -#}
-{% macro create_missing_tables(materialized=['history', 'upsert']) %}
+{% macro create_missing_tables(materialized=['history', 'publish', 'production']) %}
     {%- if execute -%}
+        {%- do hold_run_lock() -%}
         {%- set existing = columns_in_database() -%}
         {%- if 'ops.history' not in existing %}{{ ops_ddl() }}{% endif -%}
         {%- for source in graph.sources.values() if source.source_name == 'staging' and 'staging.' ~ source.identifier not in existing %}
@@ -72,7 +73,7 @@
 
 {#- Deleting a customer takes his rows in the other tables along: a rebuild must be able to take out a row that history lacks. -#}
 {% macro foreign_key_ddl(model) %}
-    {%- for parent in [model.config.meta.get('references')] if parent and model.config.materialized == 'upsert' %}
+    {%- for parent in [model.config.meta.get('references')] if parent and model.config.materialized == 'production' %}
         {%- set key = (model.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns | map('tojson') | join(', ') %}
         alter table {{ api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias) }}
             add foreign key ({{ key }})
@@ -98,6 +99,6 @@
 
 {#- For `streamflow init`: the same, and the gate, which a run makes itself. -#}
 {% macro init() %}
-    {%- set ddl = create_missing_tables(['history', 'upsert', 'table']) -%}
+    {%- set ddl = create_missing_tables(['history', 'publish', 'production', 'table']) -%}
     {%- if ddl | trim %}{% do run_query(ddl ~ '; commit') %}{% endif -%}
 {% endmacro %}

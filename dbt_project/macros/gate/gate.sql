@@ -1,12 +1,14 @@
 {#-
   Stops the run unless every error-level audit that the project declares has run on the load in staging and passed, and
   staging still holds every row that was landed. A run that leaves audits out, or `dbt run`, which runs none, ends here.
+  The gate's pre-hook: whatever builds the gate, asks.
 -#}
 {% macro require_passed_audits() %}
-    {%- if execute and flags.WHICH in ['run', 'build'] -%}
+    {%- if execute -%}
         {%- if invocation_args_dict.get('empty') or invocation_args_dict.get('sample') -%}
             {{ exceptions.raise_compiler_error("the gate stays closed: --empty and --sample audit rows that are not there") }}
         {%- endif -%}
+        {%- do hold_run_lock() -%}
         {%- set missing = run_query(missing_audits_sql()).rows -%}
         {%- if missing -%}
             {{ exceptions.raise_compiler_error(
@@ -74,22 +76,4 @@ where staged.row_count is distinct from landed.row_count or not landed.in_one_go
         {%- endfor -%}
     {%- endfor -%}
     {{ return(audits) }}
-{% endmacro %}
-
-
-{#- Runs as on-run-end: a load is published once every declared table has its history and production has taken it in. -#}
-{% macro mark_published() %}
-    {%- if execute and flags.WHICH in ['run', 'build'] %}
-update {{ api.Relation.create(schema='ops', identifier='loads') }} as loads
-set state = 'published', finished_at = clock_timestamp()
-from (
-    select staged.load_id
-    from ops.staged as staged
-    left join ops.history as history
-        on history.table_name = staged.table_name and history.as_of = staged.as_of
-    group by staged.load_id
-    having count(*) = count(history.merged_at)
-) as complete
-where loads.load_id = complete.load_id and loads.command = 'ingest' and loads.state <> 'published'
-    {%- endif %}
 {% endmacro %}

@@ -1,9 +1,11 @@
 {#-
   A history table: list-partitioned by as_of, each partition built once as a table of its own, keyed, and then attached.
   That is several times faster than inserting under the primary key and does not slow down as history grows. A partition
-  that stands is never touched, --full-refresh or not.
+  that stands is never touched, --full-refresh or not. The model's SELECT is compiled once more, now that the lock is held:
+  staging may have moved on since it was.
 -#}
 {% materialization history, adapter='postgres' %}
+    {%- do hold_run_lock() -%}
     {%- set plan = history_plan(source_table(), ref('gate')) -%}
     {%- set target_relation = this.incorporate(type='table') -%}
     {{ run_hooks(pre_hooks) }}
@@ -19,10 +21,10 @@
         ) -%}
         {%- call statement('main', auto_begin=True) %}
             create table {{ partition }} as
-            {{ sql }}
+            {{ history_of(source_table()) }}
         {%- endcall -%}
         {%- if plan.replaces -%}
-            {%- call statement('replace') %}{{ keep_replaced_partition(target_relation, plan) }}{% endcall -%}
+            {%- call statement('replace') %}{{ take_out_replaced_partition(target_relation, plan) }}{% endcall -%}
         {%- endif -%}
         {%- call statement('attach') %}
             {{ attach_history_partition(target_relation, partition, plan, load_result('main').response.rows_affected) }}
@@ -58,10 +60,16 @@
 {% endmacro %}
 
 
-{#- Takes the replaced partition out of history into the schema `restated`, with who did it, when and why. -#}
-{% macro keep_replaced_partition(parent, plan) %}
+{#-
+  Takes the replaced partition out of history into the schema `restated`, with who did it, when and why. One that was never
+  published goes for good: it is from an attempt that was cut off, and the delivery has been corrected since.
+-#}
+{% macro take_out_replaced_partition(parent, plan) %}
     {%- set replaced = api.Relation.create(database=this.database, schema=history_schema(), identifier=plan.replaces) %}
     alter table {{ parent }} detach partition {{ replaced }};
+    {%- if not plan.was_published %}
+    drop table {{ replaced }};
+    {%- else %}
     alter table {{ replaced }} set schema restated;
     insert into {{ source('ops', 'restatements') }}
         (table_name, as_of, replaced_load_id, load_id, restated_by, reason, kept_in)
@@ -69,6 +77,7 @@
     from {{ source('ops', 'history') }} as history
     inner join {{ source('ops', 'loads') }} as loads on loads.load_id = {{ plan.load_id }}
     where history.table_name = '{{ source_table() }}' and history.as_of = date '{{ plan.as_of }}';
+    {%- endif %}
     delete from {{ source('ops', 'history') }}
     where table_name = '{{ source_table() }}' and as_of = date '{{ plan.as_of }}'
 {% endmacro %}
@@ -78,9 +87,3 @@
 {% macro checksum(columns) -%}
     coalesce(sum(hash_record_extended(row({{ columns | join(', ') }}), 0)), 0)
 {%- endmacro %}
-
-
-{#- The declared table that this model is the history or the production of. -#}
-{% macro source_table() %}
-    {{ return(model.config.meta.table_name) }}
-{% endmacro %}

@@ -53,17 +53,17 @@ select * from carried_forward
 
 {#-
   What is to be built: as_of and load_id of the load that passed the gate (none where there is none, or staging has moved
-  on), whether its history stands already, the partition that it replaces (none unless the load restates the month from
-  another file), and the dates it is built on: the newest one before it, and any earlier one whose history was written
+  on), whether its history stands already, the partition that it replaces (none unless it was built from another file and the
+  load restates the month, or the month was never published), and the dates it is built on: the newest one before it, and any earlier one whose history was written
   after that one, because it arrived late or was restated.
 -#}
 {% macro history_plan(table_name, gate) %}
-    {%- set plan = {'as_of': none, 'load_id': none, 'is_built': false, 'replaces': none, 'built_on': []} -%}
+    {%- set plan = {'as_of': none, 'load_id': none, 'is_built': false, 'replaces': none, 'was_published': false, 'built_on': []} -%}
     {%- if execute -%}
         {%- set rows = run_query(history_plan_sql(table_name, gate)).rows -%}
         {%- for row in rows -%}
-            {%- do plan.update({'as_of': row[0], 'load_id': row[1], 'is_built': row[2], 'replaces': row[3]}) -%}
-            {%- if row[4] %}{% do plan.built_on.append(row[4]) %}{% endif -%}
+            {%- do plan.update({'as_of': row[0], 'load_id': row[1], 'is_built': row[2], 'replaces': row[3], 'was_published': row[4]}) -%}
+            {%- if row[5] %}{% do plan.built_on.append(row[5]) %}{% endif -%}
         {%- endfor -%}
     {%- endif -%}
     {{ return(plan) }}
@@ -78,7 +78,14 @@ with delivered_files as (
 ),
 
 passed as (
-    select gate.as_of, gate.load_id, delivered_files.restates, delivered_files.sha256
+    select
+        gate.as_of,
+        gate.load_id,
+        delivered_files.restates,
+        delivered_files.sha256,
+        exists (
+            select 1 from {{ source('ops', 'loads') }} as loads where loads.as_of = gate.as_of and loads.state = 'published'
+        ) as was_published
     from {{ gate }} as gate
     inner join {{ source('ops', 'staged') }} as staged on staged.load_id = gate.load_id
     inner join delivered_files on delivered_files.load_id = gate.load_id
@@ -107,8 +114,10 @@ built_on as (
 select
     passed.as_of::text,
     passed.load_id,
-    coalesce(not passed.restates or standing.sha256 = passed.sha256, false) and standing.as_of is not null,
+    coalesce(passed.was_published and not passed.restates or standing.sha256 = passed.sha256, false)
+    and standing.as_of is not null,
     standing.partition_name,
+    passed.was_published,
     built_on.as_of::text
 from passed
 left join known as standing on standing.as_of = passed.as_of

@@ -1,13 +1,13 @@
 {#-
   The newest delivered row of every customer, among the deliveries that production has not seen yet; among all of them when
-  production is rebuilt. Row grain: user_id.
+  production is rebuilt. `production` is the model of the table, where that is not the model that asks. Row grain: user_id.
 -#}
-{% macro newest_of(table_name) %}
+{% macro newest_of(table_name, production=none) %}
     {%- set history = ref(table_name ~ '_snapshots') -%}
-    {%- set key = contract_key() -%}
+    {%- set key = contract_key(production) -%}
     {%- set dates = merge_plan(table_name).dates -%}
 select{% if dates | length > 1 %} distinct on ({{ key }}){% endif %}
-    {{ contract_columns(['observed_as_of']) | join(',\n    ') }},
+    {{ contract_columns(['observed_as_of'], production) | join(',\n    ') }},
     observed_as_of
 from {{ history }}
 {%- if dates %}

@@ -1,4 +1,4 @@
-{{ require_passed_audits() }}
+{{ config(pre_hook="{{ require_passed_audits() }}") }}
 
 with staged as (
     {% for table_name in declared_tables() %}

@@ -1,1 +1,2 @@
+-- depends_on: {{ ref('published') }}
 {{ newest_of('payments_agg_90d') }}

@@ -1,1 +1,2 @@
+-- depends_on: {{ ref('published') }}
 {{ newest_of('support_agg_90d') }}

@@ -1,0 +1,164 @@
+{#-
+  The moment at which a month appears: one transaction merges the new deliveries into all production tables and enters the
+  month as published. Rows are merged by key, straight from the query, and a row yields only to a newer observed_as_of. A
+  rebuilt table becomes exactly what history says, in place: keys, grants and views on it stay. dbt's own `incremental` would
+  copy the rows once more, let an older delivery overwrite a newer one, and drop the foreign keys on a full refresh.
+-#}
+{% materialization publish, adapter='postgres' %}
+    {%- if invocation_args_dict.get('empty') or invocation_args_dict.get('sample') -%}
+        {{ exceptions.raise_compiler_error("production is not built from rows that are left out: no --empty, no --sample") }}
+    {%- endif -%}
+    {%- do hold_run_lock() -%}
+    {%- do require_whole_months() -%}
+    {{ run_hooks(pre_hooks) }}
+
+    {%- for production in production_models() -%}
+        {%- set plan = merge_plan(source_table(production)) -%}
+        {%- set newest = newest_of(source_table(production), production) -%}
+        {%- for as_of in plan.unmerged -%}
+            {%- call statement('count', auto_begin=True) %}{{ count_merge(production, as_of) }}{% endcall -%}
+        {%- endfor -%}
+        {%- if plan.rebuild -%}
+            {%- call statement('remove', auto_begin=True) %}{{ remove_unknown(production, newest) }}{% endcall -%}
+        {%- endif -%}
+        {%- if plan.unmerged or plan.rebuild -%}
+            {%- call statement('merge', auto_begin=True) %}{{ merge_newest(production, newest, plan.rebuild) }}{% endcall -%}
+        {%- endif -%}
+        {%- if plan.unmerged -%}
+            {%- call statement('mark', auto_begin=True) %}{{ mark_merged(source_table(production), plan.unmerged) }}{% endcall -%}
+        {%- endif -%}
+    {%- endfor -%}
+
+    {%- call statement('main', auto_begin=True) %}{{ mark_published(sql) }}{% endcall -%}
+    {{ run_hooks(post_hooks) }}
+    {{ adapter.commit() }}
+    {{ return({'relations': [this.incorporate(type='table')]}) }}
+{% endmaterialization %}
+
+
+{#- Stops the run where history of a month was begun for some tables only: production would mix it with the month before. -#}
+{% macro require_whole_months() %}
+    {%- for as_of in run_query(half_built_sql()).columns[0].values() -%}
+        {{ exceptions.raise_compiler_error(
+            "history of " ~ as_of ~ " was begun and not finished: ingest that month again. Nothing was published."
+        ) }}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- The dates for which some tables have history that production has not seen, and others lack it. -#}
+{% macro half_built_sql() %}
+with delivered as (
+    select loads.load_id, file ->> 'table' as table_name, file ->> 'sha256' as sha256
+    from {{ source('ops', 'loads') }} as loads cross join lateral jsonb_array_elements(loads.files) as file
+),
+
+begun as (
+    select as_of, max(load_id) as load_id
+    from {{ source('ops', 'history') }}
+    where merged_at is null
+    group by as_of
+),
+
+standing as (
+    select history.as_of, history.table_name, history.load_id, delivered.sha256
+    from {{ source('ops', 'history') }} as history
+    left join delivered on delivered.load_id = history.load_id and delivered.table_name = history.table_name
+)
+
+select distinct begun.as_of::text
+from begun
+inner join delivered on delivered.load_id = begun.load_id
+left join standing
+    on standing.as_of = begun.as_of and standing.table_name = delivered.table_name
+    and (standing.load_id = begun.load_id or standing.sha256 = delivered.sha256)
+where standing.table_name is null
+{% endmacro %}
+
+
+{% macro merge_newest(production, newest, rebuild) %}
+    {%- set key = contract_key(production) -%}
+    {%- set columns = contract_columns(of=production) -%}
+    merge into {{ production.relation_name }} as target
+    using (
+        {{ newest }}
+    ) as newest
+    on target.{{ key }} = newest.{{ key }}
+    when matched and {% if rebuild %}{{ rows_differ('newest', 'target', columns) }}
+    {%- else %}newest.observed_as_of > target.observed_as_of{% endif %} then update set
+        {%- for column in columns if column != key %}
+        {{ column }} = newest.{{ column }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    when not matched then insert ({{ columns | join(', ') }})
+    values ({% for column in columns %}newest.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
+{% endmacro %}
+
+
+{#- Enters in ops.history how many customers one delivery brings to production and for how many it changes a value. -#}
+{% macro count_merge(production, as_of) %}
+    {%- set key = contract_key(production) -%}
+    with delivered as (
+        select * from {{ ref(source_table(production) ~ '_snapshots') }}
+        where as_of = date '{{ as_of }}' and observed_as_of = as_of
+    ),
+
+    counted as (
+        select
+            count(*) filter (where target.{{ key }} is null) as rows_inserted,
+            count(*) filter (
+                where target.observed_as_of <= delivered.observed_as_of
+                and {{ rows_differ('delivered', 'target', contract_columns(['observed_as_of'], production)) }}
+            ) as rows_updated
+        from delivered left join {{ production.relation_name }} as target on target.{{ key }} = delivered.{{ key }}
+    )
+
+    update {{ source('ops', 'history') }} as history
+    set rows_inserted = counted.rows_inserted, rows_updated = counted.rows_updated
+    from counted
+    where history.table_name = '{{ source_table(production) }}' and history.as_of = date '{{ as_of }}'
+{% endmacro %}
+
+
+{% macro remove_unknown(production, newest) %}
+    {%- set key = contract_key(production) -%}
+    delete from {{ production.relation_name }} as target
+    where not exists (
+        select 1 from (
+            {{ newest }}
+        ) as newest where newest.{{ key }} = target.{{ key }}
+    )
+{% endmacro %}
+
+
+{% macro mark_merged(table_name, dates) %}
+    update {{ source('ops', 'history') }} set merged_at = clock_timestamp()
+    where table_name = '{{ table_name }}' and as_of = any(array['{{ dates | join("', '") }}']::date [])
+{% endmacro %}
+
+
+{#-
+  Enters the months that have just become complete, by the model's own SELECT, and closes the attempts that brought them.
+-#}
+{% macro mark_published(sql) %}
+    with complete as (
+        {{ sql }}
+    ),
+
+    entered as (
+        insert into {{ this }} (as_of, load_id, month, published_at)
+        select as_of, load_id, month, published_at from complete
+        on conflict (as_of) do update
+        set load_id = excluded.load_id, month = excluded.month, published_at = excluded.published_at
+    )
+
+    update {{ source('ops', 'loads') }} as loads
+    set state = 'published', finished_at = complete.published_at
+    from complete
+    where loads.load_id = complete.load_id
+{% endmacro %}
+
+
+{% macro rows_differ(left, right, columns) -%}
+    ({% for column in columns %}{{ left }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
+    is distinct from ({% for column in columns %}{{ right }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
+{%- endmacro %}
