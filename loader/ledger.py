@@ -75,10 +75,25 @@ def lock(connection: Connection) -> None:
     """Take the lock that only one ingest or check may hold, for the life of the connection.
 
     Raises:
-        SurroundingsFailed: another one holds it; the message names it.
+        SurroundingsFailed: another run holds it; the message names it.
     """
-    if connection.execute("select pg_try_advisory_lock(%s, %s)", LOCK).fetchone() == (True,):
-        return
+    if connection.execute("select pg_try_advisory_lock(%s, %s)", LOCK).fetchone() != (True,):
+        raise SurroundingsFailed(
+            f"another run is under way on this database: {_holder(connection)}. Wait for it to end."
+        )
+
+
+def _holder(connection: Connection) -> str:
+    """Who holds the lock: the attempt that the ledger says is running, or a step of dbt, which shares it."""
+    by_hand = connection.execute(
+        "select format('dbt run by hand by %%s from %%s (server process %%s), under way since %%s', usename,"
+        " coalesce(client_addr::text, 'the server itself'), pid, to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS UTC'))"
+        " from pg_locks inner join pg_stat_activity using (pid)"
+        " where locktype = 'advisory' and (classid, objid) = (%s, %s) and mode = 'ShareLock' limit 1",
+        LOCK,
+    ).fetchone()
+    if by_hand is not None:
+        return str(by_hand[0])
     running = (
         exists(connection)
         and connection.execute(
@@ -86,8 +101,7 @@ def lock(connection: Connection) -> None:
             " where state = 'running' order by load_id desc limit 1"
         ).fetchone()
     )
-    who = "{} of month {}, begun by {} at {}".format(*running) if running else "a run that has just begun"
-    raise SurroundingsFailed(f"another run is under way on this database: {who}. Wait for it to end.")
+    return "{} of month {}, begun by {} at {}".format(*running) if running else "a run that has just begun"
 
 
 def mark_interrupted(connection: Connection) -> None:

@@ -1,0 +1,86 @@
+"""Stopping a run at a chosen point, by holding the lock that it needs next; no clock is involved."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tests.conftest import Streamflow, connect
+
+PATIENCE = 120
+"""Seconds after which a run that does not come to its point has failed; none of them waits that long."""
+
+POINTS: dict[str, Sequence[tuple[str, str]]] = {
+    "ledger": [("ops.loads", "share")],
+    "landing begins": [("ops.staged", "share")],
+    "landing": [("staging.payments_agg_90d", "access share")],
+    "audits": [("ops.audits", "share")],
+    "gate": [("ops.gate", "access share")],
+    "first history": [
+        (f"public.{name}_snapshots", "share update exclusive")
+        for name in ("users", "subscriptions", "usage_agg_30d", "payments_agg_90d", "support_agg_90d", "labels")
+    ],
+    "last history": [("public.labels_snapshots", "share update exclusive")],
+    "first merge": [("public.users", "share")],
+    "last merge": [("public.labels", "share")],
+    "published": [("ops.published", "share")],
+}
+"""Where a run can be stopped -> the tables to lock, and how: each lock lets readers through and the next step not."""
+
+
+class Paused:
+    """A run that stands still: its process, and the server processes that wait."""
+
+    def __init__(self, process: subprocess.Popen[str], waiting: list[int]) -> None:
+        self.process, self.waiting = process, waiting
+
+
+def start(streamflow: Streamflow, *arguments: str | Path) -> subprocess.Popen[str]:
+    """Begin `streamflow ARGUMENTS` as a process of its own."""
+    command = [str(Path(sys.executable).with_name("streamflow")), *map(str, arguments)]
+    environment = {**os.environ, **streamflow.environment}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@contextlib.contextmanager
+def paused(streamflow: Streamflow, point: str, *arguments: str | Path) -> Iterator[Paused]:
+    """Run `streamflow ARGUMENTS` up to a point, and let it go on at the end, if it still lives."""
+    host = Path(streamflow.environment["POSTGRES_HOST"])
+    with (
+        contextlib.closing(connect(host, "streamflow")) as holder,
+        contextlib.closing(connect(host, "streamflow")) as watch,
+    ):
+        holder.execute("begin")
+        for table, mode in POINTS[point]:
+            name = sql.Identifier(*table.split("."))
+            holder.execute(sql.SQL("lock table {} in {} mode").format(name, sql.SQL(mode)))
+        process = start(streamflow, *arguments)
+        try:
+            yield Paused(process, _waiting_for(holder, watch, process, point))
+        finally:
+            with contextlib.suppress(psycopg.OperationalError):  # the server may have been killed meanwhile
+                holder.execute("rollback")
+            process.communicate(timeout=PATIENCE)
+
+
+def _waiting_for(
+    holder: psycopg.Connection[Any], watch: psycopg.Connection[Any], process: subprocess.Popen[str], point: str
+) -> list[int]:
+    """The sessions that wait for the holder, as soon as there are any."""
+    query = "select array(select pid from pg_stat_activity where %s = any (pg_blocking_pids(pid))), pg_sleep(0.02)"
+    for _ in range(PATIENCE * 50):
+        [(waiting, _)] = watch.execute(query, [holder.info.backend_pid]).fetchall()
+        if waiting:
+            return list(waiting)
+        if process.poll() is not None:
+            raise AssertionError(f"it ended before {point}: {process.communicate()}")
+    process.kill()
+    raise AssertionError(f"it did not come to {point}")
