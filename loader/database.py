@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from loader import server
+from loader import retries, server
 from loader.errors import SurroundingsFailed
 from loader.settings import Settings
 
@@ -68,11 +68,14 @@ class Database:
     def connect(self) -> Connection:
         """A new connection in autocommit mode; each transaction is opened by name.
 
+        A server that is just starting, or restarting, is given some seconds.
+
         Raises:
             SurroundingsFailed: the server cannot be reached or does not let us in.
         """
         try:
-            return psycopg.connect(
+            return retries.connecting()(
+                psycopg.connect,
                 host=self.host,
                 port=self.port,
                 user=self.user,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from importlib import metadata
@@ -10,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from loader import __version__, compare, dbt, ledger
+from loader import __version__, compare, dbt, ledger, retries
 from loader.audits import failed_rows
 from loader.contracts import Table, load_contract
 from loader.database import open_database
@@ -52,9 +53,13 @@ def run_month(
         SurroundingsFailed: the database or dbt failed; the month can be ingested again as it is.
         WrongUsage: settings or contract cannot be used.
     """
-    run = Run(settings, command, delivery, progress)
-    with run.connection:
-        return run.execute(force=force, restate=restate)
+
+    def attempt() -> Outcome:
+        run = Run(settings, command, delivery, progress)
+        with contextlib.closing(run.connection):
+            return run.execute(force=force, restate=restate)
+
+    return retries.whole_runs(progress.tell)(attempt)
 
 
 class Run:
@@ -79,12 +84,14 @@ class Run:
         try:
             return self._work(force, restate is not None)
         except StreamflowError as error:
-            self._close("refused" if isinstance(error, DataRefused) else "failed", error=str(error))
+            self._end_badly("refused" if isinstance(error, DataRefused) else "failed", str(error))
             raise
         except psycopg.Error as error:
-            raise self._lost(error) from None
+            reason = (error.diag.message_primary or str(error)).strip()
+            self._end_badly("failed", reason)
+            raise retries.failure(self.delivery.label, reason, lost=retries.is_lost(error)) from None
         except BaseException:
-            self._close("interrupted", error="interrupted")
+            self._end_badly("interrupted", "interrupted")
             raise
 
     def _work(self, force: bool, restate: bool) -> Outcome:
@@ -228,9 +235,13 @@ class Run:
     def _dbt(self, arguments: list[str], step: str) -> dbt.DbtRun:
         self.progress.step(step)
         with self.clock.step(step):
-            return dbt.invoke(
+            result = dbt.invoke(
                 self.settings, self.database, arguments, self.progress.node, self.connection.info.backend_pid
             )
+        for reason in result.errors:
+            if (lost := retries.LOST.search(reason)) or retries.DISK_FULL.search(reason):
+                raise retries.failure(self.delivery.label, reason, lost=bool(lost))
+        return result
 
     def _found(self, result: dbt.DbtRun, verdicts: list[AuditResult], status: str) -> Iterator[Problem]:
         for verdict in verdicts:
@@ -274,12 +285,9 @@ class Run:
     def _close(self, state: str, **entries: Any) -> None:
         ledger.finish(self.connection, self.load_id, state, timings=self.clock.timings, **entries)
 
-    def _lost(self, error: psycopg.Error) -> SurroundingsFailed:
-        reason = (error.diag.message_primary or str(error)).strip()
-        if not self.connection.closed:
-            self._close("failed", error=reason)
-        again = f"Nothing is half done: ingest month {self.delivery.label} again when it is back."
-        return SurroundingsFailed(f"the database failed: {reason}\n{again}")
+    def _end_badly(self, state: str, error: str) -> None:
+        with contextlib.suppress(psycopg.Error):  # where the ledger cannot be reached, the next run enters the end
+            self._close(state, error=error)
 
     def _versions(self) -> dict[str, str]:
         version = self.connection.info.server_version

@@ -18,5 +18,8 @@ class Progress:
     def node(self, kind: str) -> None:
         """An audit (kind `test`) or a table (kind `model`) is done."""
 
+    def tell(self, message: str) -> None:
+        """Something that the person at the terminal should know."""
+
     def close(self) -> None:
         """Nothing more will be told."""

@@ -65,6 +65,11 @@ class Lines(Progress):
             err.print(f"{name}: {time.perf_counter() - start:.1f} s{nodes}")
             self._step = None
 
+    def tell(self, message: str) -> None:
+        """Say it."""
+        self.close()
+        show_error(message)
+
 
 class Bars(Progress):
     """Progress on a terminal: a bar per file while landing, then what dbt has done."""

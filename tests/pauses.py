@@ -37,10 +37,11 @@ POINTS: dict[str, Sequence[tuple[str, str]]] = {
 
 
 class Paused:
-    """A run that stands still: its process, and the server processes that wait."""
+    """A run that stands still: its process, the server processes that wait, and, once it has ended, what it said."""
 
     def __init__(self, process: subprocess.Popen[str], waiting: list[int]) -> None:
         self.process, self.waiting = process, waiting
+        self.said = ("", "")
 
 
 def start(streamflow: Streamflow, *arguments: str | Path) -> subprocess.Popen[str]:
@@ -53,7 +54,7 @@ def start(streamflow: Streamflow, *arguments: str | Path) -> subprocess.Popen[st
 @contextlib.contextmanager
 def paused(streamflow: Streamflow, point: str, *arguments: str | Path) -> Iterator[Paused]:
     """Run `streamflow ARGUMENTS` up to a point, and let it go on at the end, if it still lives."""
-    host = Path(streamflow.environment["POSTGRES_HOST"])
+    host = Path(streamflow.connection.info.host)
     with (
         contextlib.closing(connect(host, "streamflow")) as holder,
         contextlib.closing(connect(host, "streamflow")) as watch,
@@ -63,12 +64,14 @@ def paused(streamflow: Streamflow, point: str, *arguments: str | Path) -> Iterat
             name = sql.Identifier(*table.split("."))
             holder.execute(sql.SQL("lock table {} in {} mode").format(name, sql.SQL(mode)))
         process = start(streamflow, *arguments)
+        run = Paused(process, [])
         try:
-            yield Paused(process, _waiting_for(holder, watch, process, point))
+            run.waiting = _waiting_for(holder, watch, process, point)
+            yield run
         finally:
             with contextlib.suppress(psycopg.OperationalError):  # the server may have been killed meanwhile
                 holder.execute("rollback")
-            process.communicate(timeout=PATIENCE)
+            run.said = process.communicate(timeout=PATIENCE)
 
 
 def _waiting_for(

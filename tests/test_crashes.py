@@ -1,0 +1,201 @@
+"""Killed at any point, by whatever kills: the next ingest of that month ends as an undisturbed one would have."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from tests.conftest import Streamflow, connect, environment
+from tests.pauses import PATIENCE, POINTS, paused
+from tests.test_gate import land_only
+
+
+@pytest.fixture(scope="session")
+def undisturbed(server: Path, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: Any) -> Any:
+    """Production and history after January and February, nothing having gone wrong."""
+    with contextlib.closing(connect(server, "postgres")) as admin:
+        admin.execute("drop database if exists streamflow with (force)")
+        admin.execute(f"create database streamflow template {january_published}".encode())
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        streamflow = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("undisturbed")), connection)
+        streamflow.ok("ingest", "001", "--data-dir", months)
+        return streamflow.state()
+
+
+def ends_as_undisturbed(streamflow: Streamflow, months: Path, undisturbed: Any) -> None:
+    """Ingest February once more, now that whoever ran is gone, and look."""
+    wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
+    streamflow.ok("ingest", "001", "--data-dir", months)
+    assert streamflow.state() == undisturbed
+    assert streamflow("verify").code == 0
+    assert streamflow.ok("ingest", "001", "--data-dir", months, "--json").json["state"] == "unchanged"
+
+
+def wait_until(streamflow: Streamflow, condition: str) -> None:
+    """Wait for a session that was killed to be gone: the server notices when the session's statement ends."""
+    for _ in range(PATIENCE * 50):
+        if streamflow.rows(f"select ({condition}), pg_sleep(0.02)")[0][0]:
+            return
+    raise AssertionError(condition)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_the_loader_is_killed(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
+    before = january.state()
+    with paused(january, point, "ingest", "001", "--data-dir", months) as run:
+        run.process.kill()
+        run.process.wait(PATIENCE)
+        assert january.production() == before[0]
+    ends_as_undisturbed(january, months, undisturbed)
+
+
+@pytest.mark.parametrize("point", ["audits", "first history", "last merge"])
+def test_dbt_by_hand_is_killed(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
+    land_only(january, months / "month_001", 1)
+    with paused(january, point, "dbt", "build") as run:
+        run.process.kill()
+    ends_as_undisturbed(january, months, undisturbed)
+
+
+@pytest.mark.parametrize("point", ["landing", "audits", "last history", "last merge"])
+def test_a_connection_that_is_lost_for_a_moment(
+    january: Streamflow, months: Path, undisturbed: Any, point: str
+) -> None:
+    with paused(january, point, "ingest", "001", "--data-dir", months) as run:
+        for session in run.waiting:
+            assert january.value("select pg_terminate_backend(%s)", session)
+    assert run.process.returncode == 0
+    assert "beginning again in" in run.said[1]
+    assert january.state() == undisturbed
+    assert january("verify").code == 0
+
+
+@dataclass
+class Crashing:
+    """A server of its own, to be killed, on which January is published, and the command line on it."""
+
+    home: Path
+    environment: dict[str, str]
+
+    @contextlib.contextmanager
+    def streamflow(self) -> Iterator[Streamflow]:
+        """The command line, and a connection to the server as it is now."""
+        [uri] = self.run("db", "uri").stdout.splitlines()
+        with psycopg.connect(uri, autocommit=True) as connection:
+            yield Streamflow(self.environment, connection)
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run `streamflow ARGUMENTS` as a process of its own."""
+        command = [str(Path(sys.executable).with_name("streamflow")), *map(str, arguments)]
+        env = {**os.environ, **self.environment}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+
+    def kill_server(self) -> None:
+        """Kill every process of the server at once."""
+        postmaster = psutil.Process(int((self.home / "pgdata" / "postmaster.pid").read_text().split()[0]))
+        for process in [postmaster, *postmaster.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def crashing_server(
+    request: pytest.FixtureRequest, server: Path, months: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Crashing]:
+    """An embedded server with the database `january`."""
+    home = tmp_path_factory.mktemp("crashing")
+    variables = environment(server, home / "target", home)
+    for name in ("POSTGRES_HOST", "POSTGRES_USER"):
+        del variables[name]
+    with contextlib.closing(connect(server, "postgres")) as connection:
+        version = str(connection.info.server_version // 10000)
+    crashing = Crashing(home, {**variables, "STREAMFLOW_HOME": str(home), "PGSERVER_POSTGRES_VERSION": version})
+    crashing.run("ingest", "000", "--data-dir", months)
+    with crashing.streamflow() as streamflow:
+        host = Path(streamflow.connection.info.host)
+    with contextlib.closing(connect(host, "postgres")) as admin:
+        admin.execute("alter database streamflow rename to january")
+    yield crashing
+    crashing.run("db", "stop")
+
+
+@pytest.fixture
+def crashing(crashing_server: Crashing) -> Crashing:
+    """The same with a fresh copy of it as its database."""
+    [uri] = crashing_server.run("db", "uri").stdout.splitlines()
+    with psycopg.connect(uri.replace("/streamflow?", "/postgres?"), autocommit=True) as admin:
+        admin.execute("drop database if exists streamflow with (force)")
+        admin.execute("create database streamflow template january")
+        admin.execute("checkpoint")  # what a copied sequence has given out since is not in the log before the next one
+    return crashing_server
+
+
+@pytest.mark.parametrize("point", ["landing", "audits", "last history", "last merge"])
+@pytest.mark.parametrize("with_loader", [False, True], ids=["server alone", "server and loader"])
+def test_the_server_is_killed(
+    crashing: Crashing, months: Path, undisturbed: Any, point: str, with_loader: bool
+) -> None:
+    """An ingest that lives on starts the embedded server again, and begins anew by itself."""
+    with crashing.streamflow() as streamflow:
+        with paused(streamflow, point, "ingest", "001", "--data-dir", months) as run:
+            if with_loader:
+                run.process.kill()
+            crashing.kill_server()
+    assert run.process.returncode == (-9 if with_loader else 0), run.said
+    with crashing.streamflow() as streamflow:
+        if not with_loader:
+            assert streamflow.state() == undisturbed
+        ends_as_undisturbed(streamflow, months, undisturbed)
+
+
+@pytest.fixture
+def small_disk(server: Path, january_published: str, tmp_path: Path) -> Iterator[Path]:
+    """A file system of 40 MB that holds the database `streamflow`, a copy of January; yields its folder."""
+    with contextlib.closing(connect(server, "postgres")) as admin:
+        [(directory,)] = admin.execute("select setting from pg_settings where name = 'data_directory'").fetchall()
+        data = Path(directory)
+        folder = data.parent / f"{data.name}_small"
+        folder.mkdir(exist_ok=True)
+        owner = data.stat()
+        options = f"size=40m,uid={owner.st_uid},gid={owner.st_gid},mode=700"
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
+        if mounted.returncode:
+            pytest.skip("no file system can be mounted here")
+        try:
+            admin.execute("drop database if exists streamflow with (force)")
+            admin.execute(f"create tablespace small location '{folder}'".encode())
+            admin.execute(f"create database streamflow template {january_published} tablespace small".encode())
+            yield folder
+        finally:
+            admin.execute("drop database if exists streamflow with (force)")
+            admin.execute("drop tablespace if exists small")
+            subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("kilobytes", [0, 100, 200, 300])
+def test_the_disk_is_full(
+    small_disk: Path, server: Path, dbt_target: Path, months: Path, undisturbed: Any, tmp_path: Path, kilobytes: int
+) -> None:
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        streamflow = Streamflow(environment(server, dbt_target, tmp_path), connection)
+        before = streamflow.production()
+        filler = small_disk / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 1024 * kilobytes))
+        result = streamflow("ingest", "001", "--data-dir", months)
+        assert result.code == 3, result
+        assert "disk is full: make room, then ingest month 001 again" in result.err
+        assert "Traceback" not in result.err
+        assert streamflow.production() == before
+        filler.unlink()
+        ends_as_undisturbed(streamflow, months, undisturbed)
