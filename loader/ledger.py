@@ -21,8 +21,7 @@ from loader.errors import SurroundingsFailed
 from loader.landing import LandedFile
 
 LOCK = (0x5F10, 1)
-"""The advisory lock that an ingest or a check holds for as long as its session lives; dbt_project/macros/gate/run_lock.sql
-has the same."""
+"""The advisory lock that an ingest or a check holds while its session lives; macros/gate/run_lock.sql has the same."""
 
 
 @dataclass(frozen=True)

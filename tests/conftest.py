@@ -34,7 +34,7 @@ TABLES = [table.name for table in load_contract()]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Unless STREAMFLOW_TEST_LONG is set, each bad input and each crash is tried on one of the servers only, in turn."""
+    """Unless STREAMFLOW_TEST_LONG is set, bad inputs and crashes are each tried on one of the servers only, in turn."""
     if os.environ.get("STREAMFLOW_TEST_LONG"):
         return
     cases = list(dict.fromkeys(_case(item) for item in items if any(name in item.nodeid for name in IN_TURN)))
@@ -229,6 +229,20 @@ def january_published(server: Path, dbt_target: Path, months: Path, tmp_path_fac
 def january(new_database: Callable[..., Streamflow], january_published: str) -> Streamflow:
     """The command line on a database in which month 000 of `months` is published."""
     return new_database(january_published)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    server: Path, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """Production and history after January and February, nothing having gone wrong."""
+    with contextlib.closing(connect(server, "postgres")) as admin:
+        admin.execute("drop database if exists streamflow with (force)")
+        admin.execute(f"create database streamflow template {january_published}".encode())
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        streamflow = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("undisturbed")), connection)
+        streamflow.ok("ingest", "001", "--data-dir", months)
+        return streamflow.state()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,11 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from psycopg import sql
 
-from tests.conftest import Streamflow, connect, environment
-from tests.pauses import PATIENCE, POINTS, paused
+from tests.conftest import REPOSITORY, Streamflow, connect, environment
+from tests.pauses import PATIENCE, POINTS, paused, start
 from tests.test_gate import land_only
-
-
-@pytest.fixture(scope="session")
-def undisturbed(server: Path, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: Any) -> Any:
-    """Production and history after January and February, nothing having gone wrong."""
-    with contextlib.closing(connect(server, "postgres")) as admin:
-        admin.execute("drop database if exists streamflow with (force)")
-        admin.execute(f"create database streamflow template {january_published}".encode())
-    with contextlib.closing(connect(server, "streamflow")) as connection:
-        streamflow = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("undisturbed")), connection)
-        streamflow.ok("ingest", "001", "--data-dir", months)
-        return streamflow.state()
 
 
 def ends_as_undisturbed(streamflow: Streamflow, months: Path, undisturbed: Any) -> None:
@@ -101,6 +91,20 @@ class Crashing:
         env = {**os.environ, **self.environment}
         return subprocess.run(command, env=env, capture_output=True, text=True, check=True)
 
+    @contextlib.contextmanager
+    def admin(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection to the server's own database."""
+        [uri] = self.run("db", "uri").stdout.splitlines()
+        with psycopg.connect(uri.replace("/streamflow?", "/postgres?"), autocommit=True) as connection:
+            yield connection
+
+    def copy(self, template: str) -> None:
+        """Make the database a fresh copy of another."""
+        with self.admin() as admin:
+            admin.execute("drop database if exists streamflow with (force)")
+            admin.execute(sql.SQL("create database streamflow template {}").format(sql.Identifier(template)))
+            admin.execute("checkpoint")  # what a copied sequence gives out is in the log only after the next one
+
     def kill_server(self) -> None:
         """Kill every process of the server at once."""
         postmaster = psutil.Process(int((self.home / "pgdata" / "postmaster.pid").read_text().split()[0]))
@@ -122,9 +126,7 @@ def crashing_server(
         version = str(connection.info.server_version // 10000)
     crashing = Crashing(home, {**variables, "STREAMFLOW_HOME": str(home), "PGSERVER_POSTGRES_VERSION": version})
     crashing.run("ingest", "000", "--data-dir", months)
-    with crashing.streamflow() as streamflow:
-        host = Path(streamflow.connection.info.host)
-    with contextlib.closing(connect(host, "postgres")) as admin:
+    with crashing.admin() as admin:
         admin.execute("alter database streamflow rename to january")
     yield crashing
     crashing.run("db", "stop")
@@ -133,11 +135,7 @@ def crashing_server(
 @pytest.fixture
 def crashing(crashing_server: Crashing) -> Crashing:
     """The same with a fresh copy of it as its database."""
-    [uri] = crashing_server.run("db", "uri").stdout.splitlines()
-    with psycopg.connect(uri.replace("/streamflow?", "/postgres?"), autocommit=True) as admin:
-        admin.execute("drop database if exists streamflow with (force)")
-        admin.execute("create database streamflow template january")
-        admin.execute("checkpoint")  # what a copied sequence has given out since is not in the log before the next one
+    crashing_server.copy("january")
     return crashing_server
 
 
@@ -147,11 +145,13 @@ def test_the_server_is_killed(
     crashing: Crashing, months: Path, undisturbed: Any, point: str, with_loader: bool
 ) -> None:
     """An ingest that lives on starts the embedded server again, and begins anew by itself."""
-    with crashing.streamflow() as streamflow:
-        with paused(streamflow, point, "ingest", "001", "--data-dir", months) as run:
-            if with_loader:
-                run.process.kill()
-            crashing.kill_server()
+    with (
+        crashing.streamflow() as streamflow,
+        paused(streamflow, point, "ingest", "001", "--data-dir", months) as run,
+    ):
+        if with_loader:
+            run.process.kill()
+        crashing.kill_server()
     assert run.process.returncode == (-9 if with_loader else 0), run.said
     with crashing.streamflow() as streamflow:
         if not with_loader:
@@ -169,7 +169,8 @@ def small_disk(server: Path, january_published: str, tmp_path: Path) -> Iterator
         folder.mkdir(exist_ok=True)
         owner = data.stat()
         options = f"size=40m,uid={owner.st_uid},gid={owner.st_gid},mode=700"
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        mounted = subprocess.run(mount, capture_output=True, check=False)
         if mounted.returncode:
             pytest.skip("no file system can be mounted here")
         try:
@@ -199,3 +200,43 @@ def test_the_disk_is_full(
         assert streamflow.production() == before
         filler.unlink()
         ends_as_undisturbed(streamflow, months, undisturbed)
+
+
+KILLS = 12
+
+
+@pytest.mark.skipif(not os.environ.get("STREAMFLOW_TEST_LONG"), reason="many instants take minutes: make test-long")
+@pytest.mark.parametrize("victim", ["loader", "server", "both"])
+def test_killed_at_many_instants(crashing: Crashing, victim: str) -> None:
+    """Instants spread evenly over the time that an undisturbed ingest of 7,000 customers takes."""
+    arguments = ("--data-dir", REPOSITORY / "seeds_data")
+    with crashing.admin() as admin:
+        admin.execute("drop database streamflow")
+    crashing.run("ingest", "000", *arguments)
+    with crashing.admin() as admin:
+        admin.execute("drop database if exists seeds")
+        admin.execute("alter database streamflow rename to seeds")
+    crashing.copy("seeds")
+    began = time.perf_counter()
+    crashing.run("ingest", "001", *arguments)
+    seconds = time.perf_counter() - began
+    with crashing.streamflow() as streamflow:
+        undisturbed = streamflow.state()
+
+    for number in range(1, KILLS + 1):
+        crashing.copy("seeds")
+        with crashing.streamflow() as streamflow:
+            run = start(streamflow, "ingest", "001", *arguments)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(seconds * number / KILLS)
+        if victim != "server":
+            run.kill()
+        if victim != "loader":
+            crashing.kill_server()
+        run.communicate(timeout=PATIENCE)
+        assert run.returncode in {0, -9}
+        with crashing.streamflow() as streamflow:
+            wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
+            streamflow.ok("ingest", "001", *arguments)
+            assert streamflow.state() == undisturbed, f"killed after {seconds * number / KILLS:.2f} s"
+            assert streamflow("verify").code == 0
