@@ -43,14 +43,14 @@ status: setup ## The months known
 test: setup ## Run every test, on PostgreSQL 16 and 18
 	@$(BIN)/pytest -n auto $(ARGS)
 
-test-long: setup ## The same with every bad input on every server
+test-long: setup ## The same at length: every case on every server, many kills, long fuzzing
 	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto $(ARGS)
 
 lint: setup ## Check style and types of Python and SQL
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/sqlfluff lint dbt_project/models/gate dbt_project/tests
+	@$(BIN)/sqlfluff lint dbt_project/models/gate dbt_project/models/publish dbt_project/tests
 	@$(BIN)/streamflow models --check
 
 format: setup ## Put the Python files in order

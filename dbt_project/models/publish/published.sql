@@ -4,7 +4,7 @@ with staged as (
     {% endfor %}
     select
         load_id,
-        count(*) as tables
+        count(*) as table_count
     from {{ source('ops', 'staged') }}
     group by load_id
 ),
@@ -12,7 +12,7 @@ with staged as (
 merged as (
     select
         as_of,
-        count(merged_at) as tables
+        count(merged_at) as table_count
     from {{ source('ops', 'history') }}
     group by as_of
 )
@@ -28,4 +28,4 @@ inner join merged on loads.as_of = merged.as_of
 where
     loads.command = 'ingest'
     and loads.state not in ('refused', 'published')
-    and staged.tables = merged.tables
+    and staged.table_count = merged.table_count
