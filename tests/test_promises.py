@@ -1,82 +1,116 @@
-"""The promises about order, history and production, against a short model of the rules in Python."""
+"""The promises about order, repetition, history, restatement and refusal, against a short model of the rules."""
 
 from __future__ import annotations
 
-import shutil
+import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from loader.settings import Settings
 from tests.conftest import TABLES, Streamflow
-from tests.files import write_month
+from tests.scripts import Files, Row, Step, deliver, scripts
 
-Month = dict[str, int]
-Known = dict[str, tuple[int, int]]
-"""Customer -> the month of the newest delivery, and what it said."""
-
-customers = st.sampled_from([f"customer-{letter}" for letter in "abcdefghijklm"])
-# Six to nine of them: more than half as many again would be refused.
-deliveries = st.dictionaries(customers, st.integers(0, 99), min_size=6, max_size=9)
+LONG = bool(os.environ.get("STREAMFLOW_TEST_LONG"))
+EXAMPLES = int(os.environ.get("STREAMFLOW_TEST_EXAMPLES") or (40 if LONG else 2))
+DATES = {number: str(Settings().as_of(number)) for number in range(6)}
 
 
-@st.composite
-def scripts(draw: st.DrawFn) -> list[tuple[int, Month]]:
-    """Months in the order in which they are ingested: any order, with gaps."""
-    numbers = draw(st.lists(st.integers(0, 5), min_size=2, max_size=4, unique=True))
-    return [(number, draw(deliveries)) for number in numbers]
+class Model:
+    """What streamflow promises, in a few lines.
+
+    `published` has the form and the rows of each month and table, `history` the state of each table and month.
+    """
+
+    def __init__(self) -> None:
+        self.published: dict[int, dict[str, tuple[str, dict[str, Row]]]] = {}
+        self.history: dict[str, dict[int, dict[str, tuple[int, Row]]]] = {table: {} for table in TABLES}
+
+    def known(self, table: str, until: int) -> dict[str, tuple[int, Row]]:
+        """Every customer's newest row among the deliveries for months up to one."""
+        state: dict[str, tuple[int, Row]] = {}
+        for number in sorted(number for number in self.published if number <= until):
+            state |= {customer: (number, row) for customer, row in self.published[number][table][1].items()}
+        return state
+
+    def take(self, step: Step, files: Files) -> Literal["published", "unchanged", "refused"]:
+        """What a command must come to, having changed the model where it publishes."""
+        before = self.published.get(step.number)
+        same = before is not None and all(before[table][1] == files[table] for table in TABLES)
+        if step.defects or (before is not None and not same and not step.restate):
+            return "refused"
+        delivered = {table: (step.form, files[table]) for table in TABLES}
+        if before is not None and (not step.restate or delivered == before):
+            return "unchanged"
+        self.published[step.number] = delivered
+        for table in TABLES:
+            if before is None or delivered[table] != before[table]:
+                self.history[table][step.number] = self.known(table, step.number)
+        return "published"
 
 
-def newest(deliveries: dict[int, Month]) -> Known:
-    """Each customer's newest row."""
-    known: Known = {}
-    for month in sorted(deliveries):
-        known |= {customer: (month, value) for customer, value in deliveries[month].items()}
-    return known
+def compare(streamflow: Streamflow, model: Model) -> None:
+    """Every row of every table, with its dates."""
+    for table in TABLES:
+        with_values = ", ".join(f"{column}::text" for column in columns(streamflow, table))
+        production = streamflow.rows(f"select {with_values}, observed_as_of::text from {table}")
+        assert sorted(production) == sorted(
+            (customer, *row, DATES[number]) for customer, (number, row) in model.known(table, 99).items()
+        )
+        history = streamflow.rows(f"select {with_values}, observed_as_of::text, as_of::text from {table}_snapshots")
+        assert sorted(history) == sorted(
+            (customer, *row, DATES[number], DATES[as_of])
+            for as_of, state in model.history[table].items()
+            for customer, (number, row) in state.items()
+        )
 
 
-def expected(script: list[tuple[int, Month]]) -> tuple[Known, dict[int, Known]]:
-    """Production, and history by month: what was known of the months up to it when it was ingested."""
-    arrived: dict[int, Month] = {}
-    history: dict[int, Known] = {}
-    for number, month in script:
-        arrived[number] = month
-        history[number] = newest({n: m for n, m in arrived.items() if n <= number})
-    return newest(arrived), history
+def columns(streamflow: Streamflow, table: str) -> list[str]:
+    """The columns that the made-up files have."""
+    rows = streamflow.rows(
+        "select column_name from information_schema.columns where table_schema = 'public' and table_name = %s"
+        " and column_name not like 'add_on%%' and column_name <> 'observed_as_of' order by ordinal_position",
+        table,
+    )
+    return [name for (name,) in rows]
+
+
+def reported(path: str) -> set[tuple[str, int]]:
+    """The files and lines in a rejects file."""
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return {(row["file"], int(row["line"] or 0)) for row in csv.DictReader(stream)}
 
 
 @settings(
-    max_examples=6,
+    max_examples=EXAMPLES,
     deadline=None,
     derandomize=True,
+    database=None,
     phases=[Phase.generate],  # an example takes seconds: show the first that fails, do not look for a shorter one
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=list(HealthCheck),
 )
 @given(script=scripts())
-def test_history_and_production_are_what_the_rules_say(
-    new_database: Callable[[], Streamflow], tmp_path: Path, script: list[tuple[int, Month]]
+def test_every_script_ends_as_the_rules_say(
+    new_database: Callable[[], Streamflow], tmp_path: Path, script: list[Step]
 ) -> None:
-    streamflow = new_database()
-    data = tmp_path / "data"
-    shutil.rmtree(data, ignore_errors=True)
-    for number, month in script:
-        write_month(data / f"month_{number:03d}", month)
-        streamflow.ok("ingest", str(number), "--data-dir", data)
-
-    production, history = expected(script)
-    dates = {number: str(Settings().as_of(number)) for number in range(6)}
-    for table, column in (("usage_agg_30d", "unique_devices_30d"), ("payments_agg_90d", "failed_payments_90d")):
-        assert streamflow.rows(f"select user_id, observed_as_of::text, {column} from {table} order by 1") == sorted(
-            (customer, dates[month], value) for customer, (month, value) in production.items()
-        )
-        assert streamflow.rows(
-            f"select as_of::text, user_id, observed_as_of::text, {column} from {table}_snapshots order by 1, 2"
-        ) == sorted(
-            (dates[number], customer, dates[month], value)
-            for number, known in history.items()
-            for customer, (month, value) in known.items()
-        )
-    for table in TABLES:
-        assert {row[0] for row in streamflow.table(table)} == set(production)
+    streamflow, model = new_database(), Model()
+    streamflow.ok("init")
+    for step in script:
+        files = deliver(step, tmp_path / "data")
+        was_published = step.number in model.published
+        expected = model.take(step, files)
+        reason = ["--restate", "--reason", "it was wrong"] if step.restate else []
+        result = streamflow("ingest", str(step.number), "--data-dir", tmp_path / "data", "--json", *reason)
+        assert result.code == (1 if expected == "refused" else 0), (step, result)
+        assert result.json["state"] == expected, step
+        if step.defects and not was_published:
+            found = reported(result.json["rejects"]["path"])
+            for defect in step.defects:
+                assert any(file == defect.file and defect.line in {0, line} for file, line in found), (defect, found)
+        compare(streamflow, model)
+    assert streamflow("verify").code == 0
+    assert streamflow.dbt("run", "--select", "published", "--full-refresh").success
+    compare(streamflow, model)
