@@ -1,4 +1,4 @@
-"""Made-up scripts: months in any order, with gaps, repeats, restatements, and deliveries that are wrong here and there."""
+"""Made-up scripts: months in any order, with gaps, repeats, restatements, and deliveries that are wrong in places."""
 
 from __future__ import annotations
 
