@@ -249,10 +249,11 @@ def psql(context: typer.Context) -> None:
     from loader.database import open_database
 
     database = open_database(load_settings())
-    program = server.programs() / "psql"
-    path = str(program) if program.exists() else shutil.which("psql") or "psql"
+    carried = server.programs() / "psql"  # it has no TLS, which a socket does not need
+    installed = shutil.which("psql")
+    program = installed if installed and not (database.host.startswith("/") and carried.exists()) else str(carried)
     os.environ.update(database.libpq_environment)
-    os.execvp(path, ["psql", *context.args])  # noqa: S606
+    os.execv(program, ["psql", *context.args])  # noqa: S606
 
 
 def _embedded() -> Settings:
