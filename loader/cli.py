@@ -31,7 +31,7 @@ app.add_typer(db, name="db")
 
 Month = Annotated[str, typer.Argument(help="The number of the month, like 001.")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="The folder of months [default: seeds_data].", show_default=False)
+    Path | None, typer.Option("--data-dir", help="The folder of months; seeds_data unless given.", show_default=False)
 ]
 AsOf = Annotated[
     dt.datetime | None,
@@ -110,17 +110,18 @@ def init(
         bool, typer.Option("--roles", help="Also make a role that loads and one that reads, or bring them up to date.")
     ] = False,
     loader_role: Annotated[
-        str | None, typer.Option("--loader-role", help="[default: streamflow_loader]", show_default=False)
+        str | None, typer.Option("--loader-role", help="Its name, if not streamflow_loader.", show_default=False)
     ] = None,
     reader_role: Annotated[
-        str | None, typer.Option("--reader-role", help="[default: streamflow_reader]", show_default=False)
+        str | None, typer.Option("--reader-role", help="Its name, if not streamflow_reader.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Create every table, empty. `ingest` does so by itself.
 
-    With --roles, which the database's owner or a superuser can do, the tables are handed over to the loader's role. The
-    passwords come from STREAMFLOW_LOADER_PASSWORD and STREAMFLOW_READER_PASSWORD.
+    With --roles, for a superuser or the database's owner, the tables are handed over to the role that loads.
+
+    Passwords come from STREAMFLOW_LOADER_PASSWORD and STREAMFLOW_READER_PASSWORD.
     """
     from loader import dbt, ledger, terminal
     from loader.contracts import load_contract

