@@ -14,7 +14,7 @@ import yaml
 from psycopg import sql
 
 from loader.roles import DEFAULTS
-from tests.conftest import TABLES, Streamflow, run_copy
+from tests.conftest import REPOSITORY, TABLES, Streamflow, run_copy
 from tests.files import copy_month, set_value
 from tests.test_contract import PLANS, declare
 
@@ -253,7 +253,10 @@ def test_the_loader_can_do_its_whole_job(
     assert len(loader.ok("status", "--json").json) == 3
     assert "are sound" in loader.ok("verify").out
     state = loader.state()
-    for arguments in (("build",), ("build", "--full-refresh"), ("docs", "generate")):
+    roles.admin.connection.execute(
+        sql.SQL("create schema dbt_test__audit authorization {loader}").format(**roles.names)  # or it may not
+    )
+    for arguments in (("build", "--store-failures"), ("build", "--full-refresh"), ("docs", "generate")):
         assert loader.dbt(*arguments).success, arguments
     assert loader.state() == state
     everywhere = {name: {roles.loader_name} for name in ("ops", "staging", "history", "restated", "public")}
@@ -338,6 +341,24 @@ def test_temporary_tables_are_as_public_has_them(made: Roles) -> None:
     assert made.attempt(made.loader, "create temporary table another (n int)") == "done"
 
 
+def test_both_get_in_where_public_does_not(made: Roles) -> None:
+    made.admin.connection.execute("revoke all on database streamflow from public")
+    for name in (made.loader_name, made.reader_name):
+        assert made.admin.acting_as(name).value("select count(*) from users") == 60
+
+
+def test_the_roles_can_be_taken_away_as_the_documents_say(made: Roles, months: Path) -> None:
+    text = (REPOSITORY / "docs" / "security.md").read_text()
+    found = re.search(r"### Take the roles away.*?```sql\n(.*?)```", text, re.DOTALL)
+    assert found
+    statements = found.group(1).replace("streamflow_loader", "{loader}").replace("streamflow_reader", "{reader}")
+    before = made.admin.state()
+    made.admin.connection.execute(sql.SQL(statements).format(**made.names))
+    assert made.admin.state() == before
+    assert made.admin.rows("select 1 from pg_roles where rolname = any(%s)", [made.loader_name, made.reader_name]) == []
+    made.admin.ok("ingest", "001", "--data-dir", months)
+
+
 @pytest.fixture
 def owner(roles: Roles) -> Streamflow:
     """The command line of one who owns the database, and all that is in it, and is no superuser."""
@@ -416,6 +437,7 @@ def test_neither_owner_nor_superuser_is_refused(made: Roles) -> None:
 
 def test_a_table_in_use_is_not_waited_for(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loader.roles.PATIENCE", "1ms")
+    roles.admin.connection.execute("alter database streamflow set statement_timeout = '30s'")  # and not for ever
     before = roles.rights()
     with roles.admin.connection.transaction():
         roles.admin.connection.execute("select from labels")
