@@ -31,7 +31,7 @@ app.add_typer(db, name="db")
 
 Month = Annotated[str, typer.Argument(help="The number of the month, like 001.")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="The folder of months [default: seeds_data].", show_default=False)
+    Path | None, typer.Option("--data-dir", help="The folder of months; seeds_data unless given.", show_default=False)
 ]
 AsOf = Annotated[
     dt.datetime | None,
@@ -105,27 +105,55 @@ def verify(as_json: Json = False) -> None:
 
 
 @app.command()
-def init(as_json: Json = False) -> None:
-    """Create every table, empty. `ingest` does so by itself."""
+def init(
+    roles: Annotated[
+        bool, typer.Option("--roles", help="Also make a role that loads and one that reads, or bring them up to date.")
+    ] = False,
+    loader_role: Annotated[
+        str | None, typer.Option("--loader-role", help="Its name, if not streamflow_loader.", show_default=False)
+    ] = None,
+    reader_role: Annotated[
+        str | None, typer.Option("--reader-role", help="Its name, if not streamflow_reader.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Create every table, empty. `ingest` does so by itself.
+
+    With --roles, for a superuser or the database's owner, the tables are handed over to the role that loads.
+
+    Passwords come from STREAMFLOW_LOADER_PASSWORD and STREAMFLOW_READER_PASSWORD.
+    """
     from loader import dbt, ledger, terminal
     from loader.contracts import load_contract
     from loader.database import open_database
     from loader.errors import SurroundingsFailed
     from loader.models import write_models
+    from loader.roles import make_roles, require_rights, wanted
 
-    settings = load_settings()
-    write_models(load_contract())
+    if (loader_role is not None or reader_role is not None) and not roles:
+        raise WrongUsage("--loader-role and --reader-role name what --roles makes: give --roles too.")
+    settings, tables = load_settings(), load_contract()
+    both = wanted([loader_role, reader_role], [settings.loader_password, settings.reader_password])
+    write_models(tables)
     database = open_database(settings)
     with database.connect() as connection:
+        if roles:
+            require_rights(connection, both, tables)
         ledger.prepare(connection)
         ledger.lock(connection)
-        result = dbt.invoke(settings, database, ["run-operation", "init"], lambda _: None, connection.info.backend_pid)
-    if not result.success:
-        raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
+        operation = ["run-operation", "init"]
+        result = dbt.invoke(settings, database, operation, lambda _: None, connection.info.backend_pid)
+        if not result.success:
+            raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
+        made = make_roles(connection, both, tables) if roles else None
+    if made and database.embedded:
+        made.notes.append("the embedded server asks nobody for a password")
     if as_json:
-        terminal.print_json({"uri": database.uri})
+        terminal.print_json({"uri": database.uri, **(asdict(made) if made else {})})
     else:
         terminal.out.print(f"all tables are there: {database.uri}")
+        if made:
+            terminal.show_roles(made)
 
 
 @app.command(
@@ -223,10 +251,11 @@ def psql(context: typer.Context) -> None:
     from loader.database import open_database
 
     database = open_database(load_settings())
-    program = server.programs() / "psql"
-    path = str(program) if program.exists() else shutil.which("psql") or "psql"
+    carried = server.programs() / "psql"  # it has no TLS, which a socket does not need
+    installed = shutil.which("psql")
+    program = installed if installed and not (database.host.startswith("/") and carried.exists()) else str(carried)
     os.environ.update(database.libpq_environment)
-    os.execvp(path, ["psql", *context.args])  # noqa: S606
+    os.execv(program, ["psql", *context.args])  # noqa: S606
 
 
 def _embedded() -> Settings:

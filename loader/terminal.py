@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from psycopg.sql import Identifier
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -26,6 +27,7 @@ from loader.deliveries import Problem
 from loader.outcome import Outcome, Refused
 from loader.plan import Plan
 from loader.progress import Progress
+from loader.roles import RolesMade
 from loader.verification import Verdict
 
 out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -229,3 +231,19 @@ def show_months(months: list[dict[str, Any]]) -> None:
             out.print(
                 f"  {file['sha256'][:16]}  {file['rows']:>10,} rows  {file['bytes']:>12,} bytes  {escape(file['file'])}"
             )
+
+
+def show_roles(made: RolesMade) -> None:
+    """What became of the roles, and what is left to do."""
+    for role in made.roles:
+        passwords = {
+            "set": f"with the password of STREAMFLOW_{role.purpose.upper()}_PASSWORD",
+            "kept": "its password is as it was",
+            "none": f"without a password; to set one, in psql: \\password {Identifier(role.role).as_string()}",
+        }
+        done = "created" if role.created else "up to date"
+        out.print(f"{role.purpose} {escape(role.role)}: {done}, {escape(passwords[role.password])}")
+    if made.handed_over:
+        out.print(f"objects handed over to {escape(made.roles[0].role)}: {made.handed_over}")
+    for note in made.notes:
+        out.print(f"note: {escape(note)}")

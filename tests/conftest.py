@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,11 @@ class Streamflow:
                 [*arguments, "--project-dir", str(REPOSITORY / "dbt_project"), "--log-path", self.environment["LOGS"]]
             )
 
+    def acting_as(self, user: str, password: str | None = None) -> Streamflow:
+        """The same database with another role's eyes and hands."""
+        environment = {**self.environment, "POSTGRES_USER": user, "POSTGRES_PASSWORD": password or "none needed"}
+        return Streamflow(environment, connect(Path(environment["POSTGRES_HOST"]), "streamflow", user, password))
+
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """All rows of a query."""
         return self.connection.execute(query.encode(), values).fetchall()
@@ -186,9 +192,11 @@ def new_database(server: Path, dbt_target: Path, tmp_path: Path) -> Iterator[Cal
         yield make
 
 
-def connect(server: Path, database: str) -> psycopg.Connection[Any]:
-    """A connection as the superuser."""
-    return psycopg.connect(host=str(server), user="postgres", dbname=database, autocommit=True)
+def connect(
+    server: Path, database: str, user: str = "postgres", password: str | None = None
+) -> psycopg.Connection[Any]:
+    """A connection, as the superuser unless somebody else is named."""
+    return psycopg.connect(host=str(server), user=user, password=password, dbname=database, autocommit=True)
 
 
 def environment(server: Path, dbt_target: Path, folder: Path) -> dict[str, str]:
@@ -204,6 +212,17 @@ def environment(server: Path, dbt_target: Path, folder: Path) -> dict[str, str]:
         "NO_COLOR": "1",
         "COLUMNS": "200",
     }
+
+
+@pytest.fixture
+def role_names(server: Path) -> Iterator[list[str]]:
+    """Three names for roles, which a server has for all its databases: dropped afterwards, with what they own."""
+    names = [f"{purpose}_{secrets.token_hex(4)}" for purpose in ("loader", "reader", "owner")]
+    yield names
+    with contextlib.closing(connect(server, "postgres")) as admin:
+        admin.execute("drop database if exists streamflow with (force)")
+        for name in names:
+            admin.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(name)))
 
 
 @pytest.fixture

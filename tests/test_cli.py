@@ -51,6 +51,13 @@ def test_no_database_is_3(streamflow: Streamflow) -> None:
     assert "POSTGRES_*" in result.err
 
 
+def test_init_says_why_dbt_failed(january: Streamflow) -> None:
+    january.connection.execute("alter table labels add column undeclared int")
+    result = january("init")
+    assert result.code == 3
+    assert "has a column undeclared that is no longer declared" in result.err
+
+
 def test_a_foreign_server_is_not_started_or_stopped(streamflow: Streamflow) -> None:
     for command in ("start", "stop"):
         result = streamflow("db", command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,31 @@ def test_a_server_that_was_killed_comes_back(embedded: Embedded, months: Path) -
     assert "nothing to do" in again.stdout
     assert embedded("dbt", "build", "--quiet").returncode == 0
     assert "month 001 published" in embedded("ingest", "001", "--data-dir", months).stdout
+
+
+@pytest.mark.parametrize("below", [".", f"{'long' * 15}/{'path' * 15}"], ids=["in its folder", "path too long"])
+def test_nobody_else_reaches_the_socket(embedded: Embedded, tmp_path: Path, below: str) -> None:
+    embedded.environment["STREAMFLOW_HOME"] = str(tmp_path / "home" / below)
+    embedded("db", "start")
+    with psycopg.connect(embedded("db", "uri").stdout.strip()) as connection:
+        directory = Path(str(connection.execute("show unix_socket_directories").fetchall()[0][0]))
+    assert (directory.name == "pgdata") is (below == ".")
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    again = embedded("db", "status")
+    assert again.stderr == "", "no complaint about a folder that was opened for the server's user"
+    embedded("db", "stop")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("name", ["streamflow-runtime-0", "streamflow-sockets-0"])
+def test_a_folder_of_somebody_else_is_refused(embedded: Embedded, tmp_path: Path, name: str) -> None:
+    embedded.environment |= {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": ""}
+    (tmp_path / name).mkdir()
+    os.chown(tmp_path / name, 12345, 12345)
+    result = embedded("db", "start", check=False)
+    assert result.returncode == 3
+    assert "belongs to another user" in result.stderr
+    (tmp_path / name).rmdir()
 
 
 def test_a_home_with_blanks_is_refused_in_a_sentence(embedded: Embedded, tmp_path: Path) -> None:

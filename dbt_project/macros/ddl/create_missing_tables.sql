@@ -41,7 +41,7 @@
     {%- set relation = api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias) -%}
     {%- if columns_there is none %}
         {%- if model.config.materialized == 'history' %}
-            create schema if not exists {{ adapter.quote(history_schema()) }};
+            {{ schema_ddl(history_schema()) }}
         {%- endif %}
         create table {{ relation }} (
             {%- for column in model.columns.values() %}

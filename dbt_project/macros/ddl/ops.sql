@@ -1,8 +1,21 @@
-{#- Plain Jinja on purpose: the loader renders this macro too, before dbt is up. -#}
+{#- Plain Jinja on purpose: the loader renders these macros too, before dbt is up. -#}
+
+{#- PostgreSQL refuses `create schema if not exists` to a role without CREATE on the database, even where the schema is there. -#}
+{% macro schema_ddl(name) %}
+do $$
+begin
+    if to_regnamespace('{{ name }}') is null then
+        create schema if not exists {{ name }};
+    end if;
+end
+$$;
+{%- endmacro %}
+
+
 {% macro ops_ddl() %}
-create schema if not exists ops;
-create schema if not exists staging;
-create schema if not exists restated;
+{{ schema_ddl('ops') }}
+{{ schema_ddl('staging') }}
+{{ schema_ddl('restated') }}
 
 create table if not exists ops.loads (
     load_id bigint generated always as identity primary key,

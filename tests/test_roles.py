@@ -1,0 +1,528 @@
+"""The loader's role can do the whole job and no more, the reader's role can read and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from psycopg import sql
+
+from loader.roles import DEFAULTS
+from tests.conftest import REPOSITORY, TABLES, Streamflow, run_copy
+from tests.files import copy_month, set_value
+from tests.test_contract import PLANS, declare
+
+DENIED = "42501"
+NOTHING_GRANTED = "01007"  # all that PostgreSQL does then is warn
+HISTORY_STAYS = "55000"
+
+NEITHER_MAY = [
+    "create role another",
+    "create database another",
+    "create schema another",
+    "create event trigger another on ddl_command_start execute function elsewhere.nothing()",
+    "create publication another",
+    "create function public.another() returns int language internal as 'int4_sum'",
+    "alter system set work_mem = '1GB'",
+    "alter database streamflow rename to another",
+    "alter database streamflow set work_mem = '1GB'",
+    "drop database january",
+    "drop schema ops cascade",
+    "drop schema public cascade",
+    "set session_replication_role = 'replica'",
+    "set log_statement = 'none'",
+    "set role postgres",
+    "set session authorization postgres",
+    "select pg_read_file('postgresql.conf')",
+    "copy users to '/tmp/users.csv'",
+    "copy users to program 'true'",
+    "select rolpassword from pg_authid",
+    "select pg_reload_conf()",
+    "select * from elsewhere.secret",
+    "select * from public.others",
+    "insert into public.others values (1)",
+    "drop table public.others",
+]
+LOADER_MAY_NOT = {
+    **dict.fromkeys(NEITHER_MAY, DENIED),
+    "grant create on database streamflow to public": NOTHING_GRANTED,
+    "alter role {loader} superuser": DENIED,
+    "alter role {loader} createrole": DENIED,
+    "alter role {loader} createdb": DENIED,
+    "alter role {loader} bypassrls": DENIED,
+    "alter role {loader} replication": DENIED,
+    "alter role {reader} password 'mine'": DENIED,
+    "alter role {reader} login": DENIED,
+    "set role {reader}": DENIED,
+    "grant {reader} to {loader}": DENIED,
+    "alter database streamflow owner to {loader}": DENIED,
+    "alter schema ops owner to {loader}": DENIED,
+    "grant pg_read_all_data to {loader}": DENIED,
+    "update users_snapshots set user_gender = null": HISTORY_STAYS,
+    "delete from history.users_2024_01_31": HISTORY_STAYS,
+    "truncate users_snapshots": HISTORY_STAYS,
+}
+READER_MAY_NOT = {
+    **dict.fromkeys(NEITHER_MAY, DENIED),
+    "grant create on database streamflow to public": NOTHING_GRANTED,
+    "insert into users (user_id, observed_as_of) values ('x', '2024-01-31')": DENIED,
+    "update users set user_gender = null": DENIED,
+    "delete from users": DENIED,
+    "truncate users cascade": DENIED,
+    "drop table labels": DENIED,
+    "alter table users add column extra int": DENIED,
+    "alter table users_snapshots disable trigger all": DENIED,
+    "create index on users (user_gender)": DENIED,
+    "create trigger another before insert on users for each row execute function elsewhere.nothing()": DENIED,
+    "comment on table users is 'mine'": DENIED,
+    "do 'begin lock table users in row exclusive mode; end'": DENIED,
+    "select * from users for update": DENIED,
+    "insert into users_snapshots select * from users_snapshots": DENIED,
+    "update users_snapshots set user_gender = null": DENIED,
+    "delete from users_snapshots": DENIED,
+    "truncate users_snapshots": DENIED,
+    "select * from history.users_2024_01_31": DENIED,
+    "select * from staging.users": DENIED,
+    "select * from ops.loads": DENIED,
+    "select * from ops.gate": DENIED,
+    "insert into ops.audits select * from ops.audits": DENIED,
+    "select ops.refuse_change()": DENIED,
+    "select * from restated.users": DENIED,
+    "create table public.another (n int)": DENIED,
+    "create view public.another as select 1": DENIED,
+    "create function public.another() returns int language sql as 'select 1'": DENIED,
+    "create table staging.another (n int)": DENIED,
+    "create table restated.another (n int)": DENIED,
+    "set role {loader}": DENIED,
+    "grant {loader} to {reader}": DENIED,
+    "grant select on users to public": NOTHING_GRANTED,
+    "alter role {loader} password 'mine'": DENIED,
+    "alter role {reader} superuser": DENIED,
+}
+
+
+class Roles:
+    """A database that `init --roles` has handed over: the administrator's command line, the loader's, the reader's."""
+
+    def __init__(self, admin: Streamflow, names: list[str]) -> None:
+        self.admin = admin
+        self.loader_name, self.reader_name, self.owner_name = names
+        self.arguments = ("init", "--roles", "--loader-role", names[0], "--reader-role", names[1])
+        self.names = {"loader": sql.Identifier(names[0]), "reader": sql.Identifier(names[1])}
+
+    def make(self, by: Streamflow | None = None) -> Any:
+        """Run `init --roles`, and return what it says."""
+        made = (by or self.admin).ok(*self.arguments, "--json").json
+        self.loader, self.reader = self.admin.acting_as(self.loader_name), self.admin.acting_as(self.reader_name)
+        return made
+
+    def attempt(self, who: Streamflow, statement: str) -> str:
+        """The SQLSTATE with which a statement is refused, or of the warning that it came to nothing."""
+        warnings: list[str] = []
+        who.connection.add_notice_handler(lambda notice: warnings.append(notice.sqlstate or ""))
+        try:
+            who.connection.execute(sql.SQL(statement).format(**self.names))
+        except psycopg.Error as error:
+            return error.sqlstate or str(error)
+        return warnings[0] if warnings else "done"
+
+    def attempts(self, who: Streamflow, statements: Iterable[str]) -> dict[str, str]:
+        """Statement -> SQLSTATE. Nothing may come of any of them."""
+        before = self.admin.state(), self.rights()
+        states = {statement: self.attempt(who, statement) for statement in statements}
+        assert (self.admin.state(), self.rights()) == before
+        return states
+
+    def owners(self) -> dict[str, set[str]]:
+        """Schema -> the roles that own something in it."""
+        return {
+            schema: set(owners)
+            for schema, owners in self.admin.rows(
+                "select n.nspname, array_agg(pg_get_userbyid(owner)::text) from"
+                " (select relnamespace, relowner, relname from pg_class union all"
+                " select pronamespace, proowner, proname from pg_proc) as o (namespace, owner, name)"
+                " inner join pg_namespace as n on n.oid = namespace"
+                " where n.nspname in ('ops', 'staging', 'history', 'restated', 'public')"
+                " and name not like 'others%%' group by 1"
+            )
+        }
+
+    def rights(self) -> list[tuple[Any, ...]]:
+        """Owners and access lists of everything, as text."""
+        return self.admin.rows(
+            "select 'schema', nspname::text, pg_get_userbyid(nspowner)::text, nspacl::text from pg_namespace"
+            " union all select 'relation', oid::regclass::text, pg_get_userbyid(relowner), relacl::text from pg_class"
+            " union all select 'routine', oid::regprocedure::text, pg_get_userbyid(proowner), proacl::text from pg_proc"
+            " union all select 'database', datname, pg_get_userbyid(datdba), datacl::text from pg_database"
+            " union all select 'default', defaclobjtype::text, pg_get_userbyid(defaclrole), defaclacl::text"
+            " from pg_default_acl"
+            " union all select 'role', rolname, rolcanlogin::text, rolinherit::text from pg_roles"
+            " union all select 'member', roleid::regrole::text, member::regrole::text, inherit_option::text"
+            " from pg_auth_members order by 1, 2, 3, 4"
+        )
+
+
+@pytest.fixture
+def roles(january: Streamflow, role_names: list[str]) -> Roles:
+    """Month 000 is published, by a superuser, who has then handed it over; others have tables there too."""
+    january.connection.execute(
+        "create schema elsewhere; create table elsewhere.secret (n int); create table public.others (n int);"
+        "create function elsewhere.nothing() returns trigger language plpgsql as 'begin return new; end'"
+    )
+    return Roles(january, role_names)
+
+
+@pytest.fixture
+def made(roles: Roles) -> Roles:
+    """The roles are there."""
+    roles.make()
+    return roles
+
+
+def test_what_is_there_is_handed_over(roles: Roles) -> None:
+    result = roles.make()
+    assert result["handed_over"] > len(TABLES) * 4
+    assert result["notes"] == []
+    assert [(role["purpose"], role["created"], role["password"]) for role in result["roles"]] == [
+        ("loader", True, "none"),
+        ("reader", True, "none"),
+    ]
+    assert roles.owners() == {name: {roles.loader_name} for name in ("ops", "staging", "history", "public")}
+    assert roles.admin.value("select pg_get_userbyid(relowner) from pg_class where relname = 'others'") == "postgres"
+    assert (
+        roles.admin.rows(
+            "select rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls from pg_roles"
+            " where rolname = any(%s)",
+            [roles.loader_name, roles.reader_name],
+        )
+        == [(True, False, False, False, False, False)] * 2
+    )
+
+
+def test_a_second_time_changes_nothing(made: Roles) -> None:
+    before = made.rights()
+    result = made.make()
+    assert result["handed_over"] == 0
+    assert {role["created"] for role in result["roles"]} == {False}
+    assert made.rights() == before
+
+
+def test_it_mends_what_was_changed_since(made: Roles) -> None:
+    before = made.rights()
+    for statement in (
+        "grant insert, delete on users to {reader}",
+        "grant usage on schema staging to {reader}",
+        "grant create on schema public to {reader}",
+        "grant create on database streamflow to {loader}",
+        "revoke all on labels from {reader}",
+        "alter table ops.loads owner to postgres",
+        "alter function ops.refuse_change() owner to postgres",
+        "alter role {reader} nologin",
+        "create function ops.another(text, int[]) returns int language sql as 'select 1'",
+    ):
+        made.admin.connection.execute(sql.SQL(statement).format(**made.names))
+    assert made.make()["handed_over"] == 3
+    made.admin.connection.execute("drop function ops.another")
+    assert made.rights() == before
+
+
+def test_the_loader_can_do_its_whole_job(
+    new_database: Callable[[], Streamflow], role_names: list[str], months: Path, tmp_path: Path
+) -> None:
+    roles = Roles(new_database(), role_names)
+    roles.make()
+    roles.admin.connection.execute("revoke all on database streamflow from public")
+    loader = roles.admin.acting_as(roles.loader_name)
+    loader.ok("init")
+    for month in ("000", "001"):
+        assert loader.ok("ingest", month, "--data-dir", months, "--json").json["state"] == "published"
+    loader.ok("check", "002", "--data-dir", months)
+    folder = copy_month(months, "002", tmp_path)
+    set_value(folder / "labels.csv", 3, "churn_label", "maybe")
+    assert loader("ingest", "002", "--data-dir", tmp_path).code == 1
+    loader.ok("ingest", "002", "--data-dir", months)
+    set_value(folder / "labels.csv", 3, "churn_label", "")
+    restated = loader.ok("ingest", "002", "--data-dir", tmp_path, "--restate", "--reason", "wrong", "--json").json
+    assert restated["state"] == "published"
+    assert len(loader.ok("status", "--json").json) == 3
+    assert "are sound" in loader.ok("verify").out
+    state = loader.state()
+    roles.admin.connection.execute(
+        sql.SQL("create schema dbt_test__audit authorization {loader}").format(**roles.names)  # or it may not
+    )
+    for arguments in (("build", "--store-failures"), ("build", "--full-refresh"), ("docs", "generate")):
+        assert loader.dbt(*arguments).success, arguments
+    assert loader.state() == state
+    everywhere = {name: {roles.loader_name} for name in ("ops", "staging", "history", "restated", "public")}
+    assert roles.owners() == everywhere
+
+
+def test_the_loader_adds_tables_and_columns_and_the_reader_reads_them(
+    made: Roles, copy: Path, months: Path, tmp_path: Path
+) -> None:
+    declare(copy, PLANS)
+    path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    document = yaml.safe_load(path.read_text())
+    labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
+    labels["columns"].append({"name": "reason", "data_type": "text", "config": {"meta": {"optional": True}}})
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    folder = shutil.copytree(months / "month_001", tmp_path / "data" / "month_001")
+    customers = [line.split(",")[0] for line in (folder / "users.csv").read_text().splitlines()[1:]]
+    lines = ["offer,user_id,discount", *(f"gold,{customer},0.5" for customer in customers)]
+    (folder / "plans.csv").write_text("\n".join(lines) + "\n")
+
+    result = run_copy(copy, made.loader, "ingest", "001", "--data-dir", str(folder.parent))
+
+    assert result.returncode == 0, result.stderr
+    assert made.reader.value("select count(*) from plans") == len(customers)
+    assert made.reader.value("select count(*) from plans_snapshots") == len(customers)
+    assert made.reader.value("select count(reason) from labels") == 0
+    assert made.attempt(made.reader, "delete from plans") == DENIED
+
+
+def test_marts_are_handed_over_and_read(roles: Roles, copy: Path) -> None:
+    marts = copy / "dbt_project" / "models" / "marts"
+    marts.mkdir()
+    (marts / "churn.sql").write_text("select churn_label from {{ ref('labels') }}")
+    assert run_copy(copy, roles.admin, "dbt", "run", "--select", "churn").returncode == 0
+    made = run_copy(copy, roles.admin, *roles.arguments)
+    assert made.returncode == 0, made.stderr
+    loader, reader = roles.admin.acting_as(roles.loader_name), roles.admin.acting_as(roles.reader_name)
+    assert reader.value("select count(*) from churn") == 60
+    (marts / "later.sql").write_text("{{ config(materialized='table') }} select churn_label from {{ ref('labels') }}")
+    built = run_copy(copy, loader, "dbt", "run", "--select", "churn", "later")
+    assert built.returncode == 0, built.stdout
+    assert reader.value("select count(*) from churn") == reader.value("select count(*) from later") == 60
+
+
+def test_what_the_loader_may_not_do(made: Roles) -> None:
+    assert made.attempts(made.loader, LOADER_MAY_NOT) == LOADER_MAY_NOT
+
+
+def test_the_loader_does_not_become_what_it_can_reach(made: Roles) -> None:
+    """The ledger is the loader's to write: a name that it enters there must not be handed over to it."""
+    made.loader.connection.execute("update ops.history set table_name = 'others' where table_name = 'labels'")
+    made.make()
+    assert made.attempt(made.loader, "select * from others") == DENIED
+
+
+def test_what_the_reader_may_not_do(made: Roles, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    set_value(folder / "users.csv", 3, "user_gender", "")
+    made.loader.ok("ingest", "000", "--data-dir", tmp_path, "--restate", "--reason", "wrong")
+    kept_in = made.admin.value("select kept_in from ops.restatements")
+    statements = {
+        statement.replace("restated.users", kept_in).replace("history.users_2024_01_31", partition): state
+        for partition in [made.admin.value("select 'history.' || partition_name from ops.history limit 1")]
+        for statement, state in READER_MAY_NOT.items()
+    }
+    assert made.attempts(made.reader, statements) == statements
+    for arguments in (("ingest", "001", "--data-dir", months), ("status",), ("verify",)):
+        result = made.reader(*arguments)
+        assert (result.code, result.out) == (3, "")
+        assert "permission denied for schema ops" in result.err
+
+
+def test_the_reader_reads_production_and_history(made: Roles, months: Path) -> None:
+    made.loader.ok("ingest", "001", "--data-dir", months)
+    assert made.reader.state() == made.admin.state()
+
+
+def test_temporary_tables_are_as_public_has_them(made: Roles) -> None:
+    assert made.attempt(made.reader, "create temporary table mine (n int)") == "done"
+    made.admin.connection.execute("revoke temporary on database streamflow from public")
+    assert made.attempt(made.reader, "create temporary table another (n int)") == DENIED
+    assert made.attempt(made.loader, "create temporary table another (n int)") == "done"
+
+
+def test_both_get_in_where_public_does_not(made: Roles) -> None:
+    made.admin.connection.execute("revoke all on database streamflow from public")
+    for name in (made.loader_name, made.reader_name):
+        assert made.admin.acting_as(name).value("select count(*) from users") == 60
+
+
+def test_the_roles_can_be_taken_away_as_the_documents_say(made: Roles, months: Path) -> None:
+    text = (REPOSITORY / "docs" / "security.md").read_text()
+    found = re.search(r"### Take the roles away.*?```sql\n(.*?)```", text, re.DOTALL)
+    assert found
+    statements = found.group(1).replace("streamflow_loader", "{loader}").replace("streamflow_reader", "{reader}")
+    before = made.admin.state()
+    made.admin.connection.execute(sql.SQL(statements).format(**made.names))
+    assert made.admin.state() == before
+    assert made.admin.rows("select 1 from pg_roles where rolname = any(%s)", [made.loader_name, made.reader_name]) == []
+    made.admin.ok("ingest", "001", "--data-dir", months)
+
+
+@pytest.fixture
+def owner(roles: Roles) -> Streamflow:
+    """The command line of one who owns the database, and all that is in it, and is no superuser."""
+    name = sql.Identifier(roles.owner_name)
+    connection = roles.admin.connection
+    connection.execute(sql.SQL("create role {} login").format(name))
+    connection.execute(sql.SQL("alter database streamflow owner to {}").format(name))
+    for (schema,) in roles.admin.rows(
+        "select nspname from pg_namespace where nspname in ('ops', 'staging', 'history', 'restated')"
+    ):
+        connection.execute(sql.SQL("alter schema {} owner to {}").format(sql.Identifier(schema), name))
+    for schema, table in roles.admin.rows(
+        "select schemaname, tablename from pg_tables where schemaname in ('ops', 'staging', 'history', 'public')"
+    ):
+        connection.execute(sql.SQL("alter table {} owner to {}").format(sql.Identifier(schema, table), name))
+    connection.execute(sql.SQL("alter function ops.refuse_change() owner to {}").format(name))
+    return roles.admin.acting_as(roles.owner_name)
+
+
+def test_an_owner_with_createrole_will_do(roles: Roles, owner: Streamflow, months: Path) -> None:
+    roles.admin.connection.execute(sql.SQL("alter role {} createrole").format(sql.Identifier(roles.owner_name)))
+    owner.environment["STREAMFLOW_LOADER_PASSWORD"] = "first"  # noqa: S105
+    assert roles.make(owner)["handed_over"] > len(TABLES) * 4
+    assert roles.make(owner)["handed_over"] == 0
+    assert roles.owners() == {name: {roles.loader_name} for name in ("ops", "staging", "history", "public")}
+    roles.loader.ok("ingest", "001", "--data-dir", months)
+    assert roles.reader.state() == owner.state()
+    owner.ok("verify")
+    loader_may_not = {**LOADER_MAY_NOT, "set role {owner}": DENIED}
+    roles.names["owner"] = sql.Identifier(roles.owner_name)
+    assert roles.attempts(roles.loader, loader_may_not) == loader_may_not
+
+
+def test_an_owner_without_createrole_is_told_what_to_run(roles: Roles, owner: Streamflow) -> None:
+    before = roles.rights()
+    result = owner(*roles.arguments)
+    assert result.code == 3
+    assert "Have a superuser run this" in result.err
+    assert roles.rights() == before
+    statements = re.findall(r"^  (.*;)$", result.err, re.MULTILINE)
+    assert [statement.split('"')[0] for statement in statements] == ["create role ", "grant "] * 2
+    for statement in statements:
+        roles.admin.connection.execute(statement.encode())
+    assert {role["created"] for role in roles.make(owner)["roles"]} == {False}
+    assert roles.owners() == {name: {roles.loader_name} for name in ("ops", "staging", "history", "public")}
+
+
+def test_an_owner_may_not_take_over_roles_that_are_there(roles: Roles, owner: Streamflow) -> None:
+    roles.admin.connection.execute(sql.SQL("create role {loader} login; create role {reader}").format(**roles.names))
+    owner.environment["STREAMFLOW_LOADER_PASSWORD"] = "first"  # noqa: S105
+    result = owner(*roles.arguments)
+    assert result.code == 3
+    for statement in re.findall(r"^  (.*;)$", result.err, re.MULTILINE):
+        roles.admin.connection.execute(statement.encode())
+    assert [role["password"] for role in roles.make(owner)["roles"]] == ["set", "kept"]
+
+
+def test_what_belongs_to_others_is_named(roles: Roles, owner: Streamflow) -> None:
+    roles.admin.connection.execute("alter table labels_snapshots owner to postgres")
+    roles.admin.connection.execute(sql.SQL("alter role {} createrole").format(sql.Identifier(roles.owner_name)))
+    before = roles.rights()
+    result = owner(*roles.arguments)
+    assert result.code == 3
+    assert "table public.labels_snapshots belongs to postgres" in result.err
+    assert roles.rights() == before
+
+
+def test_neither_owner_nor_superuser_is_refused(made: Roles) -> None:
+    before = made.rights()
+    for who in (made.loader, made.reader):
+        result = who(*made.arguments)
+        assert result.code == 3
+        assert "`init --roles` needs its owner, postgres, or a superuser" in result.err
+    assert made.rights() == before
+
+
+def test_a_table_in_use_is_not_waited_for(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loader.roles.PATIENCE", "1ms")
+    roles.admin.connection.execute("alter database streamflow set statement_timeout = '30s'")  # and not for ever
+    before = roles.rights()
+    with roles.admin.connection.transaction():
+        roles.admin.connection.execute("select from labels")
+        result = roles.admin(*roles.arguments)
+    assert result.code == 3
+    assert "a table is in use" in result.err
+    assert roles.rights() == before
+
+
+@pytest.mark.parametrize("attribute", ["superuser", "createdb", "createrole", "replication", "bypassrls"])
+@pytest.mark.parametrize("purpose", ["loader", "reader"])
+def test_a_role_with_more_rights_is_not_taken(
+    streamflow: Streamflow, role_names: list[str], purpose: str, attribute: str
+) -> None:
+    roles = Roles(streamflow, role_names)
+    streamflow.connection.execute(sql.SQL(f"create role {{{purpose}}} {attribute}").format(**roles.names))
+    result = streamflow(*roles.arguments)
+    assert result.code == 2
+    assert f"more rights than a {purpose} should ({attribute})" in result.err
+    assert streamflow.value("select to_regnamespace('ops') is null"), "nothing was made"
+
+
+def test_the_owner_of_the_database_is_no_loader(roles: Roles, owner: Streamflow) -> None:
+    result = roles.admin("init", "--roles", "--loader-role", roles.owner_name, "--reader-role", roles.reader_name)
+    assert result.code == 2
+    assert "has the rights of the database's owner" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--loader-role", "someone"), "give --roles too"),
+        (("--reader-role", "someone"), "give --roles too"),
+        (("--roles", "--loader-role", DEFAULTS[1]), "must be two roles"),
+        (("--roles", "--loader-role", ""), "no name for a role"),
+        (("--roles", "--reader-role", " padded"), "no name for a role"),
+        (("--roles", "--reader-role", "r" * 64), "no name for a role"),
+        (("--roles", "--reader-role", "pg_reader"), "keeps for itself"),
+        (("--roles", "--reader-role", "public"), "keeps for itself"),
+        (("--roles", "--loader-role", "postgres"), "is the role that runs this"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_wrong_usage_is_told_before_anything_is_made(
+    streamflow: Streamflow, arguments: tuple[str, ...], said: str
+) -> None:
+    result = streamflow("init", *arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert streamflow.value("select to_regnamespace('ops') is null")
+
+
+def test_a_hostile_name_is_only_a_name(streamflow: Streamflow, role_names: list[str]) -> None:
+    role_names[0] = "l\"oader'; drop table users; -- {x} %s"
+    role_names[1] = "Réader $$ \\"
+    roles = Roles(streamflow, role_names)
+    roles.make()
+    assert roles.owners()["public"] == {role_names[0]}
+    assert roles.reader.value("select count(*) from users") == 0
+    assert role_names[0] in streamflow.ok(*roles.arguments).out
+
+
+def test_rights_from_elsewhere_are_told(roles: Roles) -> None:
+    roles.admin.connection.execute(
+        sql.SQL(
+            "create role {reader}; grant pg_read_all_stats to {reader}; grant create on schema public to public;"
+            "grant create on database streamflow to public"
+        ).format(**roles.names)
+    )
+    notes = roles.make()["notes"]
+    assert [note.replace(roles.loader_name, "loader").replace(roles.reader_name, "reader") for note in notes] == [
+        "loader may create schemas in this database, which was granted to PUBLIC or to a role it is in",
+        "reader may create schemas in this database, which was granted to PUBLIC or to a role it is in",
+        "reader may create tables in public, as all may: revoke create on schema public from public",
+        "reader is a member of pg_read_all_stats and has its rights too",
+    ]
+
+
+def test_what_a_person_sees(roles: Roles) -> None:
+    roles.admin.environment["STREAMFLOW_READER_PASSWORD"] = "first"  # noqa: S105
+    out = roles.admin.ok(*roles.arguments).out
+    name = roles.loader_name
+    assert f'loader {name}: created, without a password; to set one, in psql: \\password "{name}"' in out
+    assert f"reader {roles.reader_name}: created, with the password of STREAMFLOW_READER_PASSWORD" in out
+    del roles.admin.environment["STREAMFLOW_READER_PASSWORD"]
+    again = roles.admin.ok(*roles.arguments).out
+    assert f"loader {roles.loader_name}: up to date, without a password" in again
+    assert f"reader {roles.reader_name}: up to date, its password is as it was" in again
