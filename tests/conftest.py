@@ -30,7 +30,7 @@ from loader.settings import load_settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 VERSIONS = [int(version) for version in os.environ.get("STREAMFLOW_TEST_VERSIONS", "16,18").split(",")]
-IN_TURN = ("test_bad_input", "test_crashes", "test_concurrency")
+IN_TURN = ("test_bad_input", "test_crashes", "test_concurrency", "test_roles", "test_passwords")
 TABLES = [table.name for table in load_contract()]
 
 
