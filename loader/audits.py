@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from loader.database import Connection
 from loader.deliveries import SHOWN, Problem
 from loader.files import SourceFile
 from loader.ledger import AuditResult
+from loader.records import LineNumbers
 
 BATCH = 5_000
 
@@ -154,42 +154,3 @@ def _about_table(audit: AuditResult, test: Any) -> str:
             return f"{audit.failures} columns are not those that are declared"
         case _:
             return f"{test.description or audit.audit_name} ({audit.failures} found)"
-
-
-class LineNumbers:
-    """From a record's place in a CSV file (1 is the first after the header) to its line in an editor."""
-
-    def __init__(self, file: SourceFile) -> None:
-        self._file = file
-        self._last: tuple[list[int], list[int]] | None = None
-
-    def of(self, record: int) -> int:
-        """The line on which the record begins."""
-        if self._last is None:
-            self._last = self._multi_line_records() if self._has_quotes() else ([], [])
-        records, extra_lines = self._last
-        before = bisect_right(records, record - 1)
-        return record + 1 + (extra_lines[before - 1] if before else 0)
-
-    def _has_quotes(self) -> bool:
-        return any(b'"' in chunk for chunk in self._file.chunks())
-
-    def _multi_line_records(self) -> tuple[list[int], list[int]]:
-        """The records that hold line ends, and how many further lines they and those before them take.
-
-        A record ends where COPY sees its end: at a line end with an even number of quotes before it.
-        """
-        records: list[int] = []
-        extra_lines: list[int] = []
-        record, extra, quoted, longer = 0, 0, False, False
-        with self._file.open() as stream:
-            for line in stream:
-                quoted ^= line.count(b'"') % 2 == 1
-                if quoted:
-                    extra, longer = extra + 1, True
-                    continue
-                if longer:
-                    records.append(record)
-                    extra_lines.append(extra)
-                record, longer = record + 1, False
-        return records, extra_lines

@@ -7,6 +7,7 @@ import datetime as dt
 import difflib
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,13 +158,15 @@ def unreadable(error: BaseException) -> str:
 
 
 def _header_problems(file: str, header: list[str], table: Table) -> Iterator[Problem]:
+    missing = [column for column in table.column_names if column not in header]
     for name in sorted(set(header) - set(table.column_names)):
-        hint = _near(name, [column for column in table.column_names if column not in header])
+        hint = _near(name, missing)
         yield Problem(file, f"unknown column{hint}", line=1, column=name)
-    for name in sorted({name for name in header if header.count(name) > 1}):
-        yield Problem(file, f"the column is there {header.count(name)} times", line=1, column=name)
+    counts = Counter(header)
+    for name in sorted(name for name, count in counts.items() if count > 1):
+        yield Problem(file, f"the column is there {counts[name]} times", line=1, column=name)
     for column in table.columns:
-        if column.name not in header and not column.optional:
+        if column.name not in counts and not column.optional:
             yield Problem(file, "the column is missing", line=1, column=column.name)
 
 

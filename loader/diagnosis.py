@@ -7,12 +7,9 @@ look at the rest of the month and everything is reported in one go; such a load 
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from psycopg import sql
 
@@ -21,11 +18,12 @@ from loader.database import Connection, Database
 from loader.deliveries import SHOWN, Delivery, Problem, unreadable
 from loader.files import UNREADABLE, SourceFile
 from loader.landing import NotTaken, new_staging_table
+from loader.records import NUL, Endless, RawRecord, raw_records
+from loader.watch import FIELD
 
 BATCH = 5_000
-LONGEST_FIELD = 1 << 20
-NUL = "\udc00"
-"""Stands for a NUL byte while a line is split, as Python's surrogates stand for bytes that are not UTF-8."""
+BATCH_SIZE = 1 << 22
+"""Rows, and characters, that are judged at a time."""
 
 KINDS = {
     "numeric": "a number",
@@ -35,7 +33,10 @@ KINDS = {
     "boolean": "true or false",
     "date": "a date like 2024-01-31",
 }
-ENDLESS = {"nan", "infinity", "inf"}
+WELL_QUOTED = re.compile(r"{0}(?:,{0})*".format(FIELD.decode()))
+NOT_UTF_8 = re.compile("[\udc00-\udcff]")
+LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR alone"}
+ENDLESS = re.compile(r"\s*[+-]?(nan|inf|infinity)\s*", re.IGNORECASE)
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 OUT_OF_RANGE = {"22003", "22008"}
 
@@ -48,6 +49,7 @@ class Record:
     fields: list[str | None]
     problems: list[Problem]
     followed: bool = True
+    size: int = 0
 
 
 def diagnose(
@@ -72,8 +74,7 @@ def diagnose(
         new_staging_table(lander, table, delivery),
         lander.cursor().copy(copied) as copy,
     ):
-        records = _records(file, table, columns)
-        while batch := list(islice(records, BATCH)):
+        for batch in _batches(_records(file, table, columns)):
             _judge(judge, file.name, table, columns, batch)
             for record in batch:
                 copy.write_row(record.fields)
@@ -85,43 +86,66 @@ def diagnose(
     return read_whole
 
 
+def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
+    """The records a batch at a time, so that neither many rows nor long ones are in memory at once."""
+    batch, size = list[Record](), 0
+    for record in records:
+        batch.append(record)
+        size += record.size
+        if len(batch) >= BATCH or size > BATCH_SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def _records(file: SourceFile, table: Table, columns: list[str]) -> Iterator[Record]:
     """The file's records, checked for everything but the values' types."""
     texts = {position for position, name in enumerate(columns) if table.column(name).data_type == "text"}
-    with file.open() as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        reader = csv.reader((line.replace("\0", NUL) for line in text), strict=False)
-        csv.field_size_limit(LONGEST_FIELD)
-        try:
-            next(reader)
-            line = reader.line_num + 1
-            for fields in reader:
-                yield _record(file.name, line, fields, columns, texts)
-                line = reader.line_num + 1
-        except csv.Error:
-            reason = f"a field that begins here has no end within {LONGEST_FIELD:,} characters: is a quote missing?"
-            yield _last(columns, Problem(file.name, f"{reason} What follows was not read", line))
-        except UNREADABLE as error:
-            yield _last(columns, Problem(file.name, unreadable(error), line))
+    line = 1
+    try:
+        records = raw_records(file)
+        end = next(records).end
+        for raw in records:
+            line = raw.line
+            yield _record(file.name, raw, end, columns, texts)
+    except Endless as error:
+        yield _last(columns, Problem(file.name, f"{error}. What follows was not read", error.line))
+    except UNREADABLE as error:
+        yield _last(columns, Problem(file.name, unreadable(error), line))
 
 
 def _last(columns: list[str], problem: Problem) -> Record:
     return Record(problem.line or 0, [None] * len(columns), [problem], followed=False)
 
 
-def _record(file: str, line: int, fields: list[str], columns: list[str], texts: set[int]) -> Record:
-    problems: list[Problem] = []
-    if len(fields) != len(columns):
-        counted = "an empty line" if not fields else f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
-        problems.append(Problem(file, f"{counted} where the header has {len(columns)}", line))
+def _record(file: str, raw: RawRecord, end: str, columns: list[str], texts: set[int]) -> Record:
+    """A record whose lines should end as the header's does."""
+    fields = raw.fields or [""] * (len(columns) == 1)  # PostgreSQL, too, takes an empty line for one empty field
+    problems = [Problem(file, reason, raw.line) for reason in _wrong_form(raw, fields, end, len(columns))]
+    if raw.text == f"\\.{raw.end}":
+        fields = []
     kept: list[str | None] = [field or None for field in fields[: len(columns)]]
     kept += [None] * (len(columns) - len(kept))
     for position, field in enumerate(kept):
-        if field is not None and re.search("[\udc00-\udcff]", field):
+        if field is not None and NOT_UTF_8.search(field):
             reason = "holds a NUL byte" if NUL in field else "is not UTF-8"
-            problems.append(Problem(file, reason, line, columns[position], _shown(field)))
+            problems.append(Problem(file, reason, raw.line, columns[position], _shown(field)))
             kept[position] = _shown(field) if position in texts else None
-    return Record(line, kept, problems)
+    return Record(raw.line, kept, problems, size=len(raw.text))
+
+
+def _wrong_form(raw: RawRecord, fields: list[str], end: str, columns: int) -> Iterator[str]:
+    """What is wrong with a record whatever its values are."""
+    if raw.text == f"\\.{raw.end}":
+        yield "a line \\. may not be there: PostgreSQL may take it for the end of the file"
+    elif len(fields) != columns:
+        counted = "an empty line" if not fields else f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
+        yield f"{counted} where the header has {columns}"
+    if '"' in raw.text and not WELL_QUOTED.fullmatch(raw.text.removesuffix(raw.end)):
+        yield "a quote within a field that is not quoted as a whole, or not doubled in one that is"
+    if raw.end not in {end, ""}:
+        yield f"ends in {LINE_ENDS[raw.end]} where the header ends in {LINE_ENDS[end]}"
 
 
 def _judge(connection: Connection, file: str, table: Table, columns: list[str], batch: list[Record]) -> None:
@@ -141,9 +165,9 @@ def _judge(connection: Connection, file: str, table: Table, columns: list[str], 
         " from unnest(%s::int[], %s::int[], %s::text[], %s::text[]) as field (number, position, value, kind),"
         " lateral pg_input_error_info(value, kind) as info"
         " where info.message is not null"
-        " or lower(trim(both ' +-' from value)) = any (%s)"
+        " or (kind = 'numeric' and value ~* 'nan|inf')"
         " or (kind = 'date' and value !~ %s)",
-        [numbers, positions, values, kinds, list(ENDLESS), f"^{ISO_DATE}$"],
+        [numbers, positions, values, kinds, f"^{ISO_DATE}$"],
     )
     for number, position, code in wrong.fetchall():
         record, value = batch[number], batch[number].fields[position] or ""
@@ -153,7 +177,7 @@ def _judge(connection: Connection, file: str, table: Table, columns: list[str], 
 
 
 def _reason(value: str, data_type: str, code: str | None) -> str:
-    if value.strip(" +-").lower() in ENDLESS:
+    if ENDLESS.fullmatch(value):
         return "NaN and infinity are not values"
     if code in OUT_OF_RANGE and (data_type != "date" or re.fullmatch(ISO_DATE, value)):
         return f"out of range for {data_type}"

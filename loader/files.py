@@ -66,7 +66,9 @@ class SourceFile(ABC):
         """
         with self.open() as stream:
             head = stream.read(HEADER_LIMIT)
-        first = head.splitlines()[0] if head else b""
+        first = head.partition(b"\n")[0].removesuffix(b"\r")
+        if b"\r" in first:
+            raise csv.Error("its lines end in CR alone, where LF or CRLF belongs")
         return next(csv.reader(io.StringIO(first.decode("utf-8-sig")), strict=True), [])
 
     def has_rows(self) -> bool:

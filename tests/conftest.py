@@ -12,6 +12,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -22,8 +23,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from loader import cli, dbt
+from loader import cli, dbt, ledger
 from loader.contracts import load_contract
+from loader.database import Database
 from loader.server import _pgserver
 from loader.settings import load_settings
 
@@ -48,6 +50,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _case(item: pytest.Item) -> str:
     """A test's id without the server's version."""
     return re.sub(r"pg\d+-?", "", item.nodeid)
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
+    """Counts what a fuzzing test tried; the sums are shown after the tests, and survive a test run on several cores."""
+    counts = Counter[str]()
+    yield counts
+    request.node.user_properties.extend(counts.items())
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how much was fuzzed."""
+    sums = Counter[str]()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "teardown":
+                for name, count in report.user_properties:
+                    sums[name] += count
+    if sums:
+        terminalreporter.section("fuzzed")
+        for name, count in sums.items():
+            terminalreporter.write_line(f"{count:>8,}  {name}")
 
 
 @dataclass(frozen=True)
@@ -212,6 +236,18 @@ def environment(server: Path, dbt_target: Path, folder: Path) -> dict[str, str]:
         "NO_COLOR": "1",
         "COLUMNS": "200",
     }
+
+
+@pytest.fixture(scope="module")
+def csv_database(server: Path) -> Database:
+    """A database with an empty ledger and nothing else, to read files into."""
+    with contextlib.closing(connect(server, "postgres")) as admin:
+        admin.execute("drop database if exists csv with (force)")
+        admin.execute("create database csv")
+    database = Database(str(server), 5432, "postgres", "csv", None, embedded=False)
+    with database.connect() as connection:
+        ledger.prepare(connection)
+    return database
 
 
 @pytest.fixture

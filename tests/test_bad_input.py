@@ -126,12 +126,12 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "hostile value": (put("users.csv", 5, "user_gender", HOSTILE), ["users.csv:5", HOSTILE]),
     "hostile header": (header("users.csv", lambda h: h.__setitem__(1, HOSTILE)), [HOSTILE, "unknown column"]),
     "hostile number": (put("usage_agg_30d.csv", 5, "skips_7d", HOSTILE), ["usage_agg_30d.csv:5", "not a whole number"]),
-    "end-of-data line": (append("labels.csv", b"\\.\nx,True\n"), ["labels.csv:57", "1 field where the header has 2"]),
+    "end-of-data line": (append("labels.csv", b"\\.\nx,True\n"), ["labels.csv:57", "a line \\. may not be there"]),
     "endless user_id": (put("users.csv", 5, "user_id", "x" * 9000), ["users.csv:5", "user_id_well_formed"]),
     "endless field": (put("subscriptions.csv", 5, "contract_type", "x" * 200_000), ["subscriptions.csv:5", "is none of"]),
     "quotes within a field": (
-        replace("subscriptions.csv", b"One year", b'One "\n\n" year'),
-        ["subscriptions.csv", "is none of Month-to-month"],
+        replace("subscriptions.csv", b"One year", b'One "fair" year'),
+        ["subscriptions.csv", "a quote within a field", "is none of Month-to-month"],
     ),
     "steering the terminal": (header("users.csv", lambda h: h.__setitem__(1, "\x1b[2J")), ["\\x1b[2J"]),
     "broken gzip": (

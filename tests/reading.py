@@ -1,0 +1,88 @@
+"""A small declared table, and what the loader makes of a file of it: landing and diagnosis, no audits, no months."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader import diagnosis, files
+from loader.contracts import Table
+from loader.database import Database
+from loader.deliveries import Delivery, Problem
+from loader.landing import land
+
+TABLE = Table.model_validate(
+    {
+        "name": "things",
+        "config": {"meta": {"primary_key": "user_id"}},
+        "columns": [
+            {"name": "user_id", "data_type": "text"},
+            {"name": "number", "data_type": "int"},
+            {"name": "amount", "data_type": "numeric"},
+            {"name": "flag", "data_type": "boolean"},
+            {"name": "day", "data_type": "date"},
+            {"name": "note", "data_type": "text", "config": {"meta": {"optional": True}}},
+        ],
+    }
+)
+KINDS = {column.name: column.data_type for column in TABLE.columns}
+Row = dict[str, Any]
+
+
+@dataclass
+class Reading:
+    """What the loader made of a file. `to_the_end`: nothing of the file was left unread."""
+
+    problems: list[Problem]
+    rows: list[Row]
+    taken: bool = False
+    to_the_end: bool = False
+
+    @property
+    def lines(self) -> set[int | None]:
+        """The lines that are reported."""
+        return {problem.line for problem in self.problems}
+
+
+def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK) -> Reading:
+    """Have the loader read a file as it reads those of a month, `chunk` bytes at a time."""
+    path = folder / "month_000" / "things.csv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    delivery = Delivery(0, folder, dt.date(2024, 1, 31))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "CHUNK", chunk)
+        patch.setattr(diagnosis, "BATCH", 3)
+        found = delivery.find([TABLE])
+        if found.problems:
+            return Reading(found.problems, [])
+        landing = land(database, delivery, [TABLE], found.files, lambda *_: None)
+        assert not landing.problems
+        if not landing.not_taken:
+            assert landing.files[0].rows == len(staged(database))
+            return Reading([], staged(database), taken=True)
+        [stopped] = landing.not_taken
+        problems: list[Problem] = []
+        to_the_end = drain(diagnosis.diagnose(database, delivery, TABLE, found.files["things"], stopped), problems)
+        return Reading(problems, staged(database), to_the_end=to_the_end)
+
+
+def drain(generator: Generator[Problem, None, bool], problems: list[Problem]) -> bool:
+    """Append what a generator yields; returns what it returns."""
+    while True:
+        try:
+            problems.append(next(generator))
+        except StopIteration as end:
+            return bool(end.value)
+
+
+def staged(database: Database) -> list[Row]:
+    """The rows in staging, in the order of the file."""
+    query = "select user_id, number, amount::text, flag, day::text, note from staging.things order by ctid"
+    with database.connect() as connection:
+        return [dict(zip(KINDS, row, strict=True)) for row in connection.execute(query).fetchall()]

@@ -1,0 +1,120 @@
+"""Files that PostgreSQL reads otherwise than the contract says, and places that are hard to report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loader import records, watch
+from loader.database import Database
+from tests.reading import read
+
+HEADER = b"user_id,number,amount,flag,day,note\n"
+
+TAKEN: dict[str, tuple[bytes, list[str | None]]] = {
+    "a line \\. within quotes": (b'"x\n\\.\ny",1,2,t,2024-01-31,\n', ["x\n\\.\ny"]),
+    "values that end in \\.": (b"a,1,2,t,2024-01-31,b\\.\nb,1,2,t,2024-01-31,\\.\n", ["a", "b"]),
+    "a value that begins with \\.": (b"\\.x,1,2,t,2024-01-31,\n", ["\\.x"]),
+    "a quoted \\.": (b'"\\.",1,2,t,2024-01-31,"\\."\n', ["\\."]),
+    "what looks like a date within quotes": (b'"a,2024-13-13,b",1,2,t,"2024-01-31","\n,,,,now"\n', ["a,2024-13-13,b"]),
+    "quotes at the ends of quotes": (b'"""a""",1,2,t,2024-01-31,""""\n', ['"a"']),
+    "no line end at the end": (b'"a",1,2,t,2024-01-31,"b"', ["a"]),
+    "nothing but quotes": (b'"","","","","",""\n', [None]),
+}
+"""Name -> the rows of a file, and the user_ids that land."""
+
+
+@pytest.mark.parametrize("chunk", [3, 4, 5, 7, 11, 1 << 18])
+@pytest.mark.parametrize(("rows", "users"), TAKEN.values(), ids=TAKEN)
+def test_taken(csv_database: Database, tmp_path: Path, rows: bytes, users: list[str], chunk: int) -> None:
+    reading = read(csv_database, tmp_path, HEADER + rows, chunk)
+    assert reading.taken, reading.problems
+    assert [row["user_id"] for row in reading.rows] == users
+
+
+def test_a_long_text_beside_dates_is_taken(csv_database: Database, tmp_path: Path) -> None:
+    text = "x,\n" * 300_000
+    reading = read(csv_database, tmp_path, HEADER + f'"{text}",1,2,t,2024-01-31,\n'.encode())
+    assert [row["user_id"] for row in reading.rows] == [text]
+
+
+GOOD = b"u,1,2,t,2024-01-31,\n"
+ISO = "not a date like 2024-01-31"
+QUOTE = "a quote within a field"
+REFUSED: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
+    "a date after commas in quotes": (b'"a,,,,2024-01-31,b",1,2,t,yesterday,\n', [(2, ISO)]),
+    "quotes within a field": (b'5" x 6",1,2,t,2024-01-31,\n', [(2, QUOTE)]),
+    "a single quote within a field": (b'u,1,2,t,2024-01-31,5" wide\n' + GOOD + b"u,x,2,t,,\n", [(2, QUOTE), (4, "not a whole")]),
+    "something after a quoted field": (GOOD + b'"a"b,1,2,t,2024-01-31,\n', [(3, QUOTE)]),
+    "quotes that hide a date": (b'a"x,,,,2024-01-31,y"b,1,2,t,yesterday,\n', [(2, "11 fields"), (2, QUOTE)]),
+    "NaN between blanks": (b'u,1,"\tNaN\n",t,2024-01-31,\n', [(2, "NaN and infinity")]),
+    "infinity after a line end": (b'u,1,"\n-inf",t,2024-01-31,\n' + GOOD + b"u,1,+Infinity,,,\n", [(2, "NaN"), (5, "NaN")]),
+    "a line \\.": (GOOD + b"\\.\n" + GOOD + b"u,x,2,t,,\n", [(3, "a line \\."), (5, "not a whole number")]),
+    "every other line end": (GOOD + GOOD[:-1] + b"\r\n" + GOOD + GOOD[:-1] + b"\r\n", [(3, "ends in CRLF"), (5, "ends in CRLF")]),
+    "carriage returns alone": (GOOD[:-1] + b"\r" + GOOD + b"u,x,2,t,,\n", [(2, "ends in CR alone"), (3, "not a whole number")]),
+    "a carriage return within quotes": (b'"a\rb",1,2,t,2024-01-31,\nu,x,2,t,,\n', [(3, "not a whole number")]),
+    "an empty line": (GOOD + b"\n" + b"u,x,2,t,,\n", [(3, "an empty line"), (4, "not a whole number")]),
+    "a quote without an end": (GOOD + b'"u,1,2,t,2024-01-31,\n' + GOOD * 3, [(3, "has no end. What follows was not read")]),
+    "NUL beside quotes": (b'"u\0","1",2,t,2024-01-31,\n', [(2, "holds a NUL byte")]),
+}  # fmt: skip
+"""Name -> the rows of a file, and what is reported: line and a part of the reason."""
+
+
+@pytest.mark.parametrize("chunk", [5, 1 << 18])
+@pytest.mark.parametrize(("rows", "said"), REFUSED.values(), ids=REFUSED)
+def test_refused(csv_database: Database, tmp_path: Path, rows: bytes, said: list[tuple[int, str]], chunk: int) -> None:
+    reading = read(csv_database, tmp_path, HEADER + rows, chunk)
+    assert not reading.taken
+    reported = sorted((problem.line, problem.reason) for problem in reading.problems)
+    assert len(reported) == len(said), reported
+    for (line, reason), (line_said, part) in zip(reported, said, strict=True):
+        assert (line, part in reason) == (line_said, True), reported
+
+
+def test_a_date_after_a_quoted_line_end_is_seen(csv_database: Database, tmp_path: Path) -> None:
+    header = b"user_id,note,day,number,amount,flag\n"
+    reading = read(csv_database, tmp_path, header + b'u,"a\nb",yesterday,,2,t\n')
+    assert [(problem.line, problem.value) for problem in reading.problems] == [(2, "yesterday")]
+
+
+def test_the_end_of_a_chunk_is_not_that_of_a_line(csv_database: Database, tmp_path: Path) -> None:
+    row = b"u,1,2,t,2024-01-31,\\.\n"
+    assert read(csv_database, tmp_path, HEADER + row + GOOD, chunk=len(HEADER + row)).taken
+
+
+def test_lines_that_end_in_carriage_returns_are_refused(csv_database: Database, tmp_path: Path) -> None:
+    """PostgreSQL takes them; editors, and what watches dates, do not see a line end there."""
+    reading = read(csv_database, tmp_path, (HEADER + b"u,1,2,t,yesterday,\n").replace(b"\n", b"\r"))
+    assert [problem.line for problem in reading.problems] == [1]
+    assert "end in CR alone" in reading.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(b"x" * 3000, id="a line without an end"),
+        pytest.param(b'u,1,2,t,2024-01-31,"' + b"x" * 3000 + b'"\n', id="a long field"),
+        pytest.param(b'"\n",' * 1000, id="fields without an end"),
+        pytest.param(b'u,1,2,t,2024-01-31,"\n' + GOOD * 200, id="a quote without an end"),
+    ],
+)
+def test_a_record_has_an_end(
+    csv_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: bytes
+) -> None:
+    """What is kept of a file in memory is a record; a file that seems to be one record is not read to its end."""
+    for module in (records, watch):
+        monkeypatch.setattr(module, "RECORD_LIMIT", 2000)
+    reading = read(csv_database, tmp_path, HEADER + GOOD + rows, chunk=500)
+    assert not reading.to_the_end
+    [problem] = reading.problems
+    assert problem.line == 3
+    assert "no end within 2,000 bytes" in problem.reason
+
+
+def test_a_header_of_many_columns_is_looked_at_once(csv_database: Database, tmp_path: Path) -> None:
+    """A hundred thousand of them would take hours, were each one compared with each."""
+    names = b",".join(b"c%d" % number for number in range(100_000))
+    reading = read(csv_database, tmp_path, HEADER[:-1] + b"," + names + b"\n" + GOOD)
+    assert len(reading.problems) == 100_000
+    assert {problem.reason for problem in reading.problems} == {"unknown column"}
