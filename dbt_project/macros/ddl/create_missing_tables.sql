@@ -36,7 +36,10 @@
 {% endmacro %}
 
 
-{#- create table, or one alter table per column that was declared later; columns_there is none where the table is new. -#}
+{#-
+  create table, or one alter table per column that was declared later; columns_there is none where the table is new. Every row of
+  production is written anew each month: half of each page is left free, so that this needs no new index entries.
+-#}
 {% macro missing_model_ddl(model, columns_there) %}
     {%- set relation = api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias) -%}
     {%- if columns_there is none %}
@@ -52,7 +55,8 @@
             {%- for key in model.constraints | selectattr('type', 'equalto', 'primary_key') %},
             primary key ({{ key.columns | map('tojson') | join(', ') }})
             {%- endfor %}
-        ) {%- if model.config.materialized == 'history' %} partition by list (as_of){% endif %};
+        ) {%- if model.config.materialized == 'history' %} partition by list (as_of)
+        {%- elif model.config.materialized == 'production' %} with (fillfactor = 48){% endif %};
         {%- if model.config.materialized == 'history' %}
             {{ immutable_ddl(relation) }}
         {%- endif %}
