@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,7 @@ KILLS = 12
 
 @pytest.mark.skipif(not os.environ.get("STREAMFLOW_TEST_LONG"), reason="many instants take minutes: make test-long")
 @pytest.mark.parametrize("victim", ["loader", "server", "both"])
-def test_killed_at_many_instants(crashing: Crashing, victim: str) -> None:
+def test_killed_at_many_instants(crashing: Crashing, tally: Counter[str], victim: str) -> None:
     """Instants spread evenly over the time that an undisturbed ingest of 7,000 customers takes."""
     arguments = ("--data-dir", REPOSITORY / "seeds_data")
     with crashing.admin() as admin:
@@ -235,6 +236,7 @@ def test_killed_at_many_instants(crashing: Crashing, victim: str) -> None:
             crashing.kill_server()
         run.communicate(timeout=PATIENCE)
         assert run.returncode in {0, -9}
+        tally[f"kills of {victim}"] += 1
         with crashing.streamflow() as streamflow:
             wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
             streamflow.ok("ingest", "001", *arguments)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
 from loader.settings import Settings
 from tests.conftest import TABLES, Streamflow
+from tests.fuzzing import fuzz
 from tests.scripts import Files, Row, Step, deliver, scripts
 
-LONG = bool(os.environ.get("STREAMFLOW_TEST_LONG"))
-EXAMPLES = int(os.environ.get("STREAMFLOW_TEST_EXAMPLES") or (40 if LONG else 2))
 DATES = {number: str(Settings().as_of(number)) for number in range(6)}
 
 
@@ -84,17 +83,10 @@ def reported(path: str) -> set[tuple[str, int]]:
         return {(row["file"], int(row["line"] or 0)) for row in csv.DictReader(stream)}
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],  # an example takes seconds: show the first that fails, do not look for a shorter one
-    suppress_health_check=list(HealthCheck),
-)
+@fuzz(short=2, long=40, shrink=False)
 @given(script=scripts())
 def test_every_script_ends_as_the_rules_say(
-    new_database: Callable[[], Streamflow], tmp_path: Path, script: list[Step]
+    new_database: Callable[[], Streamflow], tmp_path: Path, tally: Counter[str], script: list[Step]
 ) -> None:
     streamflow, model = new_database(), Model()
     streamflow.ok("init")
@@ -111,6 +103,8 @@ def test_every_script_ends_as_the_rules_say(
             for defect in step.defects:
                 assert any(file == defect.file and defect.line in {0, line} for file, line in found), (defect, found)
         compare(streamflow, model)
+        tally[f"months ingested that were {expected}"] += 1
+    tally["scripts of months"] += 1
     assert streamflow("verify").code == 0
     assert streamflow.dbt("run", "--select", "published", "--full-refresh").success
     compare(streamflow, model)
