@@ -16,6 +16,22 @@ from loader.records import LineNumbers
 
 BATCH = 5_000
 
+ROWS = sql.SQL(
+    "select ordinal, left({column}::text, {shown}), null, null"
+    " from (select *, row_number() over (order by ctid) as ordinal from {staging}) as model"
+    " where {condition} order by ordinal"
+)
+"""The rows that meet a condition, by their place in the file."""
+
+DOUBLED = sql.SQL(
+    "select ordinal, value, number, first from (select ordinal, left({column}::text, {shown}) as value,"
+    " row_number() over same as number, first_value(ordinal) over same as first"
+    " from (select *, row_number() over (order by ctid) as ordinal from {staging}) as model"
+    " where {condition} window same as (partition by {column} order by ordinal)) as found"
+    " where number > 1 order by ordinal"
+)
+"""The second and later rows of those with the same value, by their place in the file, and the place of the first."""
+
 
 def failed_rows(
     connection: Connection, audit: AuditResult, test: Any, table: Table, file: SourceFile
@@ -32,22 +48,26 @@ def failed_rows(
         yield Problem(file.name, _about_table(audit, test), column=audit.column_name, audit=audit.audit_name)
         return
     column, condition, reason = about
+    query = DOUBLED if name in UNIQUE else ROWS
     lines = LineNumbers(file)
-    query = sql.SQL(
-        "select ordinal, left({column}::text, {shown}) from"
-        " (select *, row_number() over (order by ctid) as ordinal from {staging}) as model"
-        " where {condition} order by ordinal"
-    ).format(
-        shown=sql.Literal(SHOWN),
-        column=sql.Identifier(column),
-        staging=sql.Identifier("staging", table.name),
-        condition=condition,
-    )
     with connection.transaction(), connection.cursor("failed_rows") as cursor:
         cursor.itersize = BATCH
-        cursor.execute(query)
-        for ordinal, value in cursor:
-            yield Problem(file.name, reason, lines.of(ordinal), column, value, audit.audit_name)
+        cursor.execute(
+            query.format(
+                shown=sql.Literal(SHOWN),
+                column=sql.Identifier("model", column),
+                staging=sql.Identifier("staging", table.name),
+                condition=condition,
+            )
+        )
+        for ordinal, value, number, first in cursor:
+            why = reason if number is None else _again(number, lines.of(first), reason)
+            yield Problem(file.name, why, lines.of(ordinal), column, value, audit.audit_name)
+
+
+def _again(number: int, first: int, reason: str) -> str:
+    which = {2: "second row", 3: "third row"}.get(number, f"row {number}")
+    return f"{which} {reason}, first on line {first}"
 
 
 def about_rows(name: str, arguments: dict[str, Any], table: Table) -> tuple[str, sql.Composable, str] | None:
@@ -72,9 +92,9 @@ def _null(column: str, _arguments: dict[str, Any], _table: Table) -> Found:
 
 
 def _doubled(column: str, _arguments: dict[str, Any], table: Table) -> Found:
-    query = sql.SQL("{0} in (select {1} from {2} group by {1} having count(*) > 1)")
-    found = query.format(_field(column), sql.Identifier(column), sql.Identifier("staging", table.name))
-    return found, "is there more than once"
+    """All that have a value; which of them are doubled is asked by another query."""
+    whose = "for this user" if column == table.primary_key else "with this value"
+    return sql.SQL("{} is not null").format(_field(column)), whose
 
 
 def _out_of_range(column: str, arguments: dict[str, Any], _table: Table) -> Found:
@@ -133,6 +153,8 @@ CONDITIONS: dict[str, Callable[[str, dict[str, Any], Table], Found]] = {
     "expression_is_true": _not_true,
 }
 """Generic test -> the condition that its rows meet, and the reason in words."""
+
+UNIQUE = {"expect_column_values_to_be_unique", "unique"}
 
 
 def _outside(low: Any, high: Any) -> str:

@@ -14,31 +14,21 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from loader.contracts import Table
-from loader.database import Connection, Database
+from loader.database import Database
 from loader.deliveries import SHOWN, Delivery, Problem, unreadable
 from loader.files import UNREADABLE, SourceFile
 from loader.landing import NotTaken, new_staging_table
 from loader.records import NUL, Endless, RawRecord, raw_records
+from loader.values import Verdicts
 from loader.watch import FIELD
 
 BATCH = 5_000
 BATCH_SIZE = 1 << 22
 """Rows, and characters, that are judged at a time."""
 
-KINDS = {
-    "numeric": "a number",
-    "int": "a whole number",
-    "integer": "a whole number",
-    "bigint": "a whole number",
-    "boolean": "true or false",
-    "date": "a date like 2024-01-31",
-}
 WELL_QUOTED = re.compile(r"{0}(?:,{0})*".format(FIELD.decode()))
 NOT_UTF_8 = re.compile("[\udc00-\udcff]")
 LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR alone"}
-ENDLESS = re.compile(r"\s*[+-]?(nan|inf|infinity)\s*", re.IGNORECASE)
-ISO_DATE = r"\d{4}-\d{2}-\d{2}"
-OUT_OF_RANGE = {"22003", "22008"}
 
 
 @dataclass
@@ -74,8 +64,9 @@ def diagnose(
         new_staging_table(lander, table, delivery),
         lander.cursor().copy(copied) as copy,
     ):
+        verdicts = Verdicts(judge)
         for batch in _batches(_records(file, table, columns)):
-            _judge(judge, file.name, table, columns, batch)
+            _judge(verdicts, file.name, table, columns, batch)
             for record in batch:
                 copy.write_row(record.fields)
                 yield from record.problems
@@ -123,11 +114,11 @@ def _record(file: str, raw: RawRecord, end: str, columns: list[str], texts: set[
     """A record whose lines should end as the header's does."""
     fields = raw.fields or [""] * (len(columns) == 1)  # PostgreSQL, too, takes an empty line for one empty field
     problems = [Problem(file, reason, raw.line) for reason in _wrong_form(raw, fields, end, len(columns))]
-    if raw.text == f"\\.{raw.end}":
+    if raw.is_end_of_data:
         fields = []
     kept: list[str | None] = [field or None for field in fields[: len(columns)]]
     kept += [None] * (len(columns) - len(kept))
-    for position, field in enumerate(kept):
+    for position, field in enumerate(kept if NOT_UTF_8.search(raw.text) else ()):
         if field is not None and NOT_UTF_8.search(field):
             reason = "holds a NUL byte" if NUL in field else "is not UTF-8"
             problems.append(Problem(file, reason, raw.line, columns[position], _shown(field)))
@@ -137,7 +128,7 @@ def _record(file: str, raw: RawRecord, end: str, columns: list[str], texts: set[
 
 def _wrong_form(raw: RawRecord, fields: list[str], end: str, columns: int) -> Iterator[str]:
     """What is wrong with a record whatever its values are."""
-    if raw.text == f"\\.{raw.end}":
+    if raw.is_end_of_data:
         yield "a line \\. may not be there: PostgreSQL may take it for the end of the file"
     elif len(fields) != columns:
         counted = "an empty line" if not fields else f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
@@ -148,43 +139,26 @@ def _wrong_form(raw: RawRecord, fields: list[str], end: str, columns: int) -> It
         yield f"ends in {LINE_ENDS[raw.end]} where the header ends in {LINE_ENDS[end]}"
 
 
-def _judge(connection: Connection, file: str, table: Table, columns: list[str], batch: list[Record]) -> None:
-    """Have PostgreSQL look at every value of a batch, and take out those that it would not read."""
-    types = [table.column(name).data_type for name in columns]
-    places = [
-        (number, position, record.fields[position], data_type)
-        for number, record in enumerate(batch)
-        for position, data_type in enumerate(types)
-        if data_type != "text" and record.fields[position] is not None
-    ]
-    if not places:
-        return
-    numbers, positions, values, kinds = map(list, zip(*places, strict=True))
-    wrong = connection.execute(
-        "select number, position, info.sql_error_code"
-        " from unnest(%s::int[], %s::int[], %s::text[], %s::text[]) as field (number, position, value, kind),"
-        " lateral pg_input_error_info(value, kind) as info"
-        " where info.message is not null"
-        " or (kind = 'numeric' and value ~* 'nan|inf')"
-        " or (kind = 'date' and value !~ %s)",
-        [numbers, positions, values, kinds, f"^{ISO_DATE}$"],
+def _judge(verdicts: Verdicts, file: str, table: Table, columns: list[str], batch: list[Record]) -> None:
+    """Take the values that PostgreSQL would not read out of a batch."""
+    kinds = [(place, table.column(name).data_type) for place, name in enumerate(columns)]
+    kinds = [(place, kind) for place, kind in kinds if kind != "text"]
+    wrong = verdicts.on(
+        (kind, text) for record in batch for place, kind in kinds if (text := record.fields[place]) is not None
     )
-    for number, position, code in wrong.fetchall():
-        record, value = batch[number], batch[number].fields[position] or ""
-        reason = _reason(value, types[position], code)
-        record.problems.append(Problem(file, reason, record.line, columns[position], _shown(value)))
-        record.fields[position] = None
-
-
-def _reason(value: str, data_type: str, code: str | None) -> str:
-    if ENDLESS.fullmatch(value):
-        return "NaN and infinity are not values"
-    if code in OUT_OF_RANGE and (data_type != "date" or re.fullmatch(ISO_DATE, value)):
-        return f"out of range for {data_type}"
-    return f"not {KINDS.get(data_type, 'a value')} ({data_type})"
+    for record in batch:
+        for place, kind in kinds:
+            text = record.fields[place]
+            if text is not None and (reason := wrong[kind, text]) is not None:
+                record.problems.append(Problem(file, reason, record.line, columns[place], _cut(text)))
+                record.fields[place] = None
 
 
 def _shown(value: str) -> str:
     """A value as a report may hold it: not endless, and with escapes for what is not text."""
     text = value.replace(NUL, "\\x00").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -43,6 +43,11 @@ class RawRecord:
         """What ends it; nothing at the end of a file."""
         return self.text[len(self.text.rstrip("\r\n")) :]
 
+    @property
+    def is_end_of_data(self) -> bool:
+        """Whether it is a line `\\.`, outside quotes."""
+        return self.text.startswith("\\.") and self.text == f"\\.{self.end}"
+
 
 def raw_records(file: SourceFile) -> Iterator[RawRecord]:
     """All records, the header first.

@@ -149,9 +149,11 @@ def show_refusal(refused: Refused) -> None:
     """What is wrong with a refused month: the first problems, and where all of them are."""
     err.print(f"[bold red]{escape(refused.outcome.message)}[/]")
     show_problems(refused.rejects.first, console=err)
-    if left := refused.rejects.count - len(refused.rejects.first):
+    rejects = refused.rejects
+    if left := rejects.count - len(rejects.first):
         err.print(f"  ... and {left:,} more")
-    err.print(f"all of them: {escape(str(refused.rejects.path))}")
+    which = "all of them" if rejects.written == rejects.count else f"the first {rejects.written:,} of them"
+    err.print(f"{which}: {escape(str(rejects.path))}")
 
 
 def show_error(message: str) -> None:

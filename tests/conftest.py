@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib.util
 import io
 import json
@@ -157,6 +158,13 @@ class Streamflow:
     def state(self) -> tuple[Any, Any]:
         """Production and history."""
         return self.production(), self.history()
+
+
+def rejects_of(streamflow: Streamflow, month: str) -> list[dict[str, str]]:
+    """The rejects file of a month."""
+    path = Path(streamflow.environment["STREAMFLOW_HOME"]) / "rejects" / f"month_{month}.csv"
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 @cache

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TABLES, Result, Streamflow
+from loader import rejects
+from tests.conftest import TABLES, Result, Streamflow, rejects_of
 from tests.files import Rows, copy_month, edit, set_value, value_at
 
 Spoil = Callable[[Path], object]
@@ -111,7 +112,7 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "NUL byte": (replace("users.csv", b"Female", b"Fe\x00male"), ["NUL byte"]),
     "unterminated quote": (replace("labels.csv", b"\n", b'\n"', 1), ["labels.csv"]),
     "empty user_id": (put("labels.csv", 5, "user_id", ""), ["labels.csv:5", "is empty"]),
-    "doubled user_id": (double("labels.csv", str), ["labels.csv:4", "labels.csv:57", "is there more than once"]),
+    "doubled user_id": (double("labels.csv", str), ["refused: 1 thing", "labels.csv:57", "second row for this user, first on line 4"]),
     "doubled user_id after trimming": (double("users.csv", lambda user: f" {user}"), ["users.csv:57", "user_id_well_formed"]),
     "blank user_id": (put("users.csv", 5, "user_id", "   "), ["users.csv:5", "user_id_well_formed"]),
     "unknown user_id": (put("support_agg_90d.csv", 5, "user_id", "stranger"), ["support_agg_90d.csv:5", "no such customer in users.csv"]),
@@ -170,12 +171,10 @@ def test_bad_input(january: Streamflow, months: Path, tmp_path: Path, spoil: Spo
 
 def assert_all_in_rejects(streamflow: Streamflow, result: Result) -> None:
     """The rejects file has as many rows as the report counts."""
-    path = Path(streamflow.environment["STREAMFLOW_HOME"]) / "rejects" / "month_001.csv"
-    assert str(path) in result.err
-    with path.open(newline="", encoding="utf-8") as stream:
-        rejects = list(csv.DictReader(stream))
+    assert str(Path(streamflow.environment["STREAMFLOW_HOME"]) / "rejects" / "month_001.csv") in result.err
+    problems = rejects_of(streamflow, "001")
     counted = int(result.err.split(" refused: ")[1].split(" ")[0].replace(",", ""))
-    assert len(rejects) == counted > 0
+    assert len(problems) == counted > 0
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
@@ -201,6 +200,40 @@ def test_lines_are_those_of_an_editor(streamflow: Streamflow, months: Path, tmp_
     set_value(path, 5, "signup_date", "x")
     result = streamflow("check", "000", "--data-dir", tmp_path)
     assert result.err.count("users.csv:6 ") == 2
+
+
+def test_every_further_row_of_a_user_names_the_first(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    users = copy_month(months, "000", tmp_path) / "users.csv"
+    for row, user in {3: "two\nlines", 5: "a", 9: "a", 11: "two\nlines", 12: "a"}.items():
+        set_value(users, row, "user_id", user)
+
+    streamflow("check", "000", "--data-dir", tmp_path)
+
+    found = [row for row in rejects_of(streamflow, "000") if row["audit"] == "audit_users_user_id_unique"]
+    assert [(row["line"], row["value"], row["reason"]) for row in found] == [
+        ("10", "a", "second row for this user, first on line 6"),
+        ("12", "two\nlines", "second row for this user, first on line 3"),
+        ("14", "a", "third row for this user, first on line 6"),
+    ]
+
+
+def test_a_rejects_file_has_an_end(
+    january: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejects, "IN_FILE", 30)
+    folder = copy_month(months, "001", tmp_path)
+    edit(folder / "labels.csv", lambda rows: [row.__setitem__(1, "x") for row in rows[1:41]])
+
+    result = january("check", "001", "--data-dir", tmp_path)
+
+    assert "refused: 40 things are wrong in 1 file" in result.err
+    assert "... and 20 more" in result.err
+    assert "the first 30 of them: " in result.err
+    *written, last = rejects_of(january, "001")
+    assert len(written) == 30
+    assert (last["file"], last["reason"]) == ("", "and 10 more, which are not written here")
+    report = january("check", "001", "--data-dir", tmp_path, "--json").json["rejects"]
+    assert (report["count"], report["written"]) == (40, 30)
 
 
 def test_a_million_wrong_values_make_a_bounded_report(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
