@@ -40,10 +40,10 @@ check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [D
 status: setup ## The months known
 	@$(BIN)/streamflow status $(ARGS)
 
-test: setup ## Run every test, on PostgreSQL 16 and 18
+test: setup ## Run every test, on PostgreSQL 16 or 18 in turn
 	@$(BIN)/pytest -n auto $(ARGS)
 
-test-long: setup ## The same at length: every case on every server, many kills, long fuzzing
+test-long: setup ## The same at length: every test on both, many kills, long fuzzing
 	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto $(ARGS)
 
 lint: setup ## Check style and types of Python and SQL

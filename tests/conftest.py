@@ -33,17 +33,16 @@ from loader.settings import load_settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 VERSIONS = [int(version) for version in os.environ.get("STREAMFLOW_TEST_VERSIONS", "16,18").split(",")]
-IN_TURN = ("test_bad_input", "test_crashes", "test_concurrency", "test_roles", "test_passwords")
 TABLES = [table.name for table in load_contract()]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Unless STREAMFLOW_TEST_LONG is set, bad inputs and crashes are each tried on one of the servers only, in turn."""
+    """Unless STREAMFLOW_TEST_LONG is set, each test is run on one of the servers only, in turn."""
     if os.environ.get("STREAMFLOW_TEST_LONG"):
         return
-    cases = list(dict.fromkeys(_case(item) for item in items if any(name in item.nodeid for name in IN_TURN)))
-    turn = {case: VERSIONS[number % len(VERSIONS)] for number, case in enumerate(sorted(cases))}
-    other = [item for item in items if f"pg{turn.get(_case(item), '')}" not in item.nodeid and _case(item) in turn]
+    cases = sorted({_case(item) for item in items if _case(item) != item.nodeid})
+    turn = {case: VERSIONS[number % len(VERSIONS)] for number, case in enumerate(cases)}
+    other = [item for item in items if _case(item) in turn and f"pg{turn[_case(item)]}" not in item.nodeid]
     config.hook.pytest_deselected(items=other)
     items[:] = [item for item in items if item not in set(other)]
 
