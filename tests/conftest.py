@@ -37,12 +37,13 @@ TABLES = [table.name for table in load_contract()]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Unless STREAMFLOW_TEST_LONG is set, each test is run on one of the servers only, in turn."""
+    """Unless STREAMFLOW_TEST_LONG is set, each test is run on one of the servers only, in turn, long ones on none."""
     if os.environ.get("STREAMFLOW_TEST_LONG"):
         return
-    cases = sorted({_case(item) for item in items if _case(item) != item.nodeid})
+    long = [item for item in items if item.get_closest_marker("long")]
+    cases = sorted({_case(item) for item in items if _case(item) != item.nodeid and item not in long})
     turn = {case: VERSIONS[number % len(VERSIONS)] for number, case in enumerate(cases)}
-    other = [item for item in items if _case(item) in turn and f"pg{turn[_case(item)]}" not in item.nodeid]
+    other = [item for item in items if _case(item) in turn and f"pg{turn[_case(item)]}" not in item.nodeid] + long
     config.hook.pytest_deselected(items=other)
     items[:] = [item for item in items if item not in set(other)]
 

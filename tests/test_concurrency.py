@@ -28,7 +28,9 @@ def said(result: Any) -> str:
     return f"{result.exception} {[node.message for node in getattr(result.result, 'results', [])]}"
 
 
-@pytest.mark.parametrize("point", ["landing", "audits", "first history", "last merge"])
+@pytest.mark.parametrize(
+    "point", ["audits", "last merge", *(pytest.param(p, marks=pytest.mark.long) for p in ("landing", "first history"))]
+)
 def test_while_a_month_is_being_ingested(january: Streamflow, months: Path, point: str) -> None:
     """Readers neither wait nor see a part of it, and nobody else may begin; then it is there, in all tables at once."""
     january.connection.execute("set statement_timeout = '5s'")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,13 @@ def wait_until(streamflow: Streamflow, condition: str) -> None:
     raise AssertionError(condition)
 
 
-@pytest.mark.parametrize("point", POINTS)
+def points(*short: Any, long: Iterable[Any] = ()) -> list[Any]:
+    """Where to strike: `short` in every run, the rest in long runs only; all points where none are named for those."""
+    rest = long or [point for point in POINTS if point not in short]
+    return [*short, *(pytest.param(point, marks=pytest.mark.long) for point in rest)]
+
+
+@pytest.mark.parametrize("point", points("landing", "audits", "last history", "last merge"))
 def test_the_loader_is_killed(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
     before = january.state()
     with paused(january, point, "ingest", "001", "--data-dir", months) as run:
@@ -51,7 +57,7 @@ def test_the_loader_is_killed(january: Streamflow, months: Path, undisturbed: An
     ends_as_undisturbed(january, months, undisturbed)
 
 
-@pytest.mark.parametrize("point", ["audits", "first history", "last merge"])
+@pytest.mark.parametrize("point", points("last merge", long=["audits", "first history"]))
 def test_dbt_by_hand_is_killed(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
     land_only(january, months / "month_001", 1)
     with paused(january, point, "dbt", "build") as run:
@@ -59,7 +65,7 @@ def test_dbt_by_hand_is_killed(january: Streamflow, months: Path, undisturbed: A
     ends_as_undisturbed(january, months, undisturbed)
 
 
-@pytest.mark.parametrize("point", ["landing", "audits", "last history", "last merge"])
+@pytest.mark.parametrize("point", points("audits", "last merge", long=["landing", "last history"]))
 def test_a_connection_that_is_lost_for_a_moment(
     january: Streamflow, months: Path, undisturbed: Any, point: str
 ) -> None:
@@ -140,7 +146,7 @@ def crashing(crashing_server: Crashing) -> Crashing:
     return crashing_server
 
 
-@pytest.mark.parametrize("point", ["landing", "audits", "last history", "last merge"])
+@pytest.mark.parametrize("point", points("last merge", long=["landing", "audits", "last history"]))
 @pytest.mark.parametrize("with_loader", [False, True], ids=["server alone", "server and loader"])
 def test_the_server_is_killed(
     crashing: Crashing, months: Path, undisturbed: Any, point: str, with_loader: bool
@@ -185,7 +191,7 @@ def small_disk(server: Path, january_published: str, tmp_path: Path) -> Iterator
             subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.parametrize("kilobytes", [0, 100, 200, 300])
+@pytest.mark.parametrize("kilobytes", points(100, long=[0, 200, 300]))
 def test_the_disk_is_full(
     small_disk: Path, server: Path, dbt_target: Path, months: Path, undisturbed: Any, tmp_path: Path, kilobytes: int
 ) -> None:
@@ -206,7 +212,7 @@ def test_the_disk_is_full(
 KILLS = 12
 
 
-@pytest.mark.skipif(not os.environ.get("STREAMFLOW_TEST_LONG"), reason="many instants take minutes: make test-long")
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["loader", "server", "both"])
 def test_killed_at_many_instants(crashing: Crashing, tally: Counter[str], victim: str) -> None:
     """Instants spread evenly over the time that an undisturbed ingest of 7,000 customers takes."""

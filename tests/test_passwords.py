@@ -105,7 +105,10 @@ def test_a_password_is_set_changed_and_kept(roles: Roles) -> None:
     assert all(password.startswith("SCRAM-SHA-256$") for (password,) in stored)
 
 
-@pytest.mark.parametrize("password", ["0123", 'it\'s "{{ x }}" \\ %s $1 #', "pässwörd ☃"])
+@pytest.mark.parametrize(
+    "password",
+    ['it\'s "{{ x }}" \\ %s $1 #', *(pytest.param(p, marks=pytest.mark.long) for p in ("0123", "pässwörd ☃"))],
+)
 def test_any_password_will_do_for_loader_and_dbt(roles: Roles, months: Path, password: str) -> None:
     roles.admin.environment["STREAMFLOW_LOADER_PASSWORD"] = password
     roles.admin.ok(*roles.arguments)

@@ -263,6 +263,7 @@ def test_the_loader_can_do_its_whole_job(
     assert roles.owners() == everywhere
 
 
+@pytest.mark.long
 def test_the_loader_adds_tables_and_columns_and_the_reader_reads_them(
     made: Roles, copy: Path, months: Path, tmp_path: Path
 ) -> None:
@@ -286,6 +287,7 @@ def test_the_loader_adds_tables_and_columns_and_the_reader_reads_them(
     assert made.attempt(made.reader, "delete from plans") == DENIED
 
 
+@pytest.mark.long
 def test_marts_are_handed_over_and_read(roles: Roles, copy: Path) -> None:
     marts = copy / "dbt_project" / "models" / "marts"
     marts.mkdir()
@@ -347,6 +349,7 @@ def test_both_get_in_where_public_does_not(made: Roles) -> None:
         assert made.admin.acting_as(name).value("select count(*) from users") == 60
 
 
+@pytest.mark.long
 def test_the_roles_can_be_taken_away_as_the_documents_say(made: Roles, months: Path) -> None:
     text = (REPOSITORY / "docs" / "security.md").read_text()
     found = re.search(r"### Take the roles away.*?```sql\n(.*?)```", text, re.DOTALL)
