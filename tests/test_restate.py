@@ -89,6 +89,24 @@ def test_restating_an_earlier_month(published: Streamflow, months: Path, tmp_pat
     assert published.value(april) == "2024-02-29"
 
 
+def test_a_customer_whom_a_restatement_takes_out_is_not_carried_on(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """History that was built on the wrong month keeps him; what is built from then on does not."""
+    folder = copy_month(months, "001", tmp_path)
+    for table in TABLES:
+        edit(folder / f"{table}.csv", lambda rows: rows.append(["only-by-mistake", *rows[1][1:]]))
+    january.ok("ingest", "001", "--data-dir", tmp_path)
+    january.ok("ingest", "002", "--data-dir", months)
+    january.ok("ingest", "001", "--data-dir", months, *REASON)
+    january.ok("ingest", "003", "--data-dir", months)
+    for table in TABLES:
+        query = f"select as_of::text from {table}_snapshots where user_id = 'only-by-mistake'"
+        assert january.rows(query) == [("2024-03-31",)]
+        assert january.value(f"select count(*) from {table} where user_id = 'only-by-mistake'") == 0
+    assert january("verify").code == 0
+
+
 def test_restating_twice_keeps_both(published: Streamflow, months: Path, tmp_path: Path) -> None:
     folder, _, _ = other_rows(months, "002", tmp_path)
     published.ok("ingest", "002", "--data-dir", tmp_path, *REASON)

@@ -30,6 +30,11 @@ known_before as (
     from {{ this }}
     where as_of in ({% for as_of in plan.built_on %}date '{{ as_of }}'{{ ', ' if not loop.last }}{% endfor %})
     {%- if plan.built_on | length > 1 %}
+        -- what a date delivered is in its own partition; an older copy of it may be from before it was restated
+        and (
+            as_of = observed_as_of
+            or observed_as_of not in ({% for as_of in plan.built_on %}date '{{ as_of }}'{{ ', ' if not loop.last }}{% endfor %})
+        )
     order by {{ key }} asc, observed_as_of desc, as_of = observed_as_of desc
     {%- endif %}
 ),
