@@ -57,6 +57,7 @@ def test_real_months(streamflow: Streamflow, real_months: Path) -> None:
     assert streamflow.value(january) == 1869
 
 
+@pytest.mark.long
 def test_any_order_and_any_repetition_leave_production_the_same(
     new_database: Callable[[], Streamflow], months: Path
 ) -> None:

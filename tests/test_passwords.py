@@ -158,6 +158,7 @@ class Watched:
                     continue
 
 
+@pytest.mark.long
 def test_a_password_appears_nowhere(
     server: Path, asking: None, january: Streamflow, role_names: list[str], months: Path, tmp_path: Path
 ) -> None:

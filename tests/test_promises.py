@@ -83,7 +83,7 @@ def reported(path: str) -> set[tuple[str, int]]:
         return {(row["file"], int(row["line"] or 0)) for row in csv.DictReader(stream)}
 
 
-@fuzz(short=2, long=40, shrink=False)
+@fuzz(short=1, long=40, shrink=False)
 @given(script=scripts())
 def test_every_script_ends_as_the_rules_say(
     new_database: Callable[[], Streamflow], tmp_path: Path, tally: Counter[str], script: list[Step]

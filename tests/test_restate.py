@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TABLES, Streamflow
+from tests.conftest import TABLES, Streamflow, connect, environment
 from tests.files import copy_month, edit, set_value, value_at
 from tests.test_gate import land_only
 
 REASON = ("--restate", "--reason", "the export was cut")
 
 
+@pytest.fixture(scope="session")
+def march_published(
+    server: Path, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The name of a database in which three months are published, to copy."""
+    with contextlib.closing(connect(server, "postgres")) as admin:
+        admin.execute("drop database if exists streamflow with (force)")
+        admin.execute(f"create database streamflow template {january_published}".encode())
+        with contextlib.closing(connect(server, "streamflow")) as connection:
+            streamflow = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("march")), connection)
+            for month in ("001", "002"):
+                streamflow.ok("ingest", month, "--data-dir", months)
+        admin.execute("alter database streamflow rename to march")
+    return "march"
+
+
 @pytest.fixture
-def published(january: Streamflow, months: Path) -> Streamflow:
+def published(new_database: Callable[..., Streamflow], march_published: str) -> Streamflow:
     """Three months are published."""
-    for month in ("001", "002"):
-        january.ok("ingest", month, "--data-dir", months)
-    return january
+    return new_database(march_published)
 
 
 def other_rows(months: Path, month: str, to: Path) -> tuple[Path, str, str]:
