@@ -28,7 +28,7 @@ known_before as (
         date '{{ plan.as_of }}' as as_of,
         observed_as_of
     from {{ this }}
-    where as_of in ({% for as_of in plan.built_on %}date '{{ as_of }}'{{ ', ' if not loop.last }}{% endfor %})
+    where{{ '\n        ' if plan.built_on | length > 1 else ' ' }}as_of in ({% for as_of in plan.built_on %}date '{{ as_of }}'{{ ', ' if not loop.last }}{% endfor %})
     {%- if plan.built_on | length > 1 %}
         -- what a date delivered is in its own partition; an older copy of it may be from before it was restated
         and (
