@@ -19,6 +19,7 @@
             database=this.database, schema=history_schema(),
             identifier=source_table() ~ '_' ~ plan.as_of | replace('-', '_') ~ ('_load_' ~ plan.load_id if plan.replaces else '')
         ) -%}
+        {%- do use_memory() -%}
         {%- call statement('main', auto_begin=True) %}
             create table {{ partition }} as
             {{ history_of(source_table()) }}

@@ -1,8 +1,8 @@
 {#-
-  The moment at which a month appears: one transaction merges the new deliveries into all production tables and enters the
-  month as published. Rows are merged by key, straight from the query, and a row yields only to a newer observed_as_of. A
-  rebuilt table becomes exactly what history says, in place: keys, grants and views on it stay. dbt's own `incremental` would
-  copy the rows once more, let an older delivery overwrite a newer one, and drop the foreign keys on a full refresh.
+  The moment at which a month appears: one transaction takes the new deliveries into all production tables and enters the
+  month as published. Rows are merged by key, straight from the query, and a row yields only to a newer observed_as_of. dbt's
+  own `incremental` would copy the rows once more, let an older delivery overwrite a newer one, and drop the foreign keys on
+  a full refresh. How a table takes a delivery in is chosen by merge_plan; the outcome is the same in every way.
 -#}
 {% materialization publish, adapter='postgres' %}
     {%- if invocation_args_dict.get('empty') or invocation_args_dict.get('sample') -%}
@@ -11,23 +11,22 @@
     {%- do hold_run_lock() -%}
     {%- do require_whole_months() -%}
     {{ run_hooks(pre_hooks) }}
+    {%- do use_memory() -%}
 
+    {%- set plans = {} -%}
     {%- for production in production_models() -%}
-        {%- set plan = merge_plan(source_table(production)) -%}
-        {%- set newest = newest_of(source_table(production), production) -%}
-        {%- for as_of in plan.unmerged -%}
-            {%- call statement('count', auto_begin=True) %}{{ count_merge(production, as_of) }}{% endcall -%}
-        {%- endfor -%}
-        {%- if plan.rebuild -%}
-            {%- call statement('remove', auto_begin=True) %}{{ remove_unknown(production, newest) }}{% endcall -%}
-        {%- endif -%}
-        {%- if plan.unmerged or plan.rebuild -%}
-            {%- call statement('merge', auto_begin=True) %}{{ merge_newest(production, newest, plan.rebuild) }}{% endcall -%}
-        {%- endif -%}
-        {%- if plan.unmerged -%}
-            {%- call statement('mark', auto_begin=True) %}{{ mark_merged(source_table(production), plan.unmerged) }}{% endcall -%}
-        {%- endif -%}
+        {%- do plans.update({production.name: merge_plan(source_table(production), production)}) -%}
     {%- endfor -%}
+    {%- set all_empty = plans.values() | rejectattr('way', 'equalto', 'fill') | list | length == 0 -%}
+    {%- if all_empty -%}
+        {%- call statement('without_keys', auto_begin=True) %}{{ put_keys_off(production_models()) }}{% endcall -%}
+    {%- endif -%}
+    {%- for production in production_models() -%}
+        {%- do take_in(production, plans[production.name]) -%}
+    {%- endfor -%}
+    {%- if all_empty -%}
+        {%- call statement('keys', auto_begin=True) %}{{ missing_keys_ddl(production_models()) }}{% endcall -%}
+    {%- endif -%}
 
     {%- call statement('main', auto_begin=True) %}{{ mark_published(sql) }}{% endcall -%}
     {{ run_hooks(post_hooks) }}
@@ -76,7 +75,57 @@ where standing.table_name is null
 {% endmacro %}
 
 
-{% macro merge_newest(production, newest, rebuild) %}
+{#- Has one production table take in what its plan says, and enters in ops.history what that meant for it. -#}
+{% macro take_in(production, plan) %}
+    {%- set newest = newest_of(source_table(production), production, plan) -%}
+    {%- if plan.way in ['merge', 'rebuild'] -%}
+        {%- for as_of in plan.unmerged -%}
+            {%- call statement('count', auto_begin=True) %}{{ count_merge(production, as_of) }}{% endcall -%}
+        {%- endfor -%}
+        {%- if plan.way == 'rebuild' -%}
+            {%- call statement('remove', auto_begin=True) %}{{ remove_unknown(production, newest) }}{% endcall -%}
+        {%- endif -%}
+        {%- call statement('merge', auto_begin=True) %}{{ merge_newest(production, newest, plan.way) }}{% endcall -%}
+    {%- elif plan.way == 'fill' -%}
+        {%- call statement('fill', auto_begin=True) %}{{ fill(production, newest) }}{% endcall -%}
+        {%- do enter_counts(production, plan, inserted=load_result('fill').response.rows_affected, updated=0) -%}
+    {%- elif plan.way == 'advance' -%}
+        {%- do advance(production, plan, newest) -%}
+    {%- endif -%}
+    {%- if plan.unmerged -%}
+        {%- call statement('mark', auto_begin=True) %}{{ mark_merged(source_table(production), plan.unmerged) }}{% endcall -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#-
+  A delivery that is newer than all before: rows that differ are merged, and the others only get their new date, which is a
+  third of the work. Both together are the delivery's rows, or the transaction ends here. A file that is the same as the month
+  before's has no rows that differ.
+-#}
+{% macro advance(production, plan, newest) %}
+    {%- set as_of = plan.unmerged[0] -%}
+    {%- set counts = {'inserted': 0, 'updated': 0} -%}
+    {%- if not plan.same_file -%}
+        {%- set before = row_count(production) -%}
+        {%- call statement('merge', auto_begin=True) %}{{ merge_newest(production, newest, plan.way) }}{% endcall -%}
+        {%- do counts.update({'inserted': row_count(production) - before}) -%}
+        {%- do counts.update({'updated': load_result('merge').response.rows_affected - counts.inserted}) -%}
+    {%- endif -%}
+    {%- call statement('touch', auto_begin=True) %}{{ touch(production, as_of) }}{% endcall -%}
+    {%- set seen = counts.inserted + counts.updated + load_result('touch').response.rows_affected -%}
+    {%- if seen != plan.rows_delivered -%}
+        {{ exceptions.raise_compiler_error(
+            production.name ~ " would have " ~ seen ~ " rows of " ~ as_of ~ ", and " ~ plan.rows_delivered ~ " were delivered: is it"
+            " what history says? `streamflow verify` tells, `streamflow dbt build --full-refresh` mends it. Nothing was published."
+        ) }}
+    {%- endif -%}
+    {%- do enter_counts(production, plan, **counts) -%}
+{% endmacro %}
+
+
+{#- way: `merge` updates rows of an older delivery, `advance` those of them that differ, `rebuild` all that differ. -#}
+{% macro merge_newest(production, newest, way) %}
     {%- set key = contract_key(production) -%}
     {%- set columns = contract_columns(of=production) -%}
     merge into {{ production.relation_name }} as target
@@ -84,13 +133,95 @@ where standing.table_name is null
         {{ newest }}
     ) as newest
     on target.{{ key }} = newest.{{ key }}
-    when matched and {% if rebuild %}{{ rows_differ('newest', 'target', columns) }}
-    {%- else %}newest.observed_as_of > target.observed_as_of{% endif %} then update set
+    when matched
+        {%- if way != 'rebuild' %} and newest.observed_as_of > target.observed_as_of{% endif %}
+        {%- if way == 'rebuild' %} and {{ rows_differ('newest', 'target', columns) }}{% endif %}
+        {%- if way == 'advance' %} and {{ rows_differ('newest', 'target', contract_columns(['observed_as_of'], production)) }}{% endif %}
+        then update set
         {%- for column in columns if column != key %}
         {{ column }} = newest.{{ column }}{{ ',' if not loop.last }}
         {%- endfor %}
     when not matched then insert ({{ columns | join(', ') }})
     values ({% for column in columns %}newest.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
+{% endmacro %}
+
+
+{#- Gives every row that the delivery has as production has it the delivery's date: all older rows but those carried forward. -#}
+{% macro touch(production, as_of) %}
+    {%- set key = contract_key(production) -%}
+    update {{ production.relation_name }} as target set observed_as_of = date '{{ as_of }}'
+    where target.observed_as_of < date '{{ as_of }}'
+        and not exists (
+            select 1 from {{ ref(source_table(production) ~ '_snapshots') }} as carried_forward
+            where carried_forward.as_of = date '{{ as_of }}' and carried_forward.observed_as_of < carried_forward.as_of
+                and carried_forward.{{ key }} = target.{{ key }}
+        )
+{% endmacro %}
+
+
+{% macro fill(production, newest) %}
+    insert into {{ production.relation_name }} ({{ contract_columns(of=production) | join(', ') }})
+    {{ newest }}
+{% endmacro %}
+
+
+{#-
+  Takes the keys of tables that are all empty away until they are filled: building a key once, and checking a foreign key once,
+  is several times faster than row by row. Where somebody looks into the tables, or made something that needs their keys, the
+  keys stay. missing_keys_ddl brings them back in the same transaction.
+-#}
+{% macro put_keys_off(models) %}
+    do $$
+    declare
+        key record;
+        patience text := current_setting('lock_timeout');
+    begin
+        set local lock_timeout = '100ms';
+        for key in
+            select conrelid::regclass as relation, conname from pg_constraint
+            where contype in ('f', 'p') and conrelid in (
+                {%- for model in models %}'{{ model.relation_name }}'::regclass{{ ', ' if not loop.last }}{% endfor -%}
+            )
+            order by contype
+        loop
+            execute format('alter table %s drop constraint %I', key.relation, key.conname);
+        end loop;
+        perform set_config('lock_timeout', patience, true);
+    exception when lock_not_available or dependent_objects_still_exist then
+        null;
+    end;
+    $$
+{% endmacro %}
+
+
+{% macro missing_keys_ddl(models) %}
+    {%- set there = run_query(
+        "select contype::text || ' ' || relname from pg_constraint inner join pg_class on pg_class.oid = conrelid"
+        ~ " where contype in ('p', 'f')"
+        ~ " and conrelid = any(array['" ~ models | map(attribute='relation_name') | join("', '") ~ "']::regclass [])"
+    ).columns[0].values() -%}
+    {%- for model in models %}
+        {%- if 'p ' ~ model.alias not in there %}
+    alter table {{ model.relation_name }} add primary key ({{ contract_key(model) }});
+        {%- endif %}
+    {%- endfor %}
+    {%- for model in models %}
+        {%- if 'f ' ~ model.alias not in there %}{{ foreign_key_ddl(model) }}{% endif %}
+    analyze {{ model.relation_name }};
+    {%- endfor %}
+{% endmacro %}
+
+
+{% macro row_count(production) %}
+    {{ return(run_query("select count(*) from " ~ production.relation_name).rows[0][0] | int) }}
+{% endmacro %}
+
+
+{% macro enter_counts(production, plan, inserted, updated) %}
+    {%- call statement('counts', auto_begin=True) %}
+        update {{ source('ops', 'history') }} set rows_inserted = {{ inserted }}, rows_updated = {{ updated }}
+        where table_name = '{{ source_table(production) }}' and as_of = date '{{ plan.unmerged[0] }}'
+    {% endcall -%}
 {% endmacro %}
 
 

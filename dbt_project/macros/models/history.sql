@@ -42,11 +42,16 @@ known_before as (
 carried_forward as (
     select *
     from known_before
+    {%- if plan.same_file %}
+    -- the month before delivered the same customers, so those whom it carried forward are not in this delivery either
+    where observed_as_of < date '{{ plan.built_on[0] }}'
+    {%- else %}
     where not exists (
         select 1
         from delivered
         where delivered.{{ key }} = known_before.{{ key }}
     )
+    {%- endif %}
 )
 
 select * from delivered
@@ -59,16 +64,17 @@ select * from carried_forward
 {#-
   What is to be built: as_of and load_id of the load that passed the gate (none where there is none, or staging has moved
   on), whether its history stands already, the partition that it replaces (none unless it was built from another file and the
-  load restates the month, or the month was never published), and the dates it is built on: the newest one before it, and any earlier one whose history was written
-  after that one, because it arrived late or was restated.
+  load restates the month, or the month was never published), the dates it is built on: the newest one before it, and any earlier one whose history was written
+  after that one, because it arrived late or was restated; and whether it is built on one date alone, which brought the same file.
 -#}
 {% macro history_plan(table_name, gate) %}
-    {%- set plan = {'as_of': none, 'load_id': none, 'is_built': false, 'replaces': none, 'was_published': false, 'built_on': []} -%}
+    {%- set plan = {'as_of': none, 'load_id': none, 'is_built': false, 'replaces': none, 'was_published': false, 'built_on': [], 'same_file': false} -%}
     {%- if execute -%}
         {%- set rows = run_query(history_plan_sql(table_name, gate)).rows -%}
         {%- for row in rows -%}
             {%- do plan.update({'as_of': row[0], 'load_id': row[1], 'is_built': row[2], 'replaces': row[3], 'was_published': row[4]}) -%}
             {%- if row[5] %}{% do plan.built_on.append(row[5]) %}{% endif -%}
+            {%- do plan.update({'same_file': plan.built_on | length == 1 and row[6]}) -%}
         {%- endfor -%}
     {%- endif -%}
     {{ return(plan) }}
@@ -111,7 +117,7 @@ month_before as (
 ),
 
 built_on as (
-    select known.as_of
+    select known.as_of, known.sha256
     from known inner join month_before
         on known.as_of <= month_before.as_of and known.build_number >= month_before.build_number
 )
@@ -123,7 +129,8 @@ select
     and standing.as_of is not null,
     standing.partition_name,
     passed.was_published,
-    built_on.as_of::text
+    built_on.as_of::text,
+    built_on.sha256 = passed.sha256
 from passed
 left join known as standing on standing.as_of = passed.as_of
 left join built_on on true
