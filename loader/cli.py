@@ -312,6 +312,7 @@ def _delivery(month: str, data_dir: Path | None, as_of: dt.datetime | None) -> D
 def main() -> None:
     """The program `streamflow`: runs a command and turns what it raises into a sentence and an exit code."""
     gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
+    sys.setswitchinterval(0.0005)  # files are copied while dbt is imported: the copy must not wait 5 ms for each turn
     try:
         app(standalone_mode=True)
     except StreamflowError as error:

@@ -125,6 +125,7 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
         connection.execute(staging_ddl(table))
         connection.execute(sql.SQL("alter table {} alter column as_of set default {}").format(staging, as_of))
         yield staging
+        connection.execute("set local default_statistics_target = 10")  # enough to plan audits by, in a tenth of the time
         connection.execute(sql.SQL("analyze {}").format(staging))
 
 

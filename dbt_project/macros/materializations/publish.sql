@@ -100,8 +100,8 @@ where standing.table_name is null
 
 {#-
   A delivery that is newer than all before: rows that differ are merged, and the others only get their new date, which is a
-  third of the work. Both together are the delivery's rows, or the transaction ends here. A file that is the same as the month
-  before's has no rows that differ.
+  third of the work. Both together are the delivery's rows, or the transaction ends here. Production has all customers of that
+  date's history then, which tells how many are new. A file that is the same as the month before's has no rows that differ.
 -#}
 {% macro advance(production, plan, newest) %}
     {%- set as_of = plan.unmerged[0] -%}
@@ -109,7 +109,7 @@ where standing.table_name is null
     {%- if not plan.same_file -%}
         {%- set before = row_count(production) -%}
         {%- call statement('merge', auto_begin=True) %}{{ merge_newest(production, newest, plan.way) }}{% endcall -%}
-        {%- do counts.update({'inserted': row_count(production) - before}) -%}
+        {%- do counts.update({'inserted': plan.rows_total - before}) -%}
         {%- do counts.update({'updated': load_result('merge').response.rows_affected - counts.inserted}) -%}
     {%- endif -%}
     {%- call statement('touch', auto_begin=True) %}{{ touch(production, as_of) }}{% endcall -%}
@@ -146,15 +146,18 @@ where standing.table_name is null
 {% endmacro %}
 
 
-{#- Gives every row that the delivery has as production has it the delivery's date: all older rows but those carried forward. -#}
+{#-
+  Gives every row that the delivery has as production has it the delivery's date: all older rows but those carried forward.
+  `not in` (no key is null) is a filter on the table, page after page; for `not exists` PostgreSQL may choose a join that comes
+  back in another order, and updates pages at random.
+-#}
 {% macro touch(production, as_of) %}
     {%- set key = contract_key(production) -%}
-    update {{ production.relation_name }} as target set observed_as_of = date '{{ as_of }}'
-    where target.observed_as_of < date '{{ as_of }}'
-        and not exists (
-            select 1 from {{ ref(source_table(production) ~ '_snapshots') }} as carried_forward
-            where carried_forward.as_of = date '{{ as_of }}' and carried_forward.observed_as_of < carried_forward.as_of
-                and carried_forward.{{ key }} = target.{{ key }}
+    update {{ production.relation_name }} set observed_as_of = date '{{ as_of }}'
+    where observed_as_of < date '{{ as_of }}'
+        and {{ key }} not in (
+            select {{ key }} from {{ ref(source_table(production) ~ '_snapshots') }}
+            where as_of = date '{{ as_of }}' and observed_as_of < date '{{ as_of }}'
         )
 {% endmacro %}
 

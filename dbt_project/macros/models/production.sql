@@ -30,13 +30,13 @@ order by {{ key }} asc, observed_as_of desc
   `way`, for the table of `production`:
     nothing   all is taken in
     fill      the first delivery, into an empty table
-    advance   one delivery, newer than all that it has seen; `rows_delivered` are its rows, and `same_file` whether its file is
-              the very one of the delivery before
+    advance   one delivery, newer than all that it has seen; `rows_delivered` are its rows, `rows_total` those of its date's
+              history, and `same_file` whether its file is the very one of the delivery before
     merge     several deliveries, or a late one
     rebuild   made anew from all of history: with --full-refresh, or because a month was restated and rows it brought must go
 -#}
 {% macro merge_plan(table_name, production=none) %}
-    {%- set plan = {'dates': [], 'unmerged': [], 'way': 'nothing', 'same_file': false, 'rows_delivered': none} -%}
+    {%- set plan = {'dates': [], 'unmerged': [], 'way': 'nothing', 'same_file': false, 'rows_delivered': none, 'rows_total': none} -%}
     {%- if not execute -%}
         {%- do [source('ops', 'history'), source('ops', 'restatements'), source('ops', 'loads')] -%}
         {{ return(plan) }}
@@ -53,6 +53,7 @@ order by {{ key }} asc, observed_as_of desc
             'way': 'advance',
             'same_file': unmerged[0].sha256 == merged[-1].sha256,
             'rows_delivered': unmerged[0].rows_delivered | int,
+            'rows_total': unmerged[0].rows_total | int,
         }) -%}
     {%- elif unmerged -%}
         {%- do plan.update({'way': 'merge'}) -%}
@@ -68,6 +69,7 @@ order by {{ key }} asc, observed_as_of desc
         history.merged_at is not null as is_merged,
         restatements.as_of is not null as is_restated,
         history.rows_delivered,
+        history.rows_total,
         files.sha256
     from {{ source('ops', 'history') }} as history
     left join {{ source('ops', 'restatements') }} as restatements
