@@ -142,7 +142,7 @@ def init(
         ledger.prepare(connection)
         ledger.lock(connection)
         operation = ["run-operation", "init"]
-        result = dbt.invoke(settings, database, operation, lambda _: None, connection.info.backend_pid)
+        result = dbt.Engine(settings).invoke(database, operation, lambda _: None, connection.info.backend_pid)
         if not result.success:
             raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
         made = make_roles(connection, both, tables) if roles else None

@@ -12,6 +12,9 @@ from loader.errors import WrongUsage
 from loader.settings import DBT_PROJECT
 
 SOURCES_FILE = DBT_PROJECT / "models" / "staging" / "_sources.yml"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The one written in C takes a tenth of the time."""
+
 RESERVED = {"as_of", "observed_as_of"}
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,47}$")]
@@ -79,7 +82,7 @@ def load_contract(path: Path = SOURCES_FILE) -> list[Table]:
         WrongUsage: the file is not YAML or a declaration in it is unsound; the message names the table.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), LOADER)  # noqa: S506 (a safe loader)
         staging = next(source for source in document["sources"] if source["name"] == "staging")
         tables = [_table(raw) for raw in staging["tables"]]
     except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration) as error:

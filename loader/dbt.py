@@ -1,10 +1,11 @@
-"""dbt, in this process: imported while files are copied, run with this project, profile and database."""
+"""dbt, in this process: made ready while files are copied, run with this project, profile and database."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,15 @@ from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.settings import DBT_PROJECT, PROFILES, Settings
 
+SILENT = ["--no-write-json", "--log-level", "none", "--log-level-file", "info"]
+
 NodeDone = Callable[[str], None]
 """Told the kind of each node that is done: test or model."""
 
 
 @dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended. `tests` has dbt's node of each test that ran, by unique id."""
+    """How a dbt invocation ended. `tests` has dbt's node of each test, by unique id."""
 
     success: bool
     invocation_id: str | None
@@ -28,35 +31,57 @@ class DbtRun:
     tests: dict[str, Any]
 
 
-def import_in_background() -> threading.Thread:
-    """Begin to import dbt, which takes seconds, while other work goes on."""
-    thread = threading.Thread(target=_import, name="import dbt", daemon=True)
-    thread.start()
-    return thread
+class Engine:
+    """dbt with this project: imported and parsed once, in the background, for all runs of this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._parsed: Future[Any] = Future()
+        self._warming: threading.Thread | None = None
+
+    def warm_up(self, database: Database) -> None:
+        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on."""
+        if self._warming is None:
+            os.environ.update(environment(self._settings, database))
+            self._warming = threading.Thread(target=self._parse_into_future, name="dbt", daemon=True)
+            self._warming.start()
+
+    def invoke(self, database: Database, arguments: Sequence[str], done: NodeDone, lock_holder: int) -> DbtRun:
+        """Run dbt with the given arguments, silently, telling `done` of each node as it ends.
+
+        Args:
+            lock_holder: the server process of the session that holds the run's lock; dbt stops when it does not any more.
+
+        Raises:
+            SurroundingsFailed: the packages that the project needs are not installed.
+        """
+        if audit_package() is None:
+            raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
+        self.warm_up(database)
+        parsed = self._parsed.result()
+        if parsed.exception:
+            return DbtRun(False, None, [str(parsed.exception)], {})
+        os.environ["STREAMFLOW_LOCK_HOLDER"] = str(lock_holder)
+        manifest = parsed.result.deepcopy()  # a run leaves its marks in it
+        return _run(manifest, [*arguments, *SILENT], done)
+
+    def _parse_into_future(self) -> None:
+        try:
+            self._parsed.set_result(parse())
+        except BaseException as error:
+            self._parsed.set_exception(error)
 
 
-def _import() -> Any:
+def parse() -> Any:
+    """dbt's result of parsing the project; it has the manifest."""
     from dbt.adapters.postgres import Plugin  # noqa: F401  (dbt imports it later in any case)
     from dbt.cli.main import dbtRunner
 
-    return dbtRunner
+    return dbtRunner().invoke(["parse", *SILENT])
 
 
-def invoke(
-    settings: Settings, database: Database, arguments: Sequence[str], done: NodeDone, lock_holder: int
-) -> DbtRun:
-    """Run dbt with the given arguments, silently, telling `done` of each node as it ends.
-
-    Args:
-        lock_holder: the server process of the session that holds the run's lock; dbt stops when it does not any more.
-
-    Raises:
-        SurroundingsFailed: the packages that the project needs are not installed.
-    """
-    if audit_package() is None:
-        raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
-    runner = _import()
-    os.environ.update(environment(settings, database) | {"STREAMFLOW_LOCK_HOLDER": str(lock_holder)})
+def _run(manifest: Any, arguments: Sequence[str], done: NodeDone) -> DbtRun:
+    from dbt.cli.main import dbtRunner
 
     invocation_ids: set[str] = set()
     operation_errors: list[str] = []  # dbt tells them in an event and nowhere else
@@ -68,10 +93,20 @@ def invoke(
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    result = runner(callbacks=[tell]).invoke([*arguments, "--log-level", "none", "--log-level-file", "info"])
+    result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
-    return _outcome(result, next(iter(invocation_ids), None), operation_errors)
+    results = list(getattr(result.result, "results", None) or [])
+    nodes = [node for node in results if hasattr(node, "node")]  # an operation's result has none
+    errors = [f"{node.node.unique_id}: {(node.message or '').strip()}" for node in nodes if node.status == "error"]
+    if result.exception:
+        errors.append(str(result.exception))
+    return DbtRun(
+        success=bool(result.success),
+        invocation_id=next(iter(invocation_ids), None),
+        errors=[*errors, *operation_errors],
+        tests={name: node for name, node in manifest.nodes.items() if node.resource_type == "test"},
+    )
 
 
 def environment(settings: Settings, database: Database) -> dict[str, str]:
@@ -83,20 +118,6 @@ def environment(settings: Settings, database: Database) -> dict[str, str]:
         "DBT_LOG_PATH": str(settings.home / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
-
-
-def _outcome(result: Any, invocation_id: str | None, operation_errors: list[str]) -> DbtRun:
-    results = list(getattr(result.result, "results", None) or [])
-    nodes = [node for node in results if hasattr(node, "node")]  # an operation's result has none
-    errors = [f"{node.node.unique_id}: {(node.message or '').strip()}" for node in nodes if node.status == "error"]
-    if result.exception:
-        errors.append(str(result.exception))
-    return DbtRun(
-        success=bool(result.success),
-        invocation_id=invocation_id,
-        errors=[*errors, *operation_errors],
-        tests={node.node.unique_id: node.node for node in nodes if node.node.resource_type == "test"},
-    )
 
 
 def audit_package() -> str | None:

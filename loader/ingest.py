@@ -27,8 +27,13 @@ from loader.progress import Progress
 from loader.rejects import write_rejects
 from loader.settings import Settings
 
-BUILD = ["build", "--exclude-resource-type", "unit_test", "--no-write-json"]
-AUDIT = ["test", "--select", "source:staging", "--no-write-json"]
+BUILD = ["build", "--exclude-resource-type", "unit_test"]
+AUDIT = ["test", "--select", "source:staging"]
+BUILD_SMALL = ["run", "--exclude", "config.materialized:production"]
+"""Of a small month the gate runs the audits itself, all at once (macros/gate/audits.sql); production's models do nothing."""
+SMALL = 300_000
+"""Rows of all files of a month up to which running audits one after the other is faster than having dbt run them in two
+threads."""
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; the audits' own counts are complete."""
 
@@ -41,10 +46,12 @@ def run_month(
     *,
     force: bool = False,
     restate: str | None = None,
+    engine: dbt.Engine | None = None,
 ) -> Outcome:
     """Ingest or check one month.
 
     Args:
+        engine: dbt as another month's run has left it, so that it need not be started anew.
         force: audit and build again even where nothing is new.
         restate: the reason why a published month is to be replaced by other rows.
 
@@ -54,8 +61,10 @@ def run_month(
         WrongUsage: settings or contract cannot be used.
     """
 
+    engine = engine or dbt.Engine(settings)
+
     def attempt() -> Outcome:
-        run = Run(settings, command, delivery, progress)
+        run = Run(settings, command, delivery, progress, engine)
         with contextlib.closing(run.connection):
             return run.execute(force=force, restate=restate)
 
@@ -65,8 +74,11 @@ def run_month(
 class Run:
     """One attempt at one month, with what it needs at hand."""
 
-    def __init__(self, settings: Settings, command: Command, delivery: Delivery, progress: Progress) -> None:
+    def __init__(
+        self, settings: Settings, command: Command, delivery: Delivery, progress: Progress, engine: dbt.Engine
+    ) -> None:
         self.settings, self.command, self.delivery, self.progress = settings, command, delivery, progress
+        self.engine = engine
         self.clock = Clock()
         self.tables = load_contract()
         with self.clock.step("database"):
@@ -115,13 +127,16 @@ class Run:
             ledger.require_finished_months(self.connection, self.delivery)
         if not found.files:
             raise self._refusal(found.problems)
-        dbt.import_in_background()
         write_models(self.tables)
+        self.engine.warm_up(self.database)
         landing = self._land(self.tables)
         if found.problems or landing.problems or landing.not_taken:
             raise self._refusal(self._everything_wrong(found.problems, landing))
         ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
-        return self._publish(known) if self.command == "ingest" else self._check()
+        if self.command == "check":
+            return self._check()
+        rows = sum(file.rows for file in landing.files)
+        return self._publish(known, BUILD_SMALL if rows <= SMALL else BUILD)
 
     def _refuse_other_rows(self, differing: list[Table]) -> None:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
@@ -193,9 +208,9 @@ class Run:
             return False
         return table.name in sound or (table.name in mended and test != "null_percent")
 
-    def _publish(self, before: dict[str, TableHistory]) -> Outcome:
+    def _publish(self, before: dict[str, TableHistory], build: list[str]) -> Outcome:
         """Run dbt; a table that production had taken in `before` is counted as unchanged."""
-        result, verdicts, warnings = self._audited(BUILD, "audits and tables")
+        result, verdicts, warnings = self._audited(build, "audits and tables")
         if ledger.state_of(self.connection, self.load_id) != "published":
             raise self._dbt_failed(result)
         known = ledger.history_on(self.connection, self.delivery.as_of)
@@ -235,9 +250,8 @@ class Run:
     def _dbt(self, arguments: list[str], step: str) -> dbt.DbtRun:
         self.progress.step(step)
         with self.clock.step(step):
-            result = dbt.invoke(
-                self.settings, self.database, arguments, self.progress.node, self.connection.info.backend_pid
-            )
+            session = self.connection.info.backend_pid
+            result = self.engine.invoke(self.database, arguments, self.progress.node, session)
         for reason in result.errors:
             if (lost := retries.LOST.search(reason)) or retries.DISK_FULL.search(reason):
                 raise retries.failure(self.delivery.label, reason, lost=bool(lost))

@@ -104,7 +104,7 @@ class Streamflow:
             for name, value in self.environment.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", ["streamflow", *map(str, arguments)])
-            patch.setattr(dbt, "_import", parsed_once)
+            patch.setattr(dbt, "parse", parsed_once)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = _exit_code()
         return Result(code, out.getvalue(), err.getvalue())
@@ -168,18 +168,11 @@ def rejects_of(streamflow: Streamflow, month: str) -> list[dict[str, str]]:
 
 
 @cache
-def manifest() -> Any:
+def parsed_once() -> Any:
     """The project, parsed once for all commands that run in this process; it is the same for every server."""
     from dbt.cli.main import dbtRunner
 
-    return dbtRunner().invoke(["parse", "--log-level", "none"]).result
-
-
-def parsed_once() -> Callable[..., Any]:
-    """dbt's runner, given the parsed project: a copy, since a run leaves its marks in it."""
-    from dbt.cli.main import dbtRunner
-
-    return lambda **options: dbtRunner(manifest=manifest().deepcopy(), **options)
+    return dbtRunner().invoke(["parse", *dbt.SILENT])
 
 
 def _exit_code() -> int:

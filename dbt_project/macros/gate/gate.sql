@@ -9,6 +9,7 @@
             {{ exceptions.raise_compiler_error("the gate stays closed: --empty and --sample audit rows that are not there") }}
         {%- endif -%}
         {%- do hold_run_lock() -%}
+        {%- do run_missing_audits() -%}
         {%- set missing = run_query(missing_audits_sql()).rows -%}
         {%- if missing -%}
             {{ exceptions.raise_compiler_error(
@@ -29,7 +30,7 @@ with load as (
 ),
 
 required (audit_id, audit_name) as (
-    select * from (values {% for audit in required_audits() -%}
+    select * from (values {% for audit in audits('error') -%}
         ('{{ audit.unique_id }}', '{{ audit.name }}'){{ ', ' if not loop.last }}
     {%- else %}(null::text, null::text){% endfor %}) as audit where column1 is not null
 ),
@@ -66,14 +67,3 @@ where staged.row_count is distinct from landed.row_count or not landed.in_one_go
     )
 {%- endmacro %}
 
-
-{#- The error-level tests on staging tables: the audits that a month cannot do without. -#}
-{% macro required_audits() %}
-    {%- set audits = [] -%}
-    {%- for node in graph.nodes.values() if node.resource_type == 'test' and node.config.severity | lower == 'error' -%}
-        {%- for id in node.depends_on.nodes if id in graph.sources and graph.sources[id].source_name == 'staging' -%}
-            {%- if loop.first %}{% do audits.append(node) %}{% endif -%}
-        {%- endfor -%}
-    {%- endfor -%}
-    {{ return(audits) }}
-{% endmacro %}
