@@ -15,7 +15,7 @@ PORT ?= 8080
 ARGS ?=
 OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
-.PHONY: help setup ingest check status test test-long lint format docs docs-static psql dbt seeds clean
+.PHONY: help setup ingest check status test test-long lint format bench docs docs-static psql dbt seeds clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ lint: setup ## Check style and types of Python and SQL
 format: setup ## Put the Python files in order
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench: setup ## Race streamflow and its rivals, and write docs/benchmark.md: an hour [ARGS="--only small"]
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 docs: setup ## Serve the dbt docs with lineage on http://localhost:8080 [PORT=...]
 	@$(BIN)/streamflow init

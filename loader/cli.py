@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
 import gc
 import os
@@ -30,6 +31,9 @@ db = typer.Typer(help="The embedded PostgreSQL server, or the one that POSTGRES_
 app.add_typer(db, name="db")
 
 Month = Annotated[str, typer.Argument(help="The number of the month, like 001.")]
+Months = Annotated[
+    str, typer.Argument(help="The number of the month, like 001; or the first and the last of several, like 000..011.")
+]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="The folder of months; seeds_data unless given.", show_default=False)
 ]
@@ -42,7 +46,7 @@ Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout
 
 @app.command()
 def ingest(
-    month: Month,
+    month: Months,
     data_dir: DataDir = None,
     as_of: AsOf = None,
     force: Annotated[bool, typer.Option("--force", help="Audit and build again even where nothing is new.")] = False,
@@ -55,20 +59,30 @@ def ingest(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Land a month's files, audit them, and publish them: all six or none."""
+    """Land a month's files, audit them, and publish them: all six or none.
+
+    Of several months each is published before the next one begins; the first that is refused is the last that is tried.
+    """
+    from loader.deliveries import parse_months
+
     if restate != bool(reason and reason.strip()):
         raise WrongUsage('--restate and --reason "..." belong together: say why a published month is replaced.')
-    delivery = _delivery(month, data_dir, as_of)
+    months = parse_months(month)
+    if len(months) > 1 and (restate or as_of is not None):
+        raise WrongUsage("--restate and --as-of are for one month: give its number alone.")
+    deliveries = [_delivery(number, data_dir, as_of) for number in months]
     if dry_run:
-        _plan(delivery, as_json=as_json)
+        _plan(deliveries, as_json=as_json)
     else:
-        _run("ingest", delivery, as_json=as_json, force=force, restate=reason)
+        _run("ingest", deliveries, as_json=as_json, force=force, restate=reason)
 
 
 @app.command()
 def check(month: Month, data_dir: DataDir = None, as_of: AsOf = None, as_json: Json = False) -> None:
     """Land and audit a month and say what is wrong with it; publish nothing."""
-    _run("check", _delivery(month, data_dir, as_of), as_json=as_json)
+    from loader.deliveries import parse_month
+
+    _run("check", [_delivery(parse_month(month), data_dir, as_of)], as_json=as_json)
 
 
 @app.command()
@@ -127,14 +141,12 @@ def init(
     from loader.contracts import load_contract
     from loader.database import open_database
     from loader.errors import SurroundingsFailed
-    from loader.models import write_models
     from loader.roles import make_roles, require_rights, wanted
 
     if (loader_role is not None or reader_role is not None) and not roles:
         raise WrongUsage("--loader-role and --reader-role name what --roles makes: give --roles too.")
     settings, tables = load_settings(), load_contract()
     both = wanted([loader_role, reader_role], [settings.loader_password, settings.reader_password])
-    write_models(tables)
     database = open_database(settings)
     with database.connect() as connection:
         if roles:
@@ -266,51 +278,76 @@ def _embedded() -> Settings:
 
 
 def _run(
-    command: Command, delivery: Delivery, *, as_json: bool, force: bool = False, restate: str | None = None
+    command: Command, deliveries: list[Delivery], *, as_json: bool, force: bool = False, restate: str | None = None
 ) -> None:
     from loader import terminal
-    from loader.ingest import run_month
+    from loader.ingest import run_months
     from loader.outcome import Refused
 
+    several = len(deliveries) > 1
     progress = terminal.progress(quiet=as_json)
+    outcomes = []
+    refused = None
     try:
-        outcome = run_month(load_settings(), command, delivery, progress, force=force, restate=restate)
-    except Refused as refused:
-        progress.close()
-        if as_json:
-            terminal.print_json(asdict(refused.outcome))
-        else:
-            terminal.show_refusal(refused)
-        raise typer.Exit(refused.exit_code) from None
+        for outcome in run_months(load_settings(), command, deliveries, progress, force=force, restate=restate):
+            progress.close()
+            outcomes.append(outcome)
+            if not as_json:
+                terminal.show_outcome(outcome, brief=several)
+    except Refused as error:
+        refused = error
+        outcomes.append(error.outcome)
     finally:
         progress.close()
     if as_json:
-        terminal.print_json(asdict(outcome))
-    else:
-        terminal.show_outcome(outcome)
+        results = [asdict(outcome) for outcome in outcomes]
+        terminal.print_json(results if several else results[0])
+    elif refused is not None:
+        terminal.show_refusal(refused)
+    if several and not as_json:
+        terminal.show_months_done(outcomes, [delivery.label for delivery in deliveries[len(outcomes) :]])
+    if refused is not None:
+        raise typer.Exit(refused.exit_code)
 
 
-def _plan(delivery: Delivery, *, as_json: bool) -> None:
+def _plan(deliveries: list[Delivery], *, as_json: bool) -> None:
     from loader import terminal
     from loader.plan import plan_month
 
-    plan = plan_month(load_settings(), delivery)
+    plans = [plan_month(load_settings(), delivery) for delivery in deliveries]
     if as_json:
-        terminal.print_json(asdict(plan))
+        terminal.print_json([asdict(plan) for plan in plans] if len(plans) > 1 else asdict(plans[0]))
     else:
-        terminal.show_plan(plan)
-    if plan.problems:
+        for plan in plans:
+            terminal.show_plan(plan)
+    if any(plan.problems for plan in plans):
         raise typer.Exit(1)
 
 
-def _delivery(month: str, data_dir: Path | None, as_of: dt.datetime | None) -> Delivery:
-    from loader.deliveries import find_delivery, parse_month
+def _delivery(month: int, data_dir: Path | None, as_of: dt.datetime | None) -> Delivery:
+    from loader.deliveries import find_delivery
 
-    return find_delivery(load_settings(), parse_month(month), data_dir, as_of.date() if as_of else None)
+    return find_delivery(load_settings(), month, data_dir, as_of.date() if as_of else None)
+
+
+def program() -> None:
+    """The program `streamflow`. Ends without taking dbt's objects apart one by one, which takes half a second."""
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:  # whoever read the output has gone
+        code = code or 1
+    os._exit(code)
 
 
 def main() -> None:
-    """The program `streamflow`: runs a command and turns what it raises into a sentence and an exit code."""
+    """Run a command and turn what it raises into a sentence and an exit code."""
     gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
     sys.setswitchinterval(0.0005)  # files are copied while dbt is imported: the copy must not wait 5 ms for each turn
     try:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from loader.contracts import load_contract
 from loader.database import Database
 from loader.errors import SurroundingsFailed
+from loader.models import write_models
 from loader.settings import DBT_PROJECT, PROFILES, Settings
 
-SILENT = ["--no-write-json", "--log-level", "none", "--log-level-file", "info"]
+SILENT = ["--no-write-json", "--log-level", "none", "--log-level-file", "none"]
+"""dbt's own log formats each of some hundred debug events before it drops them; `_log` is told of the others."""
+
+LEVELS = {"warn": logging.WARNING, "error": logging.ERROR}
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 NodeDone = Callable[[str], None]
 """Told the kind of each node that is done: test or model."""
@@ -40,8 +51,13 @@ class Engine:
         self._warming: threading.Thread | None = None
 
     def warm_up(self, database: Database) -> None:
-        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on."""
+        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on.
+
+        Raises:
+            SurroundingsFailed: the models are out of step with the contract and cannot be written.
+        """
         if self._warming is None:
+            write_models(load_contract())
             os.environ.update(environment(self._settings, database))
             self._warming = threading.Thread(target=self._parse_into_future, name="dbt", daemon=True)
             self._warming.start()
@@ -50,7 +66,7 @@ class Engine:
         """Run dbt with the given arguments, silently, telling `done` of each node as it ends.
 
         Args:
-            lock_holder: the server process of the session that holds the run's lock; dbt stops when it does not any more.
+            lock_holder: the server process of the session that holds the run's lock; dbt stops when that lets it go.
 
         Raises:
             SurroundingsFailed: the packages that the project needs are not installed.
@@ -63,7 +79,8 @@ class Engine:
             return DbtRun(False, None, [str(parsed.exception)], {})
         os.environ["STREAMFLOW_LOCK_HOLDER"] = str(lock_holder)
         manifest = parsed.result.deepcopy()  # a run leaves its marks in it
-        return _run(manifest, [*arguments, *SILENT], done)
+        with _log(self._settings.home / "logs") as log:
+            return _run(manifest, [*arguments, *SILENT], done, log)
 
     def _parse_into_future(self) -> None:
         try:
@@ -80,7 +97,21 @@ def parse() -> Any:
     return dbtRunner().invoke(["parse", *SILENT])
 
 
-def _run(manifest: Any, arguments: Sequence[str], done: NodeDone) -> DbtRun:
+@contextlib.contextmanager
+def _log(folder: Path) -> Iterator[logging.Logger]:
+    """The log `dbt.log`, to which error messages point; old ones are kept for a while, as dbt does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = RotatingFileHandler(folder / "dbt.log", maxBytes=10 << 20, backupCount=5, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    log = logging.Logger("streamflow.dbt")
+    log.addHandler(handler)
+    try:
+        yield log
+    finally:
+        handler.close()
+
+
+def _run(manifest: Any, arguments: Sequence[str], done: NodeDone, log: logging.Logger) -> DbtRun:
     from dbt.cli.main import dbtRunner
 
     invocation_ids: set[str] = set()
@@ -88,6 +119,8 @@ def _run(manifest: Any, arguments: Sequence[str], done: NodeDone) -> DbtRun:
 
     def tell(event: Any) -> None:
         invocation_ids.add(event.info.invocation_id)
+        if event.info.level not in {"debug", "test"}:
+            log.log(LEVELS.get(event.info.level, logging.INFO), ANSI.sub("", event.info.msg))
         if event.info.name in {"RunningOperationCaughtError", "RunningOperationUncaughtError"}:
             operation_errors.append(event.data.exc.strip())
         if event.info.name == "NodeFinished":

@@ -129,6 +129,19 @@ def parse_month(text: str) -> int:
     return int(match.group(1))
 
 
+def parse_months(text: str) -> list[int]:
+    """The numbers of one month, or of the first and the last of several: 000..011.
+
+    Raises:
+        WrongUsage: it is none of these, or the last comes before the first.
+    """
+    first, dots, last = text.partition("..")
+    months = list(range(parse_month(first), parse_month(last if dots else first) + 1))
+    if not months:
+        raise WrongUsage(f'"{text}" has no month in it: give the earlier one first, like 000..011.')
+    return months
+
+
 def _problems(file: SourceFile, table: Table) -> list[Problem]:
     """What is wrong with a file as a whole, or with its header."""
     if isinstance(file, PlainFile) and not file.path.is_file():

@@ -1,4 +1,4 @@
-"""One month from its files to its tables: find, land, audit, publish, and enter all of it in the ledger."""
+"""A month from its files to its tables: find, land, audit, publish, and enter all of it in the ledger."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, Wron
 from loader.files import SourceFile
 from loader.landing import LandedFile, Landing, NotTaken, land
 from loader.ledger import AuditResult, TableHistory
-from loader.models import write_models
 from loader.outcome import Clock, Command, Outcome, Refused, TableCounts
 from loader.progress import Progress
 from loader.rejects import write_rejects
@@ -29,11 +28,10 @@ from loader.settings import Settings
 
 BUILD = ["build", "--exclude-resource-type", "unit_test"]
 AUDIT = ["test", "--select", "source:staging"]
-BUILD_SMALL = ["run", "--exclude", "config.materialized:production"]
-"""Of a small month the gate runs the audits itself, all at once (macros/gate/audits.sql); production's models do nothing."""
+BUILD_SMALL = ["run", "--exclude", "config.materialized:production", "--no-populate-cache"]
+"""The gate runs the audits of a small month itself, all at once (macros/gate/audits.sql)."""
 SMALL = 300_000
-"""Rows of all files of a month up to which running audits one after the other is faster than having dbt run them in two
-threads."""
+"""Rows of all files of a month up to which that is faster than having dbt run each audit, in two threads."""
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; the audits' own counts are complete."""
 
@@ -69,6 +67,28 @@ def run_month(
             return run.execute(force=force, restate=restate)
 
     return retries.whole_runs(progress.tell)(attempt)
+
+
+def run_months(
+    settings: Settings,
+    command: Command,
+    deliveries: Iterable[Delivery],
+    progress: Progress,
+    *,
+    force: bool = False,
+    restate: str | None = None,
+) -> Iterator[Outcome]:
+    """Ingest or check months one after the other, dbt being started once for all of them.
+
+    Each month is an attempt of its own, and published before the next one begins.
+
+    Raises:
+        Refused: a month's data is not taken; those before it are published, those after it were not tried.
+        SurroundingsFailed, WrongUsage: as of `run_month`, likewise.
+    """
+    engine = dbt.Engine(settings)
+    for delivery in deliveries:
+        yield run_month(settings, command, delivery, progress, force=force, restate=restate, engine=engine)
 
 
 class Run:
@@ -127,7 +147,6 @@ class Run:
             ledger.require_finished_months(self.connection, self.delivery)
         if not found.files:
             raise self._refusal(found.problems)
-        write_models(self.tables)
         self.engine.warm_up(self.database)
         landing = self._land(self.tables)
         if found.problems or landing.problems or landing.not_taken:

@@ -22,6 +22,9 @@ from loader.files import UNREADABLE, SourceFile
 from loader.watch import Unfit, Watch
 
 CONNECTIONS = 2
+PLANNED_WITHOUT_STATISTICS = 50_000
+"""Rows up to which any plan of an audit is a fast one."""
+
 Advance = Callable[[str, int], None]
 """Told a file's name and how many more bytes of it have gone in."""
 
@@ -125,8 +128,6 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
         connection.execute(staging_ddl(table))
         connection.execute(sql.SQL("alter table {} alter column as_of set default {}").format(staging, as_of))
         yield staging
-        connection.execute("set local default_statistics_target = 10")  # enough to plan audits by, in a tenth of the time
-        connection.execute(sql.SQL("analyze {}").format(staging))
 
 
 def _copy(connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance) -> LandedFile:
@@ -153,4 +154,9 @@ def _copy(connection: Connection, delivery: Delivery, table: Table, file: Source
                 advance(file.name, len(chunk))
             watch.end()
         rows = cursor.rowcount
+        if rows > PLANNED_WITHOUT_STATISTICS:
+            cursor.execute(
+                "set local default_statistics_target = 10"
+            )  # enough to plan audits by, in a tenth of the time
+            cursor.execute(sql.SQL("analyze {}").format(staging))
     return LandedFile(table.name, file.name, digest.hexdigest(), size, rows)

@@ -84,6 +84,7 @@ class Bars(Progress):
     def step(self, name: str) -> None:
         """Show a clock for a step that has no bars."""
         self.close()
+        self._done = {"test": 0, "model": 0}
         if name != "landing":
             self._show(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
             self._tasks = {"dbt": self._bars.add_task(name, total=None)}
@@ -100,7 +101,8 @@ class Bars(Progress):
     def node(self, kind: str) -> None:
         """Show the counts."""
         self._done[kind] = self._done.get(kind, 0) + 1
-        text = f"{self._done['test']} audits done, {self._done['model']} tables done"
+        audits = f"{self._done['test']} audits done, " if self._done["test"] else ""
+        text = f"{audits}{self._done['model']} tables done"
         self._bars.update(self._tasks["dbt"], description=text)
 
     def close(self) -> None:
@@ -120,9 +122,12 @@ def progress(*, quiet: bool) -> Progress:
     return Bars() if err.is_terminal else Lines()
 
 
-def show_outcome(outcome: Outcome) -> None:
-    """The summary of a month that was taken, or found to be there already."""
+def show_outcome(outcome: Outcome, *, brief: bool = False) -> None:
+    """The summary of a month that was taken, or found to be there already; one line where it is one of several."""
     out.print(f"[bold green]{escape(outcome.message)}[/] in {outcome.timings['total']:.1f} s")
+    if brief:
+        show_problems(outcome.warnings)
+        return
     if outcome.counts:
         out.print(_counts(outcome))
     if outcome.audits:
@@ -134,14 +139,36 @@ def show_outcome(outcome: Outcome) -> None:
     out.print(f"database: {escape(outcome.uri)}\n  open it: make psql (or: streamflow db psql)")
 
 
+def show_months_done(outcomes: list[Outcome], untried: list[str]) -> None:
+    """What became of several months: the rows of all six files together, and which months were not tried."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("month", "as of"):
+        table.add_column(name, no_wrap=True)
+    for name in (*COUNTED, "s"):
+        table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True, vertical="bottom")
+    for outcome in outcomes:
+        sums = [f"{sum(getattr(count, name) for count in outcome.counts):,}" for name in COUNTED]
+        seconds = f"{outcome.timings['total']:.1f}"
+        table.add_row(
+            outcome.month, str(outcome.as_of), *(sums if outcome.counts else [outcome.state] + [""] * 4), seconds
+        )
+    out.print(table)
+    out.print(f"{len(outcomes)} months in {sum(outcome.timings['total'] for outcome in outcomes):.1f} s")
+    if untried:
+        out.print(f"not tried: {', '.join(untried)}")
+    out.print(f"database: {escape(outcomes[-1].uri)}")
+
+
+COUNTED = ("delivered", "inserted", "updated", "unchanged", "carried_forward")
+
+
 def _counts(outcome: Outcome) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("table")
-    names = ("delivered", "inserted", "updated", "unchanged", "carried_forward")
-    for name in names:
+    for name in COUNTED:
         table.add_column(name.replace("_", " "), justify="right")
     for count in outcome.counts:
-        table.add_row(count.table, *(f"{getattr(count, name):,}" for name in names))
+        table.add_row(count.table, *(f"{getattr(count, name):,}" for name in COUNTED))
     return table
 
 

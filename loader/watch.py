@@ -56,12 +56,12 @@ class Watch:
         else:
             good = self._records.match(text)
             self._rest = text[good.end() :] if good else text
-        # a line end in what is left belongs to a field in quotes that goes on, or the record is a wrong one
+        # a line end in what is left belongs to a field in quotes that goes on, or the record is wrong
         if len(self._rest) > RECORD_LIMIT or (b"\n" in self._rest and b'"' not in self._rest):
             raise Unfit("a record is not as the contract wants it")
 
     def _is_plain(self, text: bytes) -> bool:
-        """Whether nothing stands in the text that COPY would read otherwise than the contract; most files are like that.
+        """Whether the text has nothing that COPY would read otherwise than the contract; most files have not.
 
         How many fields there are, COPY counts.
         """

@@ -25,7 +25,7 @@ TABLE = Table.model_validate(
             {"name": "number", "data_type": "int"},
             {"name": "amount", "data_type": "numeric"},
             {"name": "flag", "data_type": "boolean"},
-            {"name": "day", "data_type": "date"},
+            {"name": "day", "data_type": "date", "config": {"meta": {"optional": True}}},
             {"name": "note", "data_type": "text", "config": {"meta": {"optional": True}}},
         ],
     }

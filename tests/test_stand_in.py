@@ -50,9 +50,9 @@ def spoilt(months: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def verdicts(copy: Path, streamflow: Streamflow, data: Path) -> dict[str, str]:
+def verdicts(copy: Path, streamflow: Streamflow, data: Path, command: str = "check") -> dict[str, str]:
     """Audit -> verdict on the spoilt month, by whatever package the copy has."""
-    result = run_copy(copy, streamflow, "check", "000", "--data-dir", str(data))
+    result = run_copy(copy, streamflow, command, "000", "--data-dir", str(data))
     assert result.returncode == 1, result.stderr
     load = "(select max(load_id) from ops.loads)"
     return dict(streamflow.rows(f"select audit_name, status from ops.audits where load_id = {load}"))
@@ -88,6 +88,7 @@ def test_both_packages_give_the_same_verdicts(copy: Path, streamflow: Streamflow
     shutil.rmtree(installed, ignore_errors=True)
     shutil.copytree(REAL, installed)
     real = verdicts(copy, streamflow, spoilt)
+    assert verdicts(copy, streamflow, spoilt, "ingest") == real
     use_stand_in(copy)
     assert verdicts(copy, streamflow, spoilt) == real
 

@@ -1,6 +1,7 @@
 {#-
   Plain Jinja on purpose: the loader renders this macro too, before dbt is up.
   columns: list of {name, data_type} as declared. Row grain: one row per line of the file; nothing is checked but types.
+  The next month makes the table anew, so vacuuming it would be in vain.
 -#}
 {% macro staging_ddl(table_name, columns) %}
 create unlogged table staging."{{ table_name }}" (
@@ -11,5 +12,5 @@ create unlogged table staging."{{ table_name }}" (
         {%- endif %},
     {%- endfor %}
     as_of date not null
-);
+) with (autovacuum_enabled = off);
 {% endmacro %}

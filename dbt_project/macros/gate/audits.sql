@@ -23,10 +23,20 @@
 {% endmacro %}
 
 
+{#- The names of the columns that a staging table has by its declaration. -#}
+{% macro staged_columns(table_name) %}
+    {%- set names = ['as_of'] -%}
+    {%- if execute -%}
+        {%- for name in graph.sources['source.' ~ project_name ~ '.staging.' ~ table_name].columns %}{% do names.append(name) %}{% endfor -%}
+    {%- endif -%}
+    {{ return(names) }}
+{% endmacro %}
+
+
 {#- One row: failures, should_warn, should_error; what dbt itself would ask. -#}
 {% macro verdict_of(test, sql) %}
     {{ get_test_sql(
-        get_limit_subquery_sql(sql, test.config.limit), test.config.fail_calc, test.config.warn_if, test.config.error_if, limit=none
+        get_limit_subquery_sql(sql, test.config.get('limit')), test.config.fail_calc, test.config.warn_if, test.config.error_if, limit=none
     ) }}
 {% endmacro %}
 
@@ -101,7 +111,7 @@
     {%- endfor -%}
     {%- set staged = source('staging', audited_table(test)) -%}
     {%- do arguments.update({
-        'model': '(select * from ' ~ staged ~ ' where ' ~ test.config.where ~ ') dbt_subquery' if test.config.where else staged
+        'model': '(select * from ' ~ staged ~ ' where ' ~ test.config.get('where') ~ ') dbt_subquery' if test.config.get('where') else staged
     }) -%}
     {%- set package = context[test.test_metadata.namespace] if test.test_metadata.namespace else context -%}
     {{ package['test_' ~ test.test_metadata.name](**arguments) }}

@@ -22,7 +22,7 @@
         {%- do use_memory() -%}
         {%- call statement('main', auto_begin=True) %}
             create table {{ partition }} as
-            {{ history_of(source_table()) }}
+            {{ history_of(source_table(), plan) }}
         {%- endcall -%}
         {%- if plan.replaces -%}
             {%- call statement('replace') %}{{ take_out_replaced_partition(target_relation, plan) }}{% endcall -%}

@@ -13,17 +13,19 @@
     {{ run_hooks(pre_hooks) }}
     {%- do use_memory() -%}
 
-    {%- set plans = {} -%}
+    {%- set known, sizes = run_query(known_history_sql()).rows, production_sizes() -%}
+    {%- set plans, counts = {}, {} -%}
     {%- for production in production_models() -%}
-        {%- do plans.update({production.name: merge_plan(source_table(production), production)}) -%}
+        {%- do plans.update({production.name: merge_plan(source_table(production), sizes[production.name], known)}) -%}
     {%- endfor -%}
     {%- set all_empty = plans.values() | rejectattr('way', 'equalto', 'fill') | list | length == 0 -%}
     {%- if all_empty -%}
         {%- call statement('without_keys', auto_begin=True) %}{{ put_keys_off(production_models()) }}{% endcall -%}
     {%- endif -%}
     {%- for production in production_models() -%}
-        {%- do take_in(production, plans[production.name]) -%}
+        {%- do counts.update({source_table(production): take_in(production, plans[production.name])}) -%}
     {%- endfor -%}
+    {%- call statement('merged', auto_begin=True) %}{{ mark_merged(counts) }}{% endcall -%}
     {%- if all_empty -%}
         {%- call statement('keys', auto_begin=True) %}{{ missing_keys_ddl(production_models()) }}{% endcall -%}
     {%- endif -%}
@@ -75,10 +77,15 @@ where standing.table_name is null
 {% endmacro %}
 
 
-{#- Has one production table take in what its plan says, and enters in ops.history what that meant for it. -#}
+{#- Has one production table take in what its plan says; returns how many rows are new, and how many have another value. -#}
 {% macro take_in(production, plan) %}
     {%- set newest = newest_of(source_table(production), production, plan) -%}
-    {%- if plan.way in ['merge', 'rebuild'] -%}
+    {%- if plan.way == 'fill' -%}
+        {%- call statement('fill', auto_begin=True) %}{{ fill(production, newest) }}{% endcall -%}
+        {{ return({'rows_inserted': load_result('fill').response.rows_affected, 'rows_updated': 0}) }}
+    {%- elif plan.way == 'advance' -%}
+        {{ return(advance(production, plan, newest)) }}
+    {%- elif plan.way in ['merge', 'rebuild'] -%}
         {%- for as_of in plan.unmerged -%}
             {%- call statement('count', auto_begin=True) %}{{ count_merge(production, as_of) }}{% endcall -%}
         {%- endfor -%}
@@ -86,15 +93,8 @@ where standing.table_name is null
             {%- call statement('remove', auto_begin=True) %}{{ remove_unknown(production, newest) }}{% endcall -%}
         {%- endif -%}
         {%- call statement('merge', auto_begin=True) %}{{ merge_newest(production, newest, plan.way) }}{% endcall -%}
-    {%- elif plan.way == 'fill' -%}
-        {%- call statement('fill', auto_begin=True) %}{{ fill(production, newest) }}{% endcall -%}
-        {%- do enter_counts(production, plan, inserted=load_result('fill').response.rows_affected, updated=0) -%}
-    {%- elif plan.way == 'advance' -%}
-        {%- do advance(production, plan, newest) -%}
     {%- endif -%}
-    {%- if plan.unmerged -%}
-        {%- call statement('mark', auto_begin=True) %}{{ mark_merged(source_table(production), plan.unmerged) }}{% endcall -%}
-    {%- endif -%}
+    {{ return({'rows_inserted': none, 'rows_updated': none}) }}
 {% endmacro %}
 
 
@@ -102,25 +102,28 @@ where standing.table_name is null
   A delivery that is newer than all before: rows that differ are merged, and the others only get their new date, which is a
   third of the work. Both together are the delivery's rows, or the transaction ends here. Production has all customers of that
   date's history then, which tells how many are new. A file that is the same as the month before's has no rows that differ.
+  Returns how many rows are new and how many have another value.
 -#}
 {% macro advance(production, plan, newest) %}
     {%- set as_of = plan.unmerged[0] -%}
-    {%- set counts = {'inserted': 0, 'updated': 0} -%}
+    {%- set counts = {'rows_inserted': 0, 'rows_updated': 0} -%}
     {%- if not plan.same_file -%}
-        {%- set before = row_count(production) -%}
         {%- call statement('merge', auto_begin=True) %}{{ merge_newest(production, newest, plan.way) }}{% endcall -%}
-        {%- do counts.update({'inserted': plan.rows_total - before}) -%}
-        {%- do counts.update({'updated': load_result('merge').response.rows_affected - counts.inserted}) -%}
+        {%- do counts.update({'rows_inserted': plan.rows_total - plan.size}) -%}
+        {%- do counts.update({'rows_updated': load_result('merge').response.rows_affected - counts.rows_inserted}) -%}
     {%- endif -%}
-    {%- call statement('touch', auto_begin=True) %}{{ touch(production, as_of) }}{% endcall -%}
-    {%- set seen = counts.inserted + counts.updated + load_result('touch').response.rows_affected -%}
+    {%- set seen = counts.rows_inserted + counts.rows_updated -%}
+    {%- if seen < plan.rows_delivered -%}
+        {%- call statement('touch', auto_begin=True) %}{{ touch(production, as_of) }}{% endcall -%}
+        {%- set seen = seen + load_result('touch').response.rows_affected -%}
+    {%- endif -%}
     {%- if seen != plan.rows_delivered -%}
         {{ exceptions.raise_compiler_error(
             production.name ~ " would have " ~ seen ~ " rows of " ~ as_of ~ ", and " ~ plan.rows_delivered ~ " were delivered: is it"
             " what history says? `streamflow verify` tells, `streamflow dbt build --full-refresh` mends it. Nothing was published."
         ) }}
     {%- endif -%}
-    {%- do enter_counts(production, plan, **counts) -%}
+    {{ return(counts) }}
 {% endmacro %}
 
 
@@ -215,16 +218,14 @@ where standing.table_name is null
 {% endmacro %}
 
 
-{% macro row_count(production) %}
-    {{ return(run_query("select count(*) from " ~ production.relation_name).rows[0][0] | int) }}
-{% endmacro %}
-
-
-{% macro enter_counts(production, plan, inserted, updated) %}
-    {%- call statement('counts', auto_begin=True) %}
-        update {{ source('ops', 'history') }} set rows_inserted = {{ inserted }}, rows_updated = {{ updated }}
-        where table_name = '{{ source_table(production) }}' and as_of = date '{{ plan.unmerged[0] }}'
-    {% endcall -%}
+{#- Name of the model -> rows of the production table. -#}
+{% macro production_sizes() %}
+    {%- set sizes, counts = {}, [] -%}
+    {%- for production in production_models() -%}
+        {%- do counts.append("select '" ~ production.name ~ "', count(*) from " ~ production.relation_name) -%}
+    {%- endfor -%}
+    {%- for row in run_query(counts | join(' union all ')).rows %}{% do sizes.update({row[0]: row[1] | int}) %}{% endfor -%}
+    {{ return(sizes) }}
 {% endmacro %}
 
 
@@ -264,9 +265,20 @@ where standing.table_name is null
 {% endmacro %}
 
 
-{% macro mark_merged(table_name, dates) %}
-    update {{ source('ops', 'history') }} set merged_at = clock_timestamp()
-    where table_name = '{{ table_name }}' and as_of = any(array['{{ dates | join("', '") }}']::date [])
+{#- Enters in ops.history what production has taken in now, with the counts that are not entered yet. -#}
+{% macro mark_merged(counts) %}
+    update {{ source('ops', 'history') }} as history
+    set
+        merged_at = clock_timestamp(),
+        rows_inserted = coalesce(counts.rows_inserted, history.rows_inserted),
+        rows_updated = coalesce(counts.rows_updated, history.rows_updated)
+    from (
+        values
+        {%- for table_name, count in counts.items() %}
+        ('{{ table_name }}', {{ count.rows_inserted if count.rows_inserted is not none else 'null::bigint' }}, {{ count.rows_updated if count.rows_updated is not none else 'null::bigint' }}){{ ',' if not loop.last }}
+        {%- endfor %}
+    ) as counts (table_name, rows_inserted, rows_updated)
+    where history.table_name = counts.table_name and history.merged_at is null
 {% endmacro %}
 
 

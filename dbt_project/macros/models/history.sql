@@ -1,11 +1,12 @@
 {#-
   The full state of one table on the as_of of the load that passed the gate.
   Row grain: user_id. Delivered rows as they came, and for every customer who was known before and is not in this delivery
-  the newest earlier row, carried forward with the observed_as_of of the delivery that brought it.
+  the newest earlier row, carried forward with the observed_as_of of the delivery that brought it. `plan` is what is to be
+  built, where that is known.
 -#}
-{% macro history_of(table_name) %}
+{% macro history_of(table_name, plan=none) %}
     {%- set staged = source('staging', table_name) -%}
-    {%- set plan = history_plan(table_name, ref('gate')) -%}
+    {%- set plan = plan or history_plan(table_name, ref('gate')) -%}
     {%- set key = contract_key() -%}
     {%- set columns = contract_columns(['as_of', 'observed_as_of']) -%}
 with delivered as (

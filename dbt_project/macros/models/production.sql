@@ -25,9 +25,10 @@ order by {{ key }} asc, observed_as_of desc
 
 
 {#-
-  What production is still to take in, and how.
+  What production is still to take in, and how. `size` is how many rows it has, and `known`
+  has the rows of known_history_sql, where that is at hand.
   `unmerged`: the as_of dates of deliveries that it has not seen, oldest first. `dates`: the dates whose deliveries are read.
-  `way`, for the table of `production`:
+  `way`:
     nothing   all is taken in
     fill      the first delivery, into an empty table
     advance   one delivery, newer than all that it has seen; `rows_delivered` are its rows, `rows_total` those of its date's
@@ -35,18 +36,18 @@ order by {{ key }} asc, observed_as_of desc
     merge     several deliveries, or a late one
     rebuild   made anew from all of history: with --full-refresh, or because a month was restated and rows it brought must go
 -#}
-{% macro merge_plan(table_name, production=none) %}
-    {%- set plan = {'dates': [], 'unmerged': [], 'way': 'nothing', 'same_file': false, 'rows_delivered': none, 'rows_total': none} -%}
+{% macro merge_plan(table_name, size=none, known=none) %}
+    {%- set plan = {'dates': [], 'unmerged': [], 'way': 'nothing', 'same_file': false, 'rows_delivered': none, 'rows_total': none, 'size': size} -%}
     {%- if not execute -%}
         {%- do [source('ops', 'history'), source('ops', 'restatements'), source('ops', 'loads')] -%}
         {{ return(plan) }}
     {%- endif -%}
-    {%- set rows = run_query(merge_plan_sql(table_name)).rows -%}
+    {%- set rows = (known or run_query(known_history_sql()).rows) | selectattr('table_name', 'equalto', table_name) | list -%}
     {%- set unmerged, merged = rows | rejectattr('is_merged') | list, rows | selectattr('is_merged') | list -%}
     {%- do plan.update({'unmerged': unmerged | map(attribute='as_of') | list}) -%}
     {%- if flags.FULL_REFRESH or unmerged | selectattr('is_restated') | list -%}
         {%- do plan.update({'way': 'rebuild'}) -%}
-    {%- elif unmerged | length == 1 and production and not merged and not row_count(production) -%}
+    {%- elif unmerged | length == 1 and not merged and size == 0 -%}
         {%- do plan.update({'way': 'fill'}) -%}
     {%- elif unmerged | length == 1 and merged and unmerged[0].as_of > merged[-1].as_of -%}
         {%- do plan.update({
@@ -63,8 +64,10 @@ order by {{ key }} asc, observed_as_of desc
 {% endmacro %}
 
 
-{% macro merge_plan_sql(table_name) %}
+{#- What there is of history. Row grain: table and as_of, oldest first. -#}
+{% macro known_history_sql() %}
     select
+        history.table_name,
         history.as_of::text as as_of,
         history.merged_at is not null as is_merged,
         restatements.as_of is not null as is_restated,
@@ -80,6 +83,5 @@ order by {{ key }} asc, observed_as_of desc
         from {{ source('ops', 'loads') }} as loads cross join lateral jsonb_array_elements(loads.files) as file
         where loads.load_id = history.load_id and file ->> 'table' = history.table_name
     ) as files on true
-    where history.table_name = '{{ table_name }}'
     order by history.as_of
 {% endmacro %}

@@ -1,9 +1,17 @@
-{#- The table has the columns that its declaration names, and as_of, and no other. -#}
+{#- The table has the columns that its declaration names, and as_of, and no other. Row grain: column that is amiss. -#}
 {% test columns_match_declaration(model) %}
-    {%- set declared = ['as_of'] -%}
-    {%- if execute -%}
-        {%- set source_id = 'source.' ~ project_name ~ '.staging.' ~ table_in(model) -%}
-        {%- for column in graph.sources[source_id].columns.values() %}{% do declared.append(column.name) %}{% endfor -%}
-    {%- endif -%}
-    {{ dbt_expectations.test_expect_table_columns_to_match_set(model, declared, transform='lower') }}
+with declared as (
+    select column_name from unnest(array['{{ staged_columns(table_in(model)) | join("', '") }}']) as names (column_name)
+),
+
+actual as (
+    select columns.column_name::text as column_name
+    from information_schema.columns as columns
+    where columns.table_schema = 'staging' and columns.table_name = '{{ table_in(model) }}'
+)
+
+select coalesce(declared.column_name, actual.column_name) as column_name
+from declared
+full join actual on declared.column_name = actual.column_name
+where declared.column_name is null or actual.column_name is null
 {% endtest %}

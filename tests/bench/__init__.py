@@ -1,0 +1,1 @@
+"""The benchmark: `make bench`. No part of the tests: nothing here asserts a time."""

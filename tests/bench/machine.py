@@ -1,0 +1,119 @@
+"""A server of the benchmark's own, and whole commands timed on it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from loader import server
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One command: seconds by the clock, peak memory of its largest process in MB, and what it printed."""
+
+    seconds: float
+    megabytes: float
+    output: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL with its default configuration, on a port of this machine, as peers want it."""
+
+    port: int
+    home: Path
+
+    def uri(self, database: str, scheme: str = "postgresql", user: str = "postgres") -> str:
+        """Where a database is."""
+        return f"{scheme}://{user}@127.0.0.1:{self.port}/{database}"
+
+    def query(self, database: str, text: str) -> Any:
+        """The first value of a query."""
+        with psycopg.connect(self.uri(database), autocommit=True) as connection:
+            row = connection.execute(text.encode()).fetchone()
+            return row[0] if row else None
+
+    def new_database(self, name: str) -> None:
+        """An empty database, and a server at rest."""
+        with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+            connection.execute("checkpoint")
+
+    def environment(self, database: str) -> dict[str, str]:
+        """What streamflow needs to know."""
+        return {
+            "POSTGRES_HOST": "127.0.0.1",
+            "POSTGRES_PORT": str(self.port),
+            "POSTGRES_USER": "postgres",
+            "POSTGRES_DB": database,
+            "STREAMFLOW_HOME": str(self.home),
+        }
+
+
+@contextlib.contextmanager
+def running_server(folder: Path) -> Iterator[Server]:
+    """Start a server in a folder; it and its data are gone afterwards."""
+    home = folder / "home"
+    server.start(home)
+    server.stop(home)
+    data = home / "pgdata"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    _pg_ctl(data, "start", "-l", str(data / "bench.log"), "-o", f"-h 127.0.0.1 -p {port} -k {data}")
+    try:
+        yield Server(port, home)
+    finally:
+        _pg_ctl(data, "stop", "-m", "fast")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _pg_ctl(data: Path, *arguments: str) -> None:
+    user = server.SYSTEM_USER if os.geteuid() == 0 else None
+    server._pgserver().pgexec.pgexec(
+        "pg_ctl", ("-D", str(data), "-w", *arguments), bin_path=server.programs(), user=user
+    )
+
+
+def timed(command: list[str], environment: Mapping[str, str] | None = None) -> Timing:
+    """Run a command to its end.
+
+    Raises:
+        RuntimeError: it did not end with 0; the message has what it said.
+    """
+    began = time.perf_counter()
+    with subprocess.Popen(
+        command, env={**os.environ, **(environment or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - began
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{output}")
+    return Timing(round(seconds, 2), round(usage.ru_maxrss / 1024, 1), output)
+
+
+def generate(folder: Path, users: int, months: int, *options: str) -> Path:
+    """Months made by the repository's generator; made once for each folder."""
+    if not (folder / f"month_{months - 1:03d}").is_dir():
+        arguments = ["--out", str(folder), "--users", str(users), "--months", str(months), *options]
+        timed([sys.executable, str(REPOSITORY / "seeds_data" / "generate.py"), *arguments])
+    return folder

@@ -1,0 +1,134 @@
+"""What is measured. Each scenario returns lists of [seconds, megabytes] or of plain numbers by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.bench.machine import REPOSITORY, Server, Timing, generate
+from tests.bench.systems import command, rivals
+
+Measured = dict[str, list[Any]]
+
+MILLION, MEDIUM, SMALL, HUGE = 1_000_000, 200_000, 7_043, 10_000_000
+
+
+def cpus() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def say(message: str) -> None:
+    """Tell who waits how far it is."""
+    sys.stderr.write(f"{message}\n")
+
+
+def _entry(timing: Timing) -> list[Any]:
+    return [[timing.seconds, timing.megabytes]]
+
+
+def _race(server: Server, data: Path, without: set[str]) -> Measured:
+    """Two months with each system, one system after the other on the same server and files."""
+    server.new_database("streamflow")
+    command(server, "init")  # the very first command on a machine has dbt parse the project
+    measured: Measured = {}
+    for name, run in rivals().items():
+        if name not in without:
+            server.new_database(name)
+            for month, word in enumerate(("first", "second")):
+                timing = run(server, data, month)
+                measured[f"{name} {word}"] = _entry(timing)
+                say(f"{name} {word} month: {timing.seconds} s, {timing.megabytes} MB")
+            server.new_database(name)
+    return measured
+
+
+def million(server: Server, folder: Path, without: set[str]) -> Measured:
+    """1,000,000 customers: the first and the second month."""
+    return _race(server, generate(folder / "million", MILLION, 2), without)
+
+
+def usage(server: Server, folder: Path, without: set[str]) -> Measured:
+    """1,000,000 customers: a month in which nothing but usage changed."""
+    return _race(server, generate(folder / "usage", MILLION, 2, "--only-usage-changes"), without)
+
+
+def growth(server: Server, folder: Path, _without: set[str]) -> Measured:
+    """24 months of 200,000 customers in two commands, and the disk after the first twelve."""
+    data = str(generate(folder / "growth", MEDIUM, 24))
+    server.new_database("streamflow")
+    months = []
+    for months_asked in ("000..011", "012..023"):
+        result = json.loads(command(server, "ingest", months_asked, "--data-dir", data, "--json").output)
+        months += [outcome["timings"]["total"] for outcome in result]
+        if months_asked == "000..011":
+            history = "select sum(pg_total_relation_size(relid)) from pg_stat_user_tables where schemaname = 'history'"
+            disk = [
+                int(server.query("streamflow", query))
+                for query in ("select pg_database_size(current_database())", history)
+            ]
+    server.new_database("streamflow")
+    return {"seconds by month": [months], "bytes of database and of history": [disk]}
+
+
+def small(server: Server, folder: Path, without: set[str]) -> Measured:
+    """7,043 customers: the first and the second month, the same again, and twelve months in one command."""
+    data = generate(folder / "small", SMALL, 12)
+    measured = _race(server, data, without)
+    for months, name in (("000..011", "twelve months"), ("011", "again")):
+        timing = command(server, "ingest", months, "--data-dir", str(data))
+        measured[f"streamflow {name}"] = _entry(timing)
+        say(f"streamflow {name}: {timing.seconds} s")
+    return measured
+
+
+LANDING = """
+import resource, sys
+from pathlib import Path
+from loader.contracts import load_contract
+from loader.database import open_database
+from loader.deliveries import find_delivery
+from loader.landing import land
+from loader.settings import load_settings
+from loader import ledger
+settings, tables = load_settings(), load_contract()
+delivery = find_delivery(settings, 0, Path(sys.argv[1]))
+database = open_database(settings)
+with database.connect() as connection:
+    ledger.prepare(connection)
+files = delivery.find(tables).files
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+land(database, delivery, tables, files, lambda *_: None)
+print(round(peak() - before, 1))
+"""
+"""Lands a month without dbt, and prints by how many MB the peak of its memory has grown meanwhile."""
+
+
+def memory(server: Server, folder: Path, _without: set[str]) -> Measured:
+    """The loader's memory with files of 10,000,000 rows and of 100,000."""
+    measured: Measured = {}
+    for users in (100_000, HUGE):
+        data = generate(folder / f"memory_{users}", users, 1)
+        server.new_database("streamflow")
+        environment = {**os.environ, **server.environment("streamflow"), "PYTHONPATH": str(REPOSITORY)}
+        result = subprocess.run(
+            [sys.executable, "-c", LANDING, str(data)], env=environment, capture_output=True, text=True, check=True
+        )
+        measured[f"{users}"] = [float(result.stdout)]
+    server.new_database("streamflow")
+    return measured
+
+
+ALL: dict[str, Callable[[Server, Path, set[str]], Measured]] = {
+    "million": million,
+    "usage": usage,
+    "growth": growth,
+    "small": small,
+    "memory": memory,
+}

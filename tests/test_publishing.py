@@ -1,0 +1,204 @@
+"""How production takes a month in, and how a small month is audited: each way comes to what the long one does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from loader import ingest
+from tests.conftest import TABLES, Streamflow, connect
+from tests.files import copy_month, edit, set_value
+from tests.test_gate import land_only
+from tests.test_stand_in import spoilt  # noqa: F401  (a fixture)
+
+KEYS = (
+    "select conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated from pg_constraint order by 1, 2"
+)
+AUDITS = "select audit_id, audit_name, table_name, column_name, severity, status, failures from ops.audits"
+
+
+def latest(streamflow: Streamflow) -> list[tuple[Any, ...]]:
+    """The verdicts on the newest load."""
+    return sorted(streamflow.rows(f"{AUDITS} where load_id = (select max(load_id) from ops.loads)"), key=str)
+
+
+def test_audits_at_once_come_to_what_dbt_comes_to(
+    streamflow: Streamflow,
+    spoilt: Path,  # noqa: F811
+) -> None:
+    """A month in which every audit finds something: all audits in one statement, and dbt's tests one by one."""
+    for table in TABLES:
+        edit(spoilt / "month_000" / f"{table}.csv", lambda rows: rows.append(rows[5]))
+    result = streamflow("ingest", "000", "--data-dir", spoilt)
+    assert result.code == 1
+    at_once = latest(streamflow)
+    assert {status for *_, status, _ in at_once} == {"pass", "warn", "fail"}
+    assert streamflow("check", "000", "--data-dir", spoilt).code == 1
+    assert latest(streamflow) == at_once
+    assert len(at_once) > 50
+
+
+def test_the_first_month_leaves_every_key(streamflow: Streamflow, months: Path) -> None:
+    streamflow.ok("init")
+    keys = streamflow.rows(KEYS)
+    assert (
+        sum("FOREIGN KEY" in definition for _, _, definition, _ in keys if "snapshots" not in definition)
+        >= len(TABLES) - 1
+    )
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    partitions = [key for key in streamflow.rows(KEYS) if not key[0].startswith("history.")]
+    assert partitions == keys
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        streamflow.rows("insert into labels values ('nobody', true, '2024-01-31')")
+
+
+def test_the_first_month_while_somebody_looks_at_the_empty_tables(streamflow: Streamflow, months: Path) -> None:
+    """Their keys stay where they are, then, and the month is published all the same."""
+    streamflow.ok("init")
+    keys = streamflow.rows(KEYS)
+    host = Path(streamflow.environment["POSTGRES_HOST"])
+    with contextlib.closing(connect(host, "streamflow")) as reader, reader.transaction():
+        assert reader.execute("select count(*) from labels").fetchone() == (0,)
+        streamflow.ok("ingest", "000", "--data-dir", months)
+    assert [key for key in streamflow.rows(KEYS) if not key[0].startswith("history.")] == keys
+    assert streamflow("verify").code == 0
+
+
+def test_the_first_month_where_somebody_refers_to_users(streamflow: Streamflow, months: Path) -> None:
+    streamflow.ok("init")
+    streamflow.connection.execute("create table mine (user_id text references users)")
+    keys = streamflow.rows(KEYS)
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    assert [key for key in streamflow.rows(KEYS) if not key[0].startswith("history.")] == keys
+
+
+def test_files_that_are_those_of_the_month_before(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Nothing differs but the dates; whom the month before carried forward is carried forward again."""
+    data = tmp_path / "data"
+    copy_month(months, "001", data)
+    january.ok("ingest", "001", "--data-dir", data)
+    copy_month(months, "001", data, as_month="002")
+    set_value(data / "month_002" / "usage_agg_30d.csv", 5, "watch_hours_30d", "7.25")
+    counts = {
+        count["table"]: count for count in january.ok("ingest", "002", "--data-dir", data, "--json").json["counts"]
+    }
+    carried = january.value(
+        "select count(*) from users_snapshots where as_of = '2024-02-29' and observed_as_of < as_of"
+    )
+    assert carried > 0
+    for table in TABLES:
+        delivered = january.value(f"select count(*) from staging.{table}")
+        changed = 1 if table == "usage_agg_30d" else 0
+        assert counts[table] == {
+            "table": table, "delivered": delivered, "inserted": 0, "updated": changed,
+            "unchanged": delivered - changed, "carried_forward": carried,
+        }  # fmt: skip
+        assert january.value(f"select count(*) from {table} where observed_as_of = '2024-03-31'") == delivered
+        assert january.value(f"select count(*) from {table} where observed_as_of = '2024-01-31'") == carried
+        before, after = (
+            january.rows(
+                f"select to_jsonb(t) - 'as_of' - 'observed_as_of' - 'watch_hours_30d', observed_as_of = as_of"
+                f" from {table}_snapshots as t where as_of = '{as_of}' order by user_id"
+            )
+            for as_of in ("2024-02-29", "2024-03-31")
+        )
+        assert before == after
+    assert january("verify").code == 0
+
+
+def test_production_that_is_not_what_history_says_is_not_built_upon(
+    january: Streamflow, months: Path, undisturbed: Any
+) -> None:
+    january.connection.execute("insert into users (user_id, observed_as_of) values ('stranger', '2024-01-31')")
+    before = january.production()
+    result = january("ingest", "001", "--data-dir", months)
+    assert result.code == 3
+    assert "streamflow verify" in result.err
+    assert "Nothing was published" in result.err
+    assert january.production() == before
+    assert january.dbt("build", "--full-refresh").success
+    assert january.state() == undisturbed
+
+
+def test_large_months_and_small_ones_end_the_same(
+    january: Streamflow, months: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above a number of rows dbt runs the audits as tests of its own; tables and verdicts are the same."""
+    january.ok("ingest", "001", "--data-dir", months)
+    small = latest(january)
+    january.connection.execute("delete from ops.audits")
+    monkeypatch.setattr(ingest, "SMALL", 0)
+    january.ok("ingest", "001", "--data-dir", months, "--force")
+    assert latest(january) == small
+    assert january.state() == undisturbed
+    january.ok("ingest", "002", "--data-dir", months)
+    assert january("verify").code == 0
+
+
+def test_an_audit_by_hand_is_not_run_by_the_gate(january: Streamflow, months: Path) -> None:
+    """Only an ingest has the gate run audits: a `dbt run` that left them out does not get past it."""
+    land_only(january, months / "month_001", 1)
+    before = january.state()
+    result = january.dbt("run")
+    assert not result.success
+    assert january.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 0
+    assert january.state() == before
+
+
+def test_several_months_in_one_command(
+    streamflow: Streamflow, new_database: Callable[[], Streamflow], months: Path
+) -> None:
+    several = streamflow.ok("ingest", "000..003", "--data-dir", months)
+    assert [line.split(",")[0] for line in several.out.splitlines() if " in " in line and "month " in line] == [
+        f"month {month:03d} published" for month in range(4)
+    ]
+    assert "4 months in" in several.out
+    at_once = streamflow.state()
+    again = streamflow.ok("ingest", "000..003", "--data-dir", months, "--json").json
+    assert [outcome["state"] for outcome in again] == ["unchanged"] * 4
+
+    one_by_one = new_database()
+    for month in range(4):
+        one_by_one.ok("ingest", str(month), "--data-dir", months)
+    assert one_by_one.state() == at_once
+
+
+def test_the_first_month_that_is_refused_is_the_last_that_is_tried(
+    streamflow: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    for month in ("000", "001", "002", "003"):
+        copy_month(months, month, tmp_path)
+    set_value(tmp_path / "month_002" / "labels.csv", 3, "churn_label", "maybe")
+    result = streamflow("ingest", "000..003", "--data-dir", tmp_path)
+    assert result.code == 1
+    assert "month 002 refused" in result.err
+    assert "labels.csv:3" in result.err
+    assert "not tried: 003" in result.out
+    assert streamflow.rows("select month from ops.published order by 1") == [("000",), ("001",)]
+    assert streamflow.rows("select distinct month from ops.loads order by 1") == [("000",), ("001",), ("002",)]
+    as_json = streamflow("ingest", "001..003", "--data-dir", tmp_path, "--json")
+    assert as_json.code == 1
+    assert [outcome["state"] for outcome in as_json.json] == ["unchanged", "refused"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ingest", "003..001"),
+        ("ingest", "000..x"),
+        ("ingest", "000.."),
+        ("ingest", "000..001", "--as-of", "2024-01-31"),
+        ("ingest", "000..001", "--restate", "--reason", "wrong"),
+        ("check", "000..001"),
+    ],
+    ids=" ".join,
+)
+def test_months_that_cannot_be_ingested_together(streamflow: Streamflow, arguments: tuple[str, ...]) -> None:
+    result = streamflow(*arguments)
+    assert result.code == 2
+    assert "Traceback" not in result.err
