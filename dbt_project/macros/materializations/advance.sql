@@ -31,12 +31,13 @@
         {%- if load.is_first -%}
             {%- call statement('keys', auto_begin=True) %}{{ missing_keys_ddl(production_models()) }}{% endcall -%}
         {%- endif -%}
-        {%- call statement('wait', auto_begin=True) %}{{ wait_for_history(load) }}{% endcall -%}
-        {%- set totals, counts = history_sizes(load.as_of), {} -%}
-        {%- for production in production_models() -%}
+        {%- set inserted, counts = rows_inserted(), {} -%}
+        {%- for production in production_models() | sort(attribute='name') -%}
             {%- set name = source_table(production) -%}
+            {%- call statement('wait', auto_begin=True) %}{{ wait_for_history(load.load_id, name) }}{% endcall -%}
+            {%- do date_the_others(production, load.as_of, load.tables[name].rows_delivered, changed[production.name]) -%}
             {%- do counts.update({
-                name: date_the_others(production, load.as_of, load.tables[name], changed[production.name], totals[name])
+                name: {'inserted': inserted[production.name], 'updated': changed[production.name] - inserted[production.name]}
             }) -%}
         {%- endfor -%}
         {%- call statement('counts', auto_begin=True) %}{{ enter_counts(load.as_of, counts) }}{% endcall -%}
@@ -53,25 +54,22 @@
 
 {#-
   The load that passed the gate, where it is a month of which there is no history yet, newer than all that production has seen:
-  as_of, load_id, is_first, and by table rows_delivered, size (rows of production) and same_file. None otherwise.
+  as_of, load_id, is_first, and by table rows_delivered and same_file (as that of the month before). None otherwise.
 -#}
 {% macro staged_month() %}
     {%- set rows = run_query(staged_month_sql()).rows -%}
-    {%- if not rows or rows | map(attribute='is_next') | select('equalto', false) | list -%}
+    {%- if not rows or rows | rejectattr('is_next') | list -%}
         {{ return(none) }}
     {%- endif -%}
-    {%- set sizes, tables = production_sizes(), {} -%}
-    {%- for production in production_models() -%}
-        {%- set row = rows | selectattr('table_name', 'equalto', source_table(production)) | first -%}
-        {%- do tables.update({row.table_name: {
-            'rows_delivered': row.row_count | int, 'size': sizes[production.name], 'same_file': row.same_file
-        }}) -%}
+    {%- set tables = {} -%}
+    {%- for row in rows -%}
+        {%- do tables.update({row.table_name: {'rows_delivered': row.row_count | int, 'same_file': row.same_file}}) -%}
     {%- endfor -%}
-    {%- set is_first = rows | map(attribute='is_first') | select('equalto', false) | list | length == 0 -%}
-    {%- if is_first and sizes.values() | select | list or not is_first and rows | map(attribute='is_first') | select | list -%}
+    {%- set first_of = rows | selectattr('is_first') | list | length -%}
+    {%- if first_of not in [0, rows | length] or first_of and not production_is_empty() -%}
         {{ return(none) }}
     {%- endif -%}
-    {{ return({'as_of': rows[0].as_of, 'load_id': rows[0].load_id, 'is_first': is_first, 'tables': tables}) }}
+    {{ return({'as_of': rows[0].as_of, 'load_id': rows[0].load_id, 'is_first': first_of > 0, 'tables': tables}) }}
 {% endmacro %}
 
 
@@ -114,15 +112,15 @@ left join newest on newest.table_name = staged.table_name
 
 
 {#-
-  Waits until the history of all tables stands. The other thread builds it, and each step of that holds a lock on the gate; where
+  Waits until the history of a table stands. The other thread builds it, and each step of that holds a lock on the gate; where
   none has been seen for three seconds, it has failed.
 -#}
-{% macro wait_for_history(load) %}
+{% macro wait_for_history(load_id, table_name) %}
     do $$
     declare
         polls_without_a_step int := 0;
     begin
-        while (select count(*) from {{ source('ops', 'history') }} where load_id = {{ load.load_id }}) < {{ load.tables | length }} loop
+        while not exists (select 1 from {{ source('ops', 'history') }} where load_id = {{ load_id }} and table_name = '{{ table_name }}') loop
             perform pg_sleep(0.02);
             if exists (select 1 from pg_locks where relation = '{{ ref('gate') }}'::regclass and pid <> pg_backend_pid()) then
                 polls_without_a_step := 0;
@@ -138,30 +136,29 @@ left join newest on newest.table_name = staged.table_name
 {% endmacro %}
 
 
-{#- Gives the rows that do not differ their new date; returns how many rows of the table are new and how many have another value. -#}
-{% macro date_the_others(production, as_of, table, changed, rows_total) %}
+{#- Gives the rows that do not differ their new date. Together with those that do, they are the delivery, or the run ends here. -#}
+{% macro date_the_others(production, as_of, rows_delivered, changed) %}
     {%- set seen = changed -%}
-    {%- if seen < table.rows_delivered -%}
+    {%- if seen < rows_delivered -%}
         {%- call statement('touch', auto_begin=True) %}{{ touch(production, as_of) }}{% endcall -%}
         {%- set seen = seen + load_result('touch').response.rows_affected -%}
     {%- endif -%}
-    {%- if seen != table.rows_delivered -%}
+    {%- if seen != rows_delivered -%}
         {{ exceptions.raise_compiler_error(
-            production.name ~ " would have " ~ seen ~ " rows of " ~ as_of ~ ", and " ~ table.rows_delivered ~ " were delivered: is it"
+            production.name ~ " would have " ~ seen ~ " rows of " ~ as_of ~ ", and " ~ rows_delivered ~ " were delivered: is it"
             " what history says? `streamflow verify` tells, `streamflow dbt build --full-refresh` mends it. Nothing was published."
         ) }}
     {%- endif -%}
-    {{ return({'rows_inserted': rows_total - table.size, 'rows_updated': changed - (rows_total - table.size)}) }}
 {% endmacro %}
 
 
-{#- Table -> rows of its history on that date. -#}
-{% macro history_sizes(as_of) %}
-    {%- set sizes = {} -%}
-    {%- for row in run_query("select table_name, rows_total from " ~ source('ops', 'history') ~ " where as_of = date '" ~ as_of ~ "'").rows -%}
-        {%- do sizes.update({row[0]: row[1] | int}) -%}
+{#- Name of the production model -> rows that this transaction has inserted, as PostgreSQL counts them. -#}
+{% macro rows_inserted() %}
+    {%- set inserted = {} -%}
+    {%- for row in run_query("select relname, n_tup_ins from pg_stat_xact_user_tables where schemaname = 'public'").rows -%}
+        {%- do inserted.update({row[0]: row[1] | int}) -%}
     {%- endfor -%}
-    {{ return(sizes) }}
+    {{ return(inserted) }}
 {% endmacro %}
 
 
@@ -252,26 +249,23 @@ left join newest on newest.table_name = staged.table_name
 {% endmacro %}
 
 
-{#- Name of the model -> rows of the production table. -#}
-{% macro production_sizes() %}
-    {%- set sizes, counts = {}, [] -%}
-    {%- for production in production_models() -%}
-        {%- do counts.append("select '" ~ production.name ~ "', count(*) from " ~ production.relation_name) -%}
-    {%- endfor -%}
-    {%- for row in run_query(counts | join(' union all ')).rows %}{% do sizes.update({row[0]: row[1] | int}) %}{% endfor -%}
-    {{ return(sizes) }}
+{#- Whether no production table has a row. -#}
+{% macro production_is_empty() %}
+    {%- set rows = [] -%}
+    {%- for production in production_models() %}{% do rows.append("exists (select 1 from " ~ production.relation_name ~ ")") %}{% endfor -%}
+    {{ return(not run_query("select " ~ rows | join(" or ")).rows[0][0]) }}
 {% endmacro %}
 
 
 {#- Enters in ops.history that production has taken the month in, and what that meant for each table. -#}
 {% macro enter_counts(as_of, counts) %}
     update {{ source('ops', 'history') }} as history
-    set merged_at = clock_timestamp(), rows_inserted = counts.rows_inserted, rows_updated = counts.rows_updated
+    set merged_at = clock_timestamp(), rows_inserted = counts.inserted, rows_updated = counts.updated
     from (
         values
         {%- for table_name, count in counts.items() %}
-        ('{{ table_name }}', {{ count.rows_inserted }}, {{ count.rows_updated }}){{ ',' if not loop.last }}
+        ('{{ table_name }}', {{ count.inserted }}, {{ count.updated }}){{ ',' if not loop.last }}
         {%- endfor %}
-    ) as counts (table_name, rows_inserted, rows_updated)
+    ) as counts (table_name, inserted, updated)
     where history.table_name = counts.table_name and history.as_of = date '{{ as_of }}'
 {% endmacro %}
