@@ -63,7 +63,7 @@ class Lines(Progress):
         """Say how long the last step took."""
         if self._step is not None:
             name, start = self._step
-            nodes = f", {self._nodes} dbt nodes" if self._nodes else ""
+            nodes = f", {self._nodes} dbt node{'s' if self._nodes > 1 else ''}" if self._nodes else ""
             err.print(f"{name}: {time.perf_counter() - start:.1f} s{nodes}")
             self._step = None
 

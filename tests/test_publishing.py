@@ -125,6 +125,21 @@ def test_production_that_is_not_what_history_says_is_not_built_upon(
     assert january.state() == undisturbed
 
 
+def test_history_that_cannot_be_built_ends_the_run(january: Streamflow, months: Path, undisturbed: Any) -> None:
+    """Production, which takes the month in beside it, does not wait for what does not come."""
+    january.connection.execute("create table history.labels_2024_02_29 ()")
+    before = january.production()
+    result = january("ingest", "001", "--data-dir", months)
+    assert result.code == 3
+    assert "labels_snapshots" in result.err
+    assert "already exists" in result.err
+    assert january.production() == before
+    assert january.rows("select as_of::text from ops.published") == [("2024-01-31",)]
+    january.connection.execute("drop table history.labels_2024_02_29")
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january.state() == undisturbed
+
+
 def test_large_months_and_small_ones_end_the_same(
     january: Streamflow, months: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,8 +39,8 @@ def write(known: dict[str, Any]) -> None:
     parts = [
         "# Benchmark",
         "",
-        "Written by `make bench` from [benchmark.json](benchmark.json), which has every measurement. Whole commands, by the"
-        f" clock; medians. {machine['cpus']} cores, PostgreSQL {machine['postgresql']} with its default"
+        "Written by `make bench` from [benchmark.json](benchmark.json), which has every measurement. Whole commands, by"
+        f" the clock; medians. {machine['cpus']} cores, PostgreSQL {machine['postgresql']} with its default"
         f" configuration, Python {machine['python']}, measured up to {machine['measured']}."
         " [performance.md](performance.md) says what is compared, and where the time goes.",
         "",
