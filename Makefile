@@ -58,6 +58,7 @@ format: setup ## Put the Python files in order
 	@$(BIN)/ruff format .
 
 bench: setup ## Race streamflow and its rivals, and write docs/benchmark.md: an hour [ARGS="--only small"]
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 docs: setup ## Serve the dbt docs with lineage on http://localhost:8080 [PORT=...]
