@@ -20,8 +20,7 @@ OBSERVED_AS_OF = {
     "data_type": "date",
     "description": "The as_of of the delivery that this row came from; older than as_of where it was carried forward.",
 }
-AFTER_PUBLISHING = "-- depends_on: {{ ref('published') }}\n"
-GENERATED = re.compile(rf"({re.escape(AFTER_PUBLISHING)})?{{{{ (history_of|newest_of)\('\w+'\) }}}}\n")
+GENERATED = re.compile(r"(-- depends_on: {{ ref\('\w+'\) }}\n)?{{ (history_of|newest_of)\('\w+'\) }}\n")
 NOT_NULL = {"type": "not_null", "warn_unsupported": False}
 
 
@@ -37,8 +36,10 @@ def expected_models(tables: Sequence[Table]) -> dict[Path, str]:
         Path("models/production/_production.yml"): _properties([_production(table) for table in tables]),
     }
     for table in tables:
-        files[Path(f"models/history/{table.name}_snapshots.sql")] = f"{{{{ history_of('{table.name}') }}}}\n"
-        files[Path(f"models/production/{table.name}.sql")] = f"{AFTER_PUBLISHING}{{{{ newest_of('{table.name}') }}}}\n"
+        after = _depends_on(f"{table.references}_snapshots") if table.references else ""
+        files[Path(f"models/history/{table.name}_snapshots.sql")] = f"{after}{{{{ history_of('{table.name}') }}}}\n"
+        after = _depends_on("published")
+        files[Path(f"models/production/{table.name}.sql")] = f"{after}{{{{ newest_of('{table.name}') }}}}\n"
     return files
 
 
@@ -78,6 +79,10 @@ def write_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> list[P
             " `streamflow models` where the project can be written to."
         ) from None
     return list(stale)
+
+
+def _depends_on(model: str) -> str:
+    return f"-- depends_on: {{{{ ref('{model}') }}}}\n"
 
 
 def _history(table: Table) -> dict[str, Any]:

@@ -31,10 +31,13 @@
         {%- if load.is_first -%}
             {%- call statement('keys', auto_begin=True) %}{{ missing_keys_ddl(production_models()) }}{% endcall -%}
         {%- endif -%}
-        {%- set inserted, counts = rows_inserted(), {} -%}
-        {%- for production in production_models() | sort(attribute='name') -%}
+        {%- set inserted, counts, standing = rows_inserted(), {}, history_of_load(load.load_id) -%}
+        {%- for production in in_the_order_of_history() -%}
             {%- set name = source_table(production) -%}
-            {%- call statement('wait', auto_begin=True) %}{{ wait_for_history(load.load_id, name) }}{% endcall -%}
+            {%- if name not in standing -%}
+                {%- call statement('wait', auto_begin=True) %}{{ wait_for_history(load.load_id, name) }}{% endcall -%}
+                {%- do standing.extend(history_of_load(load.load_id)) -%}
+            {%- endif -%}
             {%- do date_the_others(production, load.as_of, load.tables[name].rows_delivered, changed[production.name]) -%}
             {%- do counts.update({
                 name: {'inserted': inserted[production.name], 'updated': changed[production.name] - inserted[production.name]}
@@ -104,10 +107,23 @@ left join newest on newest.table_name = staged.table_name
 {% endmacro %}
 
 
+{#- The production models as dbt builds their history: a table that others reference first, and by name. -#}
+{% macro in_the_order_of_history() %}
+    {%- set models = production_models() | sort(attribute='name') -%}
+    {{ return(models | rejectattr('config.meta.references') | list + models | selectattr('config.meta.references') | list) }}
+{% endmacro %}
+
+
 {#- The delivered rows as production has them, from staging. -#}
 {% macro delivered(production) %}
     select {{ contract_columns(['observed_as_of'], production) | join(', ') }}, as_of as observed_as_of
     from {{ source('staging', source_table(production)) }}
+{% endmacro %}
+
+
+{#- The tables whose history of a load stands. -#}
+{% macro history_of_load(load_id) %}
+    {{ return(run_query("select table_name from " ~ source('ops', 'history') ~ " where load_id = " ~ load_id).columns[0].values() | list) }}
 {% endmacro %}
 
 

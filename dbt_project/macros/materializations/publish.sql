@@ -13,7 +13,8 @@
     {{ run_hooks(pre_hooks) }}
     {%- do use_memory() -%}
 
-    {%- for production in production_models() -%}
+    {%- set pending = pending_tables() -%}
+    {%- for production in production_models() if source_table(production) in pending -%}
         {%- set plan = merge_plan(source_table(production)) -%}
         {%- set newest = newest_of(source_table(production), production) -%}
         {%- for as_of in plan.unmerged -%}
@@ -35,6 +36,13 @@
     {{ adapter.commit() }}
     {{ return({'relations': [this.incorporate(type='table')]}) }}
 {% endmaterialization %}
+
+
+{#- The tables that production is still to take something in of; all of them when it is made anew. -#}
+{% macro pending_tables() %}
+    {%- set unmerged = run_query("select distinct table_name from " ~ source('ops', 'history') ~ " where merged_at is null") -%}
+    {{ return(declared_tables() if flags.FULL_REFRESH else unmerged.columns[0].values() | list) }}
+{% endmacro %}
 
 
 {#- Stops the run where history of a month was begun for some tables only: production would mix it with the month before. -#}

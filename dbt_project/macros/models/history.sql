@@ -6,7 +6,7 @@
 -#}
 {% macro history_of(table_name, plan=none) %}
     {%- set staged = source('staging', table_name) -%}
-    {%- set plan = plan or history_plan(table_name, ref('gate')) -%}
+    {%- set plan = plan or (no_history() if env_var('STREAMFLOW_LOCK_HOLDER', '') else history_plan(table_name, ref('gate'))) -%}
     {%- set key = contract_key() -%}
     {%- set columns = contract_columns(['as_of', 'observed_as_of']) -%}
 with delivered as (
@@ -69,7 +69,7 @@ select * from carried_forward
   after that one, because it arrived late or was restated; and whether it is built on one date alone, which brought the same file.
 -#}
 {% macro history_plan(table_name, gate) %}
-    {%- set plan = {'as_of': none, 'load_id': none, 'is_built': false, 'replaces': none, 'was_published': false, 'built_on': [], 'same_file': false} -%}
+    {%- set plan = no_history() -%}
     {%- if execute -%}
         {%- set rows = run_query(history_plan_sql(table_name, gate)).rows -%}
         {%- for row in rows -%}
@@ -79,6 +79,14 @@ select * from carried_forward
         {%- endfor -%}
     {%- endif -%}
     {{ return(plan) }}
+{% endmacro %}
+
+
+{#- The plan where there is nothing to build; and of a model's SELECT in an ingest, which the materialization compiles anew. -#}
+{% macro no_history() %}
+    {{ return({
+        'as_of': none, 'load_id': none, 'is_built': false, 'replaces': none, 'was_published': false, 'built_on': [], 'same_file': false
+    }) }}
 {% endmacro %}
 
 

@@ -1,1 +1,2 @@
+-- depends_on: {{ ref('users_snapshots') }}
 {{ history_of('subscriptions') }}
