@@ -95,7 +95,8 @@ def test_dbt_stops_when_its_ingest_has_lost_the_lock(january: Streamflow, months
     assert not result.success
     assert "lost its connection" in said(result)
     january.connection.execute("select pg_advisory_lock(%s, %s)", [0x5F10, 1])
-    assert january.dbt("run").success
+    result = january.dbt("run")
+    assert result.success, said(result)
 
 
 def test_half_a_month_is_not_published_by_hand(january: Streamflow, months: Path) -> None:

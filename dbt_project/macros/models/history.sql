@@ -6,7 +6,8 @@
 -#}
 {% macro history_of(table_name, plan=none) %}
     {%- set staged = source('staging', table_name) -%}
-    {%- set plan = plan or (no_history() if env_var('STREAMFLOW_LOCK_HOLDER', '') else history_plan(table_name, ref('gate'))) -%}
+    {%- set gate = ref('gate') -%}
+    {%- set plan = plan or (no_history() if env_var('STREAMFLOW_LOCK_HOLDER', '') else history_plan(table_name, gate)) -%}
     {%- set key = contract_key() -%}
     {%- set columns = contract_columns(['as_of', 'observed_as_of']) -%}
 with delivered as (
