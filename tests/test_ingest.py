@@ -80,12 +80,13 @@ def test_full_refresh_leaves_history_and_production_the_same(streamflow: Streamf
     for month in ("000", "002", "001"):
         streamflow.ok("ingest", month, "--data-dir", months)
     before = streamflow.state()
-    identities = streamflow.rows("select oid, relname from pg_class where relname = any(%s) order by 2, 1", TABLES)
+    ids = "select oid, relname from pg_class where relname = any(%s) order by 2, 1"
+    identities = streamflow.rows(ids, TABLES)
 
     assert streamflow.dbt("build", "--full-refresh").success
 
     assert streamflow.state() == before
-    assert streamflow.rows("select oid, relname from pg_class where relname = any(%s) order by 2, 1", TABLES) == identities
+    assert streamflow.rows(ids, TABLES) == identities
 
 
 def test_full_refresh_mends_production(streamflow: Streamflow, months: Path) -> None:
