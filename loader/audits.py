@@ -9,6 +9,7 @@ from psycopg import sql
 
 from loader.contracts import Table
 from loader.database import Connection
+from loader.dbt import Audit
 from loader.deliveries import SHOWN, Problem
 from loader.files import SourceFile
 from loader.ledger import AuditResult
@@ -34,21 +35,20 @@ DOUBLED = sql.SQL(
 
 
 def failed_rows(
-    connection: Connection, audit: AuditResult, test: Any, table: Table, file: SourceFile
+    connection: Connection, verdict: AuditResult, audit: Audit, table: Table, file: SourceFile
 ) -> Iterator[Problem]:
     """The rows that an audit found, in file order and in constant memory; one problem without a line where the audit is
     about the table as a whole.
 
     Args:
-        test: dbt's node of the test; its name and arguments say what was asked.
+        audit: says what was asked.
     """
-    name, arguments = test.test_metadata.name, dict(test.test_metadata.kwargs)
-    about = about_rows(name, arguments, table)
+    about = about_rows(audit.test, audit.arguments, table)
     if about is None:
-        yield Problem(file.name, _about_table(audit, test), column=audit.column_name, audit=audit.audit_name)
+        yield Problem(file.name, _about_table(verdict, audit), column=verdict.column_name, audit=verdict.audit_name)
         return
     column, condition, reason = about
-    query = DOUBLED if name in UNIQUE else ROWS
+    query = DOUBLED if audit.test in UNIQUE else ROWS
     lines = LineNumbers(file)
     with connection.transaction(), connection.cursor("failed_rows") as cursor:
         cursor.itersize = BATCH
@@ -62,7 +62,7 @@ def failed_rows(
         )
         for ordinal, value, number, first in cursor:
             why = reason if number is None else _again(number, lines.of(first), reason)
-            yield Problem(file.name, why, lines.of(ordinal), column, value, audit.audit_name)
+            yield Problem(file.name, why, lines.of(ordinal), column, value, verdict.audit_name)
 
 
 def _again(number: int, first: int, reason: str) -> str:
@@ -165,14 +165,14 @@ def _outside(low: Any, high: Any) -> str:
     return f"not between {low} and {high}"
 
 
-def _about_table(audit: AuditResult, test: Any) -> str:
+def _about_table(verdict: AuditResult, audit: Audit) -> str:
     """What an audit of a whole table says, with its own number where that is a percentage."""
-    match test.test_metadata.name:
+    match audit.test:
         case "row_count_change_percent":
-            return f"the number of rows is {audit.failures} % off the month before"
+            return f"the number of rows is {verdict.failures} % off the month before"
         case "null_percent":
-            return f"up to {audit.failures} % of the values are missing in a column that should have them"
+            return f"up to {verdict.failures} % of the values are missing in a column that should have them"
         case "columns_match_declaration":
-            return f"{audit.failures} columns are not those that are declared"
+            return f"{verdict.failures} columns are not those that are declared"
         case _:
-            return f"{test.description or audit.audit_name} ({audit.failures} found)"
+            return f"{audit.description or verdict.audit_name} ({verdict.failures} found)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import datetime as dt
 import gc
 import os
@@ -280,16 +279,19 @@ def _embedded() -> Settings:
 def _run(
     command: Command, deliveries: list[Delivery], *, as_json: bool, force: bool = False, restate: str | None = None
 ) -> None:
-    from loader import terminal
+    from loader import terminal, worker
+    from loader.dbt import Engine
     from loader.ingest import run_months
     from loader.outcome import Refused
 
+    settings = load_settings()
+    engine = Engine(settings, worker.started())
     several = len(deliveries) > 1
     progress = terminal.progress(quiet=as_json)
     outcomes = []
     refused = None
     try:
-        for outcome in run_months(load_settings(), command, deliveries, progress, force=force, restate=restate):
+        for outcome in run_months(settings, command, deliveries, progress, force=force, restate=restate, engine=engine):
             progress.close()
             outcomes.append(outcome)
             if not as_json:
@@ -330,26 +332,9 @@ def _delivery(month: int, data_dir: Path | None, as_of: dt.datetime | None) -> D
     return find_delivery(load_settings(), month, data_dir, as_of.date() if as_of else None)
 
 
-def program() -> None:
-    """The program `streamflow`. Ends without taking dbt's objects apart one by one, which takes half a second."""
-    code = 0
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:  # whoever read the output has gone
-        code = code or 1
-    os._exit(code)
-
-
 def main() -> None:
     """Run a command and turn what it raises into a sentence and an exit code."""
     gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
-    sys.setswitchinterval(0.0005)  # files are copied while dbt is imported: the copy must not wait 5 ms for each turn
     try:
         app(standalone_mode=True)
     except StreamflowError as error:

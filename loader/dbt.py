@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -33,53 +33,53 @@ NodeDone = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Audit:
+    """What dbt knows of one of its tests: the generic test's name, its arguments as in YAML, and its description."""
+
+    test: str
+    arguments: dict[str, Any]
+    description: str
+
+
+@dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended. `tests` has dbt's node of each test, by unique id."""
+    """How a dbt invocation ended. `audits` has each test of the project, by unique id."""
 
     success: bool
     invocation_id: str | None
     errors: list[str]
-    tests: dict[str, Any]
+    audits: dict[str, Audit]
 
 
-class Engine:
-    """dbt with this project: imported and parsed once, in the background, for all runs of this process."""
+class Place(Protocol):
+    """Where dbt runs."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def parse(self, variables: dict[str, str]) -> None:
+        """Begin to import dbt and to parse the project, with these variables in the environment, and return at once."""
+
+    def run(self, arguments: Sequence[str], done: NodeDone, lock_holder: int, logs: Path) -> DbtRun:
+        """Run dbt on the project as it was parsed."""
+
+
+class Here:
+    """dbt in this process, imported and parsed in a thread."""
+
+    def __init__(self) -> None:
         self._parsed: Future[Any] = Future()
-        self._warming: threading.Thread | None = None
 
-    def warm_up(self, database: Database) -> None:
-        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on.
+    def parse(self, variables: dict[str, str]) -> None:
+        """As of `Place`."""
+        os.environ.update(variables)
+        threading.Thread(target=self._parse_into_future, name="dbt", daemon=True).start()
 
-        Raises:
-            SurroundingsFailed: the models are out of step with the contract and cannot be written.
-        """
-        if self._warming is None:
-            write_models(load_contract())
-            os.environ.update(environment(self._settings, database))
-            self._warming = threading.Thread(target=self._parse_into_future, name="dbt", daemon=True)
-            self._warming.start()
-
-    def invoke(self, database: Database, arguments: Sequence[str], done: NodeDone, lock_holder: int) -> DbtRun:
-        """Run dbt with the given arguments, silently, telling `done` of each node as it ends.
-
-        Args:
-            lock_holder: the server process of the session that holds the run's lock; dbt stops when that lets it go.
-
-        Raises:
-            SurroundingsFailed: the packages that the project needs are not installed.
-        """
-        if audit_package() is None:
-            raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
-        self.warm_up(database)
+    def run(self, arguments: Sequence[str], done: NodeDone, lock_holder: int, logs: Path) -> DbtRun:
+        """As of `Place`."""
         parsed = self._parsed.result()
         if parsed.exception:
             return DbtRun(False, None, [str(parsed.exception)], {})
         os.environ["STREAMFLOW_LOCK_HOLDER"] = str(lock_holder)
         manifest = parsed.result.deepcopy()  # a run leaves its marks in it
-        with _log(self._settings.home / "logs") as log:
+        with _log(logs) as log:
             return _run(manifest, [*arguments, *SILENT], done, log)
 
     def _parse_into_future(self) -> None:
@@ -89,12 +89,52 @@ class Engine:
             self._parsed.set_exception(error)
 
 
+class Engine:
+    """dbt with this project: imported and parsed once, in the background, for all runs of this process."""
+
+    def __init__(self, settings: Settings, place: Place | None = None) -> None:
+        self._settings = settings
+        self._place = place or Here()
+        self._warming = False
+
+    def warm_up(self, database: Database) -> None:
+        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on.
+
+        Raises:
+            SurroundingsFailed: the models are out of step with the contract and cannot be written.
+        """
+        if not self._warming:
+            write_models(load_contract())
+            self._place.parse(environment(self._settings, database))
+            self._warming = True
+
+    def invoke(self, database: Database, arguments: Sequence[str], done: NodeDone, lock_holder: int) -> DbtRun:
+        """Run dbt with the given arguments, silently, telling `done` of each node as it ends.
+
+        Args:
+            lock_holder: the server process of the session that holds the run's lock; dbt stops when that lets it go.
+
+        Raises:
+            SurroundingsFailed: the packages that the project needs are not installed, or dbt's process has ended.
+        """
+        if audit_package() is None:
+            raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
+        self.warm_up(database)
+        return self._place.run(arguments, done, lock_holder, self._settings.home / "logs")
+
+
 def parse() -> Any:
     """dbt's result of parsing the project; it has the manifest."""
-    from dbt.adapters.postgres import Plugin  # noqa: F401  (dbt imports it later in any case)
+    import_dbt()
     from dbt.cli.main import dbtRunner
 
     return dbtRunner().invoke(["parse", *SILENT])
+
+
+def import_dbt() -> None:
+    """Import what dbt needs in any case, some of which it would import later."""
+    import dbt.adapters.postgres
+    import dbt.cli.main  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -138,8 +178,13 @@ def _run(manifest: Any, arguments: Sequence[str], done: NodeDone, log: logging.L
         success=bool(result.success),
         invocation_id=next(iter(invocation_ids), None),
         errors=[*errors, *operation_errors],
-        tests={name: node for name, node in manifest.nodes.items() if node.resource_type == "test"},
+        audits={name: _audit(node) for name, node in manifest.nodes.items() if node.resource_type == "test"},
     )
+
+
+def _audit(node: Any) -> Audit:
+    kind = getattr(node, "test_metadata", None)  # a test that is a query of its own has none
+    return Audit(kind.name if kind else node.name, dict(kind.kwargs) if kind else {}, node.description)
 
 
 def environment(settings: Settings, database: Database) -> dict[str, str]:

@@ -51,7 +51,7 @@ def run_month(
     """Ingest or check one month.
 
     Args:
-        engine: dbt as another month's run has left it, so that it need not be started anew.
+        engine: dbt, perhaps as another month's run has left it, so that it need not be started anew.
         force: audit and build again even where nothing is new.
         restate: the reason why a published month is to be replaced by other rows.
 
@@ -79,16 +79,19 @@ def run_months(
     *,
     force: bool = False,
     restate: str | None = None,
+    engine: dbt.Engine | None = None,
 ) -> Iterator[Outcome]:
     """Ingest or check months one after the other, dbt being started once for all of them.
 
     Each month is an attempt of its own, and published before the next one begins.
 
+    Args: as of `run_month`.
+
     Raises:
         Refused: a month's data is not taken; those before it are published, those after it were not tried.
         SurroundingsFailed, WrongUsage: as of `run_month`, likewise.
     """
-    engine = dbt.Engine(settings)
+    engine = engine or dbt.Engine(settings)
     for delivery in deliveries:
         yield run_month(settings, command, delivery, progress, force=force, restate=restate, engine=engine)
 
@@ -223,7 +226,7 @@ class Run:
 
     def _still_telling(self, verdict: AuditResult, result: dbt.DbtRun, sound: set[str], mended: set[str]) -> bool:
         """Whether an audit's failure says something new where some files are missing, and wrong values are null."""
-        test = result.tests[verdict.audit_id].test_metadata.name
+        test = result.audits[verdict.audit_id].test
         table = next(table for table in self.tables if table.name == verdict.table_name)
         if test == "relationships" and table.references not in sound | mended:
             return False
@@ -285,7 +288,7 @@ class Run:
 
     def _rows_of(self, verdict: AuditResult, result: dbt.DbtRun) -> Iterator[Problem]:
         table = next(table for table in self.tables if table.name == verdict.table_name)
-        return failed_rows(self.connection, verdict, result.tests[verdict.audit_id], table, self.files[table.name])
+        return failed_rows(self.connection, verdict, result.audits[verdict.audit_id], table, self.files[table.name])
 
     def _dbt_failed(self, result: dbt.DbtRun) -> SurroundingsFailed:
         reasons = result.errors or ["dbt ended without publishing the month"]
