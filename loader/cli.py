@@ -117,6 +117,82 @@ def verify(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command("training-set")
+def training_set(
+    as_of: Annotated[
+        dt.datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Features as known on this date.")
+    ],
+    label_as_of: Annotated[
+        dt.datetime, typer.Option("--label-as-of", formats=["%Y-%m-%d"], help="Labels as delivered on this date.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The file, .csv or .parquet; CSV on stdout unless given.", show_default=False),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", help="These features and labels only, with commas between.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
+) -> None:
+    """A training set: one row per customer known on a date, features as known then, and a later date's label."""
+    from loader import terminal, training
+    from loader.contracts import load_contract
+    from loader.database import open_database
+
+    if as_json and out is None:
+        raise WrongUsage("--json is for a training set that goes into a file: give --out too.")
+    names = [name.strip() for name in columns.split(",") if name.strip()] if columns else []
+    with open_database(load_settings()).connect() as connection:
+        wanted = training.training_set(connection, load_contract(), as_of.date(), label_as_of.date(), names)
+        written = training.write(connection, wanted, out, sys.stdout)
+    if as_json:
+        terminal.print_json(asdict(written))
+    else:
+        where = f" in {out}" if out else ""
+        terminal.err.print(f"{written.rows:,} customers, {len(written.columns)} columns{where}")
+
+
+@app.command()
+def freeze(
+    as_of: Annotated[
+        dt.datetime | None, typer.Argument(formats=["%Y-%m-%d"], help="A published date.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every published date, or with --drop every schema.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Take the schema away again; history stays.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a date's history as a schema like as_of_2024_01_31, with views named like the production tables.
+
+    Code written for production runs on the past with: set search_path = as_of_2024_01_31, public.
+    """
+    from loader import freeze as schemas
+    from loader import terminal
+    from loader.contracts import load_contract
+    from loader.database import open_database
+    from loader.published import published_dates, require_published
+
+    if (as_of is None) != every:
+        raise WrongUsage("give a date, like 2024-01-31, or --all.")
+    with open_database(load_settings()).connect() as connection:
+        there = schemas.frozen(connection)
+        if drop:
+            names = there if as_of is None else [schemas.schema_of(as_of.date())]
+            if missing := [name for name in names if name not in there]:
+                raise WrongUsage(f"there is no schema {missing[0]}. There are: {', '.join(there) or 'none'}.")
+            for name in names:
+                schemas.thaw(connection, name)
+        else:
+            dates = published_dates(connection) if as_of is None else [as_of.date()]
+            require_published(connection, dates)
+            names = [schemas.freeze(connection, load_contract(), date) for date in dates]
+    if as_json:
+        terminal.print_json({"dropped" if drop else "frozen": names})
+    else:
+        for name in names:
+            terminal.out.print(f"{name} dropped" if drop else f"{name}: set search_path = {name}, public")
+
+
 @app.command()
 def init(
     roles: Annotated[

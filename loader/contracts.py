@@ -15,7 +15,7 @@ SOURCES_FILE = DBT_PROJECT / "models" / "staging" / "_sources.yml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one written in C takes a tenth of the time."""
 
-RESERVED = {"as_of", "observed_as_of"}
+RESERVED = {"as_of", "observed_as_of", "label_as_of", "event_timestamp", "valid_from", "valid_to", "is_current"}
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,47}$")]
 DataType = Literal["text", "int", "integer", "bigint", "smallint", "numeric", "boolean", "date"]
@@ -23,17 +23,18 @@ DataType = Literal["text", "int", "integer", "bigint", "smallint", "numeric", "b
 
 
 class Column(BaseModel):
-    """One column of a file: its name in the header, its PostgreSQL type, whether a file may lack it."""
+    """One column of a file: its name in the header, its type, whether a file may lack it, whether it is a label."""
 
     name: Name
     data_type: DataType
     description: str = ""
     optional: bool = False
+    label: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _from_dbt(cls, raw: dict[str, Any]) -> dict[str, Any]:
-        return {**raw, "optional": _meta(raw).get("optional", False)}
+        return {**raw, **{name: _meta(raw).get(name, False) for name in ("optional", "label")}}
 
 
 class Table(BaseModel):
@@ -43,6 +44,7 @@ class Table(BaseModel):
     description: str = ""
     primary_key: Name
     references: Name | None = None
+    slowly_changing: bool = False
     columns: list[Column] = Field(min_length=1)
 
     @model_validator(mode="before")
@@ -60,6 +62,11 @@ class Table(BaseModel):
         if len(set(names)) < len(names):
             raise ValueError("a column is declared twice")
         return self
+
+    @property
+    def has_label(self) -> bool:
+        """Whether the table brings what a model learns to predict."""
+        return any(column.label for column in self.columns)
 
     @property
     def column_names(self) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from loader import __version__, compare, dbt, ledger, retries
+from loader import __version__, compare, dbt, ledger, marts, retries
 from loader.audits import failed_rows
 from loader.contracts import Table, load_contract
 from loader.database import open_database
@@ -19,6 +19,7 @@ from loader.deliveries import Delivery, Problem
 from loader.diagnosis import diagnose
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.files import SourceFile
+from loader.freeze import freeze
 from loader.landing import LandedFile, Landing, NotTaken, land
 from loader.ledger import AuditResult, TableHistory
 from loader.outcome import Clock, Command, Outcome, Refused, TableCounts
@@ -26,14 +27,17 @@ from loader.progress import Progress
 from loader.rejects import write_rejects
 from loader.settings import Settings
 
-UNNEEDED = ["--exclude", "config.materialized:production", "--exclude-resource-type", "unit_test"]
-"""Production's models do nothing, and unit tests are for those who change the project."""
-BUILD = ["build", *UNNEEDED, "--threads", "2"]
 AUDIT = ["test", "--select", "source:staging"]
-BUILD_SMALL = ["run", *UNNEEDED[:2], "--threads", "4", "--no-populate-cache"]
+BUILD = ["build", "--exclude-resource-type", "unit_test", "--threads", "2"]
+"""Unit tests are for those who change the project."""
+BUILD_SMALL = ["run", "--threads", "4"]
 """The gate runs the audits of a small month itself, all at once (macros/gate/audits.sql)."""
 SMALL = 300_000
 """Rows of all files of a month up to which that is faster than having dbt run each audit, in two threads."""
+EXCLUDED = ["--exclude", "config.materialized:production"]
+"""Production's models do nothing."""
+WITHOUT_MARTS = ["path:models/marts", "--no-populate-cache"]
+"""Where the views are there as they should be, dbt need not know what else is there."""
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; the audits' own counts are complete."""
 
@@ -66,7 +70,10 @@ def run_month(
     def attempt() -> Outcome:
         run = Run(settings, command, delivery, progress, engine)
         with contextlib.closing(run.connection):
-            return run.execute(force=force, restate=restate)
+            outcome = run.execute(force=force, restate=restate)
+            if settings.freeze and command == "ingest":
+                freeze(run.connection, run.tables, outcome.as_of)
+            return outcome
 
     return retries.whole_runs(progress.tell)(attempt)
 
@@ -160,7 +167,9 @@ class Run:
         if self.command == "check":
             return self._check()
         rows = sum(file.rows for file in landing.files)
-        return self._publish(known, BUILD_SMALL if rows <= SMALL else BUILD)
+        build = BUILD_SMALL if rows <= SMALL else BUILD
+        skipped = WITHOUT_MARTS if marts.up_to_date(self.connection) else []
+        return self._publish(known, [*build, *EXCLUDED, *skipped])
 
     def _refuse_other_rows(self, differing: list[Table]) -> None:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
@@ -335,4 +344,5 @@ class Run:
             "dbt": metadata.version("dbt-core"),
             "postgresql": f"{version // 10000}.{version % 10000}",
             "audited_with": dbt.audit_package() or "none",
+            "marts": marts.version(),
         }

@@ -1,15 +1,16 @@
-"""The dbt models that follow from the contract: one history and one production model a table, with their contracts."""
+"""The dbt models that follow from the contract: history, production and marts, with their contracts."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from loader.contracts import LOADER, SOURCES_FILE, Table
+from loader.contracts import LOADER, SOURCES_FILE, Column, Table
 from loader.errors import SurroundingsFailed
 from loader.settings import DBT_PROJECT
 
@@ -20,7 +21,18 @@ OBSERVED_AS_OF = {
     "data_type": "date",
     "description": "The as_of of the delivery that this row came from; older than as_of where it was carried forward.",
 }
-GENERATED = re.compile(r"(-- depends_on: {{ ref\('\w+'\) }}\n)?{{ (history_of|newest_of)\('\w+'\) }}\n")
+LABEL_AS_OF = {"name": "label_as_of", "data_type": "date", "description": "The date that delivered the label."}
+EVENT_TIMESTAMP = {
+    "name": "event_timestamp",
+    "data_type": "timestamp",
+    "description": "as_of as a timestamp: when the features held, under the name that feature stores use.",
+}
+VALIDITY = [
+    {"name": "valid_from", "data_type": "date", "description": "The as_of of the delivery that brought these values."},
+    {"name": "valid_to", "data_type": "date", "description": "The as_of of the next version; null for the newest one."},
+    {"name": "is_current", "data_type": "boolean", "description": "Whether no later delivery brought other values."},
+]
+GENERATED = re.compile(r"(-- depends_on: {{ ref\('\w+'\) }}\n)?{{ (history_of|newest_of|scd2_of)\('\w+'\) }}\n")
 NOT_NULL = {"type": "not_null", "warn_unsupported": False}
 
 
@@ -38,12 +50,16 @@ def expected_models(tables: Sequence[Table]) -> dict[Path, Content]:
         ),
         Path("models/history/_history.yml"): [_history(table) for table in tables],
         Path("models/production/_production.yml"): [_production(table) for table in tables],
+        Path("models/marts/_training_set.yml"): [_training_set(tables)],
+        Path("models/marts/_scd2.yml"): [_scd2(table) for table in tables if table.slowly_changing],
     }
     for table in tables:
         after = _depends_on(f"{table.references}_snapshots") if table.references else ""
         files[Path(f"models/history/{table.name}_snapshots.sql")] = f"{after}{{{{ history_of('{table.name}') }}}}\n"
         after = _depends_on("published")
         files[Path(f"models/production/{table.name}.sql")] = f"{after}{{{{ newest_of('{table.name}') }}}}\n"
+        if table.slowly_changing:
+            files[Path(f"models/marts/{table.name}_scd2.sql")] = f"{{{{ scd2_of('{table.name}') }}}}\n"
     return files
 
 
@@ -55,7 +71,7 @@ def stale_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> dict[P
         for path, content in expected.items()
         if not (project / path).is_file() or not _says((project / path).read_text(encoding="utf-8"), content)
     }
-    for folder in ("models/history", "models/production"):
+    for folder in ("models/history", "models/production", "models/marts"):
         for file in (project / folder).glob("*.sql"):
             path = file.relative_to(project)
             if path not in expected and GENERATED.fullmatch(file.read_text(encoding="utf-8")):
@@ -120,9 +136,91 @@ def _production(table: Table) -> dict[str, Any]:
     return model
 
 
+def _scd2(table: Table) -> dict[str, Any]:
+    description = (
+        f"Versions of {table.name}, slowly changing dimension type 2. One row per customer and valid_from; it holds"
+        " from valid_from until the day before valid_to."
+    )
+    columns = [*map(_declared, table.columns), *VALIDITY]
+    return {"name": f"{table.name}_scd2", "description": description, "config": _enforced(), **_keyed(table, columns)}
+
+
+def _keyed(table: Table, columns: list[dict[str, Any]]) -> dict[str, Any]:
+    """Columns of a view, and what identifies its rows, which no constraint can promise there."""
+    unsupported = {"warn_unsupported": False, "warn_unenforced": False}
+    return {
+        "constraints": [{"type": "primary_key", "columns": [table.primary_key, "valid_from"], **unsupported}],
+        "columns": columns,
+    }
+
+
+def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
+    everyone = _everyone_first(tables)[0]
+    return {
+        "name": "training_set",
+        "description": (
+            "Training data without a look into the future: every customer known on as_of, the features as they were"
+            " known then, and the label that was delivered on label_as_of. One row per as_of, label_as_of and customer;"
+            " name both dates in the WHERE clause."
+        ),
+        "config": {**_enforced(), "meta": {"tables": [_joined(table) for table in _everyone_first(tables)]}},
+        "columns": [
+            _declared(everyone.column(everyone.primary_key)),
+            AS_OF,
+            LABEL_AS_OF,
+            EVENT_TIMESTAMP,
+            *_features_and_labels(tables),
+        ],
+    }
+
+
+def _joined(table: Table) -> dict[str, Any]:
+    return {"name": table.name, "key": table.primary_key, **({"label": True} if table.has_label else {})}
+
+
+def _everyone_first(tables: Sequence[Table]) -> list[Table]:
+    """The tables, the first one being that which the others reference: it has every customer."""
+    referenced = {table.references for table in tables}
+    return sorted(tables, key=lambda table: (table.name not in referenced, table.references is not None))
+
+
+def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]:
+    """Name in the training set, table and column of each feature, and then of each label."""
+    columns = [
+        (table, column)
+        for table in sorted(_everyone_first(tables), key=lambda table: table.has_label)
+        for column in table.columns
+        if column.name != table.primary_key and (column.label or not table.has_label)
+    ]
+    names = Counter(column.name for _, column in columns)
+    return [
+        (column.name if names[column.name] == 1 else f"{table.name}_{column.name}", table, column)
+        for table, column in columns
+    ]
+
+
+def _features_and_labels(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "data_type": column.data_type,
+            "description": column.description,
+            "config": {"meta": {"table": table.name, "column": column.name}},
+        }
+        for name, table, column in training_columns(tables)
+    ]
+
+
+def _enforced() -> dict[str, Any]:
+    return {"contract": {"enforced": True}}
+
+
+def _declared(column: Column) -> dict[str, Any]:
+    return {"name": column.name, "data_type": column.data_type, "description": column.description}
+
+
 def _model(table: Table, name: str, description: str, added: list[dict[str, str]], key: list[str]) -> dict[str, Any]:
-    declared = [{"name": c.name, "data_type": c.data_type, "description": c.description} for c in table.columns]
-    columns: list[dict[str, Any]] = [dict(column) for column in [*declared, *added]]
+    columns: list[dict[str, Any]] = [dict(column) for column in [*map(_declared, table.columns), *added]]
     for column in columns:
         if column["name"] in {table.primary_key, "as_of", "observed_as_of"}:
             column["constraints"] = [NOT_NULL]

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
+from loader import marts
 from loader.catalog import SCHEMAS, Admin, Known, Object, administrator, known_role, objects
 from loader.contracts import Table
 from loader.database import Connection
@@ -143,7 +144,7 @@ def make_roles(connection: Connection, roles: tuple[Role, Role], tables: Sequenc
 def relations(tables: Iterable[Table], project: Path = DBT_PROJECT) -> list[str]:
     """The names of streamflow's tables and views in schema public: production, history and marts."""
     declared = [name for table in tables for name in (table.name, f"{table.name}_snapshots")]
-    return [*declared, *sorted(path.stem for path in (project / "models" / "marts").rglob("*.sql"))]
+    return [*declared, *marts.names(project)]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -54,6 +55,34 @@ def test_the_loader_is_killed(january: Streamflow, months: Path, undisturbed: An
         run.process.kill()
         run.process.wait(PATIENCE)
         assert january.production() == before[0]
+    ends_as_undisturbed(january, months, undisturbed)
+
+
+@pytest.mark.parametrize("point", points("last history", long=["audits", "last merge"]))
+def test_the_process_of_dbt_is_killed(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
+    """As a machine that runs out of memory does it: the loader lives on and says so."""
+    before = january.production()
+    with paused(january, point, "ingest", "001", "--data-dir", months) as run:
+        for process in psutil.Process(run.process.pid).children():
+            process.kill()
+        run.process.wait(PATIENCE)
+        assert january.production() == before
+    assert run.process.returncode == 3
+    assert "dbt's process ended by itself" in run.said[1]
+    assert "Traceback" not in run.said[1]
+    ends_as_undisturbed(january, months, undisturbed)
+
+
+@pytest.mark.parametrize("point", points("last history", long=["audits"]))
+def test_interrupted_at_the_keyboard(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
+    """dbt, which runs in a process of its own, cancels its queries and is gone with the program."""
+    with paused(january, point, "ingest", "001", "--data-dir", months) as run:
+        children = psutil.Process(run.process.pid).children()
+        run.process.send_signal(signal.SIGINT)
+        run.process.wait(PATIENCE)
+        assert not any(child.is_running() for child in children)
+    assert run.process.returncode == 130
+    assert "Traceback" not in run.said[1]
     ends_as_undisturbed(january, months, undisturbed)
 
 

@@ -1,0 +1,5 @@
+select
+    as_of,
+    month,
+    published_at
+from {{ ref('published') }}

@@ -1,0 +1,308 @@
+"""What data scientists take out: training sets that never see the future, schemas of the past, versions of profiles."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader.contracts import load_contract
+from loader.models import training_columns
+from tests.conftest import TABLES, Streamflow, run_copy
+from tests.files import copy_month, edit, set_value
+
+JANUARY, FEBRUARY, MARCH = "2024-01-31", "2024-02-29", "2024-03-31"
+PROFILES = [table.name for table in load_contract() if table.slowly_changing]
+
+
+def taken(streamflow: Streamflow, as_of: str, label_as_of: str, file: Path) -> list[dict[str, str]]:
+    """The rows of a training set, from its file."""
+    streamflow.ok("training-set", "--as-of", as_of, "--label-as-of", label_as_of, "--out", file)
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def february(january: Streamflow, months: Path) -> Streamflow:
+    """January and February are published."""
+    january.ok("ingest", "001", "--data-dir", months)
+    return january
+
+
+def test_one_row_per_customer_known_then_with_the_later_label(february: Streamflow, tmp_path: Path) -> None:
+    rows = taken(february, JANUARY, FEBRUARY, tmp_path / "train.csv")
+    known = february.rows("select user_id from users_snapshots where as_of = %s order by user_id", JANUARY)
+    assert [row["user_id"] for row in rows] == [user for (user,) in known]
+    assert list(rows[0]) == ["user_id", "event_timestamp", *(name for name, _, _ in training_columns(load_contract()))]
+    assert list(rows[0])[-1] == "churn_label"
+    assert {row["event_timestamp"] for row in rows} == {f"{JANUARY} 00:00:00"}
+    delivered = dict(
+        february.rows(
+            "select user_id, churn_label from labels_snapshots where as_of = observed_as_of and as_of = %s", FEBRUARY
+        )
+    )
+    assert None in {delivered.get(row["user_id"]) for row in rows}, "somebody has left meanwhile"
+    words = {True: "true", False: "false", None: ""}
+    assert all(row["churn_label"] == words[delivered.get(row["user_id"])] for row in rows)
+
+
+def test_features_are_those_of_the_date(february: Streamflow, tmp_path: Path) -> None:
+    """Every feature, of every customer, is the value that history has for that date, and for no other."""
+    rows = taken(february, JANUARY, FEBRUARY, tmp_path / "train.csv")
+    for name, table, column in training_columns(load_contract()):
+        if not column.label:
+            query = f'select user_id, "{column.name}"::text from {table.name}_snapshots where as_of = %s'
+            then = dict(february.rows(query, JANUARY))
+            words = {"true": "true", "false": "false", None: ""}
+            expected = {user: words.get(value, value) for user, value in then.items()}
+            assert {row["user_id"]: row[name] for row in rows} == expected, name
+
+
+@pytest.mark.parametrize("order", [("001", "002"), ("002", "001")], ids=" then ".join)
+def test_no_later_value_can_enter(january: Streamflow, months: Path, tmp_path: Path, order: tuple[str, ...]) -> None:
+    """Whatever is delivered for later dates, in any order, and restated: the features of January stay."""
+    before = taken(january, JANUARY, JANUARY, tmp_path / "before.csv")
+    for month in order:
+        january.ok("ingest", month, "--data-dir", months)
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "subscriptions.csv", 2, "monthly_fee", "99.99")
+    january.ok("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "a fee was wrong")
+    assert taken(january, JANUARY, JANUARY, tmp_path / "after.csv") == before
+    features = [{name: value for name, value in row.items() if name != "churn_label"} for row in before]
+    for label_as_of in (FEBRUARY, MARCH):
+        later = taken(january, JANUARY, label_as_of, tmp_path / "later.csv")
+        assert [{name: value for name, value in row.items() if name != "churn_label"} for row in later] == features
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--as-of", FEBRUARY, "--label-as-of", JANUARY], "older than features"),
+        (["--as-of", JANUARY, "--label-as-of", MARCH], f"no month is published as of {MARCH}. Published are {JANUARY}"),
+        (["--as-of", MARCH, "--label-as-of", MARCH], f"no month is published as of {MARCH}"),
+        (["--as-of", JANUARY, "--label-as-of", FEBRUARY, "--columns", "monthly_fee,wages"], "no such column: wages"),
+        (["--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", "train.xlsx"], ".csv or .parquet"),
+        (["--as-of", JANUARY, "--label-as-of", FEBRUARY, "--json"], "give --out too"),
+    ],
+)
+def test_what_cannot_be_is_refused(february: Streamflow, arguments: list[str], said: str) -> None:
+    result = february("training-set", *arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
+def test_nothing_published_yet(streamflow: Streamflow) -> None:
+    result = streamflow("training-set", "--as-of", JANUARY, "--label-as-of", JANUARY)
+    assert result.code == 2
+    assert "streamflow ingest 000" in result.err
+
+
+def program(streamflow: Streamflow, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """The installed program, in a process of its own."""
+    command = [str(Path(sys.executable).with_name("streamflow")), *arguments]
+    return subprocess.run(command, env={**os.environ, **streamflow.environment}, capture_output=True, check=True)
+
+
+def test_columns_narrow_and_stdout_is_csv(february: Streamflow) -> None:
+    dates = ("--as-of", JANUARY, "--label-as-of", FEBRUARY)
+    said = program(february, "training-set", *dates, "--columns", "churn_label, monthly_fee").stdout.decode()
+    [header, *rows] = list(csv.reader(io.StringIO(said)))
+    assert header == ["user_id", "event_timestamp", "churn_label", "monthly_fee"]
+    assert len(rows) == 60
+
+
+def test_parquet_has_the_same_values_with_their_types(february: Streamflow, tmp_path: Path) -> None:
+    parquet: Any = pytest.importorskip("pyarrow.parquet")
+    rows = taken(february, JANUARY, FEBRUARY, tmp_path / "train.csv")
+    file = tmp_path / "train.parquet"
+    result = february.ok("training-set", "--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", file, "--json")
+    assert result.json["rows"] == len(rows)
+    assert result.json["columns"] == list(rows[0])
+    table = parquet.read_table(file)
+    types = {field.name: str(field.type) for field in table.schema}
+    assert types["signup_date"] == "date32[day]"
+    assert types["churn_label"] == "bool"
+    assert types["monthly_fee"] == "double"
+    for row, typed in zip(rows, table.to_pylist(), strict=True):
+        for name, value in typed.items():
+            text = row[name]
+            same = value is None if not text else (float(text) == value if types[name] == "double" else True)
+            assert same, name
+            if types[name] in {"string", "int32", "date32[day]"} and text:
+                assert str(value) == text
+            if types[name] == "bool" and text:
+                assert value is (text == "true")
+
+
+def test_a_file_appears_whole_or_not_at_all(february: Streamflow, tmp_path: Path) -> None:
+    february.connection.execute("drop view training_set")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    result = february("training-set", "--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", folder / "train.csv")
+    assert result.code == 3
+    assert "the view training_set is not there" in result.err
+    assert list(folder.iterdir()) == []
+
+
+def test_marts_that_are_gone_or_changed_come_back_with_the_next_month(
+    january: Streamflow, months: Path, copy: Path
+) -> None:
+    january.connection.execute("drop view training_set")
+    january.ok("ingest", "001", "--data-dir", months)
+    assert (
+        january.value("select count(*) from training_set where as_of = %s and label_as_of = %s", JANUARY, FEBRUARY)
+        == 60
+    )
+    january.connection.execute("create view mine as select * from published_months")
+    january.ok("ingest", "002", "--data-dir", months)
+    assert january.value("select count(*) from mine") == 3, "views that are as they should be are left alone"
+    model = copy / "dbt_project" / "models" / "marts" / "more.sql"
+    model.write_text("select count(*) as months_published from {{ ref('published_months') }}\n", encoding="utf-8")
+    done = run_copy(copy, january, "ingest", "003", "--data-dir", str(months))
+    assert done.returncode == 0, done.stderr
+    assert january.value("select months_published from more") == 4
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_versions_follow_as_of(january: Streamflow, months: Path, profile: str) -> None:
+    """On every date a delivered row is that of the one version that is valid then, late months and reruns or not."""
+    for month in ("003", "001", "004", "001", "002"):
+        january.ok("ingest", month, "--data-dir", months)
+    columns = next(table.column_names for table in load_contract() if table.name == profile)
+    row = ", ".join(f'known."{name}"' for name in columns)
+    version = ", ".join(f'version."{name}"' for name in columns)
+    found = january.rows(
+        f"select known.as_of, known.user_id, count(version.user_id), bool_and(({row}) is not distinct from ({version}))"
+        f" from {profile}_snapshots as known left join {profile}_scd2 as version on version.user_id = known.user_id"
+        " and known.as_of >= version.valid_from and known.as_of < coalesce(version.valid_to, 'infinity')"
+        " where known.observed_as_of = known.as_of group by 1, 2"
+    )
+    assert len(found) > 250
+    assert {(count, same) for _, _, count, same in found} == {(1, True)}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_there_are_no_false_versions(january: Streamflow, months: Path, profile: str) -> None:
+    """Neighbouring versions differ, one is current, and the order in which months arrive leaves no trace."""
+    for month in ("002", "001", "003"):
+        january.ok("ingest", month, "--data-dir", months)
+    columns = next(", ".join(table.column_names) for table in load_contract() if table.name == profile)
+    validity = "valid_from, valid_to, is_current"
+    versions = january.rows(f"select {columns}, {validity} from {profile}_scd2 order by user_id, valid_from")
+    for before, after in itertools.pairwise(versions):
+        if before[0] == after[0]:
+            assert before[:-3] != after[:-3]
+            assert before[-2] == after[-3]
+        assert before[-1] == (before[0] != after[0])
+    told = january.rows(
+        f"select user_id, as_of, row({columns})::text from {profile}_snapshots"
+        " where observed_as_of = as_of order by 1, 2"
+    )
+    changes = [
+        (user, date)
+        for number, (user, date, values) in enumerate(told)
+        if number == 0 or told[number - 1][0] != user or told[number - 1][2] != values
+    ]
+    assert [(version[0], version[-3]) for version in versions] == changes
+
+
+def test_a_restated_month_takes_its_versions_along(february: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "001", tmp_path)
+
+    def men_only(rows: list[list[str]]) -> None:
+        gender = rows[0].index("user_gender")
+        for row in rows[1:]:
+            row[gender] = "Male"
+
+    edit(folder / "users.csv", men_only)
+    query = "select count(*) from users_scd2 where valid_from <= %s and is_current and user_gender = 'Female'"
+    assert february.value(query, FEBRUARY) > len(
+        february.rows("select 1 from users where observed_as_of = %s", JANUARY)
+    )
+    february.ok("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "gender was wrong")
+    left = "select count(*) from users where observed_as_of = %s and user_gender = 'Female'"
+    assert february.value(query, FEBRUARY) == february.value(left, JANUARY), "those whom February did not deliver"
+
+
+def test_production_code_runs_on_the_past(february: Streamflow) -> None:
+    then = {name: february.rows(f"select * from {name}_snapshots where as_of = %s", JANUARY) for name in TABLES}
+    said = february.ok("freeze", JANUARY).out
+    assert "set search_path = as_of_2024_01_31, public" in said
+    february.connection.execute("set search_path = as_of_2024_01_31, public")
+    for name in TABLES:
+        columns = [
+            column.name
+            for column in february.connection.execute(f"select * from public.{name}".encode()).description or []
+        ]
+        frozen = february.rows(f"select * from {name} order by user_id")
+        assert [
+            column.name for column in february.connection.execute(f"select * from {name}".encode()).description or []
+        ] == columns
+        assert len(frozen) == len(then[name]) == 60
+        assert frozen == february.rows(
+            f"select {', '.join(columns)} from public.{name}_snapshots where as_of = %s order by user_id", JANUARY
+        )
+    february.connection.execute("set search_path = public")
+
+
+def test_a_schema_of_the_past_cannot_be_written_through(february: Streamflow) -> None:
+    february.ok("freeze", JANUARY)
+    for statement in ("delete from", "update", "insert into"):
+        tail = {"update": " set churn_label = true", "insert into": " (user_id) values ('x')"}.get(statement, "")
+        with pytest.raises(Exception, match=r"cannot (delete|update|insert)"):
+            february.connection.execute(f"{statement} as_of_2024_01_31.labels{tail}".encode())
+
+
+def test_all_dates_and_taking_them_away(february: Streamflow) -> None:
+    assert february.ok("freeze", "--all", "--json").json == {"frozen": ["as_of_2024_01_31", "as_of_2024_02_29"]}
+    february.ok("freeze", "--all")
+    february.ok("freeze", JANUARY, "--drop")
+    assert february("freeze", JANUARY, "--drop").code == 2
+    assert february.ok("freeze", "--all", "--drop", "--json").json == {"dropped": ["as_of_2024_02_29"]}
+    assert february.value("select count(*) from pg_namespace where nspname like 'as_of%%'") == 0
+    assert february.value("select count(*) from users_snapshots where as_of = %s", JANUARY) == 60
+
+
+def test_views_that_others_have_built_on_a_schema_keep_it(february: Streamflow) -> None:
+    february.ok("freeze", JANUARY)
+    february.connection.execute("create view mine as select * from as_of_2024_01_31.labels")
+    result = february("freeze", JANUARY, "--drop")
+    assert result.code == 3
+    assert "view mine depends on" in result.err
+    assert february.value("select count(*) from mine") == 60
+
+
+@pytest.mark.parametrize("arguments", [[], [JANUARY, "--all"], [MARCH]])
+def test_what_to_freeze_must_be_said_and_be_published(february: Streamflow, arguments: list[str]) -> None:
+    assert february("freeze", *arguments).code == 2
+
+
+def test_frozen_when_published_by_setting(january: Streamflow, months: Path) -> None:
+    january.environment["STREAMFLOW_FREEZE"] = "true"
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january.value("select count(*) from as_of_2024_02_29.labels") == january.value(
+        "select count(*) from labels_snapshots where as_of = %s", FEBRUARY
+    )
+
+
+def test_who_reads_production_reads_the_past(february: Streamflow, role_names: list[str], tmp_path: Path) -> None:
+    _, reader, _ = role_names
+    february.connection.execute(f"create role {reader} login".encode())
+    february.connection.execute(f"grant select on labels, training_set, published_months to {reader}".encode())
+    february.ok("freeze", JANUARY)
+    analyst = february.acting_as(reader)
+    assert analyst.value("select count(*) from as_of_2024_01_31.labels") == 60
+    taken(analyst, JANUARY, FEBRUARY, tmp_path / "train.csv")
+    with pytest.raises(Exception, match="permission denied"):
+        analyst.rows("select * from as_of_2024_01_31.users")
+    refused = analyst("freeze", FEBRUARY)
+    assert refused.code == 3
+    assert "grant create on database" in refused.err
