@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loader.commands import completion, looking
 from loader.errors import StreamflowError, WrongUsage
 from loader.settings import Settings, load_settings
 
@@ -29,9 +30,16 @@ app = typer.Typer(
 db = typer.Typer(help="The embedded PostgreSQL server, or the one that POSTGRES_* names.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
-Month = Annotated[str, typer.Argument(help="The number of the month, like 001.")]
+app.command()(looking.history)
+app.command()(looking.diff)
+
+Month = Annotated[str, typer.Argument(help="The number of the month, like 001.", autocompletion=completion.months)]
 Months = Annotated[
-    str, typer.Argument(help="The number of the month, like 001; or the first and the last of several, like 000..011.")
+    str,
+    typer.Argument(
+        help="The number of the month, like 001; or the first and the last of several, like 000..011.",
+        autocompletion=completion.months,
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="The folder of months; seeds_data unless given.", show_default=False)
