@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loader.commands import completion, looking
+from loader.commands import completion, doctoring, looking
 from loader.errors import StreamflowError, WrongUsage
 from loader.settings import Settings, load_settings
 
@@ -32,6 +32,7 @@ app.add_typer(db, name="db")
 
 app.command()(looking.history)
 app.command()(looking.diff)
+app.command()(doctoring.doctor)
 
 Month = Annotated[str, typer.Argument(help="The number of the month, like 001.", autocompletion=completion.months)]
 Months = Annotated[
@@ -95,14 +96,17 @@ def check(month: Month, data_dir: DataDir = None, as_of: AsOf = None, as_json: J
 @app.command()
 def status(as_json: Json = False) -> None:
     """The months known: state, counts, audits and the hashes of their files."""
-    from loader import ledger, terminal
+    from loader import ledger, oncall, terminal
     from loader.database import open_database
 
     with open_database(load_settings()).connect() as connection:
         months = ledger.months(connection) if ledger.exists(connection) else []
+        headlines = oncall.headlines(connection, months) if months and not as_json else []
     if as_json:
         terminal.print_json(months)
     elif months:
+        for line in headlines:
+            terminal.out.print(line, markup=False, soft_wrap=True)
         terminal.show_months(months)
     else:
         terminal.out.print("no month yet: streamflow ingest 000")
@@ -194,6 +198,7 @@ def models(
     check_only: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 where a file is out of step.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the dbt models that follow from models/staging/_sources.yml. `ingest` does so by itself."""
     from loader import terminal
@@ -202,36 +207,49 @@ def models(
 
     tables = load_contract()
     paths = list(stale_models(tables)) if check_only else write_models(tables)
-    for path in paths:
+    if as_json:
+        terminal.print_json({"out_of_step" if check_only else "written": [f"dbt_project/{path}" for path in paths]})
+    for path in [] if as_json else paths:
         terminal.out.print(f"{'out of step' if check_only else 'written'}: dbt_project/{path}")
     if check_only and paths:
         raise typer.Exit(1)
 
 
 @app.command()
-def setup() -> None:
+def setup(as_json: Json = False) -> None:
     """Install the dbt packages: from dbt's hub where it answers, else the stand-in that the repository carries."""
     from loader import packages, terminal
 
-    terminal.out.print(packages.install())
+    done = packages.install()
+    if as_json:
+        terminal.print_json({"message": done})
+    else:
+        terminal.out.print(done)
 
 
 @db.command()
-def start() -> None:
+def start(as_json: Json = False) -> None:
     """Start the embedded server, where it does not run, and say where it is."""
     from loader import terminal
     from loader.database import open_database
 
-    terminal.out.print(f"running: {open_database(_embedded()).uri}")
+    where = open_database(_embedded()).uri
+    if as_json:
+        terminal.print_json({"running": True, "uri": where})
+    else:
+        terminal.out.print(f"running: {where}")
 
 
 @db.command()
-def stop() -> None:
+def stop(as_json: Json = False) -> None:
     """Stop the embedded server."""
     from loader import server, terminal
 
     stopped = server.stop(_embedded().home)
-    terminal.out.print("stopped" if stopped else "it was not running")
+    if as_json:
+        terminal.print_json({"running": False, "stopped": stopped})
+    else:
+        terminal.out.print("stopped" if stopped else "it was not running")
 
 
 @db.command("status")
@@ -256,11 +274,17 @@ def db_status(as_json: Json = False) -> None:
 
 
 @db.command()
-def uri() -> None:
+def uri(as_json: Json = False) -> None:
     """Print one libpq URI, without the password, and leave the server up. libpq reads PGPASSWORD and ~/.pgpass."""
     from loader.database import open_database
 
-    sys.stdout.write(open_database(load_settings()).uri + "\n")
+    where = open_database(load_settings()).uri
+    if as_json:
+        from loader import terminal
+
+        terminal.print_json({"uri": where})
+    else:
+        sys.stdout.write(where + "\n")
 
 
 @db.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
