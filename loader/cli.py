@@ -34,6 +34,9 @@ app.command()(looking.history)
 app.command()(looking.diff)
 app.command()(doctoring.doctor)
 
+CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
+"""What typer raises where a command is used wrongly; the module that has it is not the same in all versions."""
+
 Month = Annotated[str, typer.Argument(help="The number of the month, like 001.", autocompletion=completion.months)]
 Months = Annotated[
     str,
@@ -336,7 +339,7 @@ def _run(
     if as_json:
         results = [asdict(outcome) for outcome in outcomes]
         terminal.print_json(results if several else results[0])
-    elif refused is not None:
+    if refused is not None and (not as_json or settings.log_format == "json"):
         terminal.show_refusal(refused)
     if several and not as_json:
         terminal.show_months_done(outcomes, [delivery.label for delivery in deliveries[len(outcomes) :]])
@@ -368,12 +371,11 @@ def main() -> None:
     """Run a command and turn what it raises into a sentence and an exit code."""
     gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
     try:
-        app(standalone_mode=True)
+        _run_app()
     except StreamflowError as error:
         _end_with(error.exit_code, str(error))
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        _end_with(130, "interrupted")
     except OSError as error:
         _end_with(3, f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     except Exception as error:
@@ -388,4 +390,34 @@ def _end_with(code: int, message: str) -> None:
     from loader import terminal
 
     terminal.show_error(message)
+    if _wants_json():
+        terminal.print_json({"error": message, "exit_code": code})
     sys.exit(code)
+
+
+def _wants_json() -> bool:
+    """Whether --json was given to a command of ours: what follows `dbt` and `psql` is theirs."""
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return "--json" in sys.argv[1:] and words[:1] != ["dbt"] and words[:2] != ["db", "psql"]
+
+
+def _run_app() -> None:
+    """Have a word that is used wrongly explained by typer, and in JSON too where the result was to be JSON."""
+    if not (_wants_json() or _logs_json()):
+        app(standalone_mode=True)
+        return
+    try:
+        code = app(standalone_mode=False)
+    except CLICK_ERROR as error:
+        _end_with(getattr(error, "exit_code", 2), getattr(error, "format_message", error.__str__)())
+    except typer.Abort:
+        code = 130
+    if code == 130:
+        _end_with(130, "interrupted")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _logs_json() -> bool:
+    from loader import logs
+
+    return logs.as_json()
