@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TABLES, Streamflow
+from tests.conftest import REPOSITORY, TABLES, Streamflow
 
 PROGRAM = [sys.executable, "-c", "from loader.program import program; program()"]
 COLOUR = re.compile(rb"\x1b\[[0-9;]*3\d")
@@ -158,7 +158,7 @@ def test_logs_as_json(streamflow: Streamflow, months: Path) -> None:
 
 def run(streamflow: Streamflow, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:
     """The program in a process of its own, in a pipe."""
-    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": os.getcwd(), **more}
+    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), **more}
     environment = {name: value for name, value in environment.items() if value}
     return subprocess.run([*PROGRAM, *arguments], env=environment, capture_output=True, check=False)
 
@@ -168,7 +168,7 @@ def complete(streamflow: Streamflow, line: str, **more: str) -> list[str]:
     count = str(len(line.split(" ")) - 1)
     variables = {"_STREAMFLOW_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": count, **more}
     program = "import sys; sys.argv[0] = 'streamflow'; from loader.program import program; program()"
-    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": os.getcwd(), **variables}
+    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), **variables}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return done.stdout.split()
@@ -187,7 +187,7 @@ def test_the_shell_completes_months_and_tables(january: Streamflow, months: Path
 def in_a_terminal(streamflow: Streamflow, *arguments: str, **more: str) -> bytes:
     """What the program writes into a terminal."""
     terminal, side = pty.openpty()
-    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": os.getcwd(), "TERM": "xterm-256color"}
+    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color"}
     del environment["NO_COLOR"]
     environment |= more
     with subprocess.Popen([*PROGRAM, *arguments], env=environment, stdin=side, stdout=side, stderr=side) as process:
