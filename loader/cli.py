@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loader.commands import completion, doctoring, looking
 from loader.errors import StreamflowError, WrongUsage
 from loader.settings import Settings, load_settings
 
@@ -29,9 +30,20 @@ app = typer.Typer(
 db = typer.Typer(help="The embedded PostgreSQL server, or the one that POSTGRES_* names.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
-Month = Annotated[str, typer.Argument(help="The number of the month, like 001.")]
+app.command()(looking.history)
+app.command()(looking.diff)
+app.command()(doctoring.doctor)
+
+CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
+"""What typer raises where a command is used wrongly; the module that has it is not the same in all versions."""
+
+Month = Annotated[str, typer.Argument(help="The number of the month, like 001.", autocompletion=completion.months)]
 Months = Annotated[
-    str, typer.Argument(help="The number of the month, like 001; or the first and the last of several, like 000..011.")
+    str,
+    typer.Argument(
+        help="The number of the month, like 001; or the first and the last of several, like 000..011.",
+        autocompletion=completion.months,
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="The folder of months; seeds_data unless given.", show_default=False)
@@ -87,14 +99,17 @@ def check(month: Month, data_dir: DataDir = None, as_of: AsOf = None, as_json: J
 @app.command()
 def status(as_json: Json = False) -> None:
     """The months known: state, counts, audits and the hashes of their files."""
-    from loader import ledger, terminal
+    from loader import ledger, oncall, terminal
     from loader.database import open_database
 
     with open_database(load_settings()).connect() as connection:
         months = ledger.months(connection) if ledger.exists(connection) else []
+        headlines = oncall.headlines(connection, months) if months and not as_json else []
     if as_json:
         terminal.print_json(months)
     elif months:
+        for line in headlines:
+            terminal.out.print(line, markup=False, soft_wrap=True)
         terminal.show_months(months)
     else:
         terminal.out.print("no month yet: streamflow ingest 000")
@@ -262,6 +277,7 @@ def models(
     check_only: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 where a file is out of step.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the dbt models that follow from models/staging/_sources.yml. `ingest` does so by itself."""
     from loader import terminal
@@ -270,36 +286,49 @@ def models(
 
     tables = load_contract()
     paths = list(stale_models(tables)) if check_only else write_models(tables)
-    for path in paths:
+    if as_json:
+        terminal.print_json({"out_of_step" if check_only else "written": [f"dbt_project/{path}" for path in paths]})
+    for path in [] if as_json else paths:
         terminal.out.print(f"{'out of step' if check_only else 'written'}: dbt_project/{path}")
     if check_only and paths:
         raise typer.Exit(1)
 
 
 @app.command()
-def setup() -> None:
+def setup(as_json: Json = False) -> None:
     """Install the dbt packages: from dbt's hub where it answers, else the stand-in that the repository carries."""
     from loader import packages, terminal
 
-    terminal.out.print(packages.install())
+    done = packages.install()
+    if as_json:
+        terminal.print_json({"message": done})
+    else:
+        terminal.out.print(done)
 
 
 @db.command()
-def start() -> None:
+def start(as_json: Json = False) -> None:
     """Start the embedded server, where it does not run, and say where it is."""
     from loader import terminal
     from loader.database import open_database
 
-    terminal.out.print(f"running: {open_database(_embedded()).uri}")
+    where = open_database(_embedded()).uri
+    if as_json:
+        terminal.print_json({"running": True, "uri": where})
+    else:
+        terminal.out.print(f"running: {where}")
 
 
 @db.command()
-def stop() -> None:
+def stop(as_json: Json = False) -> None:
     """Stop the embedded server."""
     from loader import server, terminal
 
     stopped = server.stop(_embedded().home)
-    terminal.out.print("stopped" if stopped else "it was not running")
+    if as_json:
+        terminal.print_json({"running": False, "stopped": stopped})
+    else:
+        terminal.out.print("stopped" if stopped else "it was not running")
 
 
 @db.command("status")
@@ -324,11 +353,17 @@ def db_status(as_json: Json = False) -> None:
 
 
 @db.command()
-def uri() -> None:
+def uri(as_json: Json = False) -> None:
     """Print one libpq URI, without the password, and leave the server up. libpq reads PGPASSWORD and ~/.pgpass."""
     from loader.database import open_database
 
-    sys.stdout.write(open_database(load_settings()).uri + "\n")
+    where = open_database(load_settings()).uri
+    if as_json:
+        from loader import terminal
+
+        terminal.print_json({"uri": where})
+    else:
+        sys.stdout.write(where + "\n")
 
 
 @db.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -380,7 +415,7 @@ def _run(
     if as_json:
         results = [asdict(outcome) for outcome in outcomes]
         terminal.print_json(results if several else results[0])
-    elif refused is not None:
+    if refused is not None and (not as_json or settings.log_format == "json"):
         terminal.show_refusal(refused)
     if several and not as_json:
         terminal.show_months_done(outcomes, [delivery.label for delivery in deliveries[len(outcomes) :]])
@@ -412,12 +447,11 @@ def main() -> None:
     """Run a command and turn what it raises into a sentence and an exit code."""
     gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
     try:
-        app(standalone_mode=True)
+        _run_app()
     except StreamflowError as error:
         _end_with(error.exit_code, str(error))
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        _end_with(130, "interrupted")
     except OSError as error:
         _end_with(3, f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     except Exception as error:
@@ -432,4 +466,34 @@ def _end_with(code: int, message: str) -> None:
     from loader import terminal
 
     terminal.show_error(message)
+    if _wants_json():
+        terminal.print_json({"error": message, "exit_code": code})
     sys.exit(code)
+
+
+def _wants_json() -> bool:
+    """Whether --json was given to a command of ours: what follows `dbt` and `psql` is theirs."""
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return "--json" in sys.argv[1:] and words[:1] != ["dbt"] and words[:2] != ["db", "psql"]
+
+
+def _run_app() -> None:
+    """Have a word that is used wrongly explained by typer, and in JSON too where the result was to be JSON."""
+    if not (_wants_json() or _logs_json()):
+        app(standalone_mode=True)
+        return
+    try:
+        code = app(standalone_mode=False)
+    except CLICK_ERROR as error:
+        _end_with(getattr(error, "exit_code", 2), getattr(error, "format_message", error.__str__)())
+    except typer.Abort:
+        code = 130
+    if code == 130:
+        _end_with(130, "interrupted")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _logs_json() -> bool:
+    from loader import logs
+
+    return logs.as_json()

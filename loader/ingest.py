@@ -66,6 +66,7 @@ def run_month(
     """
 
     engine = engine or dbt.Engine(settings)
+    progress.month(delivery.label)
 
     def attempt() -> Outcome:
         run = Run(settings, command, delivery, progress, engine)

@@ -78,11 +78,11 @@ def lock(connection: Connection) -> None:
     """
     if connection.execute("select pg_try_advisory_lock(%s, %s)", LOCK).fetchone() != (True,):
         raise SurroundingsFailed(
-            f"another run is under way on this database: {_holder(connection)}. Wait for it to end."
+            f"another run is under way on this database: {holder(connection)}. Wait for it to end."
         )
 
 
-def _holder(connection: Connection) -> str:
+def holder(connection: Connection) -> str:
     """Who holds the lock: the attempt that the ledger says is running, or a step of dbt, which shares it."""
     by_hand = connection.execute(
         "select format('dbt run by hand by %%s from %%s (server process %%s), under way since %%s', usename,"

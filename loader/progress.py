@@ -6,6 +6,9 @@ from __future__ import annotations
 class Progress:
     """Told of steps, bytes and dbt nodes as they pass. Called from several threads."""
 
+    def month(self, label: str) -> None:
+        """The month that all that follows is about, until another is named."""
+
     def step(self, name: str) -> None:
         """A step begins, and with it the one before has ended."""
 

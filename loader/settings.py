@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +35,7 @@ class Settings(BaseSettings):
     first_month: str = Field(default="2024-01", validation_alias="STREAMFLOW_FIRST_MONTH")
     data_dir: Path = Field(default=REPOSITORY / "seeds_data", validation_alias="STREAMFLOW_DATA_DIR")
     freeze: bool = Field(default=False, validation_alias="STREAMFLOW_FREEZE")
+    log_format: Literal["text", "json"] = Field(default="text", validation_alias="STREAMFLOW_LOG_FORMAT")
     loader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_LOADER_PASSWORD")
     reader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_READER_PASSWORD")
 

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from loader import logs
 from loader.deliveries import Problem
 from loader.outcome import Outcome, Refused
 from loader.plan import Plan
@@ -116,7 +117,9 @@ class Bars(Progress):
 
 
 def progress(*, quiet: bool) -> Progress:
-    """The progress that suits where stderr goes."""
+    """The progress that suits where stderr goes; a log collector is told in any case."""
+    if logs.as_json():
+        return logs.JsonLines()
     if quiet:
         return Progress()
     return Bars() if err.is_terminal else Lines()
@@ -174,6 +177,12 @@ def _counts(outcome: Outcome) -> Table:
 
 def show_refusal(refused: Refused) -> None:
     """What is wrong with a refused month: the first problems, and where all of them are."""
+    if logs.as_json():
+        month, path = refused.outcome.month, refused.rejects.path
+        logs.write(
+            "error", "refused", refused.outcome.message, month=month, problems=refused.rejects.count, rejects=path
+        )
+        return
     err.print(f"[bold red]{escape(refused.outcome.message)}[/]")
     show_problems(refused.rejects.first, console=err)
     rejects = refused.rejects
@@ -185,6 +194,9 @@ def show_refusal(refused: Refused) -> None:
 
 def show_error(message: str) -> None:
     """One sentence and its remedy."""
+    if logs.as_json():
+        logs.write("error", "error", message)
+        return
     err.print(f"[bold red]streamflow:[/] {escape(message)}", soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from tests.conftest import Streamflow
 
 COMMANDS = [
     ("ingest",), ("check",), ("status",), ("verify",), ("init",), ("dbt",), ("models",), ("setup",),
+    ("history",), ("diff",), ("doctor",),
     ("db", "start"), ("db", "stop"), ("db", "status"), ("db", "uri"), ("db", "psql"),
 ]  # fmt: skip
 

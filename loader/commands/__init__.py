@@ -1,0 +1,1 @@
+"""Commands that cli.py only registers; each module one job."""

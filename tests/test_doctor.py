@@ -1,0 +1,79 @@
+"""The doctor: what it finds, that it changes nothing, and that it never shows a password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tests.conftest import Streamflow
+
+
+def found(result: Any, check: str) -> list[tuple[str, str]]:
+    """Level and text of a check's findings."""
+    return [(f["level"], f"{f['message']}: {f['remedy']}") for f in result.json["findings"] if f["check"] == check]
+
+
+def test_a_sound_installation_has_no_problem(january: Streamflow) -> None:
+    before = january.state()
+    result = january.ok("doctor", "--json")
+    assert result.json["problems"] == 0
+    for check in ("settings", "dbt packages", "models", "dbt project", "disk", "database", "rights", "months"):
+        assert found(result, check), check
+    assert found(result, "months") == [("ok", "1 published, none left unfinished: ")]
+    assert january.state() == before
+
+
+def test_an_empty_database_stays_empty(streamflow: Streamflow) -> None:
+    assert "no problem found" in streamflow.ok("doctor").out
+    assert streamflow.value("select to_regclass('ops.loads') is null")
+
+
+def test_the_embedded_server_is_not_started(streamflow: Streamflow, tmp_path: Path) -> None:
+    streamflow.environment |= {"POSTGRES_HOST": "", "STREAMFLOW_HOME": str(tmp_path / "new")}
+    result = streamflow.ok("doctor", "--json")
+    assert "stopped" in found(result, "database")[0][1]
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_database_is_3_and_shows_no_password(streamflow: Streamflow) -> None:
+    streamflow.environment |= {"POSTGRES_HOST": "/nowhere", "POSTGRES_PASSWORD": "hunter2"}
+    result = streamflow("doctor", "--json")
+    assert result.code == 3
+    assert found(result, "database")[0][0] == "problem"
+    assert "hunter2" not in result.out + result.err
+
+
+def test_misspelt_and_unusable_variables_are_named(streamflow: Streamflow) -> None:
+    streamflow.environment |= {"STREAMFLOW_HOM": "x", "POSTGRES_PORT": "many"}
+    result = streamflow("doctor", "--json")
+    assert result.code == 3
+    assert any("did you mean STREAMFLOW_HOME?" in text for _, text in found(result, "variables"))
+    assert any("POSTGRES_PORT" in text for level, text in found(result, "settings") if level == "problem")
+
+
+def test_a_role_without_rights_is_a_problem(january: Streamflow, role_names: list[str]) -> None:
+    january.connection.execute(sql.SQL("create role {} login").format(sql.Identifier(role_names[0])))
+    result = january.acting_as(role_names[0])("doctor", "--json")
+    assert result.code == 3
+    rights = found(result, "rights")
+    assert any("may not create tables" in text for _, text in rights)
+    assert any("does not own" in text for _, text in rights)
+
+
+def test_a_month_left_unfinished_is_a_warning(january: Streamflow) -> None:
+    january.connection.execute("insert into ops.loads (command, month, as_of, started_by, data_dir, versions)"
+                               " values ('ingest', '001', '2024-02-29', 'me', '/', '{}')")  # fmt: skip
+    [(level, text)] = found(january.ok("doctor", "--json"), "months")
+    assert level == "warning"
+    assert text.endswith("streamflow ingest 001")
+
+
+def test_psycopg_errors_have_no_traceback(january: Streamflow) -> None:
+    january.connection.execute("drop table ops.audits cascade")
+    result = january("doctor")
+    assert result.code == 3
+    assert "Traceback" not in result.out + result.err
+    assert isinstance(january.connection, psycopg.Connection)

@@ -1,0 +1,216 @@
+"""What the terminal shows: one customer over time, differences, JSON results and logs, completion, colour."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, TABLES, Streamflow
+
+PROGRAM = [sys.executable, "-c", "from loader.program import program; program()"]
+COLOUR = re.compile(rb"\x1b\[[0-9;]*3\d")
+
+
+@pytest.fixture
+def february(january: Streamflow, months: Path) -> Streamflow:
+    """The command line on a database in which months 000 and 001 are published."""
+    january.ok("ingest", "001", "--data-dir", months)
+    return january
+
+
+def test_history_shows_what_each_date_holds_and_what_changed(february: Streamflow) -> None:
+    [(user, old, new)] = february.rows(
+        "select user_id, a.total_paid, b.total_paid from subscriptions_snapshots as a"
+        " join subscriptions_snapshots as b using (user_id) where a.as_of = '2024-01-31' and b.as_of = '2024-02-29'"
+        " and a.total_paid <> b.total_paid order by 1 limit 1"
+    )
+    found = {one["table"]: one["states"] for one in february.ok("history", user, "--json").json["tables"]}
+    assert list(found) == TABLES
+    first, second = found["subscriptions"]
+    assert (first["as_of"], first["values"]["total_paid"], first["changed"]) == ("2024-01-31", str(old), [])
+    assert (second["as_of"], second["values"]["total_paid"]) == ("2024-02-29", str(new))
+    assert "total_paid" in second["changed"]
+    text = february.ok("history", user, "--table", "subscriptions").out
+    assert f"*{new}" in text
+    assert f"*{old}" not in text
+
+
+def test_history_tells_what_was_carried_forward(february: Streamflow) -> None:
+    user = february.value(
+        "select min(user_id) from users_snapshots where as_of = '2024-02-29' and observed_as_of < as_of"
+    )
+    [table] = february.ok("history", user, "--table", "users", "--json").json["tables"]
+    assert [state["delivered"] for state in table["states"]] == [True, False]
+    assert table["states"][1]["observed_as_of"] == "2024-01-31"
+    assert "(2024-01-31)" in february.ok("history", user).out
+
+
+def test_an_unknown_customer_is_wrong_usage(january: Streamflow, streamflow: Streamflow) -> None:
+    result = streamflow("history", "nobody")
+    assert result.code == 2
+    assert "streamflow ingest" in result.err
+
+
+def test_a_customer_in_other_letters_is_suggested(january: Streamflow) -> None:
+    user = january.value("select min(user_id) from users where user_id <> lower(user_id)")
+    result = january("history", user.lower())
+    assert result.code == 2
+    assert f"Did you mean {user}?" in result.err
+    assert january("history", "'; drop table users; --").code == 2
+    assert january.value("select count(*) from users") == 60
+
+
+def test_diff_counts_rows_and_columns(february: Streamflow) -> None:
+    found = {one["table"]: one for one in february.ok("diff", "000", "001", "--rows", "2", "--json").json["tables"]}
+    history = february.history()
+    for table in TABLES:
+        names = [n for (n,) in february.rows(
+            "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 order by attnum",
+            f"{table}_snapshots",
+        )]  # fmt: skip
+        dates: dict[str, dict[str, dict[str, object]]] = {}
+        for row in history[table]:
+            cells = dict(zip(names, row, strict=True))
+            dates.setdefault(str(cells.pop("as_of")), {})[str(cells["user_id"])] = cells
+            del cells["observed_as_of"]
+        a, b = dates["2024-01-31"], dates["2024-02-29"]
+        both = a.keys() & b.keys()
+        one = found[table]
+        assert (one["only_first"], one["only_second"]) == (len(a.keys() - b.keys()), len(b.keys() - a.keys()))
+        assert one["different"] == sum(a[user] != b[user] for user in both)
+        assert one["equal"] == sum(a[user] == b[user] for user in both)
+        for column, changed in one["columns"].items():
+            assert changed == sum(a[user][column] != b[user][column] for user in both), (table, column)
+        assert len(one["samples"]) == min(2, one["different"])
+        for sample in one["samples"]:
+            for column, (old, new) in sample["changes"].items():
+                was, becomes = a[sample["key"]][column], b[sample["key"]][column]
+                assert [old, new] == [json.loads(json.dumps(value, default=str)) for value in (was, becomes)]
+    assert " -> " in february.ok("diff", "0", "1", "--table", "usage_agg_30d").out
+
+
+def test_diff_of_a_month_that_is_not_published_is_wrong_usage(january: Streamflow) -> None:
+    for arguments in (("000", "001"), ("nonsense", "000"), ("000", "000", "--table", "nothing")):
+        result = january("diff", *arguments)
+        assert result.code == 2
+        assert result.out == ""
+    assert "month 001 is not published (published: 000)" in january("diff", "000", "001").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("status", "--frob"), ("diff", "0", "9"), ("history", "x"), ("ingest",), ("ingest", "abc")],
+    ids=" ".join,
+)
+def test_an_error_is_json_too(streamflow: Streamflow, arguments: tuple[str, ...]) -> None:
+    result = streamflow(*arguments, "--json")
+    assert result.code == result.json["exit_code"] == 2
+    assert result.json["error"] in " ".join(result.err.split())
+
+
+def test_no_database_is_json_too(streamflow: Streamflow) -> None:
+    streamflow.environment["POSTGRES_HOST"] = "/nowhere"
+    result = streamflow("status", "--json")
+    assert result.code == result.json["exit_code"] == 3
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("verify",), ("models",), ("db", "uri"), ("db", "status"), ("diff", "0", "0")],
+    ids=" ".join,
+)
+def test_a_result_is_one_json_document(january: Streamflow, command: tuple[str, ...]) -> None:
+    assert january.ok(*command, "--json").json is not None
+
+
+def test_status_begins_with_what_the_on_call_engineer_asks(january: Streamflow) -> None:
+    lines = january.ok("status").out.splitlines()
+    assert lines[0].startswith("newest: 000, as of 2024-01-31 (")
+    assert lines[1] == "under way: nothing"
+    january.connection.execute("insert into ops.loads (command, month, as_of, started_by, data_dir, versions)"
+                               " values ('ingest', '001', '2024-02-29', 'me', '/', '{}')")  # fmt: skip
+    assert "unfinished: 001, whose last attempt was cut off: streamflow ingest 001" in january.ok("status").out
+    january.connection.execute("select pg_advisory_lock(%s, %s)", [0x5F10, 1])
+    text = january.ok("status").out
+    assert "under way: ingest of month 001, begun by me" in text
+    assert "unfinished" not in text
+
+
+def test_logs_as_json(streamflow: Streamflow, months: Path) -> None:
+    streamflow.environment["STREAMFLOW_LOG_FORMAT"] = "json"
+    result = streamflow.ok("ingest", "000", "--data-dir", months)
+    entries = [json.loads(line) for line in result.err.splitlines()]
+    assert all({"time", "level", "event", "message"} <= entry.keys() for entry in entries)
+    done = [entry for entry in entries if entry["event"] == "step_done"]
+    assert {entry["step"] for entry in done} == {"landing", "audits and tables"}
+    assert all(entry["month"] == "000" and entry["seconds"] >= 0 for entry in done)
+    for arguments in (("frob",), ("diff", "0", "9"), ("ingest", "077")):
+        [entry] = [json.loads(line) for line in streamflow(*arguments).err.splitlines()]
+        assert entry["level"] == "error"
+
+
+def run(streamflow: Streamflow, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:
+    """The program in a process of its own, in a pipe."""
+    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), **more}
+    environment = {name: value for name, value in environment.items() if value}
+    return subprocess.run([*PROGRAM, *arguments], env=environment, capture_output=True, check=False)
+
+
+def complete(streamflow: Streamflow, line: str, **more: str) -> list[str]:
+    """What bash would offer for the last word."""
+    count = str(len(line.split(" ")) - 1)
+    variables = {"_STREAMFLOW_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": count, **more}
+    program = "import sys; sys.argv[0] = 'streamflow'; from loader.program import program; program()"
+    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), **variables}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_the_shell_completes_months_and_tables(january: Streamflow, months: Path) -> None:
+    data = {"STREAMFLOW_DATA_DIR": str(months)}
+    assert complete(january, "streamflow ingest 00", **data) == ["000", "001", "002", "003", "004"]
+    assert complete(january, "streamflow ingest 000..004", **data) == ["000..004"]
+    assert complete(january, "streamflow diff 0", **data) == ["000"]
+    assert complete(january, "streamflow diff 000 000 --table u") == ["users", "usage_agg_30d"]
+    assert complete(january, "streamflow diff 0", POSTGRES_HOST="/nowhere", **data)[:2] == ["000", "001"]
+    assert complete(january, "streamflow ingest 0", POSTGRES_PORT="many") == []
+
+
+def in_a_terminal(streamflow: Streamflow, *arguments: str, **more: str) -> bytes:
+    """What the program writes into a terminal."""
+    terminal, side = pty.openpty()
+    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color"}
+    del environment["NO_COLOR"]
+    environment |= more
+    with subprocess.Popen([*PROGRAM, *arguments], env=environment, stdin=side, stdout=side, stderr=side) as process:
+        os.close(side)
+        text = b""
+        while True:
+            try:
+                piece = os.read(terminal, 65536)
+            except OSError:  # the program has closed its side
+                break
+            if not piece:
+                break
+            text += piece
+        process.wait()
+    os.close(terminal)
+    return text
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("status", "--frob"), ("diff", "0", "9")], ids=" ".join)
+def test_colour_is_for_terminals_only(streamflow: Streamflow, arguments: tuple[str, ...]) -> None:
+    assert COLOUR.search(in_a_terminal(streamflow, *arguments))
+    assert not COLOUR.search(in_a_terminal(streamflow, *arguments, NO_COLOR="1"))
+    done = run(streamflow, *arguments, NO_COLOR="", GITHUB_ACTIONS="")
+    assert b"\x1b" not in done.stdout + done.stderr
+    forced = run(streamflow, *arguments, NO_COLOR="", FORCE_COLOR="1")
+    assert COLOUR.search(forced.stdout + forced.stderr)
