@@ -1,5 +1,6 @@
 """streamflow as a Prefect 3 flow: python orchestration/prefect_flow.py 001, or `serve` for a monthly deployment."""
 
+# mypy: disallow-untyped-decorators=False
 from __future__ import annotations
 
 import argparse
@@ -37,7 +38,7 @@ def prove() -> int:
 @flow(name="streamflow-month", persist_result=False)
 def month_flow(month: str, data_dir: str | None = None) -> Outcome:
     """Ingest a month, then prove that the database is sound."""
-    outcome = ingest(month, data_dir)
+    outcome: Outcome = ingest(month, data_dir)
     prove()
     return outcome
 
