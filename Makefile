@@ -15,7 +15,7 @@ PORT ?= 8080
 ARGS ?=
 OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
-.PHONY: help setup ingest check status test test-long lint format bench docs docs-static psql dbt seeds clean
+.PHONY: help setup ingest check status test test-long lint format bench docs docs-static docs-cli docs-site psql dbt seeds clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,14 @@ docs-static: setup ## The dbt docs as one HTML file: docs/static/index.html
 	@$(BIN)/streamflow dbt docs generate --static --quiet
 	@mkdir -p docs/static && cp dbt_project/target/static_index.html docs/static/index.html
 	@echo docs/static/index.html
+
+docs-cli: setup ## Write docs/cli.md from the program's own --help
+	@$(BIN)/python -m tests.cli_reference
+
+docs-site: setup ## The pages in docs/ as a site: build/site
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	@echo build/site/index.html
 
 psql: setup ## Open psql on the database
 	@$(BIN)/streamflow db psql $(ARGS)

@@ -1,0 +1,68 @@
+"""streamflow as a Prefect 3 flow: python orchestration/prefect_flow.py 001, or `serve` for a monthly deployment."""
+
+# mypy: disallow-untyped-decorators=False
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+
+from loader.api import Outcome, StreamflowError, SurroundingsFailed, ingest_month, verify
+
+
+def worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
+    """Only surroundings mend themselves: refused data and wrong usage end the same however often they are tried."""
+    return isinstance(state.result(raise_on_failure=False), SurroundingsFailed)
+
+
+@task(retries=3, retry_delay_seconds=[60, 300, 900], retry_condition_fn=worth_another_try, persist_result=False)
+def ingest(month: str, data_dir: str | None = None) -> Outcome:
+    """Land, audit and publish the month."""
+    return ingest_month(month, data_dir)
+
+
+@task(retries=3, retry_delay_seconds=60, retry_condition_fn=worth_another_try, persist_result=False)
+def prove() -> int:
+    """Verify history and production; returns how many verdicts there are, all of them sound."""
+    verdicts = verify()
+    if unsound := [
+        f"{verdict.table} {verdict.as_of or ''}: {verdict.finding}" for verdict in verdicts if not verdict.sound
+    ]:
+        raise RuntimeError("; ".join(unsound))
+    return len(verdicts)
+
+
+@flow(name="streamflow-month", persist_result=False)
+def month_flow(month: str, data_dir: str | None = None) -> Outcome:
+    """Ingest a month, then prove that the database is sound."""
+    outcome: Outcome = ingest(month, data_dir)
+    prove()
+    return outcome
+
+
+def main() -> int:
+    """Run the flow for a month, or serve it; exit codes are those of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("month", help="the number of the month, like 001; or `serve`")
+    parser.add_argument("--data-dir", type=Path)
+    arguments = parser.parse_args()
+    if arguments.month == "serve":
+        month_flow.serve(name="monthly", limit=1)
+        return 0
+    try:
+        outcome = month_flow(arguments.month, None if arguments.data_dir is None else str(arguments.data_dir))
+    except StreamflowError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except RuntimeError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{outcome.message}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
