@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     home: Path = Field(default=REPOSITORY / ".streamflow", validation_alias="STREAMFLOW_HOME")
     first_month: str = Field(default="2024-01", validation_alias="STREAMFLOW_FIRST_MONTH")
     data_dir: Path = Field(default=REPOSITORY / "seeds_data", validation_alias="STREAMFLOW_DATA_DIR")
+    report: bool = Field(default=False, validation_alias="STREAMFLOW_REPORT")
     loader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_LOADER_PASSWORD")
     reader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_READER_PASSWORD")
 
