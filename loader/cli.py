@@ -137,7 +137,7 @@ def report(
         raise WrongUsage("say which month, like `streamflow report 001`, or --index for the list of all.")
     results: dict[str, Any] = {}
     if month is not None:
-        path, numbers = write_month(load_settings(), parse_month(month), out)
+        path, numbers = write_month(load_settings(), parse_month(month), out, indexed=index and out is None)
         results |= {"path": path, "report": asdict(numbers)}
     if index:
         path, entries = write_index(load_settings(), out if month is None else None)
@@ -145,8 +145,9 @@ def report(
     if as_json:
         terminal.print_json(results)
     else:
-        for name in results.keys() & {"path", "index"}:
-            terminal.out.print(str(results[name]), markup=False)
+        for name in ("path", "index"):
+            if name in results:
+                terminal.out.print(str(results[name]), markup=False)
 
 
 @app.command()
@@ -353,7 +354,7 @@ def _report(settings: Settings, month: str) -> None:
     from loader.report import write_index, write_month
 
     try:
-        path, _ = write_month(settings, parse_month(month))
+        path, _ = write_month(settings, parse_month(month), indexed=True)
         write_index(settings)
         terminal.err.print(f"report: {path}", markup=False)
     except Exception as error:

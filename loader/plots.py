@@ -9,7 +9,7 @@ from itertools import count
 
 from markupsafe import Markup, escape
 
-WIDTH = 260
+WIDTH = 200
 ROWS = 6
 """How many categories a plot draws; the others are added up."""
 
@@ -57,9 +57,9 @@ def columns(bars: Sequence[Bar], name: str) -> Markup:
         parts.append(f"<g><title>{_says(bar)}</title>{rects}</g>")
     ends = ""
     if bars:
-        ends = f'<text x="0" y="{height + 11}">{escape(_short(bars[0].label, 20))}</text>'
+        ends = f'<text x="0" y="{height + 11}">{escape(_short(bars[0].label, 16))}</text>'
     if len(bars) > 1:
-        label = escape(_short(bars[-1].label, 20))
+        label = escape(_short(bars[-1].label, 16))
         ends += f'<text x="{WIDTH}" y="{height + 11}" text-anchor="end">{label}</text>'
     line = f'<line x1="0" x2="{WIDTH}" y1="{height}" y2="{height}"/>'
     return _svg("".join(parts) + line + ends, height + foot, name, bars)
@@ -72,7 +72,7 @@ def rows(bars: Sequence[Bar], name: str) -> Markup:
         rest = bars[ROWS - 1 :]
         others = Bar(f"{len(rest)} others", sum(b.before for b in rest), sum(b.now for b in rest))
         drawn = [*bars[: ROWS - 1], others]
-    left, step = 92.0, 17.0
+    left, step = 90.0, 17.0
     top = max((max(bar.before, bar.now) for bar in drawn), default=0) or 1
     parts = []
     for number, bar in enumerate(drawn):

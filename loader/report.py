@@ -27,6 +27,7 @@ WATCH, ALERT = 0.1, 0.25
 MONTHS_IN_GRID = 12
 VIEWS = "path:models/marts/report"
 EPOCH = dt.date(1970, 1, 1)
+NONE = "\N{EN DASH}"
 T = TypeVar("T")
 
 
@@ -216,8 +217,10 @@ class IndexEntry:
     page: str | None
 
 
-def write_month(settings: Settings, month: int, out: Path | None = None) -> tuple[Path, Report]:
-    """Write a month's page; returns where it is, and its numbers.
+def write_month(
+    settings: Settings, month: int, out: Path | None = None, *, indexed: bool = False
+) -> tuple[Path, Report]:
+    """Write a month's page; returns where it is, and its numbers. `indexed`: the index is about to be written, too.
 
     Raises:
         WrongUsage: the month is not published.
@@ -226,7 +229,8 @@ def write_month(settings: Settings, month: int, out: Path | None = None) -> tupl
     tables = load_contract()
     report = read_month(settings, f"{month:03d}", tables)
     path = out or settings.home / "reports" / f"month_{report.month.month}.html"
-    return _write(path, "month", report=report, tables=tables), report
+    indexed = indexed or (path.parent / "index.html").is_file()
+    return _write(path, "month", report=report, tables=tables, indexed=indexed), report
 
 
 def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list[IndexEntry]]:
@@ -455,14 +459,14 @@ def _write(path: Path, page: str, **values: Any) -> Path:
 def share(value: float | None, sign: bool = False) -> str:
     """A share as a percentage."""
     if value is None:
-        return "–"
+        return NONE
     return f"{value:+.1%}" if sign else f"{value:.1%}"
 
 
 def number(value: float | None) -> str:
     """A number with as many digits as it needs."""
     if value is None or not math.isfinite(value):
-        return "–" if value is None else str(value)
+        return NONE if value is None else str(value)
     if value == int(value):
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"

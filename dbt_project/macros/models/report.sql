@@ -3,7 +3,7 @@
   number or a date) or category. Before the project is read whole there are none.
 -#}
 {% macro report_table(table_name) %}
-    {%- set found = {'history': ref(table_name ~ '_snapshots'), 'key': adapter.quote('user_id'), 'all': [], 'number': [], 'category': []} -%}
+    {%- set found = {'history': ref(table_name ~ '_snapshots'), 'key': none, 'all': [], 'number': [], 'category': []} -%}
     {%- if execute -%}
         {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.name == table_name ~ '_snapshots' -%}
             {%- set key = (node.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns[0] -%}
