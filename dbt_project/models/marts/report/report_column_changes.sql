@@ -22,13 +22,14 @@
         where newer.observed_as_of = newer.as_of
         group by months.as_of, months.previous_as_of
     ) as compared
-    cross join lateral (
-        values
-        {% for column in table.all %}
+    cross join
+        lateral (
+            values
+            {% for column in table.all %}
         ('{{ column.name }}', compared.changed_{{ loop.index }}){{ ',' if not loop.last }}
         {% else %}
-        ('', 0)
-        {% endfor %}
-    ) as cells (column_name, changed_rows)
+                ('', 0)
+            {% endfor %}
+        ) as cells (column_name, changed_rows)
     {% if not loop.last %}union all{% endif %}
 {% endfor %}
