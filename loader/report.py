@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -279,19 +279,15 @@ def read_index(settings: Settings, folder: Path, tables: Sequence[Table]) -> lis
 
 def findings(report: Report) -> list[Finding]:
     """What a reader should look at, the worst first."""
-    found = []
-    for column in report.columns:
+    found: list[Finding] = []
+    for column in sorted(report.columns, key=lambda column: -(column.psi or 0)):
         if column.level in {"alert", "watch"}:
             how = "has another distribution" if column.level == "alert" else "has begun to drift"
             found.append(Finding(column.level, f"{column.name} {how}: PSI {column.psi:.2f}", column.name))
         if column.before is not None and abs(column.now.null_share - column.before.null_share) >= 0.05:
             shares = f"{column.now.null_share:.1%} of the rows, {column.before.null_share:.1%} before"
             found.append(Finding("watch", f"{column.name} has no value in {shares}", column.name))
-    for rows in report.rows:
-        if rows.change is not None and abs(rows.change) >= 0.1:
-            level = "alert" if abs(rows.change) >= 0.2 else "watch"
-            text = f"{rows.table_name} has {rows.rows_delivered:,} rows, {rows.change:+.1%} against the month before"
-            found.append(Finding(level, text, "rows"))
+    found += _row_findings(report.rows)
     for customers in report.customers[:1]:
         before = next((r.rows_before for r in report.rows if r.table_name == customers.table_name), None)
         if before and customers.customers_departed / before >= 0.1:
@@ -301,6 +297,20 @@ def findings(report: Report) -> list[Finding]:
         verdict = audit.verdicts[-1]
         found.append(Finding("watch", f"{audit.audit_name} warned: {verdict[1] if verdict else 0:,}", "audits"))
     return sorted(found, key=lambda finding: finding.level != "alert")
+
+
+def _row_findings(tables: Sequence[Rows]) -> Iterator[Finding]:
+    """Tables that grew or shrank by a tenth; those with the same counts in one finding."""
+    counts: dict[tuple[int, float], list[str]] = {}
+    for rows in tables:
+        if rows.change is not None and abs(rows.change) >= 0.1:
+            counts.setdefault((rows.rows_delivered, rows.change), []).append(rows.table_name)
+    for (delivered, change), names in counts.items():
+        who = f"{names[0]} has" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} have"
+        if len(names) == len(tables) > 1:
+            who = "all tables have"
+        level = "alert" if abs(change) >= 0.2 else "watch"
+        yield Finding(level, f"{who} {delivered:,} rows, {change:+.1%} against the month before", "rows")
 
 
 def _read(connection: Connection, label: str, tables: Sequence[Table]) -> Report:
