@@ -44,7 +44,7 @@ def columns(bars: Sequence[Bar], name: str) -> Markup:
     """Upright pairs of bars, in the order of a number line."""
     height, foot = 56.0, 14.0
     top = max((max(bar.before, bar.now) for bar in bars), default=0) or 1
-    step = WIDTH / max(len(bars), 1)
+    step = WIDTH / max(len(bars), 5)
     parts = []
     for number, bar in enumerate(bars):
         left = number * step
@@ -58,9 +58,9 @@ def columns(bars: Sequence[Bar], name: str) -> Markup:
     ends = ""
     if bars:
         ends = f'<text x="0" y="{height + 11}">{escape(_short(bars[0].label, 16))}</text>'
-    if len(bars) > 1:
+    if len(bars) > 2:
         label = escape(_short(bars[-1].label, 16))
-        ends += f'<text x="{WIDTH}" y="{height + 11}" text-anchor="end">{label}</text>'
+        ends += f'<text x="{step * len(bars):.1f}" y="{height + 11}" text-anchor="end">{label}</text>'
     line = f'<line x1="0" x2="{WIDTH}" y1="{height}" y2="{height}"/>'
     return _svg("".join(parts) + line + ends, height + foot, name, bars)
 

@@ -25,6 +25,7 @@ from loader.settings import Settings
 WATCH, ALERT = 0.1, 0.25
 """PSI from which a distribution is said to have moved, and to have moved a lot."""
 MONTHS_IN_GRID = 12
+AGES_SHOWN = 6
 VIEWS = "path:models/marts/report"
 EPOCH = dt.date(1970, 1, 1)
 NONE = "\N{EN DASH}"
@@ -197,9 +198,16 @@ class Report:
         """The columns of one table, in the order of declaration."""
         return [column for column in self.columns if column.now.table_name == table_name]
 
-    def ages_of(self, table_name: str) -> list[Age]:
-        """The ages in one table, youngest first."""
-        return [age for age in self.ages if age.table_name == table_name]
+    @property
+    def deliveries(self) -> list[dt.date]:
+        """The newest deliveries that brought somebody's newest row, newest first."""
+        return sorted({age.observed_as_of for age in self.ages}, reverse=True)[:AGES_SHOWN]
+
+    def shown_ages(self, table_name: str) -> list[int]:
+        """Customers of a table whose newest row came with each of `deliveries`, and with any older one."""
+        ages = {age.observed_as_of: age.customers for age in self.ages if age.table_name == table_name}
+        shown = [ages.get(date, 0) for date in self.deliveries]
+        return [*shown, sum(ages.values()) - sum(shown)]
 
     def audits_that(self, status: str) -> list[AuditRow]:
         """The audits with that verdict on this month."""
