@@ -185,6 +185,7 @@ class Report:
 
     month: PublishedMonth
     previous: PublishedMonth | None
+    root: str
     load: Load
     customers: list[Customers]
     rows: list[Rows]
@@ -197,6 +198,16 @@ class Report:
     def columns_of(self, table_name: str) -> list[ColumnReport]:
         """The columns of one table, in the order of declaration."""
         return [column for column in self.columns if column.now.table_name == table_name]
+
+    @property
+    def users(self) -> Customers:
+        """The customers, as the table counts them that the others reference."""
+        return next(row for row in self.customers if row.table_name == self.root)
+
+    @property
+    def rows_change(self) -> float | None:
+        """How far the number of customers delivered has changed."""
+        return next((rows.change for rows in self.rows if rows.table_name == self.root), None)
 
     @property
     def deliveries(self) -> list[dt.date]:
@@ -277,7 +288,7 @@ def read_index(settings: Settings, folder: Path, tables: Sequence[Table]) -> lis
         _ensure_views(settings, database, connection, tables)
         entries = []
         for month in _months(connection):
-            users = next(row for row in _customers(connection, month) if row.table_name == root)
+            users = next(row for row in _customers(connection, month, tables) if row.table_name == root)
             verdicts = [audit.status for audit in ledger.audits_of(connection, month.load_id)]
             page = f"month_{month.month}.html"
             there = page if (folder / page).is_file() else None
@@ -296,11 +307,10 @@ def findings(report: Report) -> list[Finding]:
             shares = f"{column.now.null_share:.1%} of the rows, {column.before.null_share:.1%} before"
             found.append(Finding("watch", f"{column.name} has no value in {shares}", column.name))
     found += _row_findings(report.rows)
-    for customers in report.customers[:1]:
-        before = next((r.rows_before for r in report.rows if r.table_name == customers.table_name), None)
-        if before and customers.customers_departed / before >= 0.1:
-            share = customers.customers_departed / before
-            found.append(Finding("watch", f"{customers.customers_departed:,} customers departed, {share:.1%}", "rows"))
+    before = next((rows.rows_before for rows in report.rows if rows.table_name == report.root), None)
+    departed = report.users.customers_departed
+    if before and departed / before >= 0.1:
+        found.append(Finding("watch", f"{departed:,} customers departed, {departed / before:.1%}", "rows"))
     for audit in report.audits_that("warn"):
         verdict = audit.verdicts[-1]
         found.append(Finding("watch", f"{audit.audit_name} warned: {verdict[1] if verdict else 0:,}", "audits"))
@@ -330,8 +340,9 @@ def _read(connection: Connection, label: str, tables: Sequence[Table]) -> Report
     return Report(
         month,
         next((other for other in months if other.as_of == month.previous_as_of), None),
+        _root(tables),
         _rows(connection, Load, LOAD, [month.load_id])[0],
-        sorted(_customers(connection, month), key=lambda row: order.get(row.table_name, 0)),
+        _customers(connection, month, tables),
         sorted(
             _rows(connection, Rows, ROWS, [month.previous_as_of, month.as_of]), key=lambda r: order.get(r.table_name, 0)
         ),
@@ -379,14 +390,18 @@ def _months(connection: Connection) -> list[PublishedMonth]:
     return _rows(connection, PublishedMonth, MONTHS)
 
 
-def _customers(connection: Connection, month: PublishedMonth) -> list[Customers]:
+def _customers(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Customers]:
+    """Per table, in the order of declaration; a table of which nothing is known counts nobody."""
     query = (
         "select table_name, customers_known, customers_delivered, customers_new, customers_departed, customers_returned"
         " from public.report_users where as_of = %s and "
     )
     if month.previous_as_of is None:
-        return _rows(connection, Customers, query + "previous_as_of is null", [month.as_of])
-    return _rows(connection, Customers, query + "previous_as_of = %s", [month.as_of, month.previous_as_of])
+        found = _rows(connection, Customers, query + "previous_as_of is null", [month.as_of])
+    else:
+        found = _rows(connection, Customers, query + "previous_as_of = %s", [month.as_of, month.previous_as_of])
+    counted = {row.table_name: row for row in found}
+    return [counted.get(table.name, Customers(table.name, 0, 0, 0, 0, 0)) for table in tables]
 
 
 def _columns(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[ColumnReport]:
