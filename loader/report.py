@@ -539,4 +539,4 @@ def label(found: Bin, data_type: str) -> str:
     lower, upper = value_of(found.lower_bound, data_type), value_of(found.upper_bound, data_type)
     if found.lower_bound is None:
         return "any value" if found.upper_bound is None else f"≤ {upper}"
-    return f"> {lower}" if found.upper_bound is None else f"{lower} to {upper}"
+    return f"> {lower}" if found.upper_bound is None else f"> {lower}, ≤ {upper}"
