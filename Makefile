@@ -50,7 +50,7 @@ lint: setup ## Check style and types of Python and SQL
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/sqlfluff lint dbt_project/models/gate dbt_project/models/publish dbt_project/models/marts/published_months.sql dbt_project/tests
+	@$(BIN)/sqlfluff lint dbt_project/models/gate dbt_project/models/publish dbt_project/models/marts/published_months.sql dbt_project/models/marts/report dbt_project/tests
 	@$(BIN)/streamflow models --check
 
 format: setup ## Put the Python files in order

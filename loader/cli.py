@@ -209,6 +209,39 @@ def freeze(
 
 
 @app.command()
+def report(
+    month: Annotated[
+        str | None, typer.Argument(help="The number of a published month, like 001.", show_default=False)
+    ] = None,
+    index: Annotated[bool, typer.Option("--index", help="Write the list of all published months.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Another file than the one in reports.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what changed in a month as one HTML page, and say where it is; with --index, the list of all months."""
+    from loader import terminal
+    from loader.deliveries import parse_month
+    from loader.report import write_index, write_month
+
+    if month is None and not index:
+        raise WrongUsage("say which month, like `streamflow report 001`, or --index for the list of all.")
+    results: dict[str, Any] = {}
+    if month is not None:
+        path, numbers = write_month(load_settings(), parse_month(month), out, indexed=index and out is None)
+        results |= {"path": path, "report": asdict(numbers)}
+    if index:
+        path, entries = write_index(load_settings(), out if month is None else None)
+        results |= {"index": path, "months": [asdict(entry) for entry in entries]}
+    if as_json:
+        terminal.print_json(results)
+    else:
+        for name in ("path", "index"):
+            if name in results:
+                terminal.out.print(str(results[name]), markup=False)
+
+
+@app.command()
 def init(
     roles: Annotated[
         bool, typer.Option("--roles", help="Also make a role that loads and one that reads, or bring them up to date.")
@@ -407,6 +440,8 @@ def _run(
             outcomes.append(outcome)
             if not as_json:
                 terminal.show_outcome(outcome, brief=several)
+            if settings.report and outcome.state == "published":
+                _report(settings, outcome.month)
     except Refused as error:
         refused = error
         outcomes.append(error.outcome)
@@ -421,6 +456,21 @@ def _run(
         terminal.show_months_done(outcomes, [delivery.label for delivery in deliveries[len(outcomes) :]])
     if refused is not None:
         raise typer.Exit(refused.exit_code)
+
+
+def _report(settings: Settings, month: str) -> None:
+    """Write the report of a month that has just been published. The month stands, whatever becomes of the report."""
+    from loader import terminal
+    from loader.deliveries import parse_month
+    from loader.report import write_index, write_month
+
+    try:
+        path, _ = write_month(settings, parse_month(month), indexed=True)
+        write_index(settings)
+        terminal.err.print(f"report: {path}", markup=False)
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        terminal.err.print(f"month {month} is published, but its report failed: {reason}", markup=False)
 
 
 def _plan(deliveries: list[Delivery], *, as_json: bool) -> None:

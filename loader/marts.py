@@ -13,12 +13,10 @@ PATHS = ("models/marts", "macros/marts", "models/staging/_sources.yml", "dbt_pro
 """What the views follow from."""
 
 SELECT_UP_TO_DATE = """
-select
-    (select versions ->> 'marts' from ops.loads where state = 'published' order by load_id desc limit 1) = %(version)s
-    and not exists (
-        select from unnest(%(names)s::text[]) as name where to_regclass('public.' || quote_ident(name)) is null
-    )
+select versions ->> 'marts' = %s from ops.loads where state = 'published' order by load_id desc limit 1
 """
+
+SELECT_MISSING = "select name from unnest(%s::text[]) as name where to_regclass('public.' || quote_ident(name)) is null"
 
 
 def names(project: Path = DBT_PROJECT) -> list[str]:
@@ -39,5 +37,10 @@ def version() -> str:
 
 def up_to_date(connection: Connection) -> bool:
     """Whether the newest published load has left all marts behind as they are declared now."""
-    row = connection.execute(SELECT_UP_TO_DATE, {"version": version(), "names": names()}).fetchone()
-    return row == (True,)
+    row = connection.execute(SELECT_UP_TO_DATE, [version()]).fetchone()
+    return row == (True,) and not missing(connection)
+
+
+def missing(connection: Connection) -> list[str]:
+    """The marts that the database lacks."""
+    return [name for (name,) in connection.execute(SELECT_MISSING, [names()]).fetchall()]

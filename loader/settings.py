@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=REPOSITORY / "seeds_data", validation_alias="STREAMFLOW_DATA_DIR")
     freeze: bool = Field(default=False, validation_alias="STREAMFLOW_FREEZE")
     log_format: Literal["text", "json"] = Field(default="text", validation_alias="STREAMFLOW_LOG_FORMAT")
+    report: bool = Field(default=False, validation_alias="STREAMFLOW_REPORT")
     loader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_LOADER_PASSWORD")
     reader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_READER_PASSWORD")
 

@@ -1,0 +1,257 @@
+"""The change report: its numbers against months made by hand and direct SQL, its page as a browser sees it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader import plots
+from tests.conftest import Streamflow
+from tests.files import edit, set_value, write_month
+
+
+@pytest.fixture
+def three_months(streamflow: Streamflow, tmp_path: Path) -> Streamflow:
+    """January a-h, February without h and with i, March with h again: each published."""
+    names = "abcdefgh"
+    write_month(tmp_path / "month_000", {name: number for number, name in enumerate(names)})
+    write_month(tmp_path / "month_001", {name: number for number, name in enumerate("abcdefg")} | {"i": 7})
+    write_month(tmp_path / "month_002", {name: number + 1 for number, name in enumerate("abcdefg")} | {"i": 7, "h": 9})
+    # in February two customers have another fee
+    fees = tmp_path / "month_001" / "subscriptions.csv"
+    set_value(fees, 2, "monthly_fee", "90.5")
+    set_value(fees, 3, "monthly_fee", "91.5")
+    for month in ("000", "001", "002"):
+        streamflow.ok("ingest", month, "--data-dir", tmp_path)
+    return streamflow
+
+
+def numbers(streamflow: Streamflow, month: str) -> Any:
+    """What `report --json` says of a month."""
+    return streamflow.ok("report", month, "--json").json["report"]
+
+
+def column_of(report: Any, table: str, column: str) -> Any:
+    """One column of a report."""
+    return next(c for c in report["columns"] if (c["now"]["table_name"], c["now"]["column_name"]) == (table, column))
+
+
+def page_of(streamflow: Streamflow, name: str) -> Path:
+    """Where a page is written unless somebody says otherwise."""
+    return Path(streamflow.environment["STREAMFLOW_HOME"]) / "reports" / name
+
+
+def test_who_came_went_and_came_back(three_months: Streamflow) -> None:
+    people = {
+        month: next(row for row in numbers(three_months, month)["customers"] if row["table_name"] == "users")
+        for month in ("000", "001", "002")
+    }
+    what = ("delivered", "known", "new", "departed", "returned")
+    counts = {month: [row[f"customers_{name}"] for name in what] for month, row in people.items()}
+    assert counts == {"000": [8, 8, 8, 0, 0], "001": [8, 9, 1, 1, 0], "002": [9, 9, 0, 0, 1]}
+
+
+def test_changed_rows_count_those_known_before(three_months: Streamflow) -> None:
+    report = numbers(three_months, "001")
+    fee = column_of(report, "subscriptions", "monthly_fee")["changes"]
+    assert (fee["compared_rows"], fee["changed_rows"]) == (7, 2)
+    assert column_of(report, "subscriptions", "total_paid")["changes"]["changed_rows"] == 0
+    assert [(age["observed_as_of"], age["customers"]) for age in report["ages"] if age["table_name"] == "labels"] == [
+        ("2024-02-29", 8),
+        ("2024-01-31", 1),
+    ]
+
+
+def test_profile_is_what_sql_says_of_the_delivery(three_months: Streamflow) -> None:
+    profile = column_of(numbers(three_months, "001"), "subscriptions", "monthly_fee")["now"]
+    [(rows, mean, quantiles)] = three_months.rows(
+        "select count(*), avg(monthly_fee)::float8, percentile_cont(array[0.05, 0.25, 0.5, 0.75, 0.95])"
+        " within group (order by monthly_fee::float8) from subscriptions_snapshots"
+        " where as_of = '2024-02-29' and observed_as_of = as_of"
+    )
+    assert profile["delivered_rows"] == rows == 8
+    assert profile["mean"] == pytest.approx(mean)
+    assert profile["quantiles"] == pytest.approx(quantiles)
+    assert profile["null_rows"] == 0
+    assert column_of(numbers(three_months, "001"), "subscriptions", "add_on_backup")["now"]["null_rows"] == 8
+
+
+def test_psi_of_a_known_distribution(streamflow: Streamflow, tmp_path: Path) -> None:
+    before = {f"c{number:02d}": number for number in range(20)}
+    write_month(tmp_path / "month_000", before)
+    write_month(tmp_path / "month_001", before)
+
+    def half_of_them_male(rows: list[list[str]]) -> None:
+        for row in rows[1:11]:
+            row[2] = "Male"
+
+    edit(tmp_path / "month_000" / "users.csv", lambda rows: rows[1].__setitem__(2, "Male"))
+    edit(tmp_path / "month_001" / "users.csv", half_of_them_male)
+    for month in ("000", "001"):
+        streamflow.ok("ingest", month, "--data-dir", tmp_path)
+    report = numbers(streamflow, "001")
+    gender = column_of(report, "users", "user_gender")
+    by_hand = (0.5 - 0.95) * math.log(0.5 / 0.95) + (0.5 - 0.05) * math.log(0.5 / 0.05)
+    assert gender["psi"] == pytest.approx(by_hand)
+    assert {b["category"]: (b["rows_before"], b["rows_now"]) for b in gender["bins"]} == {
+        "Female": (19, 10),
+        "Male": (1, 10),
+    }
+    fee = column_of(report, "subscriptions", "monthly_fee")
+    assert [(b["rows_before"], b["rows_now"]) for b in fee["bins"]] == [(2, 2)] * 10, "deciles of twenty values"
+    assert fee["psi"] == 0
+    assert report["findings"][0] == {
+        "level": "alert",
+        "text": f"users.user_gender has another distribution: PSI {by_hand:.2f}",
+        "anchor": "users.user_gender",
+    }
+    assert "has another distribution" in page_of(streamflow, "month_001.html").read_text()
+
+
+def test_psi_with_an_empty_bin_is_finite() -> None:
+    floor = 0.0001
+    assert plots.psi([10, 0], [0, 10]) == pytest.approx(2 * (1 - floor) * math.log(1 / floor))
+    assert plots.psi([1, 1], [5, 5]) == 0
+    assert plots.psi([], []) is None
+    assert plots.psi([3], [0]) is None
+
+
+def test_audits_are_shown_month_by_month(three_months: Streamflow) -> None:
+    report = numbers(three_months, "002")
+    assert report["audit_months"] == ["000", "001", "002"]
+    audits = three_months.value("select count(distinct audit_id) from ops.audits")
+    assert len(report["audits"]) == audits
+    assert all(len(audit["verdicts"]) == 3 for audit in report["audits"])
+
+
+def test_page_is_self_contained_and_escapes_values(streamflow: Streamflow, tmp_path: Path) -> None:
+    hostile = tmp_path / "<script>alert(1)</script>"
+    write_month(hostile / "month_000", {"a": 1, "b": 2})
+    streamflow.ok("ingest", "000", "--data-dir", hostile)
+    path = Path(streamflow.ok("report", "000").out.strip())
+    assert path == page_of(streamflow, "month_000.html")
+    text = path.read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert not re.search(r'(src|href)\s*=\s*"(?!#|index\.html)', text)
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_plots_escape_categories() -> None:
+    drawn = plots.rows([plots.Bar('<img src="x">&', 0.5, 0.5)], "<b>")
+    assert "<img" not in drawn
+    assert "<b>" not in drawn
+    assert "&lt;img" in drawn
+
+
+def test_index_lists_all_months(three_months: Streamflow, tmp_path: Path) -> None:
+    three_months.ok("report", "002")
+    index = Path(three_months.ok("report", "--index").out.strip())
+    assert index == page_of(three_months, "index.html")
+    text = index.read_text()
+    assert re.findall(r'<a href="([^"]+)"', text) == ["month_002.html"]
+    assert re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', text) == ["002", "001", "000"]
+    listed = three_months.ok("report", "--index", "--json", "--out", tmp_path / "other.html").json
+    assert [entry["customers"]["customers_delivered"] for entry in listed["months"]] == [9, 8, 8]
+    assert (tmp_path / "other.html").is_file()
+
+
+def test_out_names_another_file(three_months: Streamflow, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "february.html"
+    assert three_months.ok("report", "1", "--out", path).out.strip() == str(path)
+    assert "Month 001" in path.read_text()
+
+
+def test_what_cannot_be_reported_is_wrong_usage(streamflow: Streamflow, tmp_path: Path) -> None:
+    for arguments, says in [
+        (["report", "001"], "month 001 is not published: run `streamflow ingest 001`"),
+        (["report"], "--index"),
+        (["report", "many"], '"many" is not a month'),
+    ]:
+        result = streamflow(*arguments)
+        assert result.code == 2
+        assert says in result.err
+        assert result.err.count("\n") == 1
+    assert streamflow.ok("report", "--index").code == 0, "no month is a short list, not an error"
+
+
+def test_ingest_writes_the_report_where_it_is_wanted(streamflow: Streamflow, months: Path) -> None:
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    assert not page_of(streamflow, "index.html").exists(), "it costs time"
+    streamflow.environment["STREAMFLOW_REPORT"] = "true"
+    result = streamflow.ok("ingest", "001..002", "--data-dir", months)
+    assert "month_001.html" in result.err
+    links = re.findall(r'<a href="([^"]+)"', page_of(streamflow, "index.html").read_text())
+    assert links == ["month_002.html", "month_001.html"]
+    assert 'href="index.html"' in page_of(streamflow, "month_001.html").read_text()
+
+
+def test_a_report_that_fails_fails_no_ingest(streamflow: Streamflow, months: Path) -> None:
+    streamflow.environment["STREAMFLOW_REPORT"] = "true"
+    home = Path(streamflow.environment["STREAMFLOW_HOME"])
+    home.mkdir(parents=True)
+    (home / "reports").write_text("a file where the folder should be")
+    result = streamflow("ingest", "000", "--data-dir", months, "--json")
+    assert result.code == 0
+    assert result.json["state"] == "published"
+    assert "month 000 is published, but its report failed" in result.err
+
+
+def test_views_are_made_where_they_are_missing(january: Streamflow) -> None:
+    for (name,) in january.rows(
+        "select viewname from pg_views where schemaname = 'public' and viewname like 'report%%'"
+    ):
+        january.connection.execute(f'drop view if exists public."{name}" cascade'.encode())
+    assert numbers(january, "000")["customers"][0]["customers_delivered"] == 60
+
+
+def test_views_read_the_partitions_of_two_months_only(three_months: Streamflow) -> None:
+    three_months.ok("report", "002")
+    for view in ("users", "column_changes", "distribution"):
+        plan = three_months.rows(
+            f"explain select * from report_{view} where as_of = '2024-03-31' and previous_as_of = '2024-02-29'"
+        )
+        text = "\n".join(line for (line,) in plan)
+        assert "2024_02_29" in text
+        assert "2024_03_31" in text
+        assert "2024_01_31" not in text, view
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_horizontal_scroll(three_months: Streamflow, tmp_path: Path, width: int) -> None:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    three_months.ok("report", "001", "--index")
+    for name in ("month_001.html", "index.html"):
+        page = page_of(three_months, name)
+        # a frame has the width that it is given; a headless window is never narrower than 500 pixels
+        frame = tmp_path / "frame.html"
+        page.with_name("framed.html").write_text(
+            page.read_text().replace(
+                "</body>",
+                "<script>parent.postMessage(JSON.stringify([document.documentElement.scrollWidth, innerWidth]), '*')"
+                "</script></body>",
+            )
+        )
+        frame.write_text(
+            "<!doctype html><pre id=widths></pre><script>onmessage = e => { widths.textContent = e.data }</script>"
+            f'<iframe src="{page.with_name("framed.html").as_uri()}" style="width: {width}px; border: 0"></iframe>'
+        )
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path / 'p'}"]
+        flags += ["--window-size=1400,1000", "--virtual-time-budget=5000", "--dump-dom"]
+        command = [program, *flags, frame.as_uri()]
+        dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        found = re.search(r'<pre id="widths">(\[.*?\])</pre>', dom)
+        assert found, dom
+        needed, there = json.loads(found.group(1))
+        assert there == width
+        assert needed <= there, name
