@@ -142,16 +142,8 @@ def _scd2(table: Table) -> dict[str, Any]:
         " from valid_from until the day before valid_to."
     )
     columns = [*map(_declared, table.columns), *VALIDITY]
-    return {"name": f"{table.name}_scd2", "description": description, "config": _enforced(), **_keyed(table, columns)}
-
-
-def _keyed(table: Table, columns: list[dict[str, Any]]) -> dict[str, Any]:
-    """Columns of a view, and what identifies its rows, which no constraint can promise there."""
-    unsupported = {"warn_unsupported": False, "warn_unenforced": False}
-    return {
-        "constraints": [{"type": "primary_key", "columns": [table.primary_key, "valid_from"], **unsupported}],
-        "columns": columns,
-    }
+    config = {"meta": {"key": table.primary_key}}
+    return {"name": f"{table.name}_scd2", "description": description, "config": config, "columns": columns}
 
 
 def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
@@ -163,7 +155,7 @@ def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
             " known then, and the label that was delivered on label_as_of. One row per as_of, label_as_of and customer;"
             " name both dates in the WHERE clause."
         ),
-        "config": {**_enforced(), "meta": {"tables": [_joined(table) for table in _everyone_first(tables)]}},
+        "config": {"meta": {"tables": [_joined(table) for table in _everyone_first(tables)]}},
         "columns": [
             _declared(everyone.column(everyone.primary_key)),
             AS_OF,
@@ -209,10 +201,6 @@ def _features_and_labels(tables: Sequence[Table]) -> list[dict[str, Any]]:
         }
         for name, table, column in training_columns(tables)
     ]
-
-
-def _enforced() -> dict[str, Any]:
-    return {"contract": {"enforced": True}}
 
 
 def _declared(column: Column) -> dict[str, Any]:

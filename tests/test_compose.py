@@ -287,6 +287,8 @@ def test_every_setting_is_explained_with_its_default(field: str) -> None:
         assert (REPOSITORY / example[name]).resolve() == default
     elif isinstance(default, SecretStr):
         assert example[name] == default.get_secret_value()
+    elif isinstance(default, bool):
+        assert example[name] == str(default).lower()
     else:
         assert example[name] == ("" if default is None else str(default))
 

@@ -375,6 +375,7 @@ def owner(roles: Roles) -> Streamflow:
         connection.execute(sql.SQL("alter schema {} owner to {}").format(sql.Identifier(schema), name))
     for schema, table in roles.admin.rows(
         "select schemaname, tablename from pg_tables where schemaname in ('ops', 'staging', 'history', 'public')"
+        " union all select schemaname, viewname from pg_views where schemaname = 'public'"
     ):
         connection.execute(sql.SQL("alter table {} owner to {}").format(sql.Identifier(schema, table), name))
     connection.execute(sql.SQL("alter function ops.refuse_change() owner to {}").format(name))

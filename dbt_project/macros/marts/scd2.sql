@@ -6,7 +6,7 @@
 {% macro scd2_of(table_name) %}
     {%- set history = ref(table_name ~ '_snapshots') -%}
     {%- set columns = contract_columns(['valid_from', 'valid_to', 'is_current']) -%}
-    {%- set key = contract_key() -%}
+    {%- set key = adapter.quote(model.config.meta.key) if execute else '' -%}
 with deliveries as (
     select
         {{ columns | join(',\n        ') }},
