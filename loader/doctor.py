@@ -217,26 +217,21 @@ def _rights(connection: Connection) -> Iterator[Finding]:
         ).fetchall()
     ]
     foreign = [f"{one.schema}.{one.name}" for one in there if one.kind != "schema" and not one.ours]
-    wrong = False
+    wrong = []
     if missing and not creates_schemas:
-        wrong = True
-        yield Finding(
-            "rights", "problem", f"{admin.name} may not create the schemas {', '.join(missing)}",
-            f"as {admin.owner} or a superuser: grant create on database {admin.database} to {admin.name}",
-        )  # fmt: skip
+        message = f"{admin.name} may not create the schemas {', '.join(missing)}"
+        remedy = f"as {admin.owner} or a superuser: grant create on database {admin.database} to {admin.name}"
+        wrong.append((message, remedy))
     if lacking:
-        wrong = True
-        yield Finding(
-            "rights", "problem", f"{admin.name} may not create tables in {', '.join(lacking)}",
-            f"as its owner or a superuser: grant usage, create on schema {', '.join(lacking)} to {admin.name}",
-        )  # fmt: skip
+        names = ", ".join(lacking)
+        remedy = f"as its owner or a superuser: grant usage, create on schema {names} to {admin.name}"
+        wrong.append((f"{admin.name} may not create tables in {names}", remedy))
     if foreign:
-        wrong = True
         shown = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
-        yield Finding(
-            "rights", "problem", f"{admin.name} does not own {shown}",
-            "connect as the role that loads, or as the owner: streamflow init --roles (docs/security.md)",
-        )  # fmt: skip
+        remedy = "connect as the role that loads, or as the owner: streamflow init --roles (docs/security.md)"
+        wrong.append((f"{admin.name} does not own {shown}", remedy))
+    for message, remedy in wrong:
+        yield Finding("rights", "problem", message, remedy)
     if not wrong:
         yield Finding("rights", "ok", f"{admin.name} may create what is missing and owns what is there")
 
