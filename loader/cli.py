@@ -185,7 +185,7 @@ def freeze(
     from loader import terminal
     from loader.contracts import load_contract
     from loader.database import open_database
-    from loader.published import published_dates, require_published
+    from loader.published import published_months, require_published
 
     if (as_of is None) != every:
         raise WrongUsage("give a date, like 2024-01-31, or --all.")
@@ -198,7 +198,7 @@ def freeze(
             for name in names:
                 schemas.thaw(connection, name)
         else:
-            dates = published_dates(connection) if as_of is None else [as_of.date()]
+            dates = [month.as_of for month in published_months(connection)] if as_of is None else [as_of.date()]
             require_published(connection, dates)
             names = [schemas.freeze(connection, load_contract(), date) for date in dates]
     if as_json:
@@ -211,7 +211,7 @@ def freeze(
 @app.command()
 def report(
     month: Annotated[
-        str | None, typer.Argument(help="The number of a published month, like 001.", show_default=False)
+        str | None, typer.Argument(help="A published month, like 001, or its date.", show_default=False)
     ] = None,
     index: Annotated[bool, typer.Option("--index", help="Write the list of all published months.")] = False,
     out: Annotated[
@@ -221,14 +221,13 @@ def report(
 ) -> None:
     """Write what changed in a month as one HTML page, and say where it is; with --index, the list of all months."""
     from loader import terminal
-    from loader.deliveries import parse_month
     from loader.report import write_index, write_month
 
     if month is None and not index:
         raise WrongUsage("say which month, like `streamflow report 001`, or --index for the list of all.")
     results: dict[str, Any] = {}
     if month is not None:
-        path, numbers = write_month(load_settings(), parse_month(month), out, indexed=index and out is None)
+        path, numbers = write_month(load_settings(), month, out, indexed=index and out is None)
         results |= {"path": path, "report": asdict(numbers)}
     if index:
         path, entries = write_index(load_settings(), out if month is None else None)
@@ -441,7 +440,7 @@ def _run(
             if not as_json:
                 terminal.show_outcome(outcome, brief=several)
             if settings.report and outcome.state == "published":
-                _report(settings, outcome.month)
+                _report(settings, outcome.month, outcome.as_of)
     except Refused as error:
         refused = error
         outcomes.append(error.outcome)
@@ -458,14 +457,13 @@ def _run(
         raise typer.Exit(refused.exit_code)
 
 
-def _report(settings: Settings, month: str) -> None:
+def _report(settings: Settings, month: str, as_of: dt.date) -> None:
     """Write the report of a month that has just been published. The month stands, whatever becomes of the report."""
     from loader import terminal
-    from loader.deliveries import parse_month
     from loader.report import write_index, write_month
 
     try:
-        path, _ = write_month(settings, parse_month(month), indexed=True)
+        path, _ = write_month(settings, str(as_of), indexed=True)
         write_index(settings)
         terminal.err.print(f"report: {path}", markup=False)
     except Exception as error:

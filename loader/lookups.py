@@ -13,8 +13,8 @@ from psycopg import sql
 from loader import ledger
 from loader.contracts import Table, load_contract
 from loader.database import Connection
-from loader.deliveries import parse_month
 from loader.errors import WrongUsage
+from loader.published import published_months
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _states(connection: Connection, user_id: str, table: Table) -> list[State]:
 
 def _hint(connection: Connection, user_id: str) -> str:
     """What to try next: the same letters in another case, or what there is to look at."""
-    published = [month["month"] for month in published_months(connection)]
+    published = [month.month for month in published_months(connection)]
     if not published:
         return " No month is published yet: streamflow ingest 000"
     first = load_contract()[0]
@@ -121,37 +121,6 @@ def _hint(connection: Connection, user_id: str) -> str:
         if near is not None:
             return f" Did you mean {near[0]}?"
     return f" Months published: {', '.join(published)}. Write the user_id as it is in the files."
-
-
-def published_months(connection: Connection) -> list[dict[str, Any]]:
-    """The months of the ledger that are published, oldest date first."""
-    if not ledger.exists(connection):
-        return []
-    return [month for month in ledger.months(connection) if month["state"] == "published"]
-
-
-def published_date(connection: Connection, text: str) -> tuple[str, dt.date]:
-    """The month and the as_of of a published month, given as 001, or as its date where two have the same number.
-
-    Raises:
-        WrongUsage: it is not published, or not the only one of that number.
-    """
-    months = published_months(connection)
-    try:
-        date = dt.date.fromisoformat(text.strip())
-    except ValueError:
-        label = f"{parse_month(text):03}"
-        found = [month for month in months if month["month"] == label]
-    else:
-        label, found = f"as of {date}", [month for month in months if month["as_of"] == date]
-    if len(found) > 1:
-        dates = ", ".join(str(month["as_of"]) for month in found)
-        raise WrongUsage(f"month {label} is published for several dates: {dates}. Give one of these instead.")
-    if not found:
-        known = ", ".join(month["month"] for month in months)
-        there = f"published: {known}" if known else "none is yet"
-        raise WrongUsage(f"month {label} is not published ({there}). See streamflow status.")
-    return found[0]["month"], found[0]["as_of"]
 
 
 def difference(

@@ -9,7 +9,7 @@ from pathlib import Path
 from loader.database import Connection
 from loader.settings import DBT_PROJECT
 
-PATHS = ("models/marts", "macros/marts", "models/staging/_sources.yml", "dbt_project.yml")
+PATHS = ("models/marts", "macros/marts", "macros/models/contract.sql", "models/staging/_sources.yml", "dbt_project.yml")
 """What the views follow from."""
 
 SELECT_UP_TO_DATE = """

@@ -4,21 +4,68 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
 
 from loader.database import Connection
+from loader.deliveries import parse_month
 from loader.errors import WrongUsage
 
+SELECT = sql.SQL(
+    "select month, as_of, lag(as_of) over (order by as_of) as previous_as_of, load_id, published_at"
+    " from {} order by as_of"
+)
+PLACES = (sql.Identifier("public", "published_months"), sql.Identifier("ops", "published"))
+"""The view is for whoever reads; where it is not there, the table behind it is asked."""
 
-def published_dates(connection: Connection) -> list[dt.date]:
-    """The as_of dates of all published months, oldest first."""
+
+@dataclass(frozen=True)
+class PublishedMonth:
+    """A month that readers see, and the date of the published one before it."""
+
+    month: str
+    as_of: dt.date
+    previous_as_of: dt.date | None
+    load_id: int
+    published_at: dt.datetime
+
+
+def published_months(connection: Connection) -> list[PublishedMonth]:
+    """All published months, oldest date first."""
+    for place in PLACES:
+        try:
+            with connection.cursor(row_factory=class_row(PublishedMonth)) as cursor:
+                return cursor.execute(SELECT.format(place)).fetchall()
+        except psycopg.errors.UndefinedTable:
+            continue
+    return []
+
+
+def find(connection: Connection, text: str) -> PublishedMonth:
+    """A published month, given as 001, or as its date where two have the same number.
+
+    Raises:
+        WrongUsage: it is not published, or not the only one of that number.
+    """
+    months = published_months(connection)
     try:
-        return [
-            date for (date,) in connection.execute("select as_of from public.published_months order by 1").fetchall()
-        ]
-    except psycopg.errors.UndefinedTable:
-        return []
+        date = dt.date.fromisoformat(text.strip())
+    except ValueError:
+        label = f"{parse_month(text):03}"
+        found = [month for month in months if month.month == label]
+    else:
+        label, found = f"as of {date}", [month for month in months if month.as_of == date]
+    if len(found) > 1:
+        dates = ", ".join(str(month.as_of) for month in found)
+        raise WrongUsage(f"month {label} is published for several dates: {dates}. Give one of these instead.")
+    if not found:
+        known = ", ".join(month.month for month in months)
+        there = f"published: {known}" if known else "none is yet"
+        raise WrongUsage(f"month {label} is not published ({there}). See streamflow status.")
+    return found[0]
 
 
 def require_published(connection: Connection, dates: Iterable[dt.date]) -> None:
@@ -27,8 +74,8 @@ def require_published(connection: Connection, dates: Iterable[dt.date]) -> None:
     Raises:
         WrongUsage: one is not; the message says which are.
     """
-    there = published_dates(connection)
+    there = [month.as_of for month in published_months(connection)]
+    known = f"Published are {', '.join(map(str, there))}." if there else "None is yet: streamflow ingest 000."
     for date in dates:
         if date not in there:
-            months = f"Published are {', '.join(map(str, there))}." if there else "No month is: streamflow ingest 000."
-            raise WrongUsage(f"no month is published as of {date}. {months}" if there else f"{date}: {months}")
+            raise WrongUsage(f"no month is published as of {date}. {known}")

@@ -19,7 +19,8 @@ from psycopg.rows import class_row
 from loader import dbt, ledger, marts, plots
 from loader.contracts import Table, load_contract
 from loader.database import Connection, Database, open_database
-from loader.errors import SurroundingsFailed, WrongUsage
+from loader.errors import SurroundingsFailed
+from loader.published import PublishedMonth, find, published_months
 from loader.settings import Settings
 
 WATCH, ALERT = 0.1, 0.25
@@ -29,17 +30,6 @@ AGES_SHOWN = 6
 EPOCH = dt.date(1970, 1, 1)
 NONE = "\N{EN DASH}"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class PublishedMonth:
-    """A month that readers see, and the one before it."""
-
-    month: str
-    as_of: dt.date
-    previous_as_of: dt.date | None
-    load_id: int
-    published_at: dt.datetime
 
 
 @dataclass(frozen=True)
@@ -236,19 +226,28 @@ class IndexEntry:
 
 
 def write_month(
-    settings: Settings, month: int, out: Path | None = None, *, indexed: bool = False
+    settings: Settings, month: str, out: Path | None = None, *, indexed: bool = False
 ) -> tuple[Path, Report]:
-    """Write a month's page; returns where it is, and its numbers. `indexed`: the index is about to be written, too.
+    """Write a month's page; returns where it is, and its numbers.
+
+    Args:
+        month: as 001, or as its date where two have the same number.
+        indexed: the index is about to be written, too.
 
     Raises:
         WrongUsage: the month is not published.
         SurroundingsFailed: the page cannot be written.
     """
     tables = load_contract()
-    report = read_month(settings, f"{month:03d}", tables)
-    path = out or settings.home / "reports" / f"month_{report.month.month}.html"
+    report = read_month(settings, month, tables)
+    path = out or settings.home / "reports" / _page(report.month)
     indexed = indexed or (path.parent / "index.html").is_file()
     return _write(path, "month", report=report, tables=tables, indexed=indexed), report
+
+
+def _page(month: PublishedMonth) -> str:
+    """The name of a month's page; with the date, since two dates may have been delivered as the same month."""
+    return f"month_{month.month}_{month.as_of}.html"
 
 
 def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list[IndexEntry]]:
@@ -258,7 +257,7 @@ def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list
     return _write(path, "index", entries=entries), entries
 
 
-def read_month(settings: Settings, label: str, tables: Sequence[Table]) -> Report:
+def read_month(settings: Settings, text: str, tables: Sequence[Table]) -> Report:
     """The numbers of a published month.
 
     Raises:
@@ -266,13 +265,12 @@ def read_month(settings: Settings, label: str, tables: Sequence[Table]) -> Repor
     """
     database = open_database(settings)
     with database.connect() as connection:
-        if not _is_published(connection, label):
-            raise WrongUsage(f"month {label} is not published: run `streamflow ingest {label}`, then ask again.")
+        month = find(connection, text)
         _ensure_views(settings, database, connection)
         with connection.transaction():
             connection.execute("set transaction isolation level repeatable read, read only")
             connection.execute("set local jit = off")
-            report = _read(connection, label, tables)
+            report = _read(connection, month, tables)
     report.findings = findings(report)
     return report
 
@@ -282,14 +280,15 @@ def read_index(settings: Settings, folder: Path, tables: Sequence[Table]) -> lis
     root = _root(tables)
     database = open_database(settings)
     with database.connect() as connection:
-        if not _any_published(connection):
+        months = published_months(connection)
+        if not months:
             return []
         _ensure_views(settings, database, connection)
         entries = []
-        for month in _months(connection):
+        for month in months:
             users = next(row for row in _customers(connection, month, tables) if row.table_name == root)
             verdicts = [audit.status for audit in ledger.audits_of(connection, month.load_id)]
-            page = f"month_{month.month}.html"
+            page = _page(month)
             there = page if (folder / page).is_file() else None
             entries.append(IndexEntry(month, users, verdicts.count("pass"), verdicts.count("warn"), there))
     return entries[::-1]
@@ -330,9 +329,8 @@ def _row_findings(tables: Sequence[Rows]) -> Iterator[Finding]:
         yield Finding(level, f"{who} {delivered:,} rows, {change:+.1%} against the month before", "rows")
 
 
-def _read(connection: Connection, label: str, tables: Sequence[Table]) -> Report:
-    months = _months(connection)
-    month = next(month for month in reversed(months) if month.month == label)
+def _read(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> Report:
+    months = published_months(connection)
     shown = [other for other in months if other.as_of <= month.as_of][-MONTHS_IN_GRID:]
     columns = _columns(connection, month, tables)
     order = {table.name: number for number, table in enumerate(tables)}
@@ -377,16 +375,11 @@ BINS = (
     "select table_name, column_name, bin, lower_bound, upper_bound, category, rows_before, rows_now"
     " from public.report_distribution where as_of = %s and previous_as_of = %s order by table_name, column_name, bin"
 )
-MONTHS = "select month, as_of, previous_as_of, load_id, published_at from public.report_months order by as_of"
 
 
 def _rows(connection: Connection, kind: type[T], query: str, values: Sequence[object] = ()) -> list[T]:
     with connection.cursor(row_factory=class_row(kind)) as cursor:
         return cursor.execute(query, values).fetchall()
-
-
-def _months(connection: Connection) -> list[PublishedMonth]:
-    return _rows(connection, PublishedMonth, MONTHS)
 
 
 def _customers(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Customers]:
@@ -434,17 +427,6 @@ def _audit_grid(connection: Connection, months: Sequence[PublishedMonth]) -> lis
 
 def _passes(verdicts: Sequence[tuple[str, int] | None]) -> bool:
     return all(verdict is None or verdict[0] == "pass" for verdict in verdicts)
-
-
-def _any_published(connection: Connection) -> bool:
-    if connection.execute("select to_regclass('ops.published') is null").fetchone() == (True,):
-        return False
-    return bool(ledger.one_row(connection, "select exists (select 1 from ops.published)")[0])
-
-
-def _is_published(connection: Connection, label: str) -> bool:
-    query = "select exists (select 1 from ops.published where month = %s)"
-    return _any_published(connection) and bool(ledger.one_row(connection, query, [label])[0])
 
 
 def _ensure_views(settings: Settings, database: Database, connection: Connection) -> None:

@@ -112,7 +112,7 @@ def test_psi_of_a_known_distribution(streamflow: Streamflow, tmp_path: Path) -> 
         "text": f"users.user_gender has another distribution: PSI {by_hand:.2f}",
         "anchor": "users.user_gender",
     }
-    assert "has another distribution" in page_of(streamflow, "month_001.html").read_text()
+    assert "has another distribution" in page_of(streamflow, "month_001_2024-02-29.html").read_text()
 
 
 def test_psi_with_an_empty_bin_is_finite() -> None:
@@ -136,7 +136,7 @@ def test_page_is_self_contained_and_escapes_values(streamflow: Streamflow, tmp_p
     write_month(hostile / "month_000", {"a": 1, "b": 2})
     streamflow.ok("ingest", "000", "--data-dir", hostile)
     path = Path(streamflow.ok("report", "000").out.strip())
-    assert path == page_of(streamflow, "month_000.html")
+    assert path == page_of(streamflow, "month_000_2024-01-31.html")
     text = path.read_text()
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)" in text
@@ -157,7 +157,7 @@ def test_index_lists_all_months(three_months: Streamflow, tmp_path: Path) -> Non
     index = Path(three_months.ok("report", "--index").out.strip())
     assert index == page_of(three_months, "index.html")
     text = index.read_text()
-    assert re.findall(r'<a href="([^"]+)"', text) == ["month_002.html"]
+    assert re.findall(r'<a href="([^"]+)"', text) == ["month_002_2024-03-31.html"]
     assert re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', text) == ["002", "001", "000"]
     listed = three_months.ok("report", "--index", "--json", "--out", tmp_path / "other.html").json
     assert [entry["customers"]["customers_delivered"] for entry in listed["months"]] == [9, 8, 8]
@@ -170,9 +170,19 @@ def test_out_names_another_file(three_months: Streamflow, tmp_path: Path) -> Non
     assert "Month 001" in path.read_text()
 
 
+def test_a_number_that_two_dates_have_is_asked_for_by_date(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    january.ok("ingest", "000", "--data-dir", months, "--as-of", "2024-02-10")
+    result = january("report", "000")
+    assert result.code == 2
+    assert "published for several dates: 2024-01-31, 2024-02-10" in result.err
+    assert (
+        "2024-02-10" in Path(january.ok("report", "2024-02-10", "--out", tmp_path / "r.html").out.strip()).read_text()
+    )
+
+
 def test_what_cannot_be_reported_is_wrong_usage(streamflow: Streamflow, tmp_path: Path) -> None:
     for arguments, says in [
-        (["report", "001"], "month 001 is not published: run `streamflow ingest 001`"),
+        (["report", "001"], "month 001 is not published (none is yet)"),
         (["report"], "--index"),
         (["report", "many"], '"many" is not a month'),
     ]:
@@ -188,10 +198,10 @@ def test_ingest_writes_the_report_where_it_is_wanted(streamflow: Streamflow, mon
     assert not page_of(streamflow, "index.html").exists(), "it costs time"
     streamflow.environment["STREAMFLOW_REPORT"] = "true"
     result = streamflow.ok("ingest", "001..002", "--data-dir", months)
-    assert "month_001.html" in result.err
+    assert "month_001_2024-02-29.html" in result.err
     links = re.findall(r'<a href="([^"]+)"', page_of(streamflow, "index.html").read_text())
-    assert links == ["month_002.html", "month_001.html"]
-    assert 'href="index.html"' in page_of(streamflow, "month_001.html").read_text()
+    assert links == ["month_002_2024-03-31.html", "month_001_2024-02-29.html"]
+    assert 'href="index.html"' in page_of(streamflow, "month_001_2024-02-29.html").read_text()
 
 
 def test_a_report_that_fails_fails_no_ingest(streamflow: Streamflow, months: Path) -> None:
@@ -231,7 +241,7 @@ def test_no_horizontal_scroll(three_months: Streamflow, tmp_path: Path, width: i
     if program is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     three_months.ok("report", "001", "--index")
-    for name in ("month_001.html", "index.html"):
+    for name in ("month_001_2024-02-29.html", "index.html"):
         page = page_of(three_months, name)
         # a frame has the width that it is given; a headless window is never narrower than 500 pixels
         frame = tmp_path / "frame.html"

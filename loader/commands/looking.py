@@ -83,20 +83,22 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """What differs between two published months: rows and columns counted, and some rows, old -> new."""
-    from loader import lookups, terminal
+    from loader import lookups, published, terminal
     from loader.database import open_database
 
     tables = lookups.chosen(table)
     with open_database(load_settings()).connect() as connection:
-        months = [lookups.published_date(connection, text) for text in (first, second)]
-        found = lookups.difference(connection, months[0][1], months[1][1], tables, rows)
+        months = [published.find(connection, text) for text in (first, second)]
+        found = lookups.difference(connection, months[0].as_of, months[1].as_of, tables, rows)
     if as_json:
-        sides = [{"month": month, "as_of": as_of} for month, as_of in months]
+        sides = [{"month": month.month, "as_of": month.as_of} for month in months]
         terminal.print_json({"first": sides[0], "second": sides[1], "tables": [asdict(one) for one in found]})
         return
-    terminal.out.print(" -> ".join(f"{month} (as of {as_of})" for month, as_of in months))
+    terminal.out.print(" -> ".join(f"{month.month} (as of {month.as_of})" for month in months))
     counts = _plain("table")
-    names = [f"{month[0]} only" for month in months] if months[0][0] != months[1][0] else ["old only", "new only"]
+    names = (
+        [f"{month.month} only" for month in months] if months[0].month != months[1].month else ["old only", "new only"]
+    )
     for name in ("rows old", "rows new", *names, "equal", "different"):
         counts.add_column(name, justify="right")
     for one in found:

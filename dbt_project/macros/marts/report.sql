@@ -40,7 +40,7 @@
         {{ side }} as is_new,
         cells.column_name,
         cells.value
-    from {{ ref('report_months') }} as months
+    from {{ ref('published_months') }} as months
     inner join {{ table.history }} as snapshots on months.{{ date }} = snapshots.as_of
     cross join lateral (
         values

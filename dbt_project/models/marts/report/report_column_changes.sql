@@ -15,7 +15,7 @@
             count(*) filter (where newer.{{ column.quoted }} is distinct from older.{{ column.quoted }}) as changed_{{ loop.index }},
             {% endfor %}
             count(*) as compared_rows
-        from {{ ref('report_months') }} as months
+        from {{ ref('published_months') }} as months
         inner join {{ table.history }} as newer on months.as_of = newer.as_of
         inner join {{ table.history }} as older
             on months.previous_as_of = older.as_of and newer.{{ table.key }} = older.{{ table.key }}

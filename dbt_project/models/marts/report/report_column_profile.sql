@@ -9,7 +9,7 @@
         count(*) - count(cells.filled) as null_rows,
         avg(cells.number) as mean,
         percentile_cont(array[0.05, 0.25, 0.5, 0.75, 0.95]) within group (order by cells.number) as quantiles
-    from {{ ref('report_months') }} as months
+    from {{ ref('published_months') }} as months
     inner join {{ table.history }} as snapshots on months.as_of = snapshots.as_of
     cross join
         lateral (

@@ -1,4 +1,4 @@
--- depends_on: {{ ref('report_months') }}
+-- depends_on: {{ ref('published_months') }}
 {% set parts = [] %}
 {% for table_name in declared_tables() %}
 {% set table = report_table(table_name) %}

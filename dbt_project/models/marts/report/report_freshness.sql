@@ -4,7 +4,7 @@
         '{{ table_name }}' as table_name,
         snapshots.observed_as_of,
         count(*) as customers
-    from {{ ref('report_months') }} as months
+    from {{ ref('published_months') }} as months
     inner join {{ ref(table_name ~ '_snapshots') }} as snapshots on months.as_of = snapshots.as_of
     group by months.as_of, snapshots.observed_as_of
     {% if not loop.last %}union all{% endif %}

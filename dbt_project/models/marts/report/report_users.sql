@@ -9,7 +9,7 @@
         count(*) filter (where older.{{ table.key }} is null and newer.observed_as_of = newer.as_of) as customers_new,
         count(*) filter (where older.observed_as_of = older.as_of and newer.observed_as_of < newer.as_of) as customers_departed,
         count(*) filter (where older.observed_as_of < older.as_of and newer.observed_as_of = newer.as_of) as customers_returned
-    from {{ ref('report_months') }} as months
+    from {{ ref('published_months') }} as months
     inner join {{ table.history }} as newer on months.as_of = newer.as_of
     left join {{ table.history }} as older
         on months.previous_as_of = older.as_of and newer.{{ table.key }} = older.{{ table.key }}
