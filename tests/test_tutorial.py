@@ -16,10 +16,6 @@ BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @pytest.mark.filterwarnings("default")
 def test_the_tutorial_works(streamflow: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    pytest.importorskip("pandas", reason="pandas is not installed")
-    if streamflow("training-set", "--help").code != 0:
-        pytest.skip("streamflow training-set is not there yet")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for language, text in BLOCK.findall((REPOSITORY / "docs" / "tutorial.md").read_text(encoding="utf-8")):
