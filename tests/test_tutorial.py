@@ -16,7 +16,7 @@ BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def test_the_tutorial_works(streamflow: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python in a process of its own: with scikit-learn's modules in this one, dbt takes seconds longer for every run."""
+    """Python in a process of its own: with scikit-learn in this one, every later run of dbt takes seconds longer."""
     monkeypatch.chdir(tmp_path)
     program = ""
     for language, text in BLOCK.findall((REPOSITORY / "docs" / "tutorial.md").read_text(encoding="utf-8")):
