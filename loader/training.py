@@ -122,14 +122,13 @@ def _query(wanted: TrainingSet) -> sql.Composed:
         for field in wanted.fields
     ]
     query = sql.SQL(
-        "copy (select {columns} from public.training_set where as_of = {as_of} and label_as_of = {label_as_of}"
-        " order by {key}) to stdout (format csv, header)"
+        "copy (select {columns} from public.training_set where as_of = {as_of} and label_as_of = {label_as_of})"
+        " to stdout (format csv, header)"
     )
     return query.format(
         columns=sql.SQL(", ").join(columns),
         as_of=sql.Literal(wanted.as_of),
         label_as_of=sql.Literal(wanted.label_as_of),
-        key=sql.Identifier(wanted.fields[0].name),
     )
 
 
