@@ -36,6 +36,7 @@ ADD_ONS = ("security", "backup", "device_protect", "support")
 EPOCH = np.datetime64("2024-01", "M")  # the calendar month of month_000
 MAX_USERS = 100_000_000
 MAX_CHURN = 0.4  # keeps every customer's own share below 1
+MAX_JOIN = 1.0  # at most twice as many customers from one month to the next
 ROWS_PER_CHUNK = 50_000  # bounds the memory taken by text
 
 # Codes are positions in these tuples.
@@ -121,7 +122,6 @@ HOURS_LEVEL = (1.0, 0.98, 0.97, 0.96, 0.94, 0.92, 0.9, 0.91, 0.95, 0.97, 0.99, 1
 
 # --- What changes from one month to the next, as shares of those present -----------------------------------
 
-JOIN = 0.015
 RETURN = 0.02  # of those away
 LEAVE_IF_LABELLED, LEAVE_OTHERWISE = 2.2, 0.57  # times --churn; 1 on average, as about 26% are labelled
 NEW_UNBILLED = 0.02  # of those who join: on the month's last day, so months_active 0
@@ -130,6 +130,14 @@ CONTRACT_CHANGE, NET_CHANGE, PRICE_CHANGE = 0.015, 0.004, 0.01
 STREAM_CHANGE, ADD_ON_CHANGE = 0.01, 0.004  # each plan, each add-on
 DEVICES_REDRAWN, SKIPS_REDRAWN, REBUFFERS_REDRAWN = 0.05, 0.3, 0.35
 FAILED_REDRAWN, TICKETS_REDRAWN, LABELS_REDRAWN = 0.1, 0.12, 0.3
+
+
+@dataclass(frozen=True)
+class Turnover:
+    """From one month to the next: who joins and who leaves, as shares of those present."""
+
+    join: float
+    churn: float
 
 
 @dataclass
@@ -402,14 +410,14 @@ def change_events(dice: Dice, customers: Customers) -> None:
     c.churn_label = np.where(new_label, draw_labels(dice, c), c.churn_label)
 
 
-def next_month(customers: Customers, seed: int, number: int, churn: float, only_usage: bool) -> Customers:
+def next_month(customers: Customers, seed: int, number: int, turnover: Turnover, only_usage: bool) -> Customers:
     """The customers of month number, from those of the month before (which are changed)."""
     dice = Dice(seed, number)
     if only_usage:
         change_usage(dice, customers, number)
         return customers
-    joining = round(JOIN * int(customers.present.sum()))
-    leave_and_return(dice, customers, churn)
+    joining = round(turnover.join * int(customers.present.sum()))
+    leave_and_return(dice, customers, turnover.churn)
     change_profiles(dice, customers)
     change_subscriptions(dice, customers)
     change_usage(dice, customers, number)
@@ -575,6 +583,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--first-month-number", type=int, default=0, metavar="N", help=first_help)
     churn_help = "share of customers who leave from one month to the next"
     add("--churn", type=float, default=0.01, metavar="SHARE", help=churn_help)
+    join_help = "customers who join from one month to the next, as a share of those present"
+    add("--join", type=float, default=0.015, metavar="SHARE", help=join_help)
     only_help = "from month_001 on only usage_agg_30d changes: no one joins or leaves, no add-on columns"
     add("--only-usage-changes", action="store_true", help=only_help)
     options = parser.parse_args()
@@ -582,6 +592,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--users must be 1 to {MAX_USERS}")
     if not 0 <= options.churn <= MAX_CHURN:
         parser.error(f"--churn must be 0 to {MAX_CHURN}")
+    if not 0 <= options.join <= MAX_JOIN:
+        parser.error(f"--join must be 0 to {MAX_JOIN}")
     if options.months < 1 or options.first_month_number < 0 or options.seed < 0:
         parser.error("--months must be 1 or more, --first-month-number and --seed 0 or more")
     return options
@@ -591,9 +603,10 @@ def main() -> None:
     """Work out every month up to the last one asked for, and write those asked for."""
     options = parse_arguments()
     customers = first_month(options.seed, options.users)
+    turnover = Turnover(options.join, options.churn)
     for number in range(options.first_month_number + options.months):
         if number > 0:
-            customers = next_month(customers, options.seed, number, options.churn, options.only_usage_changes)
+            customers = next_month(customers, options.seed, number, turnover, options.only_usage_changes)
         if number >= options.first_month_number:
             with_add_ons = number >= ADD_ONS_FROM_MONTH and not options.only_usage_changes
             write_month(options.out / f"month_{number:03d}", customers, options.seed, with_add_ons)

@@ -42,6 +42,15 @@ def test_months_in_which_only_usage_changes(tmp_path: Path) -> None:
         assert (first == second) == (table != "usage_agg_30d")
 
 
+def test_months_of_the_same_customers(tmp_path: Path) -> None:
+    generate("--out", tmp_path, "--users", 50, "--months", 3, "--join", 0, "--churn", 0)
+    first, last = ((tmp_path / f"month_00{month}" / "users.csv").read_text().splitlines() for month in "02")
+    assert [line.split(",")[0] for line in first] == [line.split(",")[0] for line in last]
+    assert len(first) == 1 + 50
+    usage = [(tmp_path / f"month_00{month}" / "usage_agg_30d.csv").read_bytes() for month in "02"]
+    assert usage[0] != usage[1]
+
+
 def test_no_row_of_the_real_months_is_among_them(real_months: Path) -> None:
     for table in TABLES:
         real = {line for month in "01" for line in (real_months / f"month_00{month}" / f"{table}.csv").open()}
