@@ -29,10 +29,14 @@ from loader.contracts import load_contract
 from loader.database import Database
 from loader.server import _pgserver
 from loader.settings import load_settings
+from tests.servers import Server, cluster, connect
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
-VERSIONS = [int(version) for version in os.environ.get("STREAMFLOW_TEST_VERSIONS", "16,18").split(",")]
+CITUS = "citus"
+CITUS_URI = os.environ.get("STREAMFLOW_TEST_CITUS_URI")
+EMBEDDED = [f"pg{version}" for version in os.environ.get("STREAMFLOW_TEST_VERSIONS", "16,18").split(",")]
+SERVERS = [CITUS] if CITUS_URI else EMBEDDED
 TABLES = [table.name for table in load_contract()]
 
 
@@ -42,15 +46,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     long = [item for item in items if item.get_closest_marker("long")]
     cases = sorted({_case(item) for item in items if _case(item) != item.nodeid and item not in long})
-    turn = {case: VERSIONS[number % len(VERSIONS)] for number, case in enumerate(cases)}
-    other = [item for item in items if _case(item) in turn and f"pg{turn[_case(item)]}" not in item.nodeid] + long
+    turn = {case: SERVERS[number % len(SERVERS)] for number, case in enumerate(cases)}
+    other = [item for item in items if _case(item) in turn and turn[_case(item)] not in item.nodeid] + long
     config.hook.pytest_deselected(items=other)
     items[:] = [item for item in items if item not in set(other)]
 
 
 def _case(item: pytest.Item) -> str:
-    """A test's id without the server's version."""
-    return re.sub(r"pg\d+-?", "", item.nodeid)
+    """A test's id without the server."""
+    return re.sub(r"\b(" + "|".join(SERVERS) + r")\b-?", "", item.nodeid)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -139,7 +143,7 @@ class Streamflow:
     def acting_as(self, user: str, password: str | None = None) -> Streamflow:
         """The same database with another role's eyes and hands."""
         environment = {**self.environment, "POSTGRES_USER": user, "POSTGRES_PASSWORD": password or "none needed"}
-        return Streamflow(environment, connect(Path(environment["POSTGRES_HOST"]), "streamflow", user, password))
+        return Streamflow(environment, connect(environment, "streamflow", user, password))
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -193,51 +197,45 @@ def _exit_code() -> int:
     return 0
 
 
-@pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: f"pg{version}")
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A running PostgreSQL; yields the directory of its socket. Durability is off: no test here pulls the plug."""
-    data = tmp_path_factory.mktemp(f"pg{request.param}") / "data"
-    running = _pgserver().get_server(data, cleanup_mode="stop", postgres_version=request.param)
+@pytest.fixture(scope="session", params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running PostgreSQL, or the cluster. Durability is off: no test here pulls the plug."""
+    if request.param == CITUS:
+        yield cluster(str(CITUS_URI))
+        return
+    data = tmp_path_factory.mktemp(request.param) / "data"
+    running = _pgserver().get_server(data, cleanup_mode="stop", postgres_version=int(request.param.removeprefix("pg")))
     with psycopg.connect(running.get_uri(), autocommit=True) as connection:
         connection.execute("alter system set fsync = off")
         connection.execute("select pg_reload_conf()")
-    yield Path(running.get_postmaster_info().socket_dir)
+    yield Server(str(running.get_postmaster_info().socket_dir))
     running.cleanup()
 
 
 @pytest.fixture(scope="session")
-def dbt_target(server: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dbt_target(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """dbt's target folder for this server: the project is parsed once for it, and no other process writes there."""
-    return tmp_path_factory.mktemp(f"target_{server.name}")
+    return tmp_path_factory.mktemp("target")
 
 
 @pytest.fixture
-def new_database(server: Path, dbt_target: Path, tmp_path: Path) -> Iterator[Callable[..., Streamflow]]:
+def new_database(server: Server, dbt_target: Path, tmp_path: Path) -> Iterator[Callable[..., Streamflow]]:
     """Makes a database, empty or a copy of another, and the command line on it. It always has the same name: dbt keeps
     that in what it parses."""
     with contextlib.ExitStack() as stack:
 
-        def make(template: str = "template1") -> Streamflow:
-            admin = stack.enter_context(contextlib.closing(connect(server, "postgres")))
-            admin.execute("drop database if exists streamflow with (force)")
-            admin.execute(sql.SQL("create database streamflow template {}").format(sql.Identifier(template)))
+        def make(template: str | None = None) -> Streamflow:
+            server.make("streamflow", template)
             connection = stack.enter_context(contextlib.closing(connect(server, "streamflow")))
             return Streamflow(environment(server, dbt_target, tmp_path), connection)
 
         yield make
 
 
-def connect(
-    server: Path, database: str, user: str = "postgres", password: str | None = None
-) -> psycopg.Connection[Any]:
-    """A connection, as the superuser unless somebody else is named."""
-    return psycopg.connect(host=str(server), user=user, password=password, dbname=database, autocommit=True)
-
-
-def environment(server: Path, dbt_target: Path, folder: Path) -> dict[str, str]:
+def environment(server: Server, dbt_target: Path, folder: Path) -> dict[str, str]:
     """The settings for a server, with what is written going below `folder`."""
     return {
-        "POSTGRES_HOST": str(server),
+        **server.variables,
         "POSTGRES_USER": "postgres",
         "POSTGRES_DB": "streamflow",
         "STREAMFLOW_HOME": str(folder / "home"),
@@ -250,24 +248,22 @@ def environment(server: Path, dbt_target: Path, folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def csv_database(server: Path) -> Database:
+def csv_database(server: Server) -> Database:
     """A database with an empty ledger and nothing else, to read files into."""
-    with contextlib.closing(connect(server, "postgres")) as admin:
-        admin.execute("drop database if exists csv with (force)")
-        admin.execute("create database csv")
-    database = Database(str(server), 5432, "postgres", "csv", None, embedded=False)
+    server.make("csv")
+    database = Database(server.host, server.port, "postgres", "csv", None, embedded=False)
     with database.connect() as connection:
         ledger.prepare(connection)
     return database
 
 
 @pytest.fixture
-def role_names(server: Path) -> Iterator[list[str]]:
+def role_names(server: Server) -> Iterator[list[str]]:
     """Three names for roles, which a server has for all its databases: dropped afterwards, with what they own."""
     names = [f"{purpose}_{secrets.token_hex(4)}" for purpose in ("loader", "reader", "owner")]
     yield names
+    server.drop("streamflow")
     with contextlib.closing(connect(server, "postgres")) as admin:
-        admin.execute("drop database if exists streamflow with (force)")
         for name in names:
             admin.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(name)))
 
@@ -279,15 +275,13 @@ def streamflow(new_database: Callable[..., Streamflow]) -> Streamflow:
 
 
 @pytest.fixture(scope="session")
-def january_published(server: Path, dbt_target: Path, months: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def january_published(server: Server, dbt_target: Path, months: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a database in which month 000 of `months` is published, to copy."""
-    with contextlib.closing(connect(server, "postgres")) as admin:
-        admin.execute("drop database if exists streamflow with (force)")
-        admin.execute("create database streamflow")
-        with contextlib.closing(connect(server, "streamflow")) as connection:
-            command = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("january")), connection)
-            command.ok("ingest", "000", "--data-dir", months)
-        admin.execute("alter database streamflow rename to january")
+    server.make("streamflow")
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        command = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("january")), connection)
+        command.ok("ingest", "000", "--data-dir", months)
+    server.keep("streamflow", "january")
     return "january"
 
 
@@ -299,12 +293,10 @@ def january(new_database: Callable[..., Streamflow], january_published: str) -> 
 
 @pytest.fixture(scope="session")
 def undisturbed(
-    server: Path, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
+    server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     """Production and history after January and February, nothing having gone wrong."""
-    with contextlib.closing(connect(server, "postgres")) as admin:
-        admin.execute("drop database if exists streamflow with (force)")
-        admin.execute(f"create database streamflow template {january_published}".encode())
+    server.make("streamflow", january_published)
     with contextlib.closing(connect(server, "streamflow")) as connection:
         streamflow = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("undisturbed")), connection)
         streamflow.ok("ingest", "001", "--data-dir", months)

@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tests.conftest import Streamflow, connect
+from tests.conftest import Streamflow
+from tests.servers import Server, connect
 
 PATIENCE = 120
 """Seconds after which a run that does not come to its point has failed; none of them waits that long."""
@@ -54,10 +55,10 @@ def start(streamflow: Streamflow, *arguments: str | Path) -> subprocess.Popen[st
 @contextlib.contextmanager
 def paused(streamflow: Streamflow, point: str, *arguments: str | Path) -> Iterator[Paused]:
     """Run `streamflow ARGUMENTS` up to a point, and let it go on at the end, if it still lives."""
-    host = Path(streamflow.connection.info.host)
+    server = Server(streamflow.connection.info.host, streamflow.connection.info.port)
     with (
-        contextlib.closing(connect(host, "streamflow")) as holder,
-        contextlib.closing(connect(host, "streamflow")) as watch,
+        contextlib.closing(connect(server, "streamflow")) as holder,
+        contextlib.closing(connect(server, "streamflow")) as watch,
     ):
         holder.execute("begin")
         for table, mode in POINTS[point]:

@@ -9,9 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import TABLES, Streamflow, connect
+from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit
 from tests.pauses import paused
+from tests.servers import connect
 from tests.test_gate import land_only, statuses
 
 FEBRUARY = "2024-02-29"
@@ -55,8 +56,7 @@ def test_while_a_month_is_being_ingested(january: Streamflow, months: Path, poin
 
 def test_a_reader_in_a_transaction_keeps_his_month(january: Streamflow, months: Path) -> None:
     """A repeatable read transaction sees the month that was there when it began, in every table, to its end."""
-    host = Path(january.environment["POSTGRES_HOST"])
-    with contextlib.closing(connect(host, "streamflow")) as connection, connection.transaction():
+    with contextlib.closing(connect(january.environment, "streamflow")) as connection, connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
         reader = Streamflow(january.environment, connection)
         before = reader.production()

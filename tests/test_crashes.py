@@ -20,8 +20,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import REPOSITORY, Streamflow, connect, environment
+from tests.conftest import REPOSITORY, Streamflow, environment
 from tests.pauses import PATIENCE, POINTS, paused, start
+from tests.servers import Server, connect
 from tests.test_gate import land_only
 
 
@@ -151,12 +152,12 @@ class Crashing:
 
 @pytest.fixture(scope="module")
 def crashing_server(
-    request: pytest.FixtureRequest, server: Path, months: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, server: Server, months: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Crashing]:
     """An embedded server with the database `january`."""
     home = tmp_path_factory.mktemp("crashing")
     variables = environment(server, home / "target", home)
-    for name in ("POSTGRES_HOST", "POSTGRES_USER"):
+    for name in ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER"):
         del variables[name]
     with contextlib.closing(connect(server, "postgres")) as connection:
         version = str(connection.info.server_version // 10000)
@@ -196,7 +197,7 @@ def test_the_server_is_killed(
 
 
 @pytest.fixture
-def small_disk(server: Path, january_published: str, tmp_path: Path) -> Iterator[Path]:
+def small_disk(server: Server, january_published: str, tmp_path: Path) -> Iterator[Path]:
     """A file system of 40 MB that holds the database `streamflow`, a copy of January; yields its folder."""
     with contextlib.closing(connect(server, "postgres")) as admin:
         [(directory,)] = admin.execute("select setting from pg_settings where name = 'data_directory'").fetchall()
@@ -222,7 +223,7 @@ def small_disk(server: Path, january_published: str, tmp_path: Path) -> Iterator
 
 @pytest.mark.parametrize("kilobytes", points(100, long=[0, 200, 300]))
 def test_the_disk_is_full(
-    small_disk: Path, server: Path, dbt_target: Path, months: Path, undisturbed: Any, tmp_path: Path, kilobytes: int
+    small_disk: Path, server: Server, dbt_target: Path, months: Path, undisturbed: Any, tmp_path: Path, kilobytes: int
 ) -> None:
     with contextlib.closing(connect(server, "streamflow")) as connection:
         streamflow = Streamflow(environment(server, dbt_target, tmp_path), connection)

@@ -28,8 +28,8 @@ def landed(january: Streamflow, months: Path) -> Streamflow:
 
 def land_only(streamflow: Streamflow, folder: Path, month: int, restates: str | None = None) -> None:
     """Do what an ingest does before it calls dbt."""
-    host = streamflow.environment["POSTGRES_HOST"]
-    database = Database(host, 5432, "postgres", "streamflow", None, embedded=False)
+    host, port = streamflow.environment["POSTGRES_HOST"], int(streamflow.environment["POSTGRES_PORT"])
+    database = Database(host, port, "postgres", "streamflow", None, embedded=False)
     delivery = Delivery(month, folder.parent, load_settings().as_of(month))
     tables = load_contract()
     with database.connect() as connection:

@@ -18,8 +18,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import Streamflow, connect
+from tests.conftest import Streamflow
 from tests.files import copy_month, set_value
+from tests.servers import Server, connect
 from tests.test_roles import Roles
 
 WRONG = "password authentication failed"
@@ -27,7 +28,7 @@ NOT_SSL = "server does not support SSL, but SSL was required"
 
 
 @contextmanager
-def configured(server: Path, **settings: str) -> Iterator[None]:
+def configured(server: Server, **settings: str) -> Iterator[None]:
     """The server with other settings than its own."""
     with closing(connect(server, "postgres")) as admin:
         for name, value in settings.items():
@@ -41,7 +42,7 @@ def configured(server: Path, **settings: str) -> Iterator[None]:
             reload(server)
 
 
-def reload(server: Path) -> None:
+def reload(server: Server) -> None:
     """Have the server read its files again; returns when those who connect from now on find what is in them."""
     with closing(connect(server, "postgres")) as admin:
         before = admin.execute("select pg_conf_load_time(), pg_reload_conf()").fetchall()[0][0]
@@ -53,7 +54,7 @@ def reload(server: Path) -> None:
 
 
 @pytest.fixture
-def asking(server: Path, role_names: list[str]) -> Iterator[None]:
+def asking(server: Server, role_names: list[str]) -> Iterator[None]:
     """The server asks these roles for their passwords, and nobody else."""
     with closing(connect(server, "postgres")) as admin:
         path = Path(admin.execute("show hba_file").fetchall()[0][0])
@@ -74,7 +75,7 @@ def roles(asking: None, january: Streamflow, role_names: list[str]) -> Roles:
 def enters(roles: Roles, name: str, password: str) -> bool:
     """Whether the server lets a role in with that password."""
     try:
-        connect(Path(roles.admin.environment["POSTGRES_HOST"]), "streamflow", name, password).close()
+        connect(roles.admin.environment, "streamflow", name, password).close()
     except psycopg.OperationalError as error:
         assert WRONG in str(error)
         return False
@@ -160,7 +161,7 @@ class Watched:
 
 @pytest.mark.long
 def test_a_password_appears_nowhere(
-    server: Path, asking: None, january: Streamflow, role_names: list[str], months: Path, tmp_path: Path
+    server: Server, asking: None, january: Streamflow, role_names: list[str], months: Path, tmp_path: Path
 ) -> None:
     password = {purpose: f"{purpose}{secrets.token_hex(8)}" for purpose in ("loader", "reader", "admin", "wrong")}
     roles, connection = Roles(january, role_names), january.connection

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from loader import ingest
-from tests.conftest import TABLES, Streamflow, connect
+from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit, set_value
+from tests.servers import connect
 from tests.test_gate import land_only
 from tests.test_stand_in import spoilt  # noqa: F401  (a fixture)
 
@@ -61,8 +62,7 @@ def test_the_first_month_while_somebody_looks_at_the_empty_tables(streamflow: St
     """Their keys stay where they are, then, and the month is published all the same."""
     streamflow.ok("init")
     keys = streamflow.rows(KEYS)
-    host = Path(streamflow.environment["POSTGRES_HOST"])
-    with contextlib.closing(connect(host, "streamflow")) as reader, reader.transaction():
+    with contextlib.closing(connect(streamflow.environment, "streamflow")) as reader, reader.transaction():
         assert reader.execute("select count(*) from labels").fetchone() == (0,)
         streamflow.ok("ingest", "000", "--data-dir", months)
     assert [key for key in streamflow.rows(KEYS) if not key[0].startswith("history.")] == keys

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TABLES, Streamflow, connect, environment
+from tests.conftest import TABLES, Streamflow, environment
 from tests.files import copy_month, edit, set_value, value_at
+from tests.servers import Server, connect
 from tests.test_gate import land_only
 
 REASON = ("--restate", "--reason", "the export was cut")
@@ -17,17 +18,15 @@ REASON = ("--restate", "--reason", "the export was cut")
 
 @pytest.fixture(scope="session")
 def march_published(
-    server: Path, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
+    server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     """The name of a database in which three months are published, to copy."""
-    with contextlib.closing(connect(server, "postgres")) as admin:
-        admin.execute("drop database if exists streamflow with (force)")
-        admin.execute(f"create database streamflow template {january_published}".encode())
-        with contextlib.closing(connect(server, "streamflow")) as connection:
-            streamflow = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("march")), connection)
-            for month in ("001", "002"):
-                streamflow.ok("ingest", month, "--data-dir", months)
-        admin.execute("alter database streamflow rename to march")
+    server.make("streamflow", january_published)
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        streamflow = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("march")), connection)
+        for month in ("001", "002"):
+            streamflow.ok("ingest", month, "--data-dir", months)
+    server.keep("streamflow", "march")
     return "march"
 
 

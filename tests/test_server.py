@@ -13,18 +13,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import VERSIONS
+from tests.conftest import EMBEDDED
 
 
 class Embedded:
     """The command line on an embedded server of its own, each command a process of its own."""
 
-    def __init__(self, home: Path, version: int) -> None:
+    def __init__(self, home: Path, server: str) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "STREAMFLOW_"))}
         self.environment = {
             **kept,
             "STREAMFLOW_HOME": str(home),
-            "PGSERVER_POSTGRES_VERSION": str(version),
+            "PGSERVER_POSTGRES_VERSION": server.removeprefix("pg"),
             "DBT_TARGET_PATH": str(home / "target"),
         }
 
@@ -34,7 +34,7 @@ class Embedded:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=check)
 
 
-@pytest.fixture(params=VERSIONS, ids=lambda version: f"pg{version}")
+@pytest.fixture(params=EMBEDDED)
 def embedded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Embedded]:
     """An embedded server's command line; the server is stopped afterwards."""
     command = Embedded(tmp_path / "home", request.param)

@@ -1,0 +1,90 @@
+"""Where tests make their databases: a server of this machine, or a Citus cluster that somebody else runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+SUPERUSER = "postgres"
+EMPTY_ON_CITUS = "streamflow_empty"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server, or the coordinator of a cluster; `workers` has the host and port of its other nodes."""
+
+    host: str
+    port: int = 5432
+    workers: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def empty(self) -> str:
+        """The database to copy for an empty one."""
+        return EMPTY_ON_CITUS if self.workers else "template1"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What streamflow needs to know to find it."""
+        return {"POSTGRES_HOST": self.host, "POSTGRES_PORT": str(self.port)}
+
+    def make(self, database: str, template: str | None = None) -> None:
+        """Make a database, a copy of another one or empty, in place of one of that name."""
+        self.drop(database)
+        statement = sql.SQL("create database {} template {}")
+        self.everywhere(statement.format(sql.Identifier(database), sql.Identifier(template or self.empty)))
+
+    def drop(self, database: str) -> None:
+        """Take a database away, whoever is connected to it."""
+        self.everywhere(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database)))
+
+    def keep(self, database: str, name: str) -> None:
+        """Make a database a template of another name: nobody can connect to it, the daemon of Citus included."""
+        sessions = sql.SQL("select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = {}")
+        statements = [
+            sql.SQL("alter database {} allow_connections false").format(sql.Identifier(database)),
+            sessions.format(database),
+            sql.SQL("alter database {} rename to {}").format(sql.Identifier(database), sql.Identifier(name)),
+        ]
+        for statement in statements:
+            self.everywhere(statement)
+
+    def everywhere(self, statement: sql.Composed) -> None:
+        """Run a statement on every node."""
+        for host, port in ((self.host, self.port), *self.workers):
+            with contextlib.closing(connect(Server(host, port), "postgres")) as admin:
+                admin.execute(statement)
+
+
+def connect(
+    server: Server | Mapping[str, str], database: str, user: str = SUPERUSER, password: str | None = None
+) -> psycopg.Connection[Any]:
+    """A connection, as the superuser unless somebody else is named, to a server or to the one that settings name."""
+    at = server if isinstance(server, Server) else Server(server["POSTGRES_HOST"], int(server["POSTGRES_PORT"]))
+    return psycopg.connect(host=at.host, port=at.port, user=user, password=password, dbname=database, autocommit=True)
+
+
+def cluster(uri: str) -> Server:
+    """The cluster whose coordinator a URI names, with an empty database to copy; the URI's own one is left alone."""
+    with psycopg.connect(uri, autocommit=True) as coordinator:
+        found = coordinator.execute(
+            "select nodename, nodeport from pg_dist_node where noderole = 'primary' and groupid <> 0 and isactive"
+        ).fetchall()
+    where = conninfo_to_dict(uri)
+    server = Server(str(where["host"]), int(where.get("port") or 5432), tuple(found))
+    server.drop(EMPTY_ON_CITUS)
+    server.make("streamflow_new", "template1")
+    for host, port in (*found, (server.host, server.port)):
+        with contextlib.closing(connect(Server(host, port), "streamflow_new")) as node:
+            node.execute("create extension citus")
+    with contextlib.closing(connect(server, "streamflow_new")) as coordinator:
+        coordinator.execute("select citus_set_coordinator_host(%s, %s)", [server.host, server.port])
+        for worker in found:
+            coordinator.execute("select citus_add_node(%s, %s)", worker)
+    server.keep("streamflow_new", EMPTY_ON_CITUS)
+    return server
