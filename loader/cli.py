@@ -276,7 +276,7 @@ def init(
         ledger.prepare(connection)
         ledger.lock(connection)
         operation = ["run-operation", "init"]
-        result = dbt.Engine(settings).invoke(database, operation, lambda _: None, connection.info.backend_pid)
+        result = dbt.Engine(settings).invoke(database, connection, operation, lambda _: None)
         if not result.success:
             raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
         made = make_roles(connection, both, tables) if roles else None

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import yaml
 
 from loader.contracts import load_contract
-from loader.database import Database
+from loader.database import Connection, Database
+from loader.engines import engine_of
 from loader.errors import SurroundingsFailed
 from loader.models import write_models
 from loader.settings import DBT_PROJECT, PROFILES, Settings
@@ -97,7 +98,7 @@ class Engine:
         self._place = place or Here()
         self._warming = False
 
-    def warm_up(self, database: Database) -> None:
+    def warm_up(self, database: Database, connection: Connection) -> None:
         """Begin to import dbt and to parse the project, which takes seconds, while other work goes on.
 
         Raises:
@@ -105,22 +106,23 @@ class Engine:
         """
         if not self._warming:
             write_models(load_contract())
-            self._place.parse(environment(self._settings, database))
+            engine = {"STREAMFLOW_ENGINE": engine_of(connection)}  # which dbt would ask for again and again
+            self._place.parse({**environment(self._settings, database), **engine})
             self._warming = True
 
-    def invoke(self, database: Database, arguments: Sequence[str], done: NodeDone, lock_holder: int) -> DbtRun:
+    def invoke(self, database: Database, connection: Connection, arguments: Sequence[str], done: NodeDone) -> DbtRun:
         """Run dbt with the given arguments, silently, telling `done` of each node as it ends.
 
         Args:
-            lock_holder: the server process of the session that holds the run's lock; dbt stops when that lets it go.
+            connection: the session that holds the run's lock; dbt stops when that lets it go.
 
         Raises:
             SurroundingsFailed: the packages that the project needs are not installed, or dbt's process has ended.
         """
         if audit_package() is None:
             raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
-        self.warm_up(database)
-        return self._place.run(arguments, done, lock_holder, self._settings.home / "logs")
+        self.warm_up(database, connection)
+        return self._place.run(arguments, done, connection.info.backend_pid, self._settings.home / "logs")
 
 
 def parse() -> Any:

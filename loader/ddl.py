@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import jinja2
 
 from loader.contracts import Table
+from loader.engines import Kind
 from loader.settings import DBT_PROJECT
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(loader=jinja2.FileSystemLoader(DBT_PROJECT / "macros" / "ddl"))  # noqa: S701
+    return jinja2.Environment(loader=jinja2.FileSystemLoader(DBT_PROJECT / "macros"))  # noqa: S701
 
 
 def ops_ddl() -> bytes:
     """Creates the ops schema and its tables where they are missing."""
-    return str(_environment().get_template("ops.sql").module.ops_ddl()).encode()  # type: ignore[attr-defined]
+    return str(_environment().get_template("ddl/ops.sql").module.ops_ddl()).encode()  # type: ignore[attr-defined]
 
 
-def staging_ddl(table: Table) -> bytes:
+def staging_ddl(table: Table, engine: Kind) -> bytes:
     """Creates one staging table. Names and types were checked when the contract was read."""
-    module = _environment().get_template("staging.sql").module
-    return str(module.staging_ddl(table.name, table.columns)).encode()  # type: ignore[attr-defined]
+    module = _environment().get_template("ddl/staging.sql").module
+    statements = str(module.staging_ddl(table.name, table.columns))  # type: ignore[attr-defined]
+    relation = f'"staging"."{table.name}"'
+    return (statements + _on(engine, "distribute")(relation, table.primary_key)).encode()
+
+
+def _on(engine: Kind, macro: str) -> Callable[..., str]:
+    module = _environment().get_template(f"engines/{engine}.sql").module
+    return lambda *arguments: str(getattr(module, f"{engine}__{macro}")(*arguments))

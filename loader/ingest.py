@@ -17,6 +17,7 @@ from loader.contracts import Table, load_contract
 from loader.database import open_database
 from loader.deliveries import Delivery, Problem
 from loader.diagnosis import diagnose
+from loader.engines import engine_of
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.files import SourceFile
 from loader.freeze import freeze
@@ -160,7 +161,7 @@ class Run:
             ledger.require_finished_months(self.connection, self.delivery)
         if not found.files:
             raise self._refusal(found.problems)
-        self.engine.warm_up(self.database)
+        self.engine.warm_up(self.database, self.connection)
         landing = self._land(self.tables)
         if found.problems or landing.problems or landing.not_taken:
             raise self._refusal(self._everything_wrong(found.problems, landing))
@@ -203,7 +204,9 @@ class Run:
         self.progress.files({file.name: file.size for file in there})
         ledger.clear_staged(self.connection)
         with self.clock.step("landing"):
-            landing = land(self.database, self.delivery, tables, self.files, self.progress.advance)
+            landing = land(
+                self.database, self.delivery, tables, self.files, self.progress.advance, engine_of(self.connection)
+            )
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
 
@@ -284,8 +287,7 @@ class Run:
     def _dbt(self, arguments: list[str], step: str) -> dbt.DbtRun:
         self.progress.step(step)
         with self.clock.step(step):
-            session = self.connection.info.backend_pid
-            result = self.engine.invoke(self.database, arguments, self.progress.node, session)
+            result = self.engine.invoke(self.database, self.connection, arguments, self.progress.node)
         for reason in result.errors:
             if (lost := retries.LOST.search(reason)) or retries.DISK_FULL.search(reason):
                 raise retries.failure(self.delivery.label, reason, lost=bool(lost))

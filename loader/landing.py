@@ -17,11 +17,13 @@ from loader.contracts import Table
 from loader.database import Connection, Database
 from loader.ddl import staging_ddl
 from loader.deliveries import Delivery, Problem, unreadable
+from loader.engines import Kind, engine_of
 from loader.errors import SurroundingsFailed
 from loader.files import UNREADABLE, SourceFile
 from loader.watch import Unfit, Watch
 
-CONNECTIONS = 2
+CONNECTIONS: dict[Kind, int] = {"postgres": 2, "citus": 1}
+"""How many files are copied at once. On Citus all nodes work at one file, and two that make tables wait for each other."""
 PLANNED_WITHOUT_STATISTICS = 50_000
 """Rows up to which any plan of an audit is a fast one."""
 
@@ -67,6 +69,7 @@ def land(
     tables: Sequence[Table],
     files: Mapping[str, SourceFile],
     advance: Advance,
+    engine: Kind = "postgres",
 ) -> Landing:
     """Replace the contents of staging by the delivery's files; a table without a file is left empty.
 
@@ -76,7 +79,7 @@ def land(
     def size(table: Table) -> int:
         return files[table.name].size if table.name in files else 0
 
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
+    with ThreadPoolExecutor(CONNECTIONS[engine]) as pool:
         jobs = {
             table.name: pool.submit(_land_file, database, delivery, table, files.get(table.name), advance)
             for table in sorted(tables, key=size, reverse=True)
@@ -125,7 +128,7 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
     with connection.transaction():
         connection.execute("set local lock_timeout = '10s'")
         connection.execute(sql.SQL("drop table if exists {}").format(staging))
-        connection.execute(staging_ddl(table))
+        connection.execute(staging_ddl(table, engine_of(connection)))
         connection.execute(sql.SQL("alter table {} alter column as_of set default {}").format(staging, as_of))
         yield staging
 

@@ -435,7 +435,7 @@ def _ensure_views(settings: Settings, database: Database, connection: Connection
         return
     ledger.lock(connection)
     select = ["run", "--select", "path:models/marts"]
-    result = dbt.Engine(settings).invoke(database, select, lambda _: None, connection.info.backend_pid)
+    result = dbt.Engine(settings).invoke(database, connection, select, lambda _: None)
     if not result.success:
         raise SurroundingsFailed("\n  ".join(["dbt could not make the views of the report", *result.errors]))
 

@@ -12,6 +12,7 @@ from loader import ledger
 from loader.contracts import load_contract
 from loader.database import Database
 from loader.deliveries import Delivery
+from loader.engines import engine_of
 from loader.landing import land
 from loader.settings import load_settings
 from tests.conftest import Streamflow
@@ -34,7 +35,7 @@ def land_only(streamflow: Streamflow, folder: Path, month: int, restates: str | 
     tables = load_contract()
     with database.connect() as connection:
         load_id = ledger.begin(connection, "ingest", delivery, {}, restates)
-        landing = land(database, delivery, tables, delivery.find(tables).files, lambda *_: None)
+        landing = land(database, delivery, tables, delivery.find(tables).files, lambda *_: None, engine_of(connection))
         assert len(landing.files) == len(tables)
         ledger.set_staged(connection, load_id, delivery, landing.files)
 

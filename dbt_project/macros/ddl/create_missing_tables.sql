@@ -9,6 +9,7 @@
         {%- if 'ops.history' not in existing %}{{ ops_ddl() }}{% endif -%}
         {%- for source in graph.sources.values() if source.source_name == 'staging' and 'staging.' ~ source.identifier not in existing %}
             {{ staging_ddl(source.identifier, source.columns.values()) }}
+            {{ on_engine('distribute')(source.relation_name, source.config.meta.primary_key) }}
         {%- endfor -%}
         {%- set models = [] -%}
         {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.config.materialized in materialized -%}
@@ -57,6 +58,9 @@
             {%- endfor %}
         ) {%- if model.config.materialized == 'history' %} partition by list (as_of)
         {%- elif model.config.materialized == 'production' %} with (fillfactor = 48){% endif %};
+        {%- if model.config.materialized in ['history', 'production'] %}
+            {{ on_engine('distribute')(relation, key_column(model)) }}
+        {%- endif %}
         {%- if model.config.materialized == 'history' %}
             {{ immutable_ddl(relation) }}
         {%- endif %}
@@ -69,7 +73,9 @@
             ) }}
         {%- endfor %}
         {%- for column in model.columns.values() if column.name not in columns_there %}
-        alter table {{ relation }} add column {{ adapter.quote(column.name) }} {{ column.data_type }};
+        {%- call ddl() %}
+            alter table {{ relation }} add column {{ adapter.quote(column.name) }} {{ column.data_type }}
+        {% endcall %}
         {%- endfor %}
     {%- endif %}
 {% endmacro %}
@@ -79,17 +85,22 @@
 {% macro foreign_key_ddl(model) %}
     {%- for parent in [model.config.meta.get('references')] if parent and model.config.materialized == 'production' %}
         {%- set key = (model.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns | map('tojson') | join(', ') %}
-        alter table {{ api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias) }}
-            add foreign key ({{ key }})
-            references {{ api.Relation.create(database=model.database, schema=model.schema, identifier=parent) }} on delete cascade;
+        {%- call ddl() %}
+            alter table {{ api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias) }}
+                add foreign key ({{ key }})
+                references {{ api.Relation.create(database=model.database, schema=model.schema, identifier=parent) }} on delete cascade
+        {% endcall %}
     {%- endfor %}
 {% endmacro %}
 
 
 {#- Rows of history come and stay: a partition is filled before it gets this trigger and is attached. -#}
 {% macro immutable_ddl(relation) %}
-    create trigger history_is_immutable before insert or update or delete or truncate on {{ relation }}
-        for each statement execute function ops.refuse_change();
+    {{ on_engine('allow_trigger')() }}
+    {%- call ddl() %}
+        create trigger history_is_immutable before insert or update or delete or truncate on {{ relation }}
+            for each statement execute function ops.refuse_change()
+    {% endcall %}
 {% endmacro %}
 
 

@@ -37,8 +37,11 @@ required (audit_id, audit_name) as (
 
 landed (table_name, row_count, in_one_go) as (
     {%- for table_name in declared_tables() %}
-    select '{{ table_name }}', count(*), count(*) filter (where staged.xmin <> (select any_row.xmin from {{ source('staging', table_name) }} as any_row limit 1)) = 0
-    from {{ source('staging', table_name) }} as staged inner join load on true
+    select '{{ table_name }}', rows_of.row_count, rows_of.in_one_go
+    from (
+        {{ on_engine('landed')(source('staging', table_name)) }}
+    ) as rows_of
+    inner join load on true
     {%- if not loop.last %} union all{% endif %}
     {%- endfor %}
 )

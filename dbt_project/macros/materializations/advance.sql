@@ -4,11 +4,11 @@
   and the run's lock; by hand, and for a month that is late, restated or begun before, this does nothing and `published` does
   all of it after history. The model's name is what makes dbt begin it first among those that wait for the gate.
 
-  The rows are read from staging, and are those that history calls delivered. The transaction ends only when the history of
+  Where the server is a cluster it does nothing either. The rows are read from staging, and are those that history calls delivered. The transaction ends only when the history of
   all tables stands, built from the same load: so a month is still published after its history, and all of it at one instant.
 -#}
 {% materialization advance, adapter='postgres' %}
-    {%- set load = staged_month() if env_var('STREAMFLOW_LOCK_HOLDER', '') else none -%}
+    {%- set load = staged_month() if env_var('STREAMFLOW_LOCK_HOLDER', '') and on_engine('advances')() else none -%}
     {%- if not load -%}
         {%- call noop_statement('main', 'LEFT TO PUBLISHED') %}{% endcall -%}
     {%- else -%}

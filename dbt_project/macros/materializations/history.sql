@@ -21,8 +21,7 @@
         ) -%}
         {%- do use_memory() -%}
         {%- call statement('main', auto_begin=True) %}
-            create table {{ partition }} as
-            {{ history_of(source_table(), plan) }}
+            {{ on_engine('build_partition')(partition, target_relation, key_column(), history_of(source_table(), plan)) }}
         {%- endcall -%}
         {%- if plan.replaces -%}
             {%- call statement('replace') %}{{ take_out_replaced_partition(target_relation, plan) }}{% endcall -%}
@@ -40,14 +39,16 @@
 
 {#- Keys the partition, attaches it and enters it in ops.history. The check lets PostgreSQL attach without a second scan. -#}
 {% macro attach_history_partition(parent, partition, plan, rows_total) %}
-    alter table {{ partition }}
-        {%- for column in model.columns.values() if column.constraints | selectattr('type', 'equalto', 'not_null') | list %}
-        alter column {{ adapter.quote(column.name) }} set not null,
-        {%- endfor %}
-        add constraint as_of_of_this_partition check (as_of = date '{{ plan.as_of }}'),
-        add primary key ({{ (model.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns | map('tojson') | join(', ') }});
-    alter table {{ parent }} attach partition {{ partition }} for values in ('{{ plan.as_of }}');
-    alter table {{ partition }} drop constraint as_of_of_this_partition;
+    {%- set changes = [] -%}
+    {%- for column in model.columns.values() if column.constraints | selectattr('type', 'equalto', 'not_null') | list -%}
+        {%- do changes.append('alter column ' ~ adapter.quote(column.name) ~ ' set not null') -%}
+    {%- endfor -%}
+    {%- set key = (model.constraints | selectattr('type', 'equalto', 'primary_key') | first).columns | map('tojson') | join(', ') -%}
+    {%- do changes.append("add constraint as_of_of_this_partition check (as_of = date '" ~ plan.as_of ~ "')") -%}
+    {%- do changes.append('add primary key (' ~ key ~ ')') -%}
+    {{ on_engine('alter_table')(partition, changes) }}
+    {%- call ddl() %}alter table {{ parent }} attach partition {{ partition }} for values in ('{{ plan.as_of }}'){% endcall %}
+    {%- call ddl() %}alter table {{ partition }} drop constraint as_of_of_this_partition{% endcall %}
     {{ immutable_ddl(partition) }}
     analyze {{ partition }};
     insert into {{ source('ops', 'history') }}
@@ -67,11 +68,11 @@
 -#}
 {% macro take_out_replaced_partition(parent, plan) %}
     {%- set replaced = api.Relation.create(database=this.database, schema=history_schema(), identifier=plan.replaces) %}
-    alter table {{ parent }} detach partition {{ replaced }};
+    {%- call ddl() %}alter table {{ parent }} detach partition {{ replaced }}{% endcall %}
     {%- if not plan.was_published %}
-    drop table {{ replaced }};
+    {%- call ddl() %}drop table {{ replaced }}{% endcall %}
     {%- else %}
-    alter table {{ replaced }} set schema restated;
+    {%- call ddl() %}alter table {{ replaced }} set schema restated{% endcall %}
     insert into {{ source('ops', 'restatements') }}
         (table_name, as_of, replaced_load_id, load_id, restated_by, reason, kept_in)
     select history.table_name, history.as_of, history.load_id, loads.load_id, loads.started_by, loads.reason, 'restated.{{ plan.replaces }}'

@@ -31,6 +31,8 @@
         {%- endif -%}
     {%- endfor -%}
 
+    {%- set hide = on_engine('hide_until_committed')(production_models() | map(attribute='relation_name')) | trim -%}
+    {%- if hide and pending %}{% call statement('hide', auto_begin=True) %}{{ hide }}{% endcall %}{% endif -%}
     {%- call statement('main', auto_begin=True) %}{{ mark_published(sql, this) }}{% endcall -%}
     {{ run_hooks(post_hooks) }}
     {{ adapter.commit() }}

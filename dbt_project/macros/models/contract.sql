@@ -13,6 +13,12 @@
 {% endmacro %}
 
 
+{#- The same column, not quoted. -#}
+{% macro key_column(of=none) %}
+    {{ return(((of or model).constraints | selectattr('type', 'equalto', 'primary_key') | first).columns[0]) }}
+{% endmacro %}
+
+
 {#- The declared table that a model is the history or the production of; of this model where none is given. -#}
 {% macro source_table(of=none) %}
     {{ return((of or model).config.meta.table_name) }}

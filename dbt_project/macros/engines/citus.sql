@@ -1,0 +1,81 @@
+{#-
+  Every table of staging, production and history is spread by its key, and all of them alike, so that a customer's rows are on
+  one node and joins by customer need no other. Plain Jinja on purpose: the loader renders this macro too.
+-#}
+{% macro citus__distribute(relation, key) %}
+    select create_distributed_table(
+        '{{ relation }}', '{{ key }}',
+        colocate_with => coalesce(
+            (
+                select min(logicalrelid::text) from pg_dist_partition
+                where logicalrelid in (select oid from pg_class where relname like '%\_snapshots' and relnamespace = 'public'::regnamespace)
+            ),
+            'default'
+        )
+    );
+{% endmacro %}
+
+
+{#- `create table as` would make a table of the coordinator's own, and pull the rows there. -#}
+{% macro citus__build_partition(partition, parent, key, query) %}
+    create table {{ partition }} (like {{ parent }});
+    {{ citus__distribute(partition, key) }}
+    insert into {{ partition }}
+    {{ query }}
+{% endmacro %}
+
+
+{#- Citus sends the nodes the text that the command came in, which must hold no other: EXECUTE gives each a text of its own. -#}
+{% macro citus__ddl(command) %}
+    do $ddl$
+    begin
+        execute $command$
+    {{ command }}
+        $command$;
+    end;
+    $ddl$;
+{% endmacro %}
+
+
+{#- Citus takes a constraint only in a command of its own. -#}
+{% macro citus__alter_table(relation, changes) %}
+    {%- for change in changes %}{{ citus__ddl('alter table ' ~ relation ~ ' ' ~ change) }}{% endfor %}
+{% endmacro %}
+
+
+{#- Citus calls triggers unsafe, as one that writes could write to another node. This one only refuses. -#}
+{% macro citus__allow_trigger() %}
+    set citus.enable_unsafe_triggers = on;
+{% endmacro %}
+
+
+{#- A shard has a fraction of the rows, and there are many at once: the nodes' own settings are right. -#}
+{% macro citus__use_memory() %}
+    select set_config('jit', 'off', true)
+{% endmacro %}
+
+
+{#- Two sessions that write to the same nodes would wait for each other; the nodes are busy as it is. -#}
+{% macro citus__advances() %}{{ return(false) }}{% endmacro %}
+
+
+{#-
+  Nodes commit one after the other, and a reader could see some of them before and some after: for these milliseconds readers
+  wait. Where somebody reads for longer than the patience here, the month is not published, and can be ingested again.
+-#}
+{% macro citus__hide_until_committed(relations) %}
+    set local lock_timeout = '60s';
+    lock table {{ relations | join(', ') }} in access exclusive mode;
+    set local lock_timeout = 0;
+{% endmacro %}
+
+
+{#- A COPY writes to each shard in a transaction of the shard's own. -#}
+{% macro citus__landed(staged) %}
+    select counted.row_count, shards.in_one_go
+    from (select count(*) as row_count from {{ staged }}) as counted
+    cross join (
+        select bool_and(success and result::bigint <= 1) as in_one_go
+        from run_command_on_shards('{{ staged }}', 'select count(distinct xmin::text) from %s')
+    ) as shards
+{% endmacro %}
