@@ -16,6 +16,7 @@ from psycopg import sql
 from loader.contracts import Table
 from loader.database import Database
 from loader.deliveries import SHOWN, Delivery, Problem, unreadable
+from loader.engines import engine_of
 from loader.files import UNREADABLE, SourceFile
 from loader.landing import NotTaken, new_staging_table
 from loader.records import NUL, Endless, RawRecord, raw_records
@@ -65,16 +66,28 @@ def diagnose(
         lander.cursor().copy(copied) as copy,
     ):
         verdicts = Verdicts(judge)
+        spread = engine_of(judge) == "citus"
         for batch in _batches(_records(file, table, columns)):
             _judge(verdicts, file.name, table, columns, batch)
             for record in batch:
-                copy.write_row(record.fields)
+                if not spread or _has_key(record, file.name, table, columns):
+                    copy.write_row(record.fields)
                 yield from record.problems
                 found |= bool(record.problems)
                 read_whole &= record.followed
     if not found:
         yield stopped.problem
     return read_whole
+
+
+def _has_key(record: Record, file: str, table: Table, columns: list[str]) -> bool:
+    """Whether Citus can take a record: its key says which node it goes to. Without one, that is one of its problems."""
+    key = table.primary_key
+    if record.fields[columns.index(key)] is not None:
+        return True
+    if record.followed and not any(problem.column == key for problem in record.problems):
+        record.problems.append(Problem(file, "is empty", record.line, key))
+    return False
 
 
 def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:

@@ -10,6 +10,9 @@ from loader.settings import load_settings
 
 Kind = Literal["postgres", "citus"]
 
+POSITION: dict[Kind, str] = {"postgres": "ctid", "citus": "position_in_file"}
+"""The column of a staging table by which its rows are in the order of the file's lines."""
+
 
 def engine_of(connection: Connection) -> Kind:
     """The engine of a database: as STREAMFLOW_ENGINE says, or by whether the database has the extension of Citus.

@@ -140,6 +140,11 @@ class Streamflow:
                 [*arguments, "--project-dir", str(REPOSITORY / "dbt_project"), "--log-path", self.environment["LOGS"]]
             )
 
+    @property
+    def on_citus(self) -> bool:
+        """Whether the database is spread over a cluster."""
+        return bool(self.value("select exists (select 1 from pg_extension where extname = 'citus')"))
+
     def acting_as(self, user: str, password: str | None = None) -> Streamflow:
         """The same database with another role's eyes and hands."""
         environment = {**self.environment, "POSTGRES_USER": user, "POSTGRES_PASSWORD": password or "none needed"}
@@ -227,6 +232,8 @@ def new_database(server: Server, dbt_target: Path, tmp_path: Path) -> Iterator[C
         def make(template: str | None = None) -> Streamflow:
             server.make("streamflow", template)
             connection = stack.enter_context(contextlib.closing(connect(server, "streamflow")))
+            if server.workers:  # some tests take history's triggers away
+                connection.execute("set citus.enable_unsafe_triggers = on")
             return Streamflow(environment(server, dbt_target, tmp_path), connection)
 
         yield make

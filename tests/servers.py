@@ -41,18 +41,23 @@ class Server:
 
     def drop(self, database: str) -> None:
         """Take a database away, whoever is connected to it."""
+        self._close(database)
         self.everywhere(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database)))
 
     def keep(self, database: str, name: str) -> None:
-        """Make a database a template of another name: nobody can connect to it, the daemon of Citus included."""
-        sessions = sql.SQL("select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = {}")
-        statements = [
-            sql.SQL("alter database {} allow_connections false").format(sql.Identifier(database)),
-            sessions.format(database),
-            sql.SQL("alter database {} rename to {}").format(sql.Identifier(database), sql.Identifier(name)),
-        ]
-        for statement in statements:
-            self.everywhere(statement)
+        """Make a database a template of another name, to which nobody can connect."""
+        self.drop(name)
+        self._close(database)
+        names = (sql.Identifier(database), sql.Identifier(name))
+        self.everywhere(sql.SQL("alter database {} rename to {}").format(*names))
+
+    def _close(self, database: str) -> None:
+        """End all sessions of a database for good: the daemon of Citus comes back where it may."""
+        for statement in (
+            "update pg_database set datallowconn = false where datname = {}",
+            "select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = {}",
+        ):
+            self.everywhere(sql.SQL(statement).format(database))
 
     def everywhere(self, statement: sql.Composed) -> None:
         """Run a statement on every node."""

@@ -6,14 +6,18 @@
     {%- if execute -%}
         {%- do hold_run_lock() -%}
         {%- set existing = columns_in_database() -%}
-        {%- if 'ops.history' not in existing %}{{ ops_ddl() }}{% endif -%}
-        {%- for source in graph.sources.values() if source.source_name == 'staging' and 'staging.' ~ source.identifier not in existing %}
-            {{ staging_ddl(source.identifier, source.columns.values()) }}
-            {{ on_engine('distribute')(source.relation_name, source.config.meta.primary_key) }}
-        {%- endfor -%}
         {%- set models = [] -%}
         {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.config.materialized in materialized -%}
             {%- do models.append(node) -%}
+        {%- endfor -%}
+        {%- if 'ops.history' not in existing %}{{ ops_ddl() }}{% endif -%}
+        {%- for model in models if model.config.materialized == 'history' and model.schema ~ '.' ~ model.alias not in existing -%}
+            {%- if loop.first %}{{ schema_ddl(history_schema()) }}{% endif -%}
+        {%- endfor -%}
+        {%- for source in graph.sources.values() if source.source_name == 'staging' and 'staging.' ~ source.identifier not in existing %}
+            {{ staging_ddl(source.identifier, source.columns.values()) }}
+            {{ on_engine('number_rows')(source.relation_name) }}
+            {{ on_engine('distribute')(source.relation_name, source.config.meta.primary_key) }}
         {%- endfor -%}
         {%- for model in models %}{{ missing_model_ddl(model, existing.get(model.schema ~ '.' ~ model.alias)) }}{% endfor -%}
         {%- for model in models if model.schema ~ '.' ~ model.alias not in existing %}{{ foreign_key_ddl(model) }}{% endfor -%}
@@ -44,9 +48,6 @@
 {% macro missing_model_ddl(model, columns_there) %}
     {%- set relation = api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias) -%}
     {%- if columns_there is none %}
-        {%- if model.config.materialized == 'history' %}
-            {{ schema_ddl(history_schema()) }}
-        {%- endif %}
         create table {{ relation }} (
             {%- for column in model.columns.values() %}
             {{ adapter.quote(column.name) }} {{ column.data_type }}
@@ -94,11 +95,18 @@
 {% endmacro %}
 
 
-{#- Rows of history come and stay: a partition is filled before it gets this trigger and is attached. -#}
+{#-
+  Rows of history come and stay: a partition is filled before it gets these triggers and is attached. There are two since a
+  trigger for TRUNCATE among others would be known to the coordinator of a cluster only.
+-#}
 {% macro immutable_ddl(relation) %}
     {{ on_engine('allow_trigger')() }}
     {%- call ddl() %}
-        create trigger history_is_immutable before insert or update or delete or truncate on {{ relation }}
+        create trigger history_is_immutable before insert or update or delete on {{ relation }}
+            for each statement execute function ops.refuse_change()
+    {% endcall %}
+    {%- call ddl() %}
+        create trigger history_is_not_truncated before truncate on {{ relation }}
             for each statement execute function ops.refuse_change()
     {% endcall %}
 {% endmacro %}

@@ -16,6 +16,20 @@
 {% endmacro %}
 
 
+{#-
+  The line order of a file, which a table in pieces does not have by itself: numbers that COPY draws row by row. It is for the
+  loader, when it looks for the rows that an audit failed on.
+-#}
+{% macro citus__number_rows(relation) %}
+    create sequence if not exists staging.position_in_file cache 1000;
+    alter table {{ relation }} add column position_in_file bigint not null default nextval('staging.position_in_file');
+{% endmacro %}
+
+
+{#- The columns that a staging table has besides those of the declaration. -#}
+{% macro citus__columns_of_its_own() %}{{ return(['position_in_file']) }}{% endmacro %}
+
+
 {#- `create table as` would make a table of the coordinator's own, and pull the rows there. -#}
 {% macro citus__build_partition(partition, parent, key, query) %}
     create table {{ partition }} (like {{ parent }});

@@ -2,6 +2,14 @@
 {% macro postgres__distribute(relation, key) %}{% endmacro %}
 
 
+{#- What keeps the order of the file's lines: here a new table has it by itself. -#}
+{% macro postgres__number_rows(relation) %}{% endmacro %}
+
+
+{#- The columns that a staging table has besides those of the declaration. -#}
+{% macro postgres__columns_of_its_own() %}{{ return([]) }}{% endmacro %}
+
+
 {#- Fills a new partition of a history table, which is not attached yet, with the rows of a query, whose number is the result. -#}
 {% macro postgres__build_partition(partition, parent, key, query) %}
     create table {{ partition }} as

@@ -27,6 +27,7 @@
 {% macro staged_columns(table_name) %}
     {%- set names = ['as_of'] -%}
     {%- if execute -%}
+        {%- do names.extend(on_engine('columns_of_its_own')()) -%}
         {%- for name in graph.sources['source.' ~ project_name ~ '.staging.' ~ table_name].columns %}{% do names.append(name) %}{% endfor -%}
     {%- endif -%}
     {{ return(names) }}

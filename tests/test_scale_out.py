@@ -1,0 +1,142 @@
+"""A Citus cluster: customers are spread over the nodes, work is done where their rows are, and a node may fail."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import CITUS_URI, REPOSITORY, TABLES, Streamflow, environment
+from tests.pauses import paused
+from tests.servers import Server, connect
+from tests.test_gate import land_only
+
+pytestmark = pytest.mark.skipif(CITUS_URI is None, reason="STREAMFLOW_TEST_CITUS_URI names no cluster")
+
+STATEMENT = re.compile(r"\[debug\] \[[^\]]*\]: On (\S+): (.*?)(?=\n[^\n]*\d\d:\d\d:\d\d\.\d+ \[|\Z)", re.S)
+AUDIT = re.compile(r"with verdict_1 as \((.*)\),\s+recorded as", re.S)
+CHECKSUM = re.compile(r"\((select coalesce\(sum\(hash_record_extended.*?from [^)]*)\)", re.S)
+WRITE = re.compile(r"((?:merge into|insert into \S*\"history\"\.).*)", re.S)
+SIZE = r"{}: (\d+) (bytes|kB|MB)"
+FEW_BYTES = 2_000
+"""What a few sums take, however many customers there are; a month of 7,043 takes hundreds of times as much."""
+
+
+@pytest.fixture(scope="module")
+def sent(server: Server, dbt_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
+    """What dbt sends while it audits and publishes the second of two months of 7,043 customers."""
+    server.make("streamflow")
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        folder = tmp_path_factory.mktemp("sent")
+        streamflow = Streamflow(environment(server, dbt_target, folder), connection)
+        streamflow.ok("ingest", "000")
+        land_only(streamflow, REPOSITORY / "seeds_data" / "month_001", 1)
+        result = streamflow.dbt("build", "--log-level-file", "debug")
+        assert result.success, result.exception
+        log = (folder / "logs" / "dbt.log").read_text()
+        comments = re.compile(r"/\*.*?\*/", re.S)
+        yield Sent(streamflow, [comments.sub("", text).strip() for _, text in STATEMENT.findall(log)])
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Statements, and the database that they were sent to."""
+
+    streamflow: Streamflow
+    statements: list[str]
+
+    def parts(self, pattern: re.Pattern[str]) -> list[str]:
+        """What a pattern finds in them."""
+        return [found.rstrip("; \n") for text in self.statements for found in pattern.findall(text)]
+
+    def plan(self, query: str, options: str = "costs off") -> str:
+        """The plan of a query."""
+        return "\n".join(line for (line,) in self.streamflow.rows(f"explain ({options}) {query}".replace("%", "%%")))
+
+
+def size(plan: str, what: str) -> int:
+    """Bytes that a plan's steps came to, all in all."""
+    units = {"bytes": 1, "kB": 1024, "MB": 1 << 20}
+    return sum(int(number) * units[unit] for number, unit in re.findall(SIZE.format(what), plan))
+
+
+def to_the_coordinator(plan: str) -> int:
+    """Bytes of rows that the nodes sent to the coordinator, or it to them."""
+    return size(plan, "Tuple data received from nodes") + size(plan, "Intermediate Data Size")
+
+
+def test_history_and_production_are_written_where_the_rows_are(sent: Sent) -> None:
+    writes = sent.parts(WRITE)
+    assert len([text for text in writes if text.startswith("insert")]) == len(TABLES)
+    assert len([text for text in writes if text.startswith("merge")]) == len(TABLES)
+    for write in writes:
+        plan = sent.plan(write)
+        assert plan.startswith("Custom Scan (Citus Adaptive)"), plan
+        assert "Distributed Subplan" not in plan, plan
+
+
+def test_audits_and_checksums_send_the_coordinator_sums(sent: Sent) -> None:
+    audits, checksums = sent.parts(AUDIT), sent.parts(CHECKSUM)
+    assert len(audits) > 40
+    assert len(checksums) == len(TABLES)
+    for query in [*audits, *checksums]:
+        plan = sent.plan(query, "analyze, costs off")
+        assert to_the_coordinator(plan) < FEW_BYTES, f"{query}\n{plan}"
+
+
+def test_a_training_set_is_joined_where_the_rows_are(sent: Sent) -> None:
+    query = "select * from training_set where as_of = '2024-01-31' and label_as_of = '2024-02-29'"
+    plan = sent.plan(query, "analyze, costs off")
+    assert size(plan, "Intermediate Data Size") < FEW_BYTES, plan
+    assert size(plan, "Tuple data received from nodes") > FEW_BYTES, "the rows themselves"
+
+
+def test_every_table_is_spread_by_customer_and_beside_the_others(january: Streamflow) -> None:
+    spread = january.rows(
+        "select logicalrelid::text, colocationid, column_to_column_name(logicalrelid, partkey)"
+        " from pg_dist_partition where partmethod = 'h'"
+    )
+    names = {name for name, _, _ in spread}
+    for table in TABLES:
+        assert {table, f"{table}_snapshots", f"staging.{table}", f"history.{table}_2024_01_31"} <= names
+    assert len({group for _, group, _ in spread}) == 1
+    assert {key for _, _, key in spread} == {"user_id"}
+    assert not [name for name in names if name.startswith("ops.")]
+
+
+@pytest.fixture
+def worker() -> Iterator[Callable[[int], None]]:
+    """Commands that kill one worker and bring it back; it is back afterwards in any case."""
+    commands = [os.environ.get(f"STREAMFLOW_TEST_CITUS_WORKER_{way}") for way in ("DOWN", "UP")]
+    if not all(commands):
+        pytest.skip("STREAMFLOW_TEST_CITUS_WORKER_DOWN and _UP name no commands that kill a worker and bring it back")
+
+    def run(command: str | None) -> None:
+        subprocess.run(shlex.split(str(command)), check=True, capture_output=True)
+
+    yield lambda way: run(commands[way])
+    run(commands[1])
+
+
+@pytest.mark.parametrize("point", ["audits", "last history", "last merge"])
+def test_a_worker_is_killed(
+    january: Streamflow, months: Path, undisturbed: Any, worker: Callable[[int], None], point: str
+) -> None:
+    before = january.production()
+    with paused(january, point, "ingest", "001", "--data-dir", months) as run:
+        worker(0)
+    assert run.process.returncode == 3, run.said
+    assert "Traceback" not in run.said[1]
+    worker(1)
+    assert january.production() == before
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january.state() == undisturbed
+    january.ok("verify")
