@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.runtime import flow_run
 
-from loader.api import Outcome, StreamflowError, SurroundingsFailed, ingest_month, last_month, verify
+from loader.api import Outcome, Refused, StreamflowError, SurroundingsFailed, ingest_month, last_month, verify
 
 
 class Unsound(StreamflowError):
@@ -27,8 +27,12 @@ def worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
 
 @task(retries=3, retry_delay_seconds=[60, 300, 900], retry_condition_fn=worth_another_try, persist_result=False)
 def ingest(month: str, data_dir: str | None = None) -> Outcome:
-    """Land, audit and publish the month."""
-    return ingest_month(month, data_dir)
+    """Land, audit and publish the month; where it is refused, the log has what is wrong with it."""
+    try:
+        return ingest_month(month, data_dir)
+    except Refused as error:
+        get_run_logger().error(error.report)
+        raise
 
 
 @task(retries=3, retry_delay_seconds=60, retry_condition_fn=worth_another_try, persist_result=False)
