@@ -332,7 +332,7 @@ def _commands(job: str) -> list[str]:
 
 def test_the_workflow_is_bounded_and_may_only_read() -> None:
     workflow = _yaml(".github/workflows/ci.yml")
-    assert list(workflow["jobs"]) == ["lint", "test", "server", "image"]
+    assert list(workflow["jobs"]) == ["lint", "test", "server", "orchestrators", "image"]
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["cancel-in-progress"] is True
     assert "${{ github.ref }}" in workflow["concurrency"]["group"]
@@ -383,6 +383,15 @@ def test_the_workflow_ingests_and_builds_by_hand_on_every_server_version() -> No
     again = commands[expected.index("streamflow ingest 001 --json")]
     assert '.state == "unchanged"' in again
     assert _yaml(".github/workflows/ci.yml")["defaults"]["run"]["shell"] == "bash", "a plain shell has no pipefail"
+
+
+def test_the_workflow_tests_each_orchestrator_where_it_is_installed() -> None:
+    matrix = _job("orchestrators")["strategy"]["matrix"]["include"]
+    assert [entry["name"] for entry in matrix] == ["prefect", "dagster", "airflow"]
+    assert all(entry["name"] in entry["install"] for entry in matrix)
+    commands = _commands("orchestrators")
+    assert commands[0] == "pip install ${{ matrix.install }}"
+    assert commands[-2:] == ["python -c 'import ${{ matrix.name }}'", "pytest tests/test_orchestrators.py"]
 
 
 def test_the_workflow_builds_the_image_and_ingests_both_months_with_it() -> None:
