@@ -381,7 +381,7 @@ def test_the_workflow_is_bounded_and_may_only_read() -> None:
 
 
 def test_the_workflow_runs_lint_and_tests_on_the_oldest_and_newest_python() -> None:
-    assert _commands("lint") == ["make lint"]
+    assert _commands("lint") == ["make lint", "make docs-site"]
     assert _commands("test") == ["make test"]
     versions = _job("test")["strategy"]["matrix"]["python"]
     supported = re.search(r'requires-python = ">=([\d.]+),<3\.(\d+)"', (REPOSITORY / "pyproject.toml").read_text())
