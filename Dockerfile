@@ -4,19 +4,22 @@ RUN useradd --no-log-init --uid 10001 --home-dir /var/lib/streamflow --shell /us
  && install --directory --owner streamflow --group streamflow --mode 0750 /var/lib/streamflow
 WORKDIR /app
 
+# Extras of pyproject.toml, like [prefect].
+ARG EXTRAS=""
 # The dependencies, in a layer that lasts until these two files change: an empty package stands in for the loader.
 COPY pyproject.toml constraints.txt ./
 RUN mkdir loader seeds_data \
  && touch README.md loader/__init__.py \
- && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -c constraints.txt -e .
+ && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -c constraints.txt -e ".${EXTRAS}"
 
 COPY profiles profiles
 COPY dbt_project dbt_project
 COPY loader loader
+COPY orchestration orchestration
 # The last step that downloads anything. What it leaves is root's: the program can read it and not change it.
 RUN STREAMFLOW_HOME=/tmp/setup DBT_LOG_PATH=/tmp/setup DBT_TARGET_PATH=/tmp/setup \
     sh -c 'streamflow setup && streamflow models' \
- && python -m compileall -q loader \
+ && python -m compileall -q loader orchestration \
  && chmod -R a+rX . \
  && rm -rf /tmp/setup
 

@@ -38,6 +38,7 @@ __all__ = [
     "WrongUsage",
     "check_month",
     "ingest_month",
+    "last_month",
     "months",
     "verify",
 ]
@@ -98,6 +99,21 @@ def check_month(
         An outcome whose `state` is "checked".
     """
     return _run("check", month, data_dir, as_of, settings)
+
+
+def last_month(day: dt.date | None = None, settings: Settings | None = None) -> str:
+    """The number of the month before the one that a day (today unless given) is in: what a monthly schedule ingests.
+
+    Raises:
+        WrongUsage: the first month of all was not over by then.
+    """
+    settings, day = settings or load_settings(), day or dt.date.today()
+    number = settings.last_month(day)
+    if number < 0:
+        raise WrongUsage(
+            f"no month was over by {day}: STREAMFLOW_FIRST_MONTH, which 000 is, is {settings.first_month}."
+        )
+    return f"{number:03d}"
 
 
 def months(settings: Settings | None = None) -> list[MonthState]:

@@ -75,6 +75,11 @@ class Refused(DataRefused):
         self.outcome = outcome
         self.rejects = rejects
 
+    @property
+    def report(self) -> str:
+        """What a person is to see of it, in lines: the sentence, the first problems, and where all of them are."""
+        return "\n".join([str(self), *self.rejects.as_lines()])
+
 
 class Clock:
     """Seconds per step and in all."""

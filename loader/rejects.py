@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
@@ -26,6 +28,36 @@ class Rejects:
     files: list[str]
     first: list[Problem]
     path: Path
+
+    def as_lines(self) -> list[str]:
+        """The first problems, how many more there are, and where all of them are."""
+        left = self.count - len(self.first)
+        more = [f"... and {left:,} more"] if left else []
+        which = "all of them" if self.written == self.count else f"the first {self.written:,} of them"
+        return [*(f"  {line}" for line in [*as_rows(self.first), *more]), f"{which}: {self.path}"]
+
+
+def as_rows(problems: Iterable[Problem], most: int = ON_SCREEN) -> list[str]:
+    """Problems as aligned lines for a person: where, column, value, why, and the audit that found it."""
+    rows = [
+        (
+            f"{problem.file}:{problem.line}" if problem.line else problem.file,
+            printable(problem.column or ""),
+            json.dumps(problem.value, ensure_ascii=False) if problem.value is not None else "",
+            printable(problem.reason) + (f"  [{problem.audit}]" if problem.audit else ""),
+        )
+        for problem in islice(problems, most)
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False) if width), row[3]])
+        for row in rows
+    ]
+
+
+def printable(text: str) -> str:
+    """A file's own words without what would steer the terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def write_rejects(problems: Iterable[Problem], path: Path) -> Rejects:

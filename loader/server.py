@@ -154,6 +154,8 @@ def _own_folder(name: str) -> Path:
 def _server(home: Path, *, start: bool) -> Any:
     pgserver = _pgserver()
     version = pgserver.pgdata_version(_data(home)) or pgserver.TARGET_POSTGRES_VERSION
+    if start:  # or the package hands back what this process had: a server that has ended, or never started
+        pgserver.PostgresServer._instances.pop(_data(home), None)
     return pgserver.get_server(_data(home), cleanup_mode=None, start=start, postgres_version=version)
 
 

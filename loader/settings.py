@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         months = year * 12 + first + month  # the month after, counted from year 0
         return dt.date(months // 12, months % 12 + 1, 1) - dt.timedelta(days=1)
 
+    def last_month(self, day: dt.date) -> int:
+        """The number of the month before the one that the day is in; negative where the first one was not over yet."""
+        year, first = (int(part) for part in self.first_month.split("-"))
+        return (day.year - year) * 12 + day.month - first - 1
+
 
 @cache
 def load_settings() -> Settings:

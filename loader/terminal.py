@@ -28,6 +28,7 @@ from loader.deliveries import Problem
 from loader.outcome import Outcome, Refused
 from loader.plan import Plan
 from loader.progress import Progress
+from loader.rejects import as_rows
 from loader.roles import RolesMade
 from loader.verification import Verdict
 
@@ -184,12 +185,8 @@ def show_refusal(refused: Refused) -> None:
         )
         return
     err.print(f"[bold red]{escape(refused.outcome.message)}[/]")
-    show_problems(refused.rejects.first, console=err)
-    rejects = refused.rejects
-    if left := rejects.count - len(rejects.first):
-        err.print(f"  ... and {left:,} more")
-    which = "all of them" if rejects.written == rejects.count else f"the first {rejects.written:,} of them"
-    err.print(f"{which}: {escape(str(rejects.path))}")
+    for line in refused.rejects.as_lines():
+        err.print(escape(line), soft_wrap=True)
 
 
 def show_error(message: str) -> None:
@@ -200,26 +197,10 @@ def show_error(message: str) -> None:
     err.print(f"[bold red]streamflow:[/] {escape(message)}", soft_wrap=True)
 
 
-def show_problems(problems: Iterable[Problem], console: Console = out, most: int = 20) -> None:
-    """Problems as aligned rows: where, column, value, why, and the audit that found it."""
-    rows = [
-        (
-            f"{problem.file}:{problem.line}" if problem.line else problem.file,
-            _printable(problem.column or ""),
-            json.dumps(problem.value, ensure_ascii=False) if problem.value is not None else "",
-            _printable(problem.reason) + (f"  [{problem.audit}]" if problem.audit else ""),
-        )
-        for problem, _ in zip(problems, range(most), strict=False)
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    for row in rows:
-        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False) if width)
-        console.print(f"  {escape(cells)}  {escape(row[3])}", soft_wrap=True)
-
-
-def _printable(text: str) -> str:
-    """A file's own words without what would steer the terminal."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+def show_problems(problems: Iterable[Problem]) -> None:
+    """The first problems, a line each."""
+    for line in as_rows(problems):
+        out.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def show_plan(plan: Plan) -> None:

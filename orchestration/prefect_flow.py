@@ -8,9 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
+from prefect.runtime import flow_run
 
-from loader.api import Outcome, StreamflowError, SurroundingsFailed, ingest_month, verify
+from loader.api import Outcome, Refused, StreamflowError, SurroundingsFailed, ingest_month, last_month, verify
+
+
+class Unsound(StreamflowError):
+    """History or production is not what the ledger says."""
+
+    exit_code = 1
 
 
 def worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
@@ -20,8 +27,12 @@ def worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
 
 @task(retries=3, retry_delay_seconds=[60, 300, 900], retry_condition_fn=worth_another_try, persist_result=False)
 def ingest(month: str, data_dir: str | None = None) -> Outcome:
-    """Land, audit and publish the month."""
-    return ingest_month(month, data_dir)
+    """Land, audit and publish the month; where it is refused, the log has what is wrong with it."""
+    try:
+        return ingest_month(month, data_dir)
+    except Refused as error:
+        get_run_logger().error(error.report)
+        raise
 
 
 @task(retries=3, retry_delay_seconds=60, retry_condition_fn=worth_another_try, persist_result=False)
@@ -31,14 +42,14 @@ def prove() -> int:
     if unsound := [
         f"{verdict.table} {verdict.as_of or ''}: {verdict.finding}" for verdict in verdicts if not verdict.sound
     ]:
-        raise RuntimeError("; ".join(unsound))
+        raise Unsound("; ".join(unsound))
     return len(verdicts)
 
 
 @flow(name="streamflow-month", persist_result=False)
-def month_flow(month: str, data_dir: str | None = None) -> Outcome:
-    """Ingest a month, then prove that the database is sound."""
-    outcome: Outcome = ingest(month, data_dir)
+def month_flow(month: str | None = None, data_dir: str | None = None) -> Outcome:
+    """Ingest a month, then prove that the database is sound. Without a month: the one before the run was due."""
+    outcome: Outcome = ingest(month or last_month(flow_run.scheduled_start_time.date()), data_dir)
     prove()
     return outcome
 
@@ -47,19 +58,17 @@ def main() -> int:
     """Run the flow for a month, or serve it; exit codes are those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("month", help="the number of the month, like 001; or `serve`")
-    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--data-dir", type=Path, help="the folder of months")
+    parser.add_argument("--cron", help="with `serve`: when to ingest the month that is over, like '0 6 2 * *'")
     arguments = parser.parse_args()
     if arguments.month == "serve":
-        month_flow.serve(name="monthly", limit=1)
+        month_flow.serve(name="monthly", limit=1, cron=arguments.cron)
         return 0
     try:
         outcome = month_flow(arguments.month, None if arguments.data_dir is None else str(arguments.data_dir))
     except StreamflowError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    except RuntimeError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
     sys.stdout.write(f"{outcome.message}\n")
     return 0
 

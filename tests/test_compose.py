@@ -19,8 +19,10 @@ from loader.settings import Settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMPOSE_FILE = REPOSITORY / "docker-compose.yml"
 ENV_EXAMPLE = REPOSITORY / ".env.example"
-SERVICES = ["postgres", "streamflow", "docs"]
-CLIENTS = ["streamflow", "docs"]
+SERVICES = ["postgres", "streamflow", "docs", "prefect-server", "prefect"]
+CLIENTS = ["streamflow", "docs", "prefect"]
+OF_THE_DATABASE = ["postgres", *CLIENTS]
+PROFILES = {"streamflow": ["tools"], "prefect-server": ["prefect"], "prefect": ["prefect"]}
 CREDENTIALS = {"POSTGRES_USER": "user", "POSTGRES_PASSWORD": "password", "POSTGRES_DB": "database"}
 LOOPBACK = "127.0.0.1:"
 VARIABLE = re.compile(r"(?<!\$)\$(?:\{(\w+)(?::-([^}]*))?[^}]*\}|(\w+))")  # ${NAME}, ${NAME:-default} and $NAME
@@ -80,10 +82,10 @@ def _names(field: str) -> list[str]:
 # docker-compose.yml
 
 
-def test_it_has_these_services_and_only_the_command_is_in_a_profile() -> None:
+def test_it_has_these_services_and_up_starts_those_that_are_in_no_profile() -> None:
     services = _yaml("docker-compose.yml")["services"]
     assert list(services) == SERVICES
-    assert [name for name in SERVICES if services[name].get("profiles")] == ["streamflow"]
+    assert {name: services[name]["profiles"] for name in SERVICES if "profiles" in services[name]} == PROFILES
 
 
 def test_postgres_is_healthy_only_when_it_takes_connections_over_tcp() -> None:
@@ -100,7 +102,13 @@ def test_what_needs_the_database_waits_until_it_is_healthy(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "target"), [("postgres", "/var/lib/postgresql/data"), ("streamflow", "/var/lib/streamflow")]
+    ("name", "target"),
+    [
+        ("postgres", "/var/lib/postgresql/data"),
+        ("streamflow", "/var/lib/streamflow"),
+        ("prefect", "/var/lib/streamflow"),
+        ("prefect-server", "/var/lib/streamflow"),
+    ],
 )
 def test_data_is_in_a_named_volume(name: str, target: str) -> None:
     sources = [v.split(":")[0] for v in _service(name)["volumes"] if isinstance(v, str) and v.split(":")[1] == target]
@@ -116,7 +124,7 @@ def test_the_command_keeps_its_files_in_the_volume() -> None:
     assert "STREAMFLOW_HOME" not in _service("streamflow")["environment"]
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", OF_THE_DATABASE)
 @pytest.mark.parametrize("credential", CREDENTIALS)
 def test_credentials_come_from_variables(service: str, credential: str) -> None:
     default = Settings.model_fields[CREDENTIALS[credential]].default
@@ -136,11 +144,12 @@ def test_nothing_is_published_beyond_loopback(name: str) -> None:
     service = _service(name)
     assert [port for port in service.get("ports", []) if not str(port).startswith(LOOPBACK)] == []
     assert "network_mode" not in service
-    assert bool(service.get("ports")) is (name != "streamflow")
+    assert bool(service.get("ports")) is (name not in {"streamflow", "prefect"})
 
 
-def test_the_command_reaches_the_database_and_nothing_else() -> None:
-    assert _service("streamflow")["networks"] == ["inside"]
+@pytest.mark.parametrize("name", ["streamflow", "prefect"])
+def test_what_ingests_reaches_the_database_and_nothing_beyond(name: str) -> None:
+    assert _service(name)["networks"] == ["inside"]
     assert "inside" in _service("postgres")["networks"]
     assert _yaml("docker-compose.yml")["networks"]["inside"]["internal"] is True
 
@@ -156,8 +165,9 @@ def test_containers_can_gain_nothing_and_write_nowhere_else(name: str) -> None:
     assert "/tmp" in service["tmpfs"]  # noqa: S108
 
 
-def test_the_months_are_mounted_read_only() -> None:
-    mounts = [v for v in _service("streamflow")["volumes"] if isinstance(v, dict)]
+@pytest.mark.parametrize("name", ["streamflow", "prefect"])
+def test_the_months_are_mounted_read_only(name: str) -> None:
+    mounts = [v for v in _service(name)["volumes"] if isinstance(v, dict)]
     assert [mount["target"] for mount in mounts] == ["/app/seeds_data"]
     assert mounts[0]["source"] == "${STREAMFLOW_DATA_DIR:-./seeds_data}"
     assert mounts[0]["read_only"] is True
@@ -210,13 +220,37 @@ def test_the_docs_make_tables_only_where_there_are_none(
     assert (result.returncode, log.read_text(encoding="utf-8").split()) == (expected, steps)
 
 
+def test_prefect_serves_the_flow_from_an_image_with_the_extra() -> None:
+    service, server = _service("prefect"), _service("prefect-server")
+    for built in (service, server):
+        assert built["build"] == {"context": ".", "args": {"EXTRAS": "[prefect]"}}
+        assert "user" not in built, "the image's own, who is not root"
+    assert service["depends_on"]["prefect-server"]["condition"] == "service_healthy"
+    assert service["environment"]["PREFECT_API_URL"] == "http://prefect-server:4200/api"
+    flow = REPOSITORY / service["entrypoint"][1]
+    assert flow.is_file()
+    assert flow.parent.name in [rest.split()[0] for name, rest in _dockerfile() if name == "COPY"]
+    assert service["command"] == ["serve", "--cron", "${STREAMFLOW_CRON:-0 6 2 * *}"]
+
+
+def test_the_prefect_server_writes_below_its_volume_and_tells_nobody() -> None:
+    server = _service("prefect-server")
+    assert server["environment"]["PREFECT_HOME"] == "/var/lib/streamflow"
+    assert server["environment"]["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert server["volumes"] != _service("prefect")["volumes"], "a volume of its own"
+    assert server["ports"] == ["127.0.0.1:${PREFECT_PORT:-4200}:4200"]
+    assert "/api/health" in server["healthcheck"]["test"][-1]
+
+
 def test_docker_compose_itself_accepts_the_file() -> None:
     config = _docker_compose_config({"POSTGRES_PASSWORD": "another", "POSTGRES_PUBLISHED_PORT": "6543"})
     services = config["services"]
-    assert {services[name]["environment"]["POSTGRES_PASSWORD"] for name in SERVICES} == {"another"}
-    assert {services[name]["environment"]["POSTGRES_USER"] for name in SERVICES} == {"streamflow"}
+    assert {services[name]["environment"]["POSTGRES_PASSWORD"] for name in OF_THE_DATABASE} == {"another"}
+    assert {services[name]["environment"]["POSTGRES_USER"] for name in OF_THE_DATABASE} == {"streamflow"}
     ports = [port for name in SERVICES for port in services[name].get("ports", [])]
-    assert [(port["host_ip"], port["published"]) for port in ports] == [("127.0.0.1", "6543"), ("127.0.0.1", "8080")]
+    assert [(port["host_ip"], port["published"]) for port in ports] == [
+        ("127.0.0.1", "6543"), ("127.0.0.1", "8080"), ("127.0.0.1", "4200"),
+    ]  # fmt: skip
     months = [mount for mount in services["streamflow"]["volumes"] if mount["type"] == "bind"]
     assert [(Path(mount["source"]), mount["read_only"]) for mount in months] == [(REPOSITORY / "seeds_data", True)]
 
@@ -227,7 +261,7 @@ def _docker_compose_config(changed: dict[str, str]) -> dict[str, Any]:
         pytest.skip("the docker compose client is not installed")
     known = {*_compose_variables(), "COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"}
     environment = {name: value for name, value in os.environ.items() if name not in known} | changed
-    command = [docker, "compose", "--env-file", os.devnull, "--file", str(COMPOSE_FILE), "--profile", "tools"]
+    command = [docker, "compose", "--env-file", os.devnull, "--file", str(COMPOSE_FILE), "--profile", "*"]
     result = subprocess.run(
         [*command, "config", "--format", "json"], env=environment, capture_output=True, text=True, check=False
     )
@@ -257,7 +291,8 @@ def test_the_dependencies_are_a_layer_of_their_own() -> None:
     instructions = _dockerfile()
     assert instructions[0] == ("FROM", "python:3.12-slim")
     install = next(i for i, (_, rest) in enumerate(instructions) if "pip install" in rest)
-    assert "-c constraints.txt -e ." in instructions[install][1]
+    assert '-c constraints.txt -e ".${EXTRAS}"' in instructions[install][1]
+    assert ("ARG", 'EXTRAS=""') in instructions[:install], "nothing more unless a service asks for it"
     assert [rest for name, rest in instructions[:install] if name == "COPY"] == ["pyproject.toml constraints.txt ./"]
     copied = [i for i, (name, rest) in enumerate(instructions) if name == "COPY" and i > install and rest]
     setup = next(i for i, (_, rest) in enumerate(instructions) if "streamflow setup" in rest)
@@ -332,7 +367,7 @@ def _commands(job: str) -> list[str]:
 
 def test_the_workflow_is_bounded_and_may_only_read() -> None:
     workflow = _yaml(".github/workflows/ci.yml")
-    assert list(workflow["jobs"]) == ["lint", "test", "server", "image"]
+    assert list(workflow["jobs"]) == ["lint", "test", "server", "orchestrators", "image"]
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["cancel-in-progress"] is True
     assert "${{ github.ref }}" in workflow["concurrency"]["group"]
@@ -346,7 +381,7 @@ def test_the_workflow_is_bounded_and_may_only_read() -> None:
 
 
 def test_the_workflow_runs_lint_and_tests_on_the_oldest_and_newest_python() -> None:
-    assert _commands("lint") == ["make lint"]
+    assert _commands("lint") == ["make lint", "make docs-site"]
     assert _commands("test") == ["make test"]
     versions = _job("test")["strategy"]["matrix"]["python"]
     supported = re.search(r'requires-python = ">=([\d.]+),<3\.(\d+)"', (REPOSITORY / "pyproject.toml").read_text())
@@ -385,9 +420,25 @@ def test_the_workflow_ingests_and_builds_by_hand_on_every_server_version() -> No
     assert _yaml(".github/workflows/ci.yml")["defaults"]["run"]["shell"] == "bash", "a plain shell has no pipefail"
 
 
+def test_the_workflow_tests_each_orchestrator_where_it_is_installed() -> None:
+    matrix = _job("orchestrators")["strategy"]["matrix"]["include"]
+    assert [entry["name"] for entry in matrix] == ["prefect", "dagster", "airflow"]
+    assert all(entry["name"] in entry["install"] for entry in matrix)
+    commands = _commands("orchestrators")
+    assert commands[0] == "pip install ${{ matrix.install }}"
+    assert commands[-2:] == ["python -c 'import ${{ matrix.name }}'", "pytest tests/test_orchestrators.py"]
+
+
 def test_the_workflow_builds_the_image_and_ingests_both_months_with_it() -> None:
     commands = _commands("image")
-    build = commands.index("docker compose --profile tools build")
+    build = commands.index("docker compose --profile tools --profile prefect build")
     first = commands.index("docker compose run --rm streamflow ingest 000")
     second = commands.index("docker compose run --rm streamflow ingest 001")
-    assert build < first < second < commands.index("docker compose up --detach --wait")
+    up = commands.index("docker compose --profile prefect up --detach --wait")
+    assert build < first < second < up
+    assert (
+        commands.index(
+            "docker compose exec prefect prefect deployment run streamflow-month/monthly --param month=001 --watch"
+        )
+        > up
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +47,17 @@ def test_the_index_names_every_page() -> None:
     index = (REPOSITORY / "docs" / "index.md").read_text(encoding="utf-8")
     links = {link.partition("#")[0] for link in LINK.findall(index)}
     assert {page.name for page in REPOSITORY.glob("docs/*.md")} - {"index.md"} <= links
+
+
+def test_the_site_is_built_without_a_warning_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed: it is in the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 10
+    for page in pages:
+        assert not re.search(r'<(script|link|img)[^>]+(src|href)="(https?:)?//', page.read_text(encoding="utf-8")), page
 
 
 def test_the_command_reference_is_what_help_says() -> None:

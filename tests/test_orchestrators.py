@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib.util
+import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,11 +55,9 @@ def test_the_functions_do_what_the_commands_do(here: Streamflow, months: Path) -
     assert all(verdict.sound for verdict in verdicts)
 
 
-def test_refused_data_is_an_exception_with_its_rejects(here: Streamflow, months: Path, tmp_path: Path) -> None:
-    folder = copy_month(months, "000", tmp_path / "bad")
-    (next(folder.rglob("labels.csv"))).unlink()
+def test_refused_data_is_an_exception_with_its_rejects(here: Streamflow, bad_months: Path) -> None:
     with pytest.raises(api.Refused, match="refused") as caught:
-        api.ingest_month("000", tmp_path / "bad")
+        api.ingest_month("000", bad_months)
     assert caught.value.exit_code == 1
     assert caught.value.rejects.count == 1
 
@@ -73,30 +75,220 @@ def test_wrong_usage_is_an_exception(month: str, restate: str | None) -> None:
         api.ingest_month(month, restate=restate)
 
 
-@pytest.mark.filterwarnings("default")
-def test_the_prefect_flow_ingests_a_month(here: Streamflow, months: Path) -> None:
+class Attempts(list[str]):
+    """What became of each attempt that an orchestrator made: a state, or the exception's name.
+
+    The server cannot be reached until the first attempt has failed: its socket is where nobody looks.
+    """
+
+    def __init__(self, module: Any, here: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self._ingest, self._socket = module.ingest_month, tmp_path / "socket"
+        self._server = here.environment["POSTGRES_HOST"]
+        monkeypatch.setenv("POSTGRES_HOST", str(self._socket))
+        load_settings.cache_clear()
+        monkeypatch.setattr(module, "ingest_month", self._attempt)
+
+    def server_is_there(self) -> None:
+        """From now on the server can be reached."""
+        self._socket.symlink_to(self._server)
+
+    def _attempt(self, *arguments: Any) -> api.Outcome:
+        try:
+            outcome: api.Outcome = self._ingest(*arguments)
+        except api.StreamflowError as error:
+            self.append(type(error).__name__)
+            if not self._socket.exists():
+                self.server_is_there()
+            raise
+        self.append(outcome.state)
+        return outcome
+
+
+@pytest.fixture
+def bad_months(months: Path, tmp_path: Path) -> Path:
+    """A folder with month 000 that lacks a file."""
+    folder = tmp_path / "bad"
+    next(copy_month(months, "000", folder).rglob("labels.csv")).unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server of the tests' own."""
     pytest.importorskip("prefect", reason="Prefect is not installed")
     from prefect.testing.utilities import prefect_test_harness
 
-    module = load("orchestration/prefect_flow.py")
     with prefect_test_harness():
-        assert module.month_flow("000", str(months)).state == "published"
-        with pytest.raises(api.Refused):
-            module.month_flow("000", str(months / "nothing"))
-    assert here.value("select count(*) from ops.loads where state = 'refused'") == 1, "a refusal is not tried again"
+        yield
 
 
-def test_the_airflow_example_is_a_dag() -> None:
-    pytest.importorskip("airflow", reason="Airflow is not installed")
-    assert sorted(load("docs/orchestrators/airflow_dag.py").dag.task_ids) == ["ingest", "verify"]
+@pytest.fixture
+def prefect_flow(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of the flow, which does not wait before it tries again."""
+    module = load("orchestration/prefect_flow.py")
+    monkeypatch.setattr(module, "ingest", module.ingest.with_options(retry_delay_seconds=0))
+    return module
 
 
 @pytest.mark.filterwarnings("default")
-def test_the_dagster_example_ingests_a_month(here: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dagster = pytest.importorskip("dagster", reason="Dagster is not installed")
+def test_the_prefect_flow_tries_again_when_the_server_was_unreachable(
+    here: Streamflow, months: Path, prefect_flow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = Attempts(prefect_flow, here, tmp_path, monkeypatch)
+    assert prefect_flow.month_flow("000", str(months)).state == "published"
+    assert attempts == ["SurroundingsFailed", "published"]
+    assert here.rows("select month, state from ops.loads") == [("000", "published")]
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_prefect_flow_gives_up_on_a_server_that_stays_away(
+    here: Streamflow, months: Path, prefect_flow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = Attempts(prefect_flow, here, tmp_path, monkeypatch)
+    attempts.server_is_there()
+    monkeypatch.setenv("POSTGRES_USER", "nobody")  # whom the server does not know: no waiting for it to come up
+    load_settings.cache_clear()
+    with pytest.raises(api.SurroundingsFailed):
+        prefect_flow.month_flow("000", str(months))
+    assert attempts == ["SurroundingsFailed"] * 4
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_prefect_flow_does_not_try_a_refused_month_again(
+    here: Streamflow, bad_months: Path, prefect_flow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    attempts = Attempts(prefect_flow, here, tmp_path, monkeypatch)
+    attempts.server_is_there()
+    with pytest.raises(api.Refused):
+        prefect_flow.month_flow("000", str(bad_months))
+    assert attempts == ["Refused"]
+    assert here.rows("select state from ops.loads") == [("refused",)]
+    assert "labels.csv  the file is missing" in caplog.text
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_prefect_flow_takes_the_month_that_is_over(prefect_flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, None]] = []
+    monkeypatch.setattr(prefect_flow, "ingest", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(prefect_flow, "prove", lambda: 0)
+    days = [dt.datetime.now(dt.timezone.utc).date()]
+    prefect_flow.month_flow()
+    days.append(dt.datetime.now(dt.timezone.utc).date())
+    assert len(asked) == 1
+    assert asked[0] in [(api.last_month(day), None) for day in days]
+
+
+AIRFLOW_RUN = """
+import json, sys
+from datetime import datetime, timedelta, timezone
+sys.path.insert(0, sys.argv[1])
+from airflow_dag import dag
+for task in dag.tasks:
+    task.retry_delay = timedelta(0)
+run = dag.test(logical_date=datetime(2024, 2, 1, tzinfo=timezone.utc))
+print(json.dumps({task.task_id: [task.state, task.try_number] for task in run.get_task_instances()}))
+"""
+
+PROGRAM = """#!/bin/sh
+echo "$@" >> "{calls}"
+[ -e "{there}" ] || {{ : > "{there}"; export POSTGRES_HOST=/nowhere; }}
+exec "{python}" -c "from loader.cli import main; main()" "$@"
+"""
+"""The command line, which does not find the server the first time unless `there` is there."""
+
+
+def run_dag(here: Streamflow, months: Path, folder: Path, *, server_is_there: bool) -> tuple[dict[str, Any], list[str]]:
+    """Run the DAG as of the day after January; the state and the tries of each task, and the commands that were run."""
+    calls, there, program, dags = folder / "calls", folder / "there", folder / "streamflow", folder / "airflow" / "dags"
+    dags.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "docs" / "orchestrators" / "airflow_dag.py", dags)
+    program.write_text(PROGRAM.format(calls=calls, there=there, python=sys.executable))
+    program.chmod(0o755)
+    if server_is_there:
+        there.touch()
+    environment = {
+        **os.environ, **here.environment, "AIRFLOW_HOME": str(dags.parent), "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "STREAMFLOW_BIN": str(program), "STREAMFLOW_DATA_DIR": str(months), "PYTHONPATH": str(REPOSITORY),
+    }  # fmt: skip
+    for command in (["-m", "airflow", "db", "migrate"], ["-c", AIRFLOW_RUN, str(dags)]):
+        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), calls.read_text().splitlines()
+
+
+def test_the_airflow_dag_tries_again_when_the_server_was_unreachable(
+    here: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("airflow", reason="Airflow is not installed")
+    tasks, calls = run_dag(here, months, tmp_path, server_is_there=False)
+    assert calls == ["ingest 000", "ingest 000", "verify"]
+    assert tasks == {"ingest": ["success", 2], "verify": ["success", 1]}
+    assert here.rows("select month, state from ops.loads") == [("000", "published")]
+
+
+def test_the_airflow_dag_does_not_try_a_refused_month_again(here: Streamflow, bad_months: Path, tmp_path: Path) -> None:
+    pytest.importorskip("airflow", reason="Airflow is not installed")
+    tasks, calls = run_dag(here, bad_months, tmp_path, server_is_there=True)
+    assert calls == ["ingest 000"]
+    assert tasks == {"ingest": ["failed", 1], "verify": ["upstream_failed", 0]}
+    assert here.rows("select month, state from ops.loads") == [("000", "refused")]
+
+
+@pytest.fixture
+def dagster_assets(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of the assets, which do not wait before they are tried again."""
+    pytest.importorskip("dagster", reason="Dagster is not installed")
+    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
+    module = load("docs/orchestrators/dagster_assets.py")
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_TRIES", 0)
+    return module
+
+
+def materialize(module: Any, months: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Materialize January, and run the check."""
+    import dagster
+
     monkeypatch.setenv("STREAMFLOW_DATA_DIR", str(months))
     load_settings.cache_clear()
-    module = load("docs/orchestrators/dagster_assets.py")
-    result = dagster.materialize([module.published_month, module.history_is_sound], partition_key="000")
+    assets = [module.published_month, module.history_is_sound]
+    return dagster.materialize(assets, partition_key="2024-01-01", raise_on_error=False)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_dagster_asset_is_tried_again_when_the_server_was_unreachable(
+    here: Streamflow, months: Path, dagster_assets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = Attempts(dagster_assets, here, tmp_path, monkeypatch)
+    result = materialize(dagster_assets, months, monkeypatch)
     assert result.success
-    assert here.value("select count(*) from ops.loads where state = 'published'") == 1
+    assert attempts == ["SurroundingsFailed", "published"]
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
+    assert here.rows("select month, state from ops.loads") == [("000", "published")]
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_dagster_asset_is_not_tried_again_when_its_month_is_refused(
+    here: Streamflow, bad_months: Path, dagster_assets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = Attempts(dagster_assets, here, tmp_path, monkeypatch)
+    attempts.server_is_there()
+    result = materialize(dagster_assets, bad_months, monkeypatch)
+    assert not result.success
+    assert attempts == ["Refused"]
+    failure = result.failure_data_for_node("published_month").user_failure_data
+    assert "labels.csv  the file is missing" in failure.description
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_dagster_schedule_asks_for_the_month_that_is_over(dagster_assets: Any) -> None:
+    import dagster
+
+    schedule = dagster_assets.defs.resolve_schedule_def("monthly_schedule")
+    assert schedule.cron_schedule == "0 6 2 * *"
+    second_of_march = dagster.build_schedule_context(
+        scheduled_execution_time=dt.datetime(2024, 3, 2, 6, tzinfo=dt.timezone.utc)
+    )
+    [request] = schedule.evaluate_tick(second_of_march).run_requests
+    assert request.partition_key == "2024-02-01"

@@ -116,6 +116,36 @@ def test_a_server_that_was_killed_comes_back(embedded: Embedded, months: Path) -
     assert "month 001 published" in embedded("ingest", "001", "--data-dir", months).stdout
 
 
+START_TWICE = """
+import os, signal
+from pathlib import Path
+from loader import server
+from loader.errors import SurroundingsFailed
+
+home = Path(os.environ["STREAMFLOW_HOME"])
+stray = home / "pgdata" / "stray"
+stray.parent.mkdir(parents=True)
+stray.touch()
+for _ in range(2):
+    try:
+        server.start(home)
+    except SurroundingsFailed as error:
+        print("failed:", "does not start" in str(error))
+stray.unlink()
+server.start(home)
+os.kill(int((home / "pgdata" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+while server.socket_directory(home) is not None:
+    pass
+print("started:", (server.start(home) / ".s.PGSQL.5432").is_socket())
+"""
+
+
+def test_one_process_may_start_it_again_after_a_failure_and_after_a_kill(embedded: Embedded) -> None:
+    command = [sys.executable, "-c", START_TWICE]
+    result = subprocess.run(command, env=embedded.environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["failed: True", "failed: True", "started: True"], result
+
+
 @pytest.mark.parametrize("below", [".", f"{'long' * 15}/{'path' * 15}"], ids=["in its folder", "path too long"])
 def test_nobody_else_reaches_the_socket(embedded: Embedded, tmp_path: Path, below: str) -> None:
     embedded.environment["STREAMFLOW_HOME"] = str(tmp_path / "home" / below)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
+from loader.api import last_month
 from loader.deliveries import parse_month
 from loader.errors import WrongUsage
 from loader.settings import Settings, load_settings
@@ -13,6 +16,19 @@ def test_as_of_is_the_last_day_of_the_month() -> None:
     assert [str(Settings().as_of(month)) for month in (0, 1, 11, 12, 13)] == [
         "2024-01-31", "2024-02-29", "2024-12-31", "2025-01-31", "2025-02-28",
     ]  # fmt: skip
+
+
+def test_the_last_month_of_a_day_is_the_newest_that_was_over_before_its_own_began() -> None:
+    days = ["2024-02-01", "2024-02-29", "2024-03-31", "2025-01-01"]
+    assert [last_month(dt.date.fromisoformat(day)) for day in days] == ["000", "000", "001", "011"]
+    assert last_month(dt.date(2024, 2, 1), Settings(STREAMFLOW_FIRST_MONTH="2023-11")) == "002"  # type: ignore[call-arg]
+    for number in range(30):
+        assert Settings().last_month(Settings().as_of(number) + dt.timedelta(days=1)) == number
+
+
+def test_before_the_first_month_is_over_there_is_no_last_one() -> None:
+    with pytest.raises(WrongUsage, match="no month was over by 2024-01-31"):
+        last_month(dt.date(2024, 1, 31))
 
 
 @pytest.mark.parametrize("text", ["1", "01", "001", "month_001", " 001 "])

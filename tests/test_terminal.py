@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,28 @@ def complete(streamflow: Streamflow, line: str, **more: str) -> list[str]:
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return done.stdout.split()
+
+
+IN_BASH = """
+streamflow --install-completion >&2
+. ~/.bashrc
+complete -p streamflow >&2 || exit
+COMP_WORDS=(streamflow his) COMP_CWORD=1
+_streamflow_completion streamflow
+echo "${COMPREPLY[@]}"
+"""
+"""Installs completion as a person does, and asks for it as bash does when the tab key is pressed."""
+
+
+def test_what_install_completion_installs_completes_commands_in_bash(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash here")
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": search}
+    command = [bash, "--norc", "-c", IN_BASH]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "history\n", result.stderr
 
 
 def test_the_shell_completes_months_and_tables(january: Streamflow, months: Path) -> None:

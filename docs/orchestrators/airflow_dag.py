@@ -1,31 +1,39 @@
-"""streamflow in Airflow: a monthly DAG. Copy it to the DAGs folder; streamflow has a virtual environment of its own."""
+"""streamflow in Airflow 3: a monthly DAG, to copy to the DAGs folder. streamflow is installed apart from Airflow."""
 
 from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta, timezone
 
-from airflow import DAG
-
-try:
-    from airflow.providers.standard.operators.bash import BashOperator
-except ImportError:  # Airflow 2
-    from airflow.operators.bash import BashOperator
+from airflow.providers.standard.hooks.subprocess import SubprocessHook
+from airflow.sdk import DAG, CronDataIntervalTimetable, task
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 STREAMFLOW = os.environ.get("STREAMFLOW_BIN", "streamflow")
+SURROUNDINGS_FAILED = 3
 # The month that the run's interval covers, counted from 2024-01: the same as STREAMFLOW_FIRST_MONTH.
 MONTH = "{{ '%03d' % ((data_interval_start.year - 2024) * 12 + data_interval_start.month - 1) }}"
 
 
+@task
+def streamflow(*arguments: str) -> None:
+    """Run the command. Only surroundings mend themselves: whatever else it ended with is final."""
+    code = SubprocessHook().run_command([STREAMFLOW, *arguments]).exit_code
+    if code == SURROUNDINGS_FAILED:
+        raise AirflowException("the surroundings failed: the log above says why; it is tried again")
+    if code:
+        raise AirflowFailException(f"streamflow ended with {code}: the log above says why; another try ends the same")
+
+
 with DAG(
     "streamflow",
-    schedule="@monthly",
+    # @monthly alone has no interval in Airflow 3: its runs would name the month that begins, not the one that is over.
+    schedule=CronDataIntervalTimetable("@monthly", timezone="UTC"),
     start_date=datetime(2024, 1, 1, tzinfo=timezone.utc),
     catchup=True,
     max_active_runs=1,
-    default_args={"retry_delay": timedelta(minutes=5)},
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
 ) as dag:
-    # No retries: a shell cannot tell Airflow that a refusal is final. The command itself waits out a lost connection.
-    ingest = BashOperator(task_id="ingest", bash_command=f"{STREAMFLOW} ingest {MONTH}", retries=0)
-    verify = BashOperator(task_id="verify", bash_command=f"{STREAMFLOW} verify", retries=2)
+    ingest = streamflow.override(task_id="ingest")("ingest", MONTH)
+    verify = streamflow.override(task_id="verify")("verify")
     ingest >> verify

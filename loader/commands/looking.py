@@ -61,11 +61,11 @@ def _cell(value: Any, *, changed: bool) -> Text:
 
 def _word(value: Any) -> str:
     """A value as psql would show it, but null by name and nothing that steers the terminal."""
-    from loader.terminal import _printable
+    from loader.rejects import printable
 
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else _printable(str(value))
+    return str(value).lower() if isinstance(value, bool) else printable(str(value))
 
 
 def _plain(*names: str) -> Table:

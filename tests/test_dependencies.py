@@ -1,0 +1,39 @@
+"""constraints.txt and pyproject.toml agree: each direct dependency is pinned, to a version that is allowed."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.conftest import REPOSITORY
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LINES = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+
+
+def _required() -> list[Requirement]:
+    """What the program and its extras ask for."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    return [Requirement(line) for line in [*project["dependencies"], *(line for extra in extras for line in extra)]]
+
+
+def test_each_line_is_a_name_and_a_version() -> None:
+    assert [line for line in LINES if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line)] == []
+
+
+def test_each_direct_dependency_is_pinned_to_a_version_that_is_allowed() -> None:
+    pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in LINES)}
+    missing = [str(required) for required in _required() if canonicalize_name(required.name) not in pins]
+    assert missing == [], "make constraints.txt anew: see CONTRIBUTING.md"
+    refused = [
+        str(required) for required in _required() if pins[canonicalize_name(required.name)] not in required.specifier
+    ]
+    assert refused == []
