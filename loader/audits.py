@@ -11,7 +11,7 @@ from loader.contracts import Table
 from loader.database import Connection
 from loader.dbt import Audit
 from loader.deliveries import SHOWN, Problem
-from loader.engines import POSITION, engine_of
+from loader.engines import PLACE_IN_FILE, engine_of
 from loader.files import SourceFile
 from loader.ledger import AuditResult
 from loader.records import LineNumbers
@@ -20,7 +20,7 @@ BATCH = 5_000
 
 ROWS = sql.SQL(
     "select ordinal, left({column}::text, {shown}), null, null"
-    " from (select *, row_number() over (order by {position}) as ordinal from {staging}) as model"
+    " from (select *, {place} as ordinal from {staging}) as model"
     " where {condition} order by ordinal"
 )
 """The rows that meet a condition, by their place in the file."""
@@ -28,7 +28,7 @@ ROWS = sql.SQL(
 DOUBLED = sql.SQL(
     "select ordinal, value, number, first from (select ordinal, left({column}::text, {shown}) as value,"
     " row_number() over same as number, first_value(ordinal) over same as first"
-    " from (select *, row_number() over (order by {position}) as ordinal from {staging}) as model"
+    " from (select *, {place} as ordinal from {staging}) as model"
     " where {condition} window same as (partition by {column} order by ordinal)) as found"
     " where number > 1 order by ordinal"
 )
@@ -58,7 +58,7 @@ def failed_rows(
                 shown=sql.Literal(SHOWN),
                 column=sql.Identifier("model", column),
                 staging=sql.Identifier("staging", table.name),
-                position=sql.Identifier(POSITION[engine_of(connection)]),
+                place=sql.SQL(PLACE_IN_FILE[engine_of(connection)]),
                 condition=condition,
             )
         )

@@ -27,7 +27,7 @@ def staging_ddl(table: Table, engine: Kind) -> bytes:
     module = _environment().get_template("ddl/staging.sql").module
     statements = str(module.staging_ddl(table.name, table.columns))  # type: ignore[attr-defined]
     relation = f'"staging"."{table.name}"'
-    statements += _on(engine, "number_rows")(relation)
+    statements += _on(engine, "number_rows")(table.name)
     return (statements + _on(engine, "distribute")(relation, table.primary_key)).encode()
 
 

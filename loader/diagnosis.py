@@ -16,7 +16,7 @@ from psycopg import sql
 from loader.contracts import Table
 from loader.database import Database
 from loader.deliveries import SHOWN, Delivery, Problem, unreadable
-from loader.engines import engine_of
+from loader.engines import POSITION, engine_of
 from loader.files import UNREADABLE, SourceFile
 from loader.landing import NotTaken, new_staging_table
 from loader.records import NUL, Endless, RawRecord, raw_records
@@ -56,28 +56,33 @@ def diagnose(
     """
     read_whole, found = True, False
     columns = file.header()
-    copied = sql.SQL("copy {} ({}) from stdin").format(
-        sql.Identifier("staging", table.name), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
     with (
         database.connect() as judge,
         database.connect() as lander,
         new_staging_table(lander, table, delivery),
-        lander.cursor().copy(copied) as copy,
     ):
-        verdicts = Verdicts(judge)
         spread = engine_of(judge) == "citus"
-        for batch in _batches(_records(file, table, columns)):
-            _judge(verdicts, file.name, table, columns, batch)
-            for record in batch:
-                if not spread or _has_key(record, file.name, table, columns):
-                    copy.write_row(record.fields)
-                yield from record.problems
-                found |= bool(record.problems)
-                read_whole &= record.followed
+        verdicts, place = Verdicts(judge), 0
+        with lander.cursor().copy(_copy(table, [*columns, POSITION] if spread else columns)) as copy:
+            for batch in _batches(_records(file, table, columns)):
+                _judge(verdicts, file.name, table, columns, batch)
+                for record in batch:
+                    place += 1
+                    if not spread:
+                        copy.write_row(record.fields)
+                    elif _has_key(record, file.name, table, columns):
+                        copy.write_row([*record.fields, place])
+                    yield from record.problems
+                    found |= bool(record.problems)
+                    read_whole &= record.followed
     if not found:
         yield stopped.problem
     return read_whole
+
+
+def _copy(table: Table, columns: list[str]) -> sql.Composed:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    return sql.SQL("copy {} ({}) from stdin").format(sql.Identifier("staging", table.name), names)
 
 
 def _has_key(record: Record, file: str, table: Table, columns: list[str]) -> bool:

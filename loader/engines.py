@@ -10,8 +10,9 @@ from loader.settings import load_settings
 
 Kind = Literal["postgres", "citus"]
 
-POSITION: dict[Kind, str] = {"postgres": "ctid", "citus": "position_in_file"}
-"""The column of a staging table by which its rows are in the order of the file's lines."""
+POSITION = "position_in_file"
+PLACE_IN_FILE: dict[Kind, str] = {"postgres": "row_number() over (order by ctid)", "citus": POSITION}
+"""What a row of a staging table is in its file, counted from 1."""
 
 
 def engine_of(connection: Connection) -> Kind:

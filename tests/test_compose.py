@@ -19,10 +19,16 @@ from loader.settings import Settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMPOSE_FILE = REPOSITORY / "docker-compose.yml"
 ENV_EXAMPLE = REPOSITORY / ".env.example"
-SERVICES = ["postgres", "streamflow", "docs", "prefect-server", "prefect"]
+SERVICES = ["postgres", "streamflow", "docs", "prefect-server", "prefect", "citus", "citus-worker-1", "citus-worker-2"]
+NODES = ["citus", "citus-worker-1", "citus-worker-2"]
 CLIENTS = ["streamflow", "docs", "prefect"]
-OF_THE_DATABASE = ["postgres", *CLIENTS]
-PROFILES = {"streamflow": ["tools"], "prefect-server": ["prefect"], "prefect": ["prefect"]}
+OF_THE_DATABASE = ["postgres", *CLIENTS, *NODES]
+PROFILES = {
+    "streamflow": ["tools"],
+    "prefect-server": ["prefect"],
+    "prefect": ["prefect"],
+    **{name: ["citus"] for name in NODES},
+}
 CREDENTIALS = {"POSTGRES_USER": "user", "POSTGRES_PASSWORD": "password", "POSTGRES_DB": "database"}
 LOOPBACK = "127.0.0.1:"
 VARIABLE = re.compile(r"(?<!\$)\$(?:\{(\w+)(?::-([^}]*))?[^}]*\}|(\w+))")  # ${NAME}, ${NAME:-default} and $NAME
@@ -108,6 +114,7 @@ def test_what_needs_the_database_waits_until_it_is_healthy(name: str) -> None:
         ("streamflow", "/var/lib/streamflow"),
         ("prefect", "/var/lib/streamflow"),
         ("prefect-server", "/var/lib/streamflow"),
+        *((name, "/var/lib/postgresql/data") for name in NODES),
     ],
 )
 def test_data_is_in_a_named_volume(name: str, target: str) -> None:
@@ -144,7 +151,7 @@ def test_nothing_is_published_beyond_loopback(name: str) -> None:
     service = _service(name)
     assert [port for port in service.get("ports", []) if not str(port).startswith(LOOPBACK)] == []
     assert "network_mode" not in service
-    assert bool(service.get("ports")) is (name not in {"streamflow", "prefect"})
+    assert bool(service.get("ports")) is (name not in {"streamflow", "prefect", "citus-worker-1", "citus-worker-2"})
 
 
 @pytest.mark.parametrize("name", ["streamflow", "prefect"])
@@ -242,6 +249,20 @@ def test_the_prefect_server_writes_below_its_volume_and_tells_nobody() -> None:
     assert "/api/health" in server["healthcheck"]["test"][-1]
 
 
+def test_the_coordinator_registers_healthy_workers_when_it_is_made() -> None:
+    coordinator = _service("citus")
+    workers = [name for name in NODES if name != "citus"]
+    assert {name: coordinator["depends_on"][name]["condition"] for name in workers} == dict.fromkeys(
+        workers, "service_healthy"
+    )
+    [config] = coordinator["configs"]
+    assert config["target"].startswith("/docker-entrypoint-initdb.d/")
+    members = _yaml("docker-compose.yml")["configs"][config["source"]]["content"]
+    assert re.findall(r"citus_add_node\('([^']+)'", members) == workers
+    assert len({_service(name)["image"] for name in NODES}) == 1
+    assert all(_service(name)["user"] == "postgres" for name in NODES)
+
+
 def test_docker_compose_itself_accepts_the_file() -> None:
     config = _docker_compose_config({"POSTGRES_PASSWORD": "another", "POSTGRES_PUBLISHED_PORT": "6543"})
     services = config["services"]
@@ -249,7 +270,7 @@ def test_docker_compose_itself_accepts_the_file() -> None:
     assert {services[name]["environment"]["POSTGRES_USER"] for name in OF_THE_DATABASE} == {"streamflow"}
     ports = [port for name in SERVICES for port in services[name].get("ports", [])]
     assert [(port["host_ip"], port["published"]) for port in ports] == [
-        ("127.0.0.1", "6543"), ("127.0.0.1", "8080"), ("127.0.0.1", "4200"),
+        ("127.0.0.1", "6543"), ("127.0.0.1", "8080"), ("127.0.0.1", "4200"), ("127.0.0.1", "5433"),
     ]  # fmt: skip
     months = [mount for mount in services["streamflow"]["volumes"] if mount["type"] == "bind"]
     assert [(Path(mount["source"]), mount["read_only"]) for mount in months] == [(REPOSITORY / "seeds_data", True)]
@@ -367,7 +388,7 @@ def _commands(job: str) -> list[str]:
 
 def test_the_workflow_is_bounded_and_may_only_read() -> None:
     workflow = _yaml(".github/workflows/ci.yml")
-    assert list(workflow["jobs"]) == ["lint", "test", "server", "orchestrators", "image"]
+    assert list(workflow["jobs"]) == ["lint", "test", "server", "orchestrators", "image", "citus"]
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["cancel-in-progress"] is True
     assert "${{ github.ref }}" in workflow["concurrency"]["group"]

@@ -16,7 +16,7 @@
         {%- endfor -%}
         {%- for source in graph.sources.values() if source.source_name == 'staging' and 'staging.' ~ source.identifier not in existing %}
             {{ staging_ddl(source.identifier, source.columns.values()) }}
-            {{ on_engine('number_rows')(source.relation_name) }}
+            {{ on_engine('number_rows')(source.identifier) }}
             {{ on_engine('distribute')(source.relation_name, source.config.meta.primary_key) }}
         {%- endfor -%}
         {%- for model in models %}{{ missing_model_ddl(model, existing.get(model.schema ~ '.' ~ model.alias)) }}{% endfor -%}

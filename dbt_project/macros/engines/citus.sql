@@ -17,12 +17,14 @@
 
 
 {#-
-  The line order of a file, which a table in pieces does not have by itself: numbers that COPY draws row by row. It is for the
-  loader, when it looks for the rows that an audit failed on.
+  The place of a row in its file, from 1, which a table in pieces does not have by itself: COPY draws it row by row. The loader
+  asks for it when it names the rows that an audit failed on.
 -#}
-{% macro citus__number_rows(relation) %}
-    create sequence if not exists staging.position_in_file cache 1000;
-    alter table {{ relation }} add column position_in_file bigint not null default nextval('staging.position_in_file');
+{% macro citus__number_rows(table_name) %}
+    create sequence staging."{{ table_name }}_position";
+    alter table staging."{{ table_name }}"
+        add column position_in_file bigint not null default nextval('staging."{{ table_name }}_position"');
+    alter sequence staging."{{ table_name }}_position" owned by staging."{{ table_name }}".position_in_file;
 {% endmacro %}
 
 
@@ -30,12 +32,14 @@
 {% macro citus__columns_of_its_own() %}{{ return(['position_in_file']) }}{% endmacro %}
 
 
-{#- `create table as` would make a table of the coordinator's own, and pull the rows there. -#}
+{#- `create table as` would make a table of the coordinator's own, and a union at the top would be done there. -#}
 {% macro citus__build_partition(partition, parent, key, query) %}
     create table {{ partition }} (like {{ parent }});
     {{ citus__distribute(partition, key) }}
     insert into {{ partition }}
-    {{ query }}
+    select * from (
+        {{ query }}
+    ) as state_on_as_of
 {% endmacro %}
 
 
@@ -75,12 +79,26 @@
 
 {#-
   Nodes commit one after the other, and a reader could see some of them before and some after: for these milliseconds readers
-  wait. Where somebody reads for longer than the patience here, the month is not published, and can be ingested again.
+  wait. It asks for two seconds at a time, since those who come meanwhile wait too. Where somebody reads for a minute, the
+  month is not published, and can be ingested again.
 -#}
 {% macro citus__hide_until_committed(relations) %}
-    set local lock_timeout = '60s';
-    lock table {{ relations | join(', ') }} in access exclusive mode;
-    set local lock_timeout = 0;
+    do $hide$
+    begin
+        for attempt in 1 .. 30 loop
+            begin
+                set local lock_timeout = '2s';
+                lock table {{ relations | join(', ') }} in access exclusive mode;
+                set local lock_timeout = 0;
+                return;
+            exception when lock_not_available then
+                perform pg_sleep(0.1);
+            end;
+        end loop;
+        raise exception 'production is being read by another session for too long, and nothing was published'
+            using hint = 'Ingest the month again when that has ended.';
+    end;
+    $hide$
 {% endmacro %}
 
 

@@ -3,7 +3,7 @@
 
 
 {#- What keeps the order of the file's lines: here a new table has it by itself. -#}
-{% macro postgres__number_rows(relation) %}{% endmacro %}
+{% macro postgres__number_rows(table_name) %}{% endmacro %}
 
 
 {#- The columns that a staging table has besides those of the declaration. -#}

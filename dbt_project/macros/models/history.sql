@@ -10,7 +10,7 @@
     {%- set plan = plan or (no_history() if env_var('STREAMFLOW_LOCK_HOLDER', '') else history_plan(table_name, gate)) -%}
     {%- set key = contract_key() -%}
     {%- set columns = contract_columns(['as_of', 'observed_as_of']) -%}
-with delivered as (
+with delivered as not materialized (
     select
         {{ columns | join(',\n        ') }},
         as_of,
