@@ -98,6 +98,18 @@ def test_every_model_and_column_is_documented(page: Path) -> None:
         assert set(node["columns"]) - added == set(declared), unique_id
 
 
+def test_the_links_of_the_overview_lead_to_what_is_there(page: Path) -> None:
+    manifest = json.loads((page.parent / "manifest.json").read_text())
+    there = manifest["nodes"] | manifest["sources"] | manifest["exposures"]
+    overview = next(doc for name, doc in manifest["docs"].items() if name.endswith("__overview__"))["block_contents"]
+    linked = re.findall(r"#!/(?:model|source)/([\w.]+)", overview)
+    assert len(linked) > 5
+    assert set(linked) <= set(there)
+    [shown] = re.findall(r"g_i=([^)]*)", overview)
+    names = {unique_id.split(".", 2)[2] for unique_id in there}
+    assert {re.sub(r"^(source|exposure):", "", name) for name in shown.split("%20")} <= names
+
+
 def test_the_page_asks_nothing_of_the_network(page: Path) -> None:
     metadata = json.loads((page.parent / "manifest.json").read_text())["metadata"]
     assert metadata["send_anonymous_usage_stats"] is False
