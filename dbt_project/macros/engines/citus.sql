@@ -17,14 +17,14 @@
 
 
 {#-
-  The place of a row in its file, from 1, which a table in pieces does not have by itself: COPY draws it row by row. The loader
-  asks for it when it names the rows that an audit failed on.
+  The place of a row in its file, from 1, which a table in pieces does not have by itself: COPY draws it row by row, for one
+  file at a time. The loader asks for it when it names the rows that an audit failed on.
 -#}
 {% macro citus__number_rows(table_name) %}
-    create sequence staging."{{ table_name }}_position";
+    create sequence if not exists staging.position_in_file cache 1000;
+    select setval('staging.position_in_file', 1, false);
     alter table staging."{{ table_name }}"
-        add column position_in_file bigint not null default nextval('staging."{{ table_name }}_position"');
-    alter sequence staging."{{ table_name }}_position" owned by staging."{{ table_name }}".position_in_file;
+        add column position_in_file bigint not null default nextval('staging.position_in_file');
 {% endmacro %}
 
 
