@@ -57,7 +57,7 @@ def test_while_a_month_is_being_ingested(january: Streamflow, months: Path, poin
 def test_a_reader_in_a_transaction_keeps_his_month(january: Streamflow, months: Path) -> None:
     """A repeatable read transaction sees the month that was there when it began, in every table, to its end."""
     if january.on_citus:
-        pytest.skip("its nodes share no snapshot: readers wait for the end of a month, and a month for the end of readers")
+        pytest.skip("its nodes share no snapshot, so a month waits for the end of readers")
     with contextlib.closing(connect(january.environment, "streamflow")) as connection, connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
         reader = Streamflow(january.environment, connection)
