@@ -8,8 +8,7 @@
 
 {#- The column that identifies a customer: the first of the primary key, as_of being the second in history. -#}
 {% macro contract_key(of=none) %}
-    {%- set keys = (of or model).constraints | selectattr('type', 'equalto', 'primary_key') | list -%}
-    {{ return(adapter.quote((keys | first).columns[0]) if execute else '') }}
+    {{ return(adapter.quote(key_column(of)) if execute else '') }}
 {% endmacro %}
 
 
