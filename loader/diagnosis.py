@@ -56,14 +56,14 @@ def diagnose(
     """
     read_whole, found = True, False
     columns = file.header()
-    with (
-        database.connect() as judge,
-        database.connect() as lander,
-        new_staging_table(lander, table, delivery),
-    ):
-        spread = engine_of(judge) == "citus"
+    with database.connect() as judge, database.connect() as lander:
+        engine = engine_of(judge)
+        spread = engine == "citus"
         verdicts, place = Verdicts(judge), 0
-        with lander.cursor().copy(_copy(table, [*columns, POSITION] if spread else columns)) as copy:
+        with (
+            new_staging_table(lander, table, delivery, engine),
+            lander.cursor().copy(_copy(table, [*columns, POSITION] if spread else columns)) as copy,
+        ):
             for batch in _batches(_records(file, table, columns)):
                 _judge(verdicts, file.name, table, columns, batch)
                 for record in batch:

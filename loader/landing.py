@@ -17,7 +17,7 @@ from loader.contracts import Table
 from loader.database import Connection, Database
 from loader.ddl import staging_ddl
 from loader.deliveries import Delivery, Problem, unreadable
-from loader.engines import Kind, engine_of
+from loader.engines import Kind
 from loader.errors import SurroundingsFailed
 from loader.files import UNREADABLE, SourceFile
 from loader.watch import Unfit, Watch
@@ -69,7 +69,7 @@ def land(
     tables: Sequence[Table],
     files: Mapping[str, SourceFile],
     advance: Advance,
-    engine: Kind = "postgres",
+    engine: Kind,
 ) -> Landing:
     """Replace the contents of staging by the delivery's files; a table without a file is left empty.
 
@@ -81,7 +81,7 @@ def land(
 
     with ThreadPoolExecutor(CONNECTIONS[engine]) as pool:
         jobs = {
-            table.name: pool.submit(_land_file, database, delivery, table, files.get(table.name), advance)
+            table.name: pool.submit(_land_file, database, delivery, table, files.get(table.name), advance, engine)
             for table in sorted(tables, key=size, reverse=True)
         }
     results = {table.name: jobs[table.name].result() for table in tables}
@@ -93,15 +93,15 @@ def land(
 
 
 def _land_file(
-    database: Database, delivery: Delivery, table: Table, file: SourceFile | None, advance: Advance
+    database: Database, delivery: Delivery, table: Table, file: SourceFile | None, advance: Advance, engine: Kind
 ) -> LandedFile | Problem | NotTaken | None:
     with database.connect() as connection:
         if file is None:
-            with new_staging_table(connection, table, delivery):
+            with new_staging_table(connection, table, delivery, engine):
                 return None
         before = file.fingerprint()
         try:
-            landed = _copy(connection, delivery, table, file, advance)
+            landed = _copy(connection, delivery, table, file, advance, engine)
         except Unfit as error:
             return NotTaken(table, Problem(file.name, str(error)))
         except (psycopg.DataError, psycopg.errors.CheckViolation, psycopg.InternalError) as error:
@@ -123,19 +123,23 @@ def _land_file(
 
 
 @contextmanager
-def new_staging_table(connection: Connection, table: Table, delivery: Delivery) -> Iterator[sql.Identifier]:
+def new_staging_table(
+    connection: Connection, table: Table, delivery: Delivery, engine: Kind
+) -> Iterator[sql.Identifier]:
     """A transaction that makes the staging table anew; what happens inside is part of it."""
     staging = sql.Identifier("staging", table.name)
     as_of = sql.Literal(delivery.as_of)
     with connection.transaction():
         connection.execute("set local lock_timeout = '10s'")
         connection.execute(sql.SQL("drop table if exists {}").format(staging))
-        connection.execute(staging_ddl(table, engine_of(connection)))
+        connection.execute(staging_ddl(table, engine))
         connection.execute(sql.SQL("alter table {} alter column as_of set default {}").format(staging, as_of))
         yield staging
 
 
-def _copy(connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance) -> LandedFile:
+def _copy(
+    connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance, engine: Kind
+) -> LandedFile:
     """COPY the file into a new staging table, hashing and watching the bytes on their way.
 
     Raises:
@@ -146,7 +150,7 @@ def _copy(connection: Connection, delivery: Delivery, table: Table, file: Source
     watch = Watch([table.column(name).data_type for name in header])
     columns = sql.SQL(", ").join(map(sql.Identifier, header))
     digest, size = hashlib.sha256(), 0
-    with new_staging_table(connection, table, delivery) as staging, connection.cursor() as cursor:
+    with new_staging_table(connection, table, delivery, engine) as staging, connection.cursor() as cursor:
         statement = sql.SQL(
             "copy {} ({}) from stdin with (format csv, header true, freeze true, force_null ({}), encoding 'utf8')"
         ).format(staging, columns, columns)

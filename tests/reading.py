@@ -14,6 +14,7 @@ from loader import diagnosis, files
 from loader.contracts import Table
 from loader.database import Database
 from loader.deliveries import Delivery, Problem
+from loader.engines import engine_of
 from loader.landing import land
 
 TABLE = Table.model_validate(
@@ -61,7 +62,9 @@ def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK
         found = delivery.find([TABLE])
         if found.problems:
             return Reading(found.problems, [])
-        landing = land(database, delivery, [TABLE], found.files, lambda *_: None)
+        with database.connect() as connection:
+            engine = engine_of(connection)
+        landing = land(database, delivery, [TABLE], found.files, lambda *_: None, engine)
         assert not landing.problems
         if not landing.not_taken:
             assert landing.files[0].rows == len(staged(database))

@@ -113,7 +113,7 @@ with database.connect() as connection:
 files = delivery.find(tables).files
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before = peak()
-land(database, delivery, tables, files, lambda *_: None)
+land(database, delivery, tables, files, lambda *_: None, "postgres")
 print(round(peak() - before, 1))
 """
 """Lands a month without dbt, and prints by how many MB the peak of its memory has grown meanwhile."""
