@@ -32,3 +32,9 @@ def engine_of(connection: Connection) -> Kind:
             " cluster's coordinator, to a database in which `create extension citus` was run."
         )
     return "postgres"
+
+
+def takes_role(connection: Connection, name: str) -> bool:
+    """Whether a role of that name can own what the loader makes: Citus gives a sequence to the name as it is, unquoted."""
+    plain = connection.execute("select quote_ident(%s) = %s", [name, name]).fetchone() == (True,)
+    return plain or engine_of(connection) == "postgres"

@@ -16,6 +16,7 @@ from loader import marts
 from loader.catalog import SCHEMAS, Admin, Known, Object, administrator, known_role, objects
 from loader.contracts import Table
 from loader.database import Connection
+from loader.engines import takes_role
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.settings import DBT_PROJECT
 
@@ -92,7 +93,7 @@ def require_rights(connection: Connection, roles: tuple[Role, Role], tables: Seq
 
     Raises:
         SurroundingsFailed: the role that is connected lacks a right; the message says what a superuser has to run.
-        WrongUsage: a role that exists may do more than a loader or a reader should.
+        WrongUsage: a role that exists may do more than a loader or a reader should, or the server has no such names.
     """
     with _qualified_names_only(connection):
         admin = administrator(connection)
@@ -103,6 +104,8 @@ def require_rights(connection: Connection, roles: tuple[Role, Role], tables: Seq
             )
         known = {role: known_role(connection, role.name) for role in roles}
         for role, found in known.items():
+            if not takes_role(connection, role.name):
+                raise WrongUsage(f"{role.name!r} is no name for a role on Citus: only a-z, 0-9 and _, and no keyword.")
             if found is not None:
                 _require_no_more(admin, role, found)
         if not admin.superuser:

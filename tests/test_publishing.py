@@ -22,6 +22,9 @@ KEYS = (
 )
 AUDITS = "select audit_id, audit_name, table_name, column_name, severity, status, failures from ops.audits"
 
+GONE = "select min(user_id) from labels where user_id not in (select user_id from staging.labels)"
+"""Somebody of the month before whom this one has not."""
+
 
 def latest(streamflow: Streamflow) -> list[tuple[Any, ...]]:
     """The verdicts on the newest load."""
@@ -125,6 +128,25 @@ def test_production_that_is_not_what_history_says_is_not_built_upon(
     assert january.production() == before
     assert january.dbt("build", "--full-refresh").success
     assert january.state() == undisturbed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "insert into users (user_id, observed_as_of) values ('stranger', '2024-01-31')",
+        f"delete from labels where user_id = ({GONE})",
+        f"update labels set observed_as_of = '2024-02-29' where user_id = ({GONE})",
+    ],
+    ids=["one more", "one less", "of another date"],
+)
+def test_nor_is_it_by_hand(january: Streamflow, months: Path, change: str) -> None:
+    land_only(january, months / "month_001", 1)
+    january.connection.execute(change)
+    before = january.production()
+    result = january.dbt("build")
+    assert not result.success
+    assert any("streamflow verify" in str(node.message) for node in result.result.results)
+    assert january.production() == before
 
 
 def test_history_that_cannot_be_built_ends_the_run(january: Streamflow, months: Path, undisturbed: Any) -> None:

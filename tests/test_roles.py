@@ -149,7 +149,7 @@ class Roles:
                 " select pronamespace, proowner, proname from pg_proc) as o (namespace, owner, name)"
                 " inner join pg_namespace as n on n.oid = namespace"
                 " where n.nspname in ('ops', 'staging', 'history', 'restated', 'public')"
-                " and name not like 'others%%' group by 1"
+                " and name not like 'others%%' and name not like 'citus%%' group by 1"
             )
         }
 
@@ -323,6 +323,7 @@ def test_what_the_reader_may_not_do(made: Roles, months: Path, tmp_path: Path) -
         statement.replace("restated.users", kept_in).replace("history.users_2024_01_31", partition): state
         for partition in [made.admin.value("select 'history.' || partition_name from ops.history limit 1")]
         for statement, state in READER_MAY_NOT.items()
+        if not (made.admin.on_citus and statement.endswith("for update"))  # which is not known there at all
     }
     assert made.attempts(made.reader, statements) == statements
     for arguments in (("ingest", "001", "--data-dir", months), ("status",), ("verify",)):
@@ -376,6 +377,8 @@ def owner(roles: Roles) -> Streamflow:
     for schema, table in roles.admin.rows(
         "select schemaname, tablename from pg_tables where schemaname in ('ops', 'staging', 'history', 'public')"
         " union all select schemaname, viewname from pg_views where schemaname = 'public'"
+        " and viewname not like 'citus%%'"
+        " union all select schemaname, sequencename from pg_sequences where schemaname = 'staging'"
     ):
         connection.execute(sql.SQL("alter table {} owner to {}").format(sql.Identifier(schema, table), name))
     connection.execute(sql.SQL("alter function ops.refuse_change() owner to {}").format(name))
@@ -498,6 +501,12 @@ def test_a_hostile_name_is_only_a_name(streamflow: Streamflow, role_names: list[
     role_names[0] = "l\"oader'; drop table users; -- {x} %s"
     role_names[1] = "Réader $$ \\"
     roles = Roles(streamflow, role_names)
+    if streamflow.on_citus:
+        result = streamflow(*roles.arguments)
+        assert result.code == 2
+        assert "no name for a role on Citus" in result.err
+        assert streamflow.value("select to_regnamespace('ops') is null")
+        return
     roles.make()
     assert roles.owners()["public"] == {role_names[0]}
     assert roles.reader.value("select count(*) from users") == 0

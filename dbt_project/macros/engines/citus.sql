@@ -1,6 +1,6 @@
 {#-
-  Every table of staging, production and history is spread by its key, and all of them alike, so that a customer's rows are on
-  one node and joins by customer need no other. Plain Jinja on purpose: the loader renders this macro too.
+  Every table of staging, production and history is spread by its key, and like the history that is there (the tables that
+  refuse changes), so that a customer's rows are on one node. Plain Jinja on purpose: the loader renders this macro too.
 -#}
 {% macro citus__distribute(relation, key) %}
     select create_distributed_table(
@@ -8,7 +8,7 @@
         colocate_with => coalesce(
             (
                 select min(logicalrelid::text) from pg_dist_partition
-                where logicalrelid in (select oid from pg_class where relname like '%\_snapshots' and relnamespace = 'public'::regnamespace)
+                where logicalrelid in (select tgrelid from pg_trigger where tgfoid = to_regprocedure('ops.refuse_change()'))
             ),
             'default'
         )

@@ -4,8 +4,9 @@
   and the run's lock; by hand, and for a month that is late, restated or begun before, this does nothing and `published` does
   all of it after history. The model's name is what makes dbt begin it first among those that wait for the gate.
 
-  Where the server is a cluster it does nothing either. The rows are read from staging, and are those that history calls delivered. The transaction ends only when the history of
-  all tables stands, built from the same load: so a month is still published after its history, and all of it at one instant.
+  Where the server is a cluster it does nothing either. The rows are read from staging, and are those that history calls
+  delivered. The transaction ends only when the history of all tables stands, built from the same load: so a month is still
+  published after its history, and all of it at one instant.
 -#}
 {% materialization advance, adapter='postgres' %}
     {%- set load = staged_month() if env_var('STREAMFLOW_LOCK_HOLDER', '') and on_engine('advances')() else none -%}
@@ -160,10 +161,7 @@ left join newest on newest.table_name = staged.table_name
         {%- set seen = seen + load_result('touch').response.rows_affected -%}
     {%- endif -%}
     {%- if seen != rows_delivered -%}
-        {{ exceptions.raise_compiler_error(
-            production.name ~ " would have " ~ seen ~ " rows of " ~ as_of ~ ", and " ~ rows_delivered ~ " were delivered: is it"
-            " what history says? `streamflow verify` tells, `streamflow dbt build --full-refresh` mends it. Nothing was published."
-        ) }}
+        {%- do refuse_to_build_upon(production, seen ~ " rows of " ~ as_of, rows_delivered ~ " were delivered") -%}
     {%- endif -%}
 {% endmacro %}
 

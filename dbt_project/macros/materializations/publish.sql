@@ -26,6 +26,9 @@
         {%- if plan.unmerged or plan.rebuild -%}
             {%- call statement('merge', auto_begin=True) %}{{ merge_newest(production, newest, plan.rebuild) }}{% endcall -%}
         {%- endif -%}
+        {%- if plan.unmerged and not plan.rebuild -%}
+            {%- do require_what_history_says(production, plan.unmerged) -%}
+        {%- endif -%}
         {%- if plan.unmerged -%}
             {%- call statement('mark', auto_begin=True) %}{{ mark_merged(source_table(production), plan.unmerged) }}{% endcall -%}
         {%- endif -%}
@@ -102,6 +105,50 @@ where standing.table_name is null
         {%- endfor %}
     when not matched then insert ({{ columns | join(', ') }})
     values ({% for column in columns %}newest.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
+{% endmacro %}
+
+
+{#-
+  Stops the run where a production table, once it has taken in the newest month, has not the rows that history has for that
+  date. After a late month there is no such date: customers whom only that one has are in no newer history.
+-#}
+{% macro require_what_history_says(production, dates) %}
+    {%- set as_of = dates | last -%}
+    {%- for row in run_query(what_history_says(production, as_of)).rows
+            if dates | length == 1 and row.is_newest and (row.known, row.delivered) != (row.rows_total, row.rows_delivered) -%}
+        {%- do refuse_to_build_upon(
+            production, row.known ~ " rows, " ~ row.delivered ~ " of " ~ as_of,
+            "history has " ~ row.rows_total ~ ", " ~ row.rows_delivered ~ " of that date"
+        ) -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- Rows of a production table, all and those of one date, as they are and as they should be. Row grain: one row. -#}
+{% macro what_history_says(production, as_of) %}
+select
+    production.known,
+    production.delivered,
+    history.rows_total,
+    history.rows_delivered,
+    not exists (
+        select 1 from {{ source('ops', 'history') }} as newer
+        where newer.table_name = history.table_name and newer.as_of > history.as_of
+    ) as is_newest
+from {{ source('ops', 'history') }} as history
+cross join (
+    select count(*) as known, count(*) filter (where observed_as_of = date '{{ as_of }}') as delivered
+    from {{ production.relation_name }}
+) as production
+where history.table_name = '{{ source_table(production) }}' and history.as_of = date '{{ as_of }}'
+{% endmacro %}
+
+
+{% macro refuse_to_build_upon(production, would_have, should_have) %}
+    {{ exceptions.raise_compiler_error(
+        production.name ~ " would have " ~ would_have ~ ", and " ~ should_have ~ ": is it what history says?"
+        " `streamflow verify` tells, `streamflow dbt build --full-refresh` mends it. Nothing was published."
+    ) }}
 {% endmacro %}
 
 
