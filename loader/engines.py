@@ -35,6 +35,6 @@ def engine_of(connection: Connection) -> Kind:
 
 
 def takes_role(connection: Connection, name: str) -> bool:
-    """Whether a role of that name can own what the loader makes: Citus gives a sequence to the name as it is, unquoted."""
+    """Whether a role of that name can own what the loader makes: Citus does not quote the new owner of a sequence."""
     plain = connection.execute("select quote_ident(%s) = %s", [name, name]).fetchone() == (True,)
     return plain or engine_of(connection) == "postgres"
