@@ -90,7 +90,7 @@ def _has_key(record: Record, file: str, table: Table, columns: list[str]) -> boo
     key = table.primary_key
     if record.fields[columns.index(key)] is not None:
         return True
-    if record.followed and not any(problem.column == key for problem in record.problems):
+    if record.followed and not any(problem.column in {key, None} for problem in record.problems):
         record.problems.append(Problem(file, "is empty", record.line, key))
     return False
 

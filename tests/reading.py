@@ -14,7 +14,7 @@ from loader import diagnosis, files
 from loader.contracts import Table
 from loader.database import Database
 from loader.deliveries import Delivery, Problem
-from loader.engines import engine_of
+from loader.engines import PLACE_IN_FILE, Kind, engine_of
 from loader.landing import land
 
 TABLE = Table.model_validate(
@@ -37,12 +37,13 @@ Row = dict[str, Any]
 
 @dataclass
 class Reading:
-    """What the loader made of a file. `to_the_end`: nothing of the file was left unread."""
+    """What the loader made of a file, on Citus or not. `to_the_end`: nothing of the file was left unread."""
 
     problems: list[Problem]
     rows: list[Row]
     taken: bool = False
     to_the_end: bool = False
+    on_citus: bool = False
 
     @property
     def lines(self) -> set[int | None]:
@@ -64,15 +65,17 @@ def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK
             return Reading(found.problems, [])
         with database.connect() as connection:
             engine = engine_of(connection)
+        spread = engine == "citus"
         landing = land(database, delivery, [TABLE], found.files, lambda *_: None, engine)
         assert not landing.problems
         if not landing.not_taken:
-            assert landing.files[0].rows == len(staged(database))
-            return Reading([], staged(database), taken=True)
+            rows = staged(database, engine)
+            assert landing.files[0].rows == len(rows)
+            return Reading([], rows, taken=True, on_citus=spread)
         [stopped] = landing.not_taken
         problems: list[Problem] = []
         to_the_end = drain(diagnosis.diagnose(database, delivery, TABLE, found.files["things"], stopped), problems)
-        return Reading(problems, staged(database), to_the_end=to_the_end)
+        return Reading(problems, staged(database, engine), to_the_end=to_the_end, on_citus=spread)
 
 
 def drain(generator: Generator[Problem, None, bool], problems: list[Problem]) -> bool:
@@ -84,8 +87,9 @@ def drain(generator: Generator[Problem, None, bool], problems: list[Problem]) ->
             return bool(end.value)
 
 
-def staged(database: Database) -> list[Row]:
+def staged(database: Database, engine: Kind) -> list[Row]:
     """The rows in staging, in the order of the file."""
-    query = "select user_id, number, amount::text, flag, day::text, note from staging.things order by ctid"
+    query = "select user_id, number, amount::text, flag, day::text, note from staging.things order by "
     with database.connect() as connection:
-        return [dict(zip(KINDS, row, strict=True)) for row in connection.execute(query).fetchall()]
+        rows = connection.execute(query.encode() + PLACE_IN_FILE[engine].encode()).fetchall()
+        return [dict(zip(KINDS, row, strict=True)) for row in rows]
