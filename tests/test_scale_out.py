@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from loader.server import _pgserver
 from tests.conftest import CITUS_URI, REPOSITORY, TABLES, Streamflow, environment
+from tests.files import copy_month, set_value
 from tests.pauses import paused
 from tests.servers import Server, connect
 from tests.test_gate import land_only
@@ -140,4 +143,84 @@ def test_a_worker_is_killed(
     assert january.production() == before
     january.ok("ingest", "001", "--data-dir", months)
     assert january.state() == undisturbed
+    january.ok("verify")
+
+
+def documented(heading: str, language: str) -> list[str]:
+    """The blocks of a section of the guide."""
+    text = (REPOSITORY / "docs" / "scale-out.md").read_text()
+    section = re.search(rf"^## {heading}\n(.*?)(?=^## )", text, re.S | re.M)
+    assert section
+    return re.findall(rf"```{language}\n(.*?)```", section.group(1), re.S)
+
+
+def run(streamflow: Streamflow, statements: str) -> None:
+    """One at a time, each in a transaction of its own."""
+    for statement in filter(str.strip, statements.split(";")):
+        streamflow.connection.execute(statement.encode())
+
+
+LEDGER = ["loads", "audits", "history", "restatements", "published"]
+
+
+def test_a_database_is_moved_as_the_guide_says(
+    server: Server, dbt_target: Path, months: Path, streamflow: Streamflow, tmp_path: Path
+) -> None:
+    """One PostgreSQL's history, a restated month in it, goes on in a cluster as it would have gone on where it was."""
+    server.make("old", "template1")
+    folder = copy_month(months, "001", tmp_path / "again")
+    set_value(folder / "labels.csv", 3, "churn_label", "")
+    with contextlib.closing(connect(server, "old")) as connection:
+        old = Streamflow({**environment(server, dbt_target, tmp_path), "POSTGRES_DB": "old"}, connection)
+        assert not old.on_citus
+        for month in ("000", "001"):
+            old.ok("ingest", month, "--data-dir", months)
+        old.ok("ingest", "001", "--data-dir", tmp_path / "again", "--restate", "--reason", "wrong")
+        uris = {name: f"postgresql://postgres@{server.host}:{server.port}/{name}" for name in ("old", "streamflow")}
+        programs = Path(_pgserver().utils.POSTGRES_VERSIONS[18])
+        subprocess.run(
+            ["sh", "-ec", documented("Moving a database", "shell")[0]],
+            env={"PATH": f"{programs}:{os.defpath}", "OLD": uris["old"], "NEW": uris["streamflow"]},
+            cwd=tmp_path, check=True, capture_output=True,
+        )  # fmt: skip
+        streamflow.ok("init")
+        assert streamflow.ok("verify").code == 0
+        assert streamflow.state() == old.state()
+        for table in LEDGER:
+            assert streamflow.table(f"ops.{table}") == old.table(f"ops.{table}")
+        kept = streamflow.value("select kept_in from ops.restatements")
+        assert streamflow.table(kept) == old.table(kept)
+        test_every_table_is_spread_by_customer_and_beside_the_others(streamflow)
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+            streamflow.connection.execute("delete from history.labels_2024_01_31")
+        for streamflow_there in (streamflow, old):
+            streamflow_there.ok("ingest", "002", "--data-dir", months)
+        assert streamflow.state() == old.state()
+        assert streamflow.ok("verify").code == 0
+
+
+def test_a_worker_leaves_and_another_comes_as_the_guide_says(
+    january: Streamflow, months: Path, undisturbed: Any
+) -> None:
+    """Rows move to the node that is left, and back when there are two."""
+
+    def places() -> set[int]:
+        return {port for (port,) in january.rows("select distinct nodeport from citus_shards")}
+
+    both = places()
+    assert len(both) > 1
+    [(host, port)] = january.rows(
+        "select nodename, nodeport from pg_dist_node where groupid <> 0 and shouldhaveshards order by nodeid limit 1"
+    )
+    january.connection.execute("set statement_timeout = '2min'")
+    comes, goes = (text.replace("'worker-3', 5432", f"'{host}', {port}") for text in documented("More nodes", "sql"))
+    run(january, goes)
+    assert places() == both - {port}
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january.state() == undisturbed
+    run(january, comes)
+    assert places() == both
+    assert january.state() == undisturbed
+    january.ok("verify")
+    january.ok("ingest", "002", "--data-dir", months)
     january.ok("verify")

@@ -32,12 +32,16 @@
 {% macro citus__columns_of_its_own() %}{{ return(['position_in_file']) }}{% endmacro %}
 
 
-{#- `create table as` would make a table of the coordinator's own, and a union at the top would be done there. -#}
+{#-
+  `create table as` would make a table of the coordinator's own, and a union at the top would be done there. A column that was
+  declared later is the last of its table, wherever it was declared.
+-#}
 {% macro citus__build_partition(partition, parent, key, query) %}
+    {%- set columns = contract_columns() | join(', ') -%}
     create table {{ partition }} (like {{ parent }});
     {{ citus__distribute(partition, key) }}
-    insert into {{ partition }}
-    select * from (
+    insert into {{ partition }} ({{ columns }})
+    select {{ columns }} from (
         {{ query }}
     ) as state_on_as_of
 {% endmacro %}
