@@ -164,14 +164,14 @@ LEDGER = ["loads", "audits", "history", "restatements", "published"]
 
 
 def test_a_database_is_moved_as_the_guide_says(
-    server: Server, dbt_target: Path, months: Path, streamflow: Streamflow, tmp_path: Path
+    server: Server, months: Path, streamflow: Streamflow, tmp_path: Path
 ) -> None:
     """One PostgreSQL's history, a restated month in it, goes on in a cluster as it would have gone on where it was."""
     server.make("old", "template1")
     folder = copy_month(months, "001", tmp_path / "again")
     set_value(folder / "labels.csv", 3, "churn_label", "")
     with contextlib.closing(connect(server, "old")) as connection:
-        old = Streamflow({**environment(server, dbt_target, tmp_path), "POSTGRES_DB": "old"}, connection)
+        old = Streamflow({**environment(server, tmp_path / "target", tmp_path), "POSTGRES_DB": "old"}, connection)
         assert not old.on_citus
         for month in ("000", "001"):
             old.ok("ingest", month, "--data-dir", months)
