@@ -369,7 +369,10 @@ def owner(roles: Roles) -> Streamflow:
     name = sql.Identifier(roles.owner_name)
     connection = roles.admin.connection
     connection.execute(sql.SQL("create role {} login").format(name))
-    connection.execute(sql.SQL("alter database streamflow owner to {}").format(name))
+    takes_over = sql.SQL("alter database streamflow owner to {}").format(name)
+    connection.execute(takes_over)
+    if roles.admin.on_citus:
+        roles.admin.rows("select run_command_on_workers(%s)", takes_over.as_string(connection))
     for (schema,) in roles.admin.rows(
         "select nspname from pg_namespace where nspname in ('ops', 'staging', 'history', 'restated')"
     ):
