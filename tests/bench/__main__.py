@@ -3,7 +3,8 @@
     make bench                                   everything: an hour on two cores
     make bench ARGS="--only small --rounds 3"    some of it
 
-The peers are raced where BENCH_DLT_PYTHON and BENCH_PREFECT_PYTHON name a Python that has their packages.
+The peers are raced where BENCH_DLT_PYTHON and BENCH_PREFECT_PYTHON name a Python that has their packages, and a cluster
+is where BENCH_CITUS_URI names the coordinator of one on this machine.
 """
 
 from __future__ import annotations

@@ -33,14 +33,15 @@ class Timing:
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL with its default configuration, on a port of this machine, as peers want it."""
+    """A PostgreSQL on a port of this machine, as peers want it, or the coordinator of a cluster."""
 
     port: int
     home: Path
+    host: str = "127.0.0.1"
 
     def uri(self, database: str, scheme: str = "postgresql", user: str = "postgres") -> str:
         """Where a database is."""
-        return f"{scheme}://{user}@127.0.0.1:{self.port}/{database}"
+        return f"{scheme}://{user}@{self.host}:{self.port}/{database}"
 
     def query(self, database: str, text: str) -> Any:
         """The first value of a query."""
@@ -58,7 +59,7 @@ class Server:
     def environment(self, database: str) -> dict[str, str]:
         """What streamflow needs to know."""
         return {
-            "POSTGRES_HOST": "127.0.0.1",
+            "POSTGRES_HOST": self.host,
             "POSTGRES_PORT": str(self.port),
             "POSTGRES_USER": "postgres",
             "POSTGRES_DB": database,
@@ -67,8 +68,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server(folder: Path) -> Iterator[Server]:
-    """Start a server in a folder; it and its data are gone afterwards."""
+def running_server(folder: Path, *settings: str) -> Iterator[Server]:
+    """Start a server in a folder, with its default configuration but for `settings`; it is gone afterwards."""
     home = folder / "home"
     server.start(home)
     server.stop(home)
@@ -76,7 +77,8 @@ def running_server(folder: Path) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    _pg_ctl(data, "start", "-l", str(data / "bench.log"), "-o", f"-h 127.0.0.1 -p {port} -k {data}")
+    options = " ".join([f"-h 127.0.0.1 -p {port} -k {data}", *(f"-c {setting}" for setting in settings)])
+    _pg_ctl(data, "start", "-l", str(data / "bench.log"), "-o", options)
     try:
         yield Server(port, home)
     finally:

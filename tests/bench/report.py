@@ -48,6 +48,7 @@ def write(known: dict[str, Any]) -> None:
         "",
         *_races(known),
         *_alone(known),
+        *_cluster(known),
     ]
     (DOCS / "benchmark.md").write_text("\n".join(parts) + "\n")
     _draw(known)
@@ -105,6 +106,33 @@ def _alone(known: dict[str, Any]) -> list[str]:
         if scenario in known:
             listed = ", ".join(f"{second:.1f}" for second in _by_month(known, scenario))
             lines += ["", f"Seconds of each of 24 months of {whose}: {listed}."]
+    return lines
+
+
+def _cluster(known: dict[str, Any]) -> list[str]:
+    """What a cluster costs where it has no more processors than one server."""
+    measured = known.get("cluster")
+    if not measured:
+        return []
+    lines = [
+        "",
+        "## One server, and a coordinator with two workers on the same machine",
+        "",
+        "The same processors, and as much `shared_buffers` in one as in three. Seconds of the command's own clock, and"
+        " what landing takes of them.",
+        "",
+        "| customers | month | runs | one server | landing | cluster | landing | cluster takes |",
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for key in (key for key in measured if key.startswith("cluster ")):
+        _, users, month = key.split()
+        one, spread = (
+            [median(column) for column in zip(*measured[f"{name} {users} {month}"], strict=True)]
+            for name in ("one server", "cluster")
+        )
+        word = "first" if month == "000" else "second"
+        cells = [f"{int(users):,}", word, str(len(measured[key])), *(f"{second:.1f}" for second in (*one, *spread))]
+        lines.append(f"| {' | '.join(cells)} | {spread[0] / one[0]:.1f} x |")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench.machine import REPOSITORY, Server, Timing, generate
+from tests import servers
+from tests.bench.machine import REPOSITORY, Server, Timing, generate, running_server
 from tests.bench.systems import command, rivals
 
 Measured = dict[str, list[Any]]
@@ -134,6 +136,40 @@ def memory(server: Server, folder: Path, _without: set[str]) -> Measured:
     return measured
 
 
+def cluster(_server: Server, folder: Path, _without: set[str]) -> Measured:
+    """Two months on a cluster, and on one server that has as much memory for its cache as all nodes together."""
+    uri = os.environ.get("BENCH_CITUS_URI")
+    if not uri:
+        say("BENCH_CITUS_URI names no cluster, so none is measured")
+        return {}
+    nodes = servers.cluster(uri)
+    measured: Measured = {}
+    with running_server(folder / "one", f"shared_buffers={_cache(nodes)}kB") as one:
+        spread = Server(nodes.port, one.home, nodes.host)
+        for users in (MEDIUM, MILLION):
+            data = generate(folder / f"cluster_{users}", users, 2)
+            for name, server in (("one server", one), ("cluster", spread)):
+                nodes.make("streamflow") if server is spread else server.new_database("streamflow")
+                command(server, "init")
+                for month in ("000", "001"):
+                    outcome = json.loads(command(server, "ingest", month, "--data-dir", str(data), "--json").output)
+                    timings = outcome["timings"]
+                    measured[f"{name} {users} {month}"] = [[timings["total"], timings["landing"]]]
+                    say(f"{name}, {users} customers, month {month}: {timings['total']} s")
+        nodes.drop("streamflow")
+    return measured
+
+
+def _cache(nodes: servers.Server) -> int:
+    """The kB of shared_buffers of all nodes."""
+    size = 0
+    for host, port in ((nodes.host, nodes.port), *nodes.workers):
+        with contextlib.closing(servers.connect(servers.Server(host, port), "postgres")) as node:
+            row = node.execute("select pg_size_bytes(current_setting('shared_buffers')) / 1024").fetchone()
+            size += int(row[0]) if row else 0
+    return size
+
+
 ALL: dict[str, Callable[[Server, Path, set[str]], Measured]] = {
     "million": million,
     "usage": usage,
@@ -141,4 +177,5 @@ ALL: dict[str, Callable[[Server, Path, set[str]], Measured]] = {
     "turnover": turnover,
     "small": small,
     "memory": memory,
+    "cluster": cluster,
 }
