@@ -17,7 +17,7 @@ from loader.contracts import Table, load_contract
 from loader.database import open_database
 from loader.deliveries import Delivery, Problem
 from loader.diagnosis import diagnose
-from loader.engines import engine_of
+from loader.engines import engine_of, pending_nodes
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.files import SourceFile
 from loader.freeze import freeze
@@ -73,6 +73,7 @@ def run_month(
         run = Run(settings, command, delivery, progress, engine)
         with contextlib.closing(run.connection):
             outcome = run.execute(force=force, restate=restate)
+            _require_everywhere(run, outcome)
             if settings.freeze and command == "ingest":
                 freeze(run.connection, run.tables, outcome.as_of)
             return outcome
@@ -103,6 +104,17 @@ def run_months(
     engine = engine or dbt.Engine(settings)
     for delivery in deliveries:
         yield run_month(settings, command, delivery, progress, force=force, restate=restate, engine=engine)
+
+
+def _require_everywhere(run: Run, outcome: Outcome) -> None:
+    """Tell who called where a node of a cluster failed in the moment of commit, and the month is not whole yet."""
+    nodes = pending_nodes(run.connection) if outcome.command == "ingest" else []
+    if nodes:
+        raise SurroundingsFailed(
+            f"{outcome.message}, but {', '.join(nodes)} failed in that moment. Readers may see the month in part until"
+            " the node is back and Citus has finished there (citus.recover_2pc_interval, a minute): `streamflow verify`"
+            " tells when it has."
+        )
 
 
 class Run:

@@ -146,6 +146,25 @@ def test_a_worker_is_killed(
     january.ok("verify")
 
 
+def test_a_node_that_has_not_committed_yet_is_told_of(
+    january: Streamflow, months: Path, server: Server, undisturbed: Any
+) -> None:
+    """A worker that fails between the coordinator's commit and its own has a transaction left, as this one has."""
+    host, port = server.workers[0]
+    with contextlib.closing(connect(Server(host, port), "streamflow")) as worker_session:
+        worker_session.execute("begin")
+        worker_session.execute("create table left_behind ()")
+        worker_session.execute("prepare transaction 'citus_999_1_1_1'")
+        try:
+            result = january("ingest", "001", "--data-dir", months)
+        finally:
+            worker_session.execute("rollback prepared 'citus_999_1_1_1'")
+    assert result.code == 3
+    assert f"month 001 published, as of 2024-02-29, but {host}:{port} failed" in result.err
+    assert january.state() == undisturbed
+    assert january.ok("ingest", "001", "--data-dir", months, "--json").json["state"] == "unchanged"
+
+
 def documented(heading: str, language: str) -> list[str]:
     """The blocks of a section of the guide."""
     text = (REPOSITORY / "docs" / "scale-out.md").read_text()
