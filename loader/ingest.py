@@ -73,7 +73,8 @@ def run_month(
         run = Run(settings, command, delivery, progress, engine)
         with contextlib.closing(run.connection):
             outcome = run.execute(force=force, restate=restate)
-            _require_everywhere(run, outcome)
+            if command == "ingest":
+                run.require_nodes(f"{outcome.message}, but readers may see it in part")
             if settings.freeze and command == "ingest":
                 freeze(run.connection, run.tables, outcome.as_of)
             return outcome
@@ -106,17 +107,6 @@ def run_months(
         yield run_month(settings, command, delivery, progress, force=force, restate=restate, engine=engine)
 
 
-def _require_everywhere(run: Run, outcome: Outcome) -> None:
-    """Tell who called where a node of a cluster failed in the moment of commit, and the month is not whole yet."""
-    nodes = pending_nodes(run.connection) if outcome.command == "ingest" else []
-    if nodes:
-        raise SurroundingsFailed(
-            f"{outcome.message}, but {', '.join(nodes)} failed in that moment. Readers may see the month in part until"
-            " the node is back and Citus has finished there (citus.recover_2pc_interval, a minute): `streamflow verify`"
-            " tells when it has."
-        )
-
-
 class Run:
     """One attempt at one month, with what it needs at hand."""
 
@@ -140,6 +130,7 @@ class Run:
         ledger.mark_interrupted(self.connection)
         self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions(), restate)
         try:
+            self.require_nodes("nothing was changed")
             return self._work(force, restate is not None)
         except StreamflowError as error:
             self._end_badly("refused" if isinstance(error, DataRefused) else "failed", str(error))
@@ -151,6 +142,19 @@ class Run:
         except BaseException:
             self._end_badly("interrupted", "interrupted")
             raise
+
+    def require_nodes(self, state: str) -> None:
+        """Tell where a node of a cluster failed, in the worst case in the very moment of commit.
+
+        Raises:
+            SurroundingsFailed: a node is away, or has not committed all that the coordinator has; `state` comes first.
+        """
+        if nodes := pending_nodes(self.connection):
+            raise SurroundingsFailed(
+                f"{state}: {', '.join(nodes)} cannot be reached, or has yet to finish what it was committing when it"
+                " failed. Citus does that when it is back (citus.recover_2pc_interval, a minute). Then try again, and"
+                " `streamflow verify`."
+            )
 
     def _work(self, force: bool, restate: bool) -> Outcome:
         found = self.delivery.find(self.tables)

@@ -146,23 +146,39 @@ def test_a_worker_is_killed(
     january.ok("verify")
 
 
-def test_a_node_that_has_not_committed_yet_is_told_of(
-    january: Streamflow, months: Path, server: Server, undisturbed: Any
-) -> None:
-    """A worker that fails between the coordinator's commit and its own has a transaction left, as this one has."""
+@contextlib.contextmanager
+def left_behind(server: Server) -> Iterator[str]:
+    """What a worker has that failed between the coordinator's commit and its own; yields the worker's name."""
     host, port = server.workers[0]
     with contextlib.closing(connect(Server(host, port), "streamflow")) as worker_session:
-        worker_session.execute("begin")
-        worker_session.execute("create table left_behind ()")
-        worker_session.execute("prepare transaction 'citus_999_1_1_1'")
+        for statement in ("begin", "create table left_behind ()", "prepare transaction 'citus_999_1_1_1'"):
+            worker_session.execute(statement.encode())
         try:
-            result = january("ingest", "001", "--data-dir", months)
+            yield f"{host}:{port}"
         finally:
             worker_session.execute("rollback prepared 'citus_999_1_1_1'")
-    assert result.code == 3
-    assert f"month 001 published, as of 2024-02-29, but {host}:{port} failed" in result.err
-    assert january.state() == undisturbed
+
+
+def test_a_node_that_failed_while_a_month_was_committed_is_told_of(
+    january: Streamflow, months: Path, server: Server, undisturbed: Any
+) -> None:
+    with contextlib.ExitStack() as failure:
+        with paused(january, "last merge", "ingest", "001", "--data-dir", months) as run:
+            node = failure.enter_context(left_behind(server))
+        assert run.process.returncode == 3
+        assert f"month 001 published, as of 2024-02-29, but readers may see it in part: {node}" in run.said[1]
+        assert january.state() == undisturbed
     assert january.ok("ingest", "001", "--data-dir", months, "--json").json["state"] == "unchanged"
+
+
+def test_nothing_is_begun_before_a_node_has_finished(january: Streamflow, months: Path, server: Server) -> None:
+    before = january.state()
+    with left_behind(server) as node:
+        result = january("ingest", "001", "--data-dir", months)
+    assert result.code == 3
+    assert f"nothing was changed: {node} cannot be reached, or has yet to finish" in result.err
+    assert january.state() == before
+    january.ok("ingest", "001", "--data-dir", months)
 
 
 def documented(heading: str, language: str) -> list[str]:
