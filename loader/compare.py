@@ -35,9 +35,9 @@ def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -
     statement = sql.SQL(
         "with delivered as (select {columns} from {staging}),"
         " published as (select {published} from {history} where as_of = {as_of} and observed_as_of = {as_of})"
-        " select count(*) + (select count(*) - count(distinct {key}) from delivered)"
+        " select count(*) filter (where delivered.* is distinct from published.*)"
+        " + count(delivered.{key}) - count(distinct delivered.{key})"
         " from delivered full join published on delivered.{key} = published.{key}"
-        " where delivered.* is distinct from published.*"
     ).format(
         columns=sql.SQL(", ").join(sql.Identifier(name) for name in table.column_names),
         published=sql.SQL(", ").join(

@@ -1,4 +1,4 @@
-"""The DDL that loader and dbt share, rendered from the dbt macros that hold it."""
+"""The SQL that loader and dbt share, rendered from the dbt macros that hold it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def staging_ddl(table: Table, engine: Kind) -> bytes:
     relation = f'"staging"."{table.name}"'
     statements += _on(engine, "number_rows")(table.name)
     return (statements + _on(engine, "distribute")(relation, table.primary_key)).encode()
+
+
+def pending_nodes_sql() -> bytes:
+    """Asks a cluster's coordinator for the workers that lack what others have."""
+    return _on("citus", "pending_nodes")().encode()
+
+
+def recover_sql() -> bytes:
+    """Has a cluster finish what a node was committing when it failed, where the role may ask for that."""
+    return _on("citus", "recover")().encode()
 
 
 def _on(engine: Kind, macro: str) -> Callable[..., str]:

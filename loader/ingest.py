@@ -17,12 +17,13 @@ from loader.contracts import Table, load_contract
 from loader.database import open_database
 from loader.deliveries import Delivery, Problem
 from loader.diagnosis import diagnose
-from loader.engines import engine_of, pending_nodes
+from loader.engines import engine_of
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.files import SourceFile
 from loader.freeze import freeze
 from loader.landing import LandedFile, Landing, NotTaken, land
 from loader.ledger import AuditResult, TableHistory
+from loader.nodes import nodes_failed, pending_nodes
 from loader.outcome import Clock, Command, Outcome, Refused, TableCounts
 from loader.progress import Progress
 from loader.rejects import write_rejects
@@ -73,8 +74,8 @@ def run_month(
         run = Run(settings, command, delivery, progress, engine)
         with contextlib.closing(run.connection):
             outcome = run.execute(force=force, restate=restate)
-            if command == "ingest":
-                run.require_nodes(f"{outcome.message}, but readers may see it in part")
+            if command == "ingest" and (nodes := pending_nodes(run.connection)):
+                raise SurroundingsFailed(f"{outcome.message}, but readers may see it in part: {nodes_failed(nodes)}")
             if settings.freeze and command == "ingest":
                 freeze(run.connection, run.tables, outcome.as_of)
             return outcome
@@ -130,7 +131,8 @@ class Run:
         ledger.mark_interrupted(self.connection)
         self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions(), restate)
         try:
-            self.require_nodes("nothing was changed")
+            if nodes := pending_nodes(self.connection):
+                raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
             return self._work(force, restate is not None)
         except StreamflowError as error:
             self._end_badly("refused" if isinstance(error, DataRefused) else "failed", str(error))
@@ -142,19 +144,6 @@ class Run:
         except BaseException:
             self._end_badly("interrupted", "interrupted")
             raise
-
-    def require_nodes(self, state: str) -> None:
-        """Tell where a node of a cluster failed, in the worst case in the very moment of commit.
-
-        Raises:
-            SurroundingsFailed: a node is away, or has not committed all that the coordinator has; `state` comes first.
-        """
-        if nodes := pending_nodes(self.connection):
-            raise SurroundingsFailed(
-                f"{state}: {', '.join(nodes)} cannot be reached, or has yet to finish what it was committing when it"
-                " failed. Citus does that when it is back (citus.recover_2pc_interval, a minute). Then try again, and"
-                " `streamflow verify`."
-            )
 
     def _work(self, force: bool, restate: bool) -> Outcome:
         found = self.delivery.find(self.tables)

@@ -64,8 +64,8 @@ def _production(connection: Connection, name: str) -> Verdict:
         "with newest as (select distinct on ({key}) {columns} from {history} where observed_as_of = as_of"
         " order by {key}, observed_as_of desc),"
         " actual as (select {columns} from {production})"
-        " select (select count(*) from actual), count(*)"
-        " from newest full join actual on newest.{key} = actual.{key} where newest.* is distinct from actual.*"
+        " select count(actual.{key}), count(*) filter (where newest.* is distinct from actual.*)"
+        " from newest full join actual on newest.{key} = actual.{key}"
     ).format(
         key=sql.Identifier(_key(connection, name)),
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),

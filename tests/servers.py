@@ -40,7 +40,8 @@ class Server:
         self.everywhere(statement.format(sql.Identifier(database), sql.Identifier(template or self.empty)))
 
     def drop(self, database: str) -> None:
-        """Take a database away, whoever is connected to it."""
+        """Take a database away, whoever is connected to it, and whatever a node that was killed was committing."""
+        self._roll_back(database)
         self._close(database)
         self.everywhere(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database)))
 
@@ -58,6 +59,18 @@ class Server:
             "select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = {}",
         ):
             self.everywhere(sql.SQL(statement).format(database))
+
+    def _roll_back(self, database: str) -> None:
+        """End the transactions that are prepared in a database, which would keep it from being dropped."""
+        for host, port in self.workers:
+            node = Server(host, port)
+            with contextlib.closing(connect(node, "postgres")) as admin:
+                left = admin.execute("select gid from pg_prepared_xacts where database = %s", [database]).fetchall()
+                admin.execute("update pg_database set datallowconn = true where datname = %s", [database])
+            if left:
+                with contextlib.closing(connect(node, database)) as session:
+                    for (gid,) in left:
+                        session.execute(sql.SQL("rollback prepared {}").format(gid))
 
     def everywhere(self, statement: sql.Composed) -> None:
         """Run a statement on every node."""

@@ -255,10 +255,10 @@ def test_the_coordinator_registers_healthy_workers_when_it_is_made() -> None:
     assert {name: coordinator["depends_on"][name]["condition"] for name in workers} == dict.fromkeys(
         workers, "service_healthy"
     )
-    [config] = coordinator["configs"]
-    assert config["target"].startswith("/docker-entrypoint-initdb.d/")
-    members = _yaml("docker-compose.yml")["configs"][config["source"]]["content"]
-    assert re.findall(r"citus_add_node\('([^']+)'", members) == workers
+    [(source, target)] = [mount.split(":")[:2] for mount in coordinator["volumes"] if mount.endswith(":ro")]
+    assert target.startswith("/docker-entrypoint-initdb.d/")
+    assert re.findall(r"citus_add_node\('([^']+)'", (REPOSITORY / source).read_text()) == workers
+    assert f"= {len(workers)}" in coordinator["healthcheck"]["test"][-1]
     assert len({_service(name)["image"] for name in NODES}) == 1
     assert all(_service(name)["user"] == "postgres" for name in NODES)
 

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +16,22 @@ from typing import Any
 import psycopg
 import pytest
 
+from loader.ledger import one_row
 from loader.server import _pgserver
+from tests.bench.machine import generate
 from tests.conftest import CITUS_URI, REPOSITORY, TABLES, Streamflow, environment
 from tests.files import copy_month, set_value
-from tests.pauses import paused
+from tests.pauses import paused, start
 from tests.servers import Server, connect
 from tests.test_gate import land_only
+from tests.test_immutability import CHANGES
 
 pytestmark = pytest.mark.skipif(CITUS_URI is None, reason="STREAMFLOW_TEST_CITUS_URI names no cluster")
 
 STATEMENT = re.compile(r"\[debug\] \[[^\]]*\]: On (\S+): (.*?)(?=\n[^\n]*\d\d:\d\d:\d\d\.\d+ \[|\Z)", re.S)
-AUDIT = re.compile(r"with verdict_1 as \((.*)\),\s+recorded as", re.S)
+QUERY = re.compile(r"(select|with|merge|update|delete|insert)\b", re.I)
 CHECKSUM = re.compile(r"\((select coalesce\(sum\(hash_record_extended.*?from [^)]*)\)", re.S)
-WRITE = re.compile(r"((?:merge into|insert into \S*\"history\"\.).*)", re.S)
+WRITE = re.compile(r"((?:merge into|delete from|insert into) \S*\"(?:public|history)\"\..*)", re.S)
 SIZE = r"{}: (\d+) (bytes|kB|MB)"
 FEW_BYTES = 2_000
 """What a few sums take, however many customers there are; a month of 7,043 takes hundreds of times as much."""
@@ -35,34 +39,51 @@ FEW_BYTES = 2_000
 
 @pytest.fixture(scope="module")
 def sent(server: Server, dbt_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
-    """What dbt sends while it audits and publishes the second of two months of 7,043 customers."""
+    """What dbt sends for months of 2,000 customers: in order, early, late, restated; and a rebuild."""
     server.make("streamflow")
     with contextlib.closing(connect(server, "streamflow")) as connection:
         folder = tmp_path_factory.mktemp("sent")
+        data = generate(folder / "data", 2_000, 4)
         streamflow = Streamflow(environment(server, dbt_target, folder), connection)
-        streamflow.ok("ingest", "000")
-        land_only(streamflow, REPOSITORY / "seeds_data" / "month_001", 1)
-        result = streamflow.dbt("build", "--log-level-file", "debug")
-        assert result.success, result.exception
+        streamflow.ok("ingest", "000", "--data-dir", data)
+        for month in (1, 3, 2):
+            land_only(streamflow, data / f"month_{month:03d}", month)
+            build(streamflow)
+        set_value(data / "month_001" / "labels.csv", 3, "churn_label", "")
+        land_only(streamflow, data / "month_001", 1, restates="wrong")
+        build(streamflow)
+        build(streamflow, "--full-refresh")
         log = (folder / "logs" / "dbt.log").read_text()
         comments = re.compile(r"/\*.*?\*/", re.S)
-        yield Sent(streamflow, [comments.sub("", text).strip() for _, text in STATEMENT.findall(log)])
+        yield Sent(streamflow, [comments.sub("", text).strip() for _, text in STATEMENT.findall(log)], data)
+
+
+def build(streamflow: Streamflow, *arguments: str) -> None:
+    """Audit and publish what is landed, with each statement in the log."""
+    result = streamflow.dbt("build", *arguments, "--log-level-file", "debug")
+    assert result.success, result.exception
 
 
 @dataclass(frozen=True)
 class Sent:
-    """Statements, and the database that they were sent to."""
+    """Statements, the database that they were sent to, and the months' files."""
 
     streamflow: Streamflow
     statements: list[str]
+    data: Path
 
     def parts(self, pattern: re.Pattern[str]) -> list[str]:
-        """What a pattern finds in them."""
-        return [found.rstrip("; \n") for text in self.statements for found in pattern.findall(text)]
+        """What a pattern finds in them; a partition that was replaced is called what its successor is."""
+        name = self.streamflow.value("select partition_name from ops.history where partition_name like '%%_load_%%'")
+        found = [part.rstrip("; \n") for text in self.statements for part in pattern.findall(text)]
+        return [part.replace(f'"{name.split("_load_")[0]}"', f'"{name}"') for part in found]
 
     def plan(self, query: str, options: str = "costs off") -> str:
-        """The plan of a query."""
-        return "\n".join(line for (line,) in self.streamflow.rows(f"explain ({options}) {query}".replace("%", "%%")))
+        """The plan of a query, of which nothing stays."""
+        with self.streamflow.connection.transaction(force_rollback=True):
+            rows = self.streamflow.rows(f"explain ({options}) {query}".replace("%", "%%"))
+        self.streamflow.rows("select pg_advisory_unlock_all()")
+        return "\n".join(line for (line,) in rows)
 
 
 def size(plan: str, what: str) -> int:
@@ -77,23 +98,59 @@ def to_the_coordinator(plan: str) -> int:
 
 
 def test_history_and_production_are_written_where_the_rows_are(sent: Sent) -> None:
+    """The insert is one of several statements that are sent at once; a plan of its own is made for it."""
     writes = sent.parts(WRITE)
-    assert len([text for text in writes if text.startswith("insert")]) == len(TABLES)
-    assert len([text for text in writes if text.startswith("merge")]) == len(TABLES)
+    kinds = Counter(text.split()[0] for text in writes)
+    assert kinds["insert"] == 3 * len(TABLES) + 1  # of the month that is restated only one file differs
+    assert kinds["merge"] >= 4 * len(TABLES)
+    assert kinds["delete"] >= len(TABLES)
     for write in writes:
         plan = sent.plan(write)
         assert plan.startswith("Custom Scan (Citus Adaptive)"), plan
         assert "Distributed Subplan" not in plan, plan
 
 
-def test_audits_and_checksums_send_the_coordinator_sums(sent: Sent) -> None:
-    audits, checksums = sent.parts(AUDIT), sent.parts(CHECKSUM)
-    assert len(audits) > 40
-    assert len(checksums) == len(TABLES)
-    plans = {query: sent.plan(query, "analyze, costs off") for query in [*audits, *checksums]}
-    for query, plan in plans.items():
+def test_no_step_sends_customers_through_the_coordinator(sent: Sent) -> None:
+    """Every query and every change that dbt sends, done once more, but for the changes of history, which it refuses."""
+    queries = [text for text in dict.fromkeys(sent.statements) if QUERY.match(text)]
+    assert len([text for text in queries if "verdict_1" in text]) > 40
+    seen = 0
+    for query in queries:
+        plan = sent.plan(query, "analyze, costs off")
         assert to_the_coordinator(plan) < FEW_BYTES, f"{query}\n{plan}"
-    assert all(to_the_coordinator(plans[query]) for query in checksums), "the plans no longer say what is sent"
+        seen += to_the_coordinator(plan)
+    assert seen, "the plans no longer say what is sent"
+
+
+def test_history_is_summed_up_where_it_is(sent: Sent) -> None:
+    checksums = sent.parts(CHECKSUM)
+    assert len(checksums) == 3 * len(TABLES) + 1
+    for query in checksums:
+        assert 0 < to_the_coordinator(sent.plan(query, "analyze, costs off")) < FEW_BYTES
+
+
+def test_proof_and_comparison_are_made_where_the_rows_are(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `verify`, `diff` and an ingest from other files ask."""
+    asked: list[str] = []
+
+    def asking(connection: Any, query: Any, values: Any = ()) -> Any:
+        text = query if isinstance(query, str) else query.as_string(connection)
+        if not values:
+            asked.append(text)
+        return one_row(connection, query, values)
+
+    for module in ("verification", "compare", "ledger"):
+        monkeypatch.setattr(f"loader.{module}.one_row", asking)
+    streamflow = sent.streamflow
+    streamflow.ok("verify")
+    streamflow.ok("diff", "2024-02-29", "2024-03-31")
+    months = sorted(sent.data.iterdir())
+    set_value(months[2] / "labels.csv", 3, "churn_label", "")
+    assert "rows that differ" in streamflow("ingest", "002", "--data-dir", sent.data).err
+    assert len(asked) > 5 * len(TABLES)
+    for query in asked:
+        plan = sent.plan(query, "analyze, costs off")
+        assert to_the_coordinator(plan) < FEW_BYTES, f"{query}\n{plan}"
 
 
 def test_a_training_set_is_joined_where_the_rows_are(sent: Sent) -> None:
@@ -176,7 +233,7 @@ def test_nothing_is_begun_before_a_node_has_finished(january: Streamflow, months
     with left_behind(server) as node:
         result = january("ingest", "001", "--data-dir", months)
     assert result.code == 3
-    assert f"nothing was changed: {node} cannot be reached, or has yet to finish" in result.err
+    assert f"nothing was begun: {node} cannot be reached, or has yet to finish" in result.err
     assert january.state() == before
     january.ok("ingest", "001", "--data-dir", months)
 
@@ -195,7 +252,22 @@ def run(streamflow: Streamflow, statements: str) -> None:
         streamflow.connection.execute(statement.encode())
 
 
-LEDGER = ["loads", "audits", "history", "restatements", "published"]
+def history_refuses_every_change(streamflow: Streamflow) -> None:
+    """On whichever nodes its rows are now."""
+    for table in ("public.labels_snapshots", "history.labels_2024_01_31"):
+        for change in (change for change in CHANGES if not change.endswith("where false")):
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="stays as it was written"):
+                streamflow.connection.execute(change.format(table, table).encode())
+
+
+def by_itself(streamflow: Streamflow, *arguments: str | Path) -> None:
+    """Run a command in a process of its own, where dbt has not read the project for another database."""
+    process = start(streamflow, *arguments)
+    said = process.communicate()
+    assert process.returncode == 0, said
+
+
+LEDGER = ["ops.loads", "ops.audits", "ops.history", "ops.restatements", "ops.published"]
 
 
 def test_a_database_is_moved_as_the_guide_says(
@@ -208,9 +280,9 @@ def test_a_database_is_moved_as_the_guide_says(
     with contextlib.closing(connect(server, "old")) as connection:
         old = Streamflow({**environment(server, tmp_path / "target", tmp_path), "POSTGRES_DB": "old"}, connection)
         assert not old.on_citus
-        for month in ("000", "001"):
-            old.ok("ingest", month, "--data-dir", months)
-        old.ok("ingest", "001", "--data-dir", tmp_path / "again", "--restate", "--reason", "wrong")
+        again = ("--data-dir", tmp_path / "again", "--restate", "--reason", "wrong")
+        for arguments in (("000", "--data-dir", months), ("001", "--data-dir", months), ("001", *again)):
+            by_itself(old, "ingest", *arguments)
         uris = {name: f"postgresql://postgres@{server.host}:{server.port}/{name}" for name in ("old", "streamflow")}
         programs = Path(_pgserver().utils.POSTGRES_VERSIONS[18])
         subprocess.run(
@@ -221,15 +293,14 @@ def test_a_database_is_moved_as_the_guide_says(
         streamflow.ok("init")
         assert streamflow.ok("verify").code == 0
         assert streamflow.state() == old.state()
-        for table in LEDGER:
-            assert streamflow.table(f"ops.{table}") == old.table(f"ops.{table}")
         kept = streamflow.value("select kept_in from ops.restatements")
-        assert streamflow.table(kept) == old.table(kept)
+        for table in (*LEDGER, kept):
+            query = f"select * from {table} as t order by t::text"
+            assert streamflow.rows(query) == old.rows(query)
         test_every_table_is_spread_by_customer_and_beside_the_others(streamflow)
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
-            streamflow.connection.execute("delete from history.labels_2024_01_31")
-        for streamflow_there in (streamflow, old):
-            streamflow_there.ok("ingest", "002", "--data-dir", months)
+        history_refuses_every_change(streamflow)
+        streamflow.ok("ingest", "002", "--data-dir", months)
+        by_itself(old, "ingest", "002", "--data-dir", months)
         assert streamflow.state() == old.state()
         assert streamflow.ok("verify").code == 0
 
@@ -256,6 +327,7 @@ def test_a_worker_leaves_and_another_comes_as_the_guide_says(
     run(january, comes)
     assert places() == both
     assert january.state() == undisturbed
+    history_refuses_every_change(january)
     january.ok("verify")
     january.ok("ingest", "002", "--data-dir", months)
     january.ok("verify")

@@ -82,21 +82,65 @@
 
 
 {#-
+  The workers that cannot be reached, or have a transaction that was prepared there and is not committed yet. Plain Jinja: the
+  loader renders this macro too. Row grain: one worker, as host:port.
+-#}
+{% macro citus__pending_nodes() %}
+    select nodename || ':' || nodeport as node
+    from run_command_on_workers($pending$
+        select count(*) from pg_prepared_xacts where database = current_database() and gid like 'citus\_%'
+    $pending$)
+    where not success or result <> '0'
+{% endmacro %}
+
+
+{#- Has Citus finish what it would finish within a minute by itself, where this role may: others wait. Plain Jinja, too. -#}
+{% macro citus__recover() %}
+    select recover_prepared_transactions() where has_function_privilege('recover_prepared_transactions()', 'execute')
+{% endmacro %}
+
+
+{#-
+  A worker that failed while it committed has not got yet what the others have, and when it is back, rows are missing there
+  without an error until Citus has looked after it. Who reads such rows to write others waits for that a little, or fails.
+-#}
+{% macro citus__require_settled() %}
+    do $settled$
+    declare
+        nodes text;
+    begin
+        for attempt in 1 .. 10 loop
+            select string_agg(node, ', ') into nodes from ({{ citus__pending_nodes() }}) as pending;
+            if nodes is null then
+                return;
+            end if;
+            perform pg_sleep(0.1);
+        end loop;
+        raise exception '% cannot be reached, or has yet to finish what it was committing when it failed', nodes
+            using hint = 'Citus does that when it is back, within citus.recover_2pc_interval. Then ingest the month again.';
+    end;
+    $settled$
+{% endmacro %}
+
+
+{#-
   Nodes commit one after the other, and a reader could see some of them before and some after: for these milliseconds readers
-  wait. It asks for two seconds at a time, since those who come meanwhile wait too. Where somebody reads for a minute, the
-  month is not published, and can be ingested again.
+  wait. It asks again and again, for less than deadlock_timeout each time: those who come meanwhile wait too, and one who reads
+  the tables in another order would be waited for in a circle. Where somebody reads for a minute, the month is not published,
+  and can be ingested again.
 -#}
 {% macro citus__hide_until_committed(relations) %}
     do $hide$
     begin
-        for attempt in 1 .. 30 loop
+        set local citus.propagate_set_commands = 'local';
+        for attempt in 1 .. 60 loop
             begin
-                set local lock_timeout = '2s';
+                set local lock_timeout = '800ms';
                 lock table {{ relations | join(', ') }} in access exclusive mode;
                 set local lock_timeout = 0;
                 return;
-            exception when lock_not_available then
-                perform pg_sleep(0.1);
+            exception when lock_not_available or deadlock_detected then
+                perform pg_sleep(0.2);
             end;
         end loop;
         raise exception 'production is being read by another session for too long, and nothing was published'

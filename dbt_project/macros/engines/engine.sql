@@ -19,3 +19,10 @@
 
 {#- For a `call` block around one DDL command among others in a statement. -#}
 {% macro ddl() %}{{ on_engine('ddl')(caller() | trim) }}{% endmacro %}
+
+
+{#- Ends a run on a cluster of which a node is away, or lacks rows that the others have. -#}
+{% macro require_settled() %}
+    {%- set statement = on_engine('require_settled')() | trim -%}
+    {%- if statement %}{% do run_query(statement) %}{% endif -%}
+{% endmacro %}

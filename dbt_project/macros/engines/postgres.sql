@@ -53,6 +53,10 @@
 {% macro postgres__advances() %}{{ return(true) }}{% endmacro %}
 
 
+{#- What must hold before rows are read that another transaction has written: here its commit is enough. -#}
+{% macro postgres__require_settled() %}{% endmacro %}
+
+
 {#- What a transaction must do, before it ends, so that readers see all of it or nothing. -#}
 {% macro postgres__hide_until_committed(relations) %}{% endmacro %}
 

@@ -19,6 +19,7 @@
             database=this.database, schema=history_schema(),
             identifier=source_table() ~ '_' ~ plan.as_of | replace('-', '_') ~ ('_load_' ~ plan.load_id if plan.replaces else '')
         ) -%}
+        {%- do require_settled() -%}
         {%- do use_memory() -%}
         {%- call statement('main', auto_begin=True) %}
             {{ on_engine('build_partition')(partition, target_relation, key_column(), history_of(source_table(), plan)) }}

@@ -14,11 +14,13 @@
     {%- do use_memory() -%}
 
     {%- set pending = pending_tables() -%}
+    {%- if pending %}{% do require_settled() %}{% endif -%}
     {%- for production in production_models() if source_table(production) in pending -%}
         {%- set plan = merge_plan(source_table(production)) -%}
         {%- set newest = newest_of(source_table(production), production) -%}
         {%- for as_of in plan.unmerged -%}
-            {%- call statement('count', auto_begin=True) %}{{ count_merge(production, as_of) }}{% endcall -%}
+            {%- set counts = run_query(count_merge(production, as_of)).rows[0] -%}
+            {%- call statement('count', auto_begin=True) %}{{ enter_merge(production, as_of, counts) }}{% endcall -%}
         {%- endfor -%}
         {%- if plan.rebuild -%}
             {%- call statement('remove', auto_begin=True) %}{{ remove_unknown(production, newest) }}{% endcall -%}
@@ -152,28 +154,26 @@ where history.table_name = '{{ source_table(production) }}' and history.as_of = 
 {% endmacro %}
 
 
-{#- Enters in ops.history how many customers one delivery brings to production and for how many it changes a value. -#}
+{#- How many customers one delivery brings to production and for how many it changes a value. Row grain: one row. -#}
 {% macro count_merge(production, as_of) %}
     {%- set key = contract_key(production) -%}
-    with delivered as (
-        select * from {{ ref(source_table(production) ~ '_snapshots') }}
-        where as_of = date '{{ as_of }}' and observed_as_of = as_of
-    ),
+    select
+        count(*) filter (where target.{{ key }} is null) as rows_inserted,
+        count(*) filter (
+            where target.observed_as_of <= delivered.observed_as_of
+            and {{ rows_differ('delivered', 'target', contract_columns(['observed_as_of'], production)) }}
+        ) as rows_updated
+    from {{ ref(source_table(production) ~ '_snapshots') }} as delivered
+    left join {{ production.relation_name }} as target on target.{{ key }} = delivered.{{ key }}
+    where delivered.as_of = date '{{ as_of }}' and delivered.observed_as_of = delivered.as_of
+{% endmacro %}
 
-    counted as (
-        select
-            count(*) filter (where target.{{ key }} is null) as rows_inserted,
-            count(*) filter (
-                where target.observed_as_of <= delivered.observed_as_of
-                and {{ rows_differ('delivered', 'target', contract_columns(['observed_as_of'], production)) }}
-            ) as rows_updated
-        from delivered left join {{ production.relation_name }} as target on target.{{ key }} = delivered.{{ key }}
-    )
 
-    update {{ source('ops', 'history') }} as history
-    set rows_inserted = counted.rows_inserted, rows_updated = counted.rows_updated
-    from counted
-    where history.table_name = '{{ source_table(production) }}' and history.as_of = date '{{ as_of }}'
+{#- Enters them in ops.history. -#}
+{% macro enter_merge(production, as_of, counts) %}
+    update {{ source('ops', 'history') }}
+    set rows_inserted = {{ counts.rows_inserted }}, rows_updated = {{ counts.rows_updated }}
+    where table_name = '{{ source_table(production) }}' and as_of = date '{{ as_of }}'
 {% endmacro %}
 
 
