@@ -67,7 +67,7 @@ def paused(streamflow: Streamflow, point: str, *arguments: str | Path) -> Iterat
         process = start(streamflow, *arguments)
         run = Paused(process, [])
         try:
-            run.waiting = _waiting_for(holder, watch, process, point)
+            run.waiting = waiting_for(holder, watch, process, point)
             yield run
         finally:
             with contextlib.suppress(psycopg.OperationalError):  # the server may have been killed meanwhile
@@ -75,7 +75,7 @@ def paused(streamflow: Streamflow, point: str, *arguments: str | Path) -> Iterat
             run.said = process.communicate(timeout=PATIENCE)
 
 
-def _waiting_for(
+def waiting_for(
     holder: psycopg.Connection[Any], watch: psycopg.Connection[Any], process: subprocess.Popen[str], point: str
 ) -> list[int]:
     """The sessions that wait for the holder, as soon as there are any."""

@@ -21,7 +21,7 @@ from loader.server import _pgserver
 from tests.bench.machine import generate
 from tests.conftest import CITUS_URI, REPOSITORY, TABLES, Streamflow, environment
 from tests.files import copy_month, set_value
-from tests.pauses import paused, start
+from tests.pauses import paused, start, waiting_for
 from tests.servers import Server, connect
 from tests.test_gate import land_only
 from tests.test_immutability import CHANGES
@@ -201,6 +201,19 @@ def test_a_worker_is_killed(
     january.ok("ingest", "001", "--data-dir", months)
     assert january.state() == undisturbed
     january.ok("verify")
+
+
+def test_readers_in_another_order_do_not_end_a_run(january: Streamflow, months: Path, undisturbed: Any) -> None:
+    """A reader of labels asks for users while the run has users and asks for labels: it lets go, and tries again."""
+    with contextlib.closing(connect(january.environment, "streamflow")) as reader:
+        with reader.transaction():
+            reader.execute("select from labels")
+            process = start(january, "ingest", "001", "--data-dir", months)
+            waiting_for(reader, january.connection, process, "the end")
+            assert reader.execute("select count(*) from users").fetchone() == (60,)
+        said = process.communicate()
+    assert process.returncode == 0, said
+    assert january.state() == undisturbed
 
 
 @contextlib.contextmanager
