@@ -129,7 +129,7 @@ def make_roles(connection: Connection, roles: tuple[Role, Role], tables: Sequenc
             _grant_rights(connection, loader, reader)
             there = [item for item in objects(connection, relations(tables)) if item.kind != "schema"]
             foreign = [item for item in there if item.owner != loader.name]
-            for item in foreign:
+            for item in sorted(foreign, key=lambda item: item.kind != "routine"):  # Citus takes them in this order only
                 _hand_over(connection, item, loader)
             _let_read(connection, [item for item in there if item.schema == "public"], reader)
             return RolesMade(made, len(foreign), [*_notes(connection, loader), *_notes(connection, reader)])
