@@ -28,8 +28,8 @@
         {%- if plan.unmerged or plan.rebuild -%}
             {%- call statement('merge', auto_begin=True) %}{{ merge_newest(production, newest, plan.rebuild) }}{% endcall -%}
         {%- endif -%}
-        {%- if plan.unmerged and not plan.rebuild -%}
-            {%- do require_what_history_says(production, plan.unmerged) -%}
+        {%- if plan.unmerged | length == 1 and not plan.rebuild -%}
+            {%- do require_what_history_says(production, plan.unmerged[0]) -%}
         {%- endif -%}
         {%- if plan.unmerged -%}
             {%- call statement('mark', auto_begin=True) %}{{ mark_merged(source_table(production), plan.unmerged) }}{% endcall -%}
@@ -114,10 +114,8 @@ where standing.table_name is null
   Stops the run where a production table, once it has taken in the newest month, has not the rows that history has for that
   date. After a late month there is no such date: customers whom only that one has are in no newer history.
 -#}
-{% macro require_what_history_says(production, dates) %}
-    {%- set as_of = dates | last -%}
-    {%- for row in run_query(what_history_says(production, as_of)).rows
-            if dates | length == 1 and row.is_newest and (row.known, row.delivered) != (row.rows_total, row.rows_delivered) -%}
+{% macro require_what_history_says(production, as_of) %}
+    {%- for row in run_query(not_what_history_says(production, as_of)).rows -%}
         {%- do refuse_to_build_upon(
             production, row.known ~ " rows, " ~ row.delivered ~ " of " ~ as_of,
             "history has " ~ row.rows_total ~ ", " ~ row.rows_delivered ~ " of that date"
@@ -126,23 +124,28 @@ where standing.table_name is null
 {% endmacro %}
 
 
-{#- Rows of a production table, all and those of one date, as they are and as they should be. Row grain: one row. -#}
-{% macro what_history_says(production, as_of) %}
-select
-    production.known,
-    production.delivered,
-    history.rows_total,
-    history.rows_delivered,
-    not exists (
-        select 1 from {{ source('ops', 'history') }} as newer
-        where newer.table_name = history.table_name and newer.as_of > history.as_of
-    ) as is_newest
-from {{ source('ops', 'history') }} as history
-cross join (
+{#-
+  Rows of a production table, all and those of the newest date, as they are and as they should be. Row grain: one row where
+  they differ, none otherwise.
+-#}
+{% macro not_what_history_says(production, as_of) %}
+with newest as (
+    select as_of, rows_total, rows_delivered
+    from {{ source('ops', 'history') }}
+    where table_name = '{{ source_table(production) }}'
+    order by as_of desc
+    limit 1
+),
+
+actual as (
     select count(*) as known, count(*) filter (where observed_as_of = date '{{ as_of }}') as delivered
     from {{ production.relation_name }}
-) as production
-where history.table_name = '{{ source_table(production) }}' and history.as_of = date '{{ as_of }}'
+)
+
+select actual.known, actual.delivered, newest.rows_total, newest.rows_delivered
+from newest cross join actual
+where newest.as_of = date '{{ as_of }}'
+    and (actual.known, actual.delivered) is distinct from (newest.rows_total, newest.rows_delivered)
 {% endmacro %}
 
 
