@@ -16,15 +16,16 @@ from typing import Any
 
 import psycopg
 
-from loader import ledger, verification
-from loader.database import Connection, open_database
-from loader.deliveries import find_delivery, parse_month
+from loader.database.connect import Connection, open_database
+from loader.delivery.deliveries import find_delivery, parse_month
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
-from loader.ingest import run_month
-from loader.outcome import Command, Outcome, Refused
-from loader.progress import Progress
+from loader.pipeline import ledger
+from loader.pipeline.ingest import run_month
+from loader.pipeline.outcome import Command, Outcome, Refused
+from loader.pipeline.progress import Progress
+from loader.readers import verification
+from loader.readers.verification import Verdict
 from loader.settings import Settings, load_settings
-from loader.verification import Verdict
 
 __all__ = [
     "DataRefused",

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer.main
 
-from loader.cli import app
+from loader.cli.main import app
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 INTRODUCTION = """# Commands

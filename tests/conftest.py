@@ -24,10 +24,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from loader import cli, dbt, ledger
-from loader.contracts import load_contract
-from loader.database import Database
-from loader.server import _pgserver
+from loader.cli import main as cli
+from loader.contract.tables import load_contract
+from loader.database.connect import Database
+from loader.database.server import _pgserver
+from loader.pipeline import dbt, ledger
 from loader.settings import load_settings
 from tests.servers import Server, cluster, connect
 
@@ -340,7 +341,7 @@ def run_copy(copy: Path, streamflow: Streamflow, *arguments: str) -> subprocess.
     """Run the command line of the copy, on the database of `streamflow`."""
     environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(copy)}
     del environment["DBT_TARGET_PATH"], environment["DBT_PROFILES_DIR"]
-    command = [sys.executable, "-c", "from loader.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from loader.cli.main import main; main()", *arguments]
     return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from loader import diagnosis, files
-from loader.contracts import Table
-from loader.database import Database
-from loader.deliveries import Delivery, Problem
-from loader.engines import PLACE_IN_FILE, Kind, engine_of
-from loader.landing import land
+from loader.contract.tables import Table
+from loader.database.connect import Database
+from loader.database.engines import PLACE_IN_FILE, Kind, engine_of
+from loader.delivery import files
+from loader.delivery.deliveries import Delivery, Problem
+from loader.landing import diagnosis
+from loader.landing.copy import land
 
 TABLE = Table.model_validate(
     {

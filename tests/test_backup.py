@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from loader.server import _pgserver
+from loader.database.server import _pgserver
 from tests.conftest import Streamflow
 from tests.test_server import Embedded
 

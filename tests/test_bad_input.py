@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from loader import rejects
+from loader.landing import rejects
 from tests.conftest import TABLES, Result, Streamflow, rejects_of
 from tests.files import Rows, copy_month, edit, set_value, value_at
 

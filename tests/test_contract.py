@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from loader.contracts import load_contract
+from loader.contract.models import stale_models, write_models
+from loader.contract.tables import load_contract
 from loader.errors import WrongUsage
-from loader.models import stale_models, write_models
 from tests.conftest import Streamflow, run_copy
 
 PLANS: dict[str, Any] = {

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loader import records, watch
-from loader.database import Database
+from loader.database.connect import Database
+from loader.delivery import csv_contract as watch
+from loader.delivery import records
 from tests.reading import read
 
 HEADER = b"user_id,number,amount,flag,day,note\n"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from loader import ledger
-from loader.contracts import load_contract
-from loader.database import Database
-from loader.deliveries import Delivery
-from loader.engines import engine_of
-from loader.landing import land
+from loader.contract.tables import load_contract
+from loader.database.connect import Database
+from loader.database.engines import engine_of
+from loader.delivery.deliveries import Delivery
+from loader.landing.copy import land
+from loader.pipeline import ledger
 from loader.settings import load_settings
 from tests.conftest import Streamflow
 from tests.files import copy_month, set_value

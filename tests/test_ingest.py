@@ -471,7 +471,15 @@ def test_tables_that_are_gone_are_missed(january: Streamflow, months: Path) -> N
 
 
 def test_two_at_the_same_moment_on_an_empty_database(streamflow: Streamflow, months: Path) -> None:
-    program = [sys.executable, "-c", "from loader.cli import main; main()", "ingest", "000", "--data-dir", str(months)]
+    program = [
+        sys.executable,
+        "-c",
+        "from loader.cli.main import main; main()",
+        "ingest",
+        "000",
+        "--data-dir",
+        str(months),
+    ]
     environment = {**os.environ, **streamflow.environment}
     both = [subprocess.Popen(program, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ends = [(process.communicate()[1], process.returncode) for process in both]

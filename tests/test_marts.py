@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from loader.contracts import load_contract
-from loader.models import training_columns
+from loader.contract.models import training_columns
+from loader.contract.tables import load_contract
 from tests.conftest import TABLES, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
 

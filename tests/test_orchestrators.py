@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from loader import api, dbt
+from loader import api
+from loader.pipeline import dbt
 from loader.settings import load_settings
 from tests.conftest import REPOSITORY, TABLES, Streamflow, parsed_once
 from tests.files import copy_month
@@ -194,7 +195,7 @@ print(json.dumps({task.task_id: [task.state, task.try_number] for task in run.ge
 PROGRAM = """#!/bin/sh
 echo "$@" >> "{calls}"
 [ -e "{there}" ] || {{ : > "{there}"; export POSTGRES_HOST=/nowhere; }}
-exec "{python}" -c "from loader.cli import main; main()" "$@"
+exec "{python}" -c "from loader.cli.main import main; main()" "$@"
 """
 """The command line, which does not find the server the first time unless `there` is there."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from loader import ingest
+from loader.pipeline import ingest
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit, set_value
 from tests.servers import connect

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loader import plots
+from loader.readers import plots
 from tests.conftest import Streamflow
 from tests.files import edit, set_value, write_month
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from psycopg import sql
 
-from loader.roles import DEFAULTS
+from loader.readers.roles import DEFAULTS
 from tests.conftest import REPOSITORY, TABLES, Streamflow, run_copy
 from tests.files import copy_month, set_value
 from tests.test_contract import PLANS, declare

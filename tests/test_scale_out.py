@@ -16,8 +16,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from loader.ledger import one_row
-from loader.server import _pgserver
+from loader.database.server import _pgserver
+from loader.pipeline.ledger import one_row
 from tests.bench.machine import generate
 from tests.conftest import CITUS_URI, REPOSITORY, TABLES, Streamflow, environment
 from tests.files import copy_month, set_value

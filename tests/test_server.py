@@ -83,7 +83,7 @@ def test_nothing_new_starts_no_dbt(embedded: Embedded, months: Path) -> None:
     embedded("ingest", "000", "--data-dir", months)
     program = (
         "import sys; sys.argv = ['streamflow', 'ingest', '000', '--data-dir', sys.argv[1]]\n"
-        "from loader.cli import main\n"
+        "from loader.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "sys.exit('dbt.cli.main' in sys.modules)"
@@ -119,7 +119,7 @@ def test_a_server_that_was_killed_comes_back(embedded: Embedded, months: Path) -
 START_TWICE = """
 import os, signal
 from pathlib import Path
-from loader import server
+from loader.database import server
 from loader.errors import SurroundingsFailed
 
 home = Path(os.environ["STREAMFLOW_HOME"])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loader import packages
-from loader.dbt import audit_package
+from loader.contract import packages
+from loader.pipeline.dbt import audit_package
 from tests.conftest import REPOSITORY, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, TABLES, Streamflow
 
-PROGRAM = [sys.executable, "-c", "from loader.program import program; program()"]
+PROGRAM = [sys.executable, "-c", "from loader.cli.program import program; program()"]
 COLOUR = re.compile(rb"\x1b\[[0-9;]*3\d")
 
 
@@ -168,7 +168,7 @@ def complete(streamflow: Streamflow, line: str, **more: str) -> list[str]:
     """What bash would offer for the last word."""
     count = str(len(line.split(" ")) - 1)
     variables = {"_STREAMFLOW_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": count, **more}
-    program = "import sys; sys.argv[0] = 'streamflow'; from loader.program import program; program()"
+    program = "import sys; sys.argv[0] = 'streamflow'; from loader.cli.program import program; program()"
     environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), **variables}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.stderr == ""

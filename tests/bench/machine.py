@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from loader import server
+from loader.database import server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

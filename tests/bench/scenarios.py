@@ -101,12 +101,12 @@ def small(server: Server, folder: Path, without: set[str]) -> Measured:
 LANDING = """
 import resource, sys
 from pathlib import Path
-from loader.contracts import load_contract
-from loader.database import open_database
-from loader.deliveries import find_delivery
-from loader.landing import land
+from loader.contract.tables import load_contract
+from loader.database.connect import open_database
+from loader.delivery.deliveries import find_delivery
+from loader.landing.copy import land
 from loader.settings import load_settings
-from loader import ledger
+from loader.pipeline import ledger
 settings, tables = load_settings(), load_contract()
 delivery = find_delivery(settings, 0, Path(sys.argv[1]))
 database = open_database(settings)

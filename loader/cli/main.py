@@ -1,0 +1,556 @@
+"""The command line. Results go to stdout, progress and complaints to stderr; exit codes are those of the contract."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gc
+import os
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loader.cli import completion, doctoring, looking
+from loader.errors import StreamflowError, WrongUsage
+from loader.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from loader.delivery.deliveries import Delivery
+    from loader.pipeline.outcome import Command
+
+app = typer.Typer(
+    help="Monthly CSV exports into PostgreSQL tables that a data or ML engineer can trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+db = typer.Typer(help="The embedded PostgreSQL server, or the one that POSTGRES_* names.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+app.command()(looking.history)
+app.command()(looking.diff)
+app.command()(doctoring.doctor)
+
+CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
+"""What typer raises where a command is used wrongly; the module that has it is not the same in all versions."""
+
+Month = Annotated[str, typer.Argument(help="The number of the month, like 001.", autocompletion=completion.months)]
+Months = Annotated[
+    str,
+    typer.Argument(
+        help="The number of the month, like 001; or the first and the last of several, like 000..011.",
+        autocompletion=completion.months,
+    ),
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The folder of months; seeds_data unless given.", show_default=False)
+]
+AsOf = Annotated[
+    dt.datetime | None,
+    typer.Option("--as-of", formats=["%Y-%m-%d"], help="Another date than the month's last day.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
+
+
+@app.command()
+def ingest(
+    month: Months,
+    data_dir: DataDir = None,
+    as_of: AsOf = None,
+    force: Annotated[bool, typer.Option("--force", help="Audit and build again even where nothing is new.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    restate: Annotated[
+        bool, typer.Option("--restate", help="Replace a published month by other rows, and keep what is replaced.")
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why a month is restated; the ledger keeps it.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Land a month's files, audit them, and publish them: all six or none.
+
+    Of several months each is published before the next one begins; the first that is refused is the last that is tried.
+    """
+    from loader.delivery.deliveries import parse_months
+
+    if restate != bool(reason and reason.strip()):
+        raise WrongUsage('--restate and --reason "..." belong together: say why a published month is replaced.')
+    months = parse_months(month)
+    if len(months) > 1 and (restate or as_of is not None):
+        raise WrongUsage("--restate and --as-of are for one month: give its number alone.")
+    deliveries = [_delivery(number, data_dir, as_of) for number in months]
+    if dry_run:
+        _plan(deliveries, as_json=as_json)
+    else:
+        _run("ingest", deliveries, as_json=as_json, force=force, restate=reason)
+
+
+@app.command()
+def check(month: Month, data_dir: DataDir = None, as_of: AsOf = None, as_json: Json = False) -> None:
+    """Land and audit a month and say what is wrong with it; publish nothing."""
+    from loader.delivery.deliveries import parse_month
+
+    _run("check", [_delivery(parse_month(month), data_dir, as_of)], as_json=as_json)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """The months known: state, counts, audits and the hashes of their files."""
+    from loader.cli import terminal
+    from loader.database.connect import open_database
+    from loader.pipeline import ledger
+    from loader.readers import oncall
+
+    with open_database(load_settings()).connect() as connection:
+        months = ledger.months(connection) if ledger.exists(connection) else []
+        headlines = oncall.headlines(connection, months) if months and not as_json else []
+    if as_json:
+        terminal.print_json(months)
+    elif months:
+        for line in headlines:
+            terminal.out.print(line, markup=False, soft_wrap=True)
+        terminal.show_months(months)
+    else:
+        terminal.out.print("no month yet: streamflow ingest 000")
+
+
+@app.command()
+def verify(as_json: Json = False) -> None:
+    """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
+    from loader.cli import terminal
+    from loader.database.connect import open_database
+    from loader.pipeline import ledger
+    from loader.readers.verification import verify as verify_database
+
+    with open_database(load_settings()).connect() as connection:
+        verdicts = list(verify_database(connection)) if ledger.exists(connection) else []
+    if as_json:
+        terminal.print_json([asdict(verdict) for verdict in verdicts])
+    else:
+        terminal.show_verdicts(verdicts)
+    if not all(verdict.sound for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command("training-set")
+def training_set(
+    as_of: Annotated[
+        dt.datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Features as known on this date.")
+    ],
+    label_as_of: Annotated[
+        dt.datetime, typer.Option("--label-as-of", formats=["%Y-%m-%d"], help="Labels as delivered on this date.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The file, .csv or .parquet; CSV on stdout unless given.", show_default=False),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", help="These features and labels only, with commas between.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
+) -> None:
+    """A training set: one row per customer known on a date, features as known then, and a later date's label."""
+    from loader.cli import terminal
+    from loader.contract.tables import load_contract
+    from loader.database.connect import open_database
+    from loader.readers import training
+
+    if as_json and out is None:
+        raise WrongUsage("--json is for a training set that goes into a file: give --out too.")
+    names = [name.strip() for name in columns.split(",") if name.strip()] if columns else []
+    with open_database(load_settings()).connect() as connection:
+        wanted = training.training_set(connection, load_contract(), as_of.date(), label_as_of.date(), names)
+        written = training.write(connection, wanted, out, sys.stdout)
+    if as_json:
+        terminal.print_json(asdict(written))
+    else:
+        where = f" in {out}" if out else ""
+        terminal.err.print(f"{written.rows:,} customers, {len(written.columns)} columns{where}")
+
+
+@app.command()
+def freeze(
+    as_of: Annotated[
+        dt.datetime | None, typer.Argument(formats=["%Y-%m-%d"], help="A published date.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every published date, or with --drop every schema.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Take the schema away again; history stays.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a date's history as a schema like as_of_2024_01_31, with views named like the production tables.
+
+    Code written for production runs on the past with: set search_path = as_of_2024_01_31, public.
+    """
+    from loader.cli import terminal
+    from loader.contract.tables import load_contract
+    from loader.database.connect import open_database
+    from loader.readers import freeze as schemas
+    from loader.readers.published import published_months, require_published
+
+    if (as_of is None) != every:
+        raise WrongUsage("give a date, like 2024-01-31, or --all.")
+    with open_database(load_settings()).connect() as connection:
+        there = schemas.frozen(connection)
+        if drop:
+            names = there if as_of is None else [schemas.schema_of(as_of.date())]
+            if missing := [name for name in names if name not in there]:
+                raise WrongUsage(f"there is no schema {missing[0]}. There are: {', '.join(there) or 'none'}.")
+            for name in names:
+                schemas.thaw(connection, name)
+        else:
+            dates = [month.as_of for month in published_months(connection)] if as_of is None else [as_of.date()]
+            require_published(connection, dates)
+            names = [schemas.freeze(connection, load_contract(), date) for date in dates]
+    if as_json:
+        terminal.print_json({"dropped" if drop else "frozen": names})
+    else:
+        for name in names:
+            terminal.out.print(f"{name} dropped" if drop else f"{name}: set search_path = {name}, public")
+
+
+@app.command()
+def report(
+    month: Annotated[
+        str | None, typer.Argument(help="A published month, like 001, or its date.", show_default=False)
+    ] = None,
+    index: Annotated[bool, typer.Option("--index", help="Write the list of all published months.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Another file than the one in reports.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what changed in a month as one HTML page, and say where it is; with --index, the list of all months."""
+    from loader.cli import terminal
+    from loader.readers.report import write_index, write_month
+
+    if month is None and not index:
+        raise WrongUsage("say which month, like `streamflow report 001`, or --index for the list of all.")
+    results: dict[str, Any] = {}
+    if month is not None:
+        path, numbers = write_month(load_settings(), month, out, indexed=index and out is None)
+        results |= {"path": path, "report": asdict(numbers)}
+    if index:
+        path, entries = write_index(load_settings(), out if month is None else None)
+        results |= {"index": path, "months": [asdict(entry) for entry in entries]}
+    if as_json:
+        terminal.print_json(results)
+    else:
+        for name in ("path", "index"):
+            if name in results:
+                terminal.out.print(str(results[name]), markup=False)
+
+
+@app.command()
+def init(
+    roles: Annotated[
+        bool, typer.Option("--roles", help="Also make a role that loads and one that reads, or bring them up to date.")
+    ] = False,
+    loader_role: Annotated[
+        str | None, typer.Option("--loader-role", help="Its name, if not streamflow_loader.", show_default=False)
+    ] = None,
+    reader_role: Annotated[
+        str | None, typer.Option("--reader-role", help="Its name, if not streamflow_reader.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Create every table, empty. `ingest` does so by itself.
+
+    With --roles, for a superuser or the database's owner, the tables are handed over to the role that loads.
+
+    Passwords come from STREAMFLOW_LOADER_PASSWORD and STREAMFLOW_READER_PASSWORD.
+    """
+    from loader.cli import terminal
+    from loader.contract.tables import load_contract
+    from loader.database.connect import open_database
+    from loader.errors import SurroundingsFailed
+    from loader.pipeline import dbt, ledger
+    from loader.readers.roles import make_roles, require_rights, wanted
+
+    if (loader_role is not None or reader_role is not None) and not roles:
+        raise WrongUsage("--loader-role and --reader-role name what --roles makes: give --roles too.")
+    settings, tables = load_settings(), load_contract()
+    both = wanted([loader_role, reader_role], [settings.loader_password, settings.reader_password])
+    database = open_database(settings)
+    with database.connect() as connection:
+        if roles:
+            require_rights(connection, both, tables)
+        ledger.prepare(connection)
+        ledger.lock(connection)
+        operation = ["run-operation", "init"]
+        result = dbt.Engine(settings).invoke(database, connection, operation, lambda _: None)
+        if not result.success:
+            raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
+        made = make_roles(connection, both, tables) if roles else None
+    if made and database.embedded:
+        made.notes.append("the embedded server asks nobody for a password")
+    if as_json:
+        terminal.print_json({"uri": database.uri, **(asdict(made) if made else {})})
+    else:
+        terminal.out.print(f"all tables are there: {database.uri}")
+        if made:
+            terminal.show_roles(made)
+
+
+@app.command(
+    "dbt", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def run_dbt(context: typer.Context) -> None:
+    """Run dbt with this project, profile and database: streamflow dbt build, streamflow dbt ls, ..."""
+    from loader.database.connect import open_database
+    from loader.pipeline import dbt
+
+    settings = load_settings()
+    os.environ.update(dbt.environment(settings, open_database(settings)))
+    program = Path(sys.executable).with_name("dbt")
+    os.execv(program, ["dbt", *context.args])  # noqa: S606
+
+
+@app.command()
+def models(
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where a file is out of step.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the dbt models that follow from models/staging/_sources.yml. `ingest` does so by itself."""
+    from loader.cli import terminal
+    from loader.contract.models import stale_models, write_models
+    from loader.contract.tables import load_contract
+
+    tables = load_contract()
+    paths = list(stale_models(tables)) if check_only else write_models(tables)
+    if as_json:
+        terminal.print_json({"out_of_step" if check_only else "written": [f"dbt_project/{path}" for path in paths]})
+    for path in [] if as_json else paths:
+        terminal.out.print(f"{'out of step' if check_only else 'written'}: dbt_project/{path}")
+    if check_only and paths:
+        raise typer.Exit(1)
+
+
+@app.command()
+def setup(as_json: Json = False) -> None:
+    """Install the dbt packages: from dbt's hub where it answers, else the stand-in that the repository carries."""
+    from loader.cli import terminal
+    from loader.contract import packages
+
+    done = packages.install()
+    if as_json:
+        terminal.print_json({"message": done})
+    else:
+        terminal.out.print(done)
+
+
+@db.command()
+def start(as_json: Json = False) -> None:
+    """Start the embedded server, where it does not run, and say where it is."""
+    from loader.cli import terminal
+    from loader.database.connect import open_database
+
+    where = open_database(_embedded()).uri
+    if as_json:
+        terminal.print_json({"running": True, "uri": where})
+    else:
+        terminal.out.print(f"running: {where}")
+
+
+@db.command()
+def stop(as_json: Json = False) -> None:
+    """Stop the embedded server."""
+    from loader.cli import terminal
+    from loader.database import server
+
+    stopped = server.stop(_embedded().home)
+    if as_json:
+        terminal.print_json({"running": False, "stopped": stopped})
+    else:
+        terminal.out.print("stopped" if stopped else "it was not running")
+
+
+@db.command("status")
+def db_status(as_json: Json = False) -> None:
+    """Whether the database can be reached, where it is, and which version it has."""
+    from loader.cli import terminal
+    from loader.database import server
+    from loader.database.connect import open_database
+
+    settings = load_settings()
+    running = not settings.embedded or server.socket_directory(settings.home) is not None
+    state: dict[str, Any] = {"embedded": settings.embedded, "running": running}
+    if running:
+        database = open_database(settings)
+        with database.connect() as connection:
+            state |= {"uri": database.uri, "version": connection.info.parameter_status("server_version")}
+    if as_json:
+        terminal.print_json(state)
+    else:
+        kind = "embedded" if settings.embedded else "POSTGRES_HOST"
+        where = f"PostgreSQL {state['version']} at {state['uri']}" if running else "not running: streamflow db start"
+        terminal.out.print(f"{kind}: {where}")
+
+
+@db.command()
+def uri(as_json: Json = False) -> None:
+    """Print one libpq URI, without the password, and leave the server up. libpq reads PGPASSWORD and ~/.pgpass."""
+    from loader.database.connect import open_database
+
+    where = open_database(load_settings()).uri
+    if as_json:
+        from loader.cli import terminal
+
+        terminal.print_json({"uri": where})
+    else:
+        sys.stdout.write(where + "\n")
+
+
+@db.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(context: typer.Context) -> None:
+    """Open psql on the database; what follows is passed on to it."""
+    from loader.database import server
+    from loader.database.connect import open_database
+
+    database = open_database(load_settings())
+    carried = server.programs() / "psql"  # it has no TLS, which a socket does not need
+    installed = shutil.which("psql")
+    program = installed if installed and not (database.host.startswith("/") and carried.exists()) else str(carried)
+    os.environ.update(database.libpq_environment)
+    os.execv(program, ["psql", *context.args])  # noqa: S606
+
+
+def _embedded() -> Settings:
+    settings = load_settings()
+    if not settings.embedded:
+        raise WrongUsage(f"POSTGRES_HOST is set to {settings.host}: that server is not streamflow's to start or stop.")
+    return settings
+
+
+def _run(
+    command: Command, deliveries: list[Delivery], *, as_json: bool, force: bool = False, restate: str | None = None
+) -> None:
+    from loader.cli import terminal
+    from loader.pipeline import worker
+    from loader.pipeline.dbt import Engine
+    from loader.pipeline.ingest import run_months
+    from loader.pipeline.outcome import Refused
+
+    settings = load_settings()
+    engine = Engine(settings, worker.started())
+    several = len(deliveries) > 1
+    progress = terminal.progress(quiet=as_json)
+    outcomes = []
+    refused = None
+    try:
+        for outcome in run_months(settings, command, deliveries, progress, force=force, restate=restate, engine=engine):
+            progress.close()
+            outcomes.append(outcome)
+            if not as_json:
+                terminal.show_outcome(outcome, brief=several)
+            if settings.report and outcome.state == "published":
+                _report(settings, outcome.month, outcome.as_of)
+    except Refused as error:
+        refused = error
+        outcomes.append(error.outcome)
+    finally:
+        progress.close()
+    if as_json:
+        results = [asdict(outcome) for outcome in outcomes]
+        terminal.print_json(results if several else results[0])
+    if refused is not None and (not as_json or settings.log_format == "json"):
+        terminal.show_refusal(refused)
+    if several and not as_json:
+        terminal.show_months_done(outcomes, [delivery.label for delivery in deliveries[len(outcomes) :]])
+    if refused is not None:
+        raise typer.Exit(refused.exit_code)
+
+
+def _report(settings: Settings, month: str, as_of: dt.date) -> None:
+    """Write the report of a month that has just been published. The month stands, whatever becomes of the report."""
+    from loader.cli import terminal
+    from loader.readers.report import write_index, write_month
+
+    try:
+        path, _ = write_month(settings, str(as_of), indexed=True)
+        write_index(settings)
+        terminal.err.print(f"report: {path}", markup=False)
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        terminal.err.print(f"month {month} is published, but its report failed: {reason}", markup=False)
+
+
+def _plan(deliveries: list[Delivery], *, as_json: bool) -> None:
+    from loader.cli import terminal
+    from loader.pipeline.plan import plan_month
+
+    plans = [plan_month(load_settings(), delivery) for delivery in deliveries]
+    if as_json:
+        terminal.print_json([asdict(plan) for plan in plans] if len(plans) > 1 else asdict(plans[0]))
+    else:
+        for plan in plans:
+            terminal.show_plan(plan)
+    if any(plan.problems for plan in plans):
+        raise typer.Exit(1)
+
+
+def _delivery(month: int, data_dir: Path | None, as_of: dt.datetime | None) -> Delivery:
+    from loader.delivery.deliveries import find_delivery
+
+    return find_delivery(load_settings(), month, data_dir, as_of.date() if as_of else None)
+
+
+def main() -> None:
+    """Run a command and turn what it raises into a sentence and an exit code."""
+    gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
+    try:
+        _run_app()
+    except StreamflowError as error:
+        _end_with(error.exit_code, str(error))
+    except KeyboardInterrupt:
+        _end_with(130, "interrupted")
+    except OSError as error:
+        _end_with(3, f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    except Exception as error:
+        if type(error).__module__.split(".", maxsplit=1)[0] != "psycopg":
+            raise
+        _end_with(3, f"the database says: {str(error).strip()}")
+    finally:
+        gc.enable()
+
+
+def _end_with(code: int, message: str) -> None:
+    from loader.cli import terminal
+
+    terminal.show_error(message)
+    if _wants_json():
+        terminal.print_json({"error": message, "exit_code": code})
+    sys.exit(code)
+
+
+def _wants_json() -> bool:
+    """Whether --json was given to a command of ours: what follows `dbt` and `psql` is theirs."""
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return "--json" in sys.argv[1:] and words[:1] != ["dbt"] and words[:2] != ["db", "psql"]
+
+
+def _run_app() -> None:
+    """Have a word that is used wrongly explained by typer, and in JSON too where the result was to be JSON."""
+    if not (_wants_json() or _logs_json()):
+        app(standalone_mode=True)
+        return
+    try:
+        code = app(standalone_mode=False)
+    except CLICK_ERROR as error:
+        _end_with(getattr(error, "exit_code", 2), getattr(error, "format_message", error.__str__)())
+    except typer.Abort:
+        code = 130
+    if code == 130:
+        _end_with(130, "interrupted")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _logs_json() -> bool:
+    from loader.cli import logs
+
+    return logs.as_json()

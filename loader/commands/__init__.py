@@ -1,1 +1,0 @@
-"""Commands that cli.py only registers; each module one job."""

@@ -1,0 +1,123 @@
+"""Connections: to the embedded server or to the one that POSTGRES_* names, for psycopg, psql and dbt alike."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from loader.database import retries, server
+from loader.errors import SurroundingsFailed
+from loader.settings import Settings
+
+Connection = psycopg.Connection[TupleRow]
+
+
+@dataclass(frozen=True)
+class Database:
+    """One reachable database. The password is kept out of repr, URI and process list."""
+
+    host: str
+    port: int
+    user: str
+    name: str
+    password: str | None
+    embedded: bool
+
+    def __repr__(self) -> str:
+        return f"Database({self.uri})"
+
+    @property
+    def uri(self) -> str:
+        """A libpq URI without the password; libpq takes that from PGPASSWORD or ~/.pgpass."""
+        if self.host.startswith("/"):
+            where = urlencode({"host": self.host, "port": self.port}, safe="/", quote_via=quote)
+            return f"postgresql://{quote(self.user)}@/{quote(self.name)}?{where}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"postgresql://{quote(self.user)}@{host}:{self.port}/{quote(self.name)}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What dbt's profile, and so `dbt` itself, reads."""
+        return {
+            "POSTGRES_HOST": self.host,
+            "POSTGRES_PORT": str(self.port),
+            "POSTGRES_USER": self.user,
+            "POSTGRES_PASSWORD": self.password or "none needed",
+            "POSTGRES_DB": self.name,
+            "STREAMFLOW_TARGET": os.environ.get("STREAMFLOW_TARGET") or ("embedded" if self.embedded else "server"),
+        }
+
+    @property
+    def libpq_environment(self) -> dict[str, str]:
+        """What psql and pg_dump read."""
+        return {
+            "PGHOST": self.host,
+            "PGPORT": str(self.port),
+            "PGUSER": self.user,
+            "PGDATABASE": self.name,
+            **({"PGPASSWORD": self.password} if self.password else {}),
+        }
+
+    def connect(self) -> Connection:
+        """A new connection in autocommit mode; each transaction is opened by name.
+
+        A server that is just starting, or restarting, is given some seconds.
+
+        Raises:
+            SurroundingsFailed: the server cannot be reached or does not let us in.
+        """
+        try:
+            return retries.connecting()(
+                psycopg.connect,
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                password=self.password,
+                dbname=self.name,
+                application_name="streamflow",
+                connect_timeout=10,
+                autocommit=True,
+                options="-c datestyle=ISO,YMD -c client_min_messages=warning -c timezone=UTC",
+            )
+        except psycopg.OperationalError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise SurroundingsFailed(
+                f"no connection to {self.uri}: {reason}\nCheck POSTGRES_* in the environment and .env."
+            ) from None
+
+
+def open_database(settings: Settings) -> Database:
+    """The database that the settings name, its server started and the database made where it is the embedded one.
+
+    Raises:
+        SurroundingsFailed: the embedded server does not start.
+    """
+    if settings.host is not None:
+        password = settings.password.get_secret_value()
+        return Database(settings.host, settings.port, settings.user, settings.database, password, embedded=False)
+    socket = server.start(settings.home)
+    database = _embedded(socket, settings.database)
+    _create_if_missing(socket, settings.database)
+    return database
+
+
+def _embedded(socket: Path, name: str) -> Database:
+    return Database(str(socket), 5432, server.USER, name, None, embedded=True)
+
+
+def _create_if_missing(socket: Path, name: str) -> None:
+    try:
+        psycopg.connect(host=str(socket), user=server.USER, dbname=name).close()
+    except psycopg.OperationalError:
+        with _embedded(socket, "postgres").connect() as connection:
+            exists = connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone()
+            if exists is None:
+                with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):  # another was faster
+                    connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))

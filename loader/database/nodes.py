@@ -1,0 +1,39 @@
+"""The nodes of a cluster: whether each has committed what the coordinator has."""
+
+from __future__ import annotations
+
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from loader.database.connect import Connection
+from loader.database.ddl import pending_nodes_sql, recover_sql
+from loader.database.engines import engine_of
+
+
+def pending_nodes(connection: Connection) -> list[str]:
+    """The nodes that are away or have not committed yet what the coordinator has, as host:port; [] on one PostgreSQL.
+
+    Nodes commit one after the other, and another session's commit may be under way: a second is waited for that.
+    """
+    if engine_of(connection) == "postgres":
+        return []
+
+    def ask() -> list[str]:
+        nodes = [node for (node,) in connection.execute(pending_nodes_sql()).fetchall()]
+        if nodes:
+            connection.execute(recover_sql())
+        return nodes
+
+    def last_answer(state: RetryCallState) -> list[str]:
+        return state.outcome.result() if state.outcome else []
+
+    return Retrying(
+        retry=retry_if_result(bool), wait=wait_fixed(0.1), stop=stop_after_delay(1), retry_error_callback=last_answer
+    )(ask)
+
+
+def nodes_failed(nodes: list[str]) -> str:
+    """The sentences for that, and what to do next."""
+    return (
+        f"{', '.join(nodes)} cannot be reached, or has yet to finish what it was committing when it failed. Citus does"
+        " that when it is back (citus.recover_2pc_interval, a minute). Then try again, and `streamflow verify`."
+    )

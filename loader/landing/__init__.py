@@ -1,0 +1,1 @@
+"""Files into staging by COPY, and all that is wrong with those that PostgreSQL does not take."""

@@ -1,0 +1,83 @@
+"""The report of what is wrong with a month: in a CSV file, up to a limit, and the first rows on the screen."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+
+from loader.delivery.deliveries import Problem
+
+ON_SCREEN = 20
+IN_FILE = 1_000_000
+"""How many problems a rejects file holds at most; those beyond are counted."""
+
+COLUMNS = [field.name for field in fields(Problem)]
+
+
+@dataclass(frozen=True)
+class Rejects:
+    """How many problems there are, how many were written, the files concerned, the first ones, and where they are."""
+
+    count: int
+    written: int
+    files: list[str]
+    first: list[Problem]
+    path: Path
+
+    def as_lines(self) -> list[str]:
+        """The first problems, how many more there are, and where all of them are."""
+        left = self.count - len(self.first)
+        more = [f"... and {left:,} more"] if left else []
+        which = "all of them" if self.written == self.count else f"the first {self.written:,} of them"
+        return [*(f"  {line}" for line in [*as_rows(self.first), *more]), f"{which}: {self.path}"]
+
+
+def as_rows(problems: Iterable[Problem], most: int = ON_SCREEN) -> list[str]:
+    """Problems as aligned lines for a person: where, column, value, why, and the audit that found it."""
+    rows = [
+        (
+            f"{problem.file}:{problem.line}" if problem.line else problem.file,
+            printable(problem.column or ""),
+            json.dumps(problem.value, ensure_ascii=False) if problem.value is not None else "",
+            printable(problem.reason) + (f"  [{problem.audit}]" if problem.audit else ""),
+        )
+        for problem in islice(problems, most)
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False) if width), row[3]])
+        for row in rows
+    ]
+
+
+def printable(text: str) -> str:
+    """A file's own words without what would steer the terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def write_rejects(problems: Iterable[Problem], path: Path) -> Rejects:
+    """Write the problems to a CSV file as they come, keeping only the first of them in memory.
+
+    Where there are more than IN_FILE, a last row says how many: no file, and a sentence as the reason.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, files, first = 0, dict[str, None](), list[Problem]()
+    values = attrgetter(*COLUMNS)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        for count, problem in enumerate(problems, 1):
+            files[problem.file] = None
+            if count <= ON_SCREEN:
+                first.append(problem)
+            if count <= IN_FILE:
+                writer.writerow(values(problem))
+        written = min(count, IN_FILE)
+        if count > written:
+            writer.writerow(["", f"and {count - written:,} more, which are not written here"])
+    return Rejects(count, written, list(files), first, path)

@@ -1,0 +1,103 @@
+"""How an attempt ended: what the summary, `--json` and the ledger say of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from loader.delivery.deliveries import Problem
+from loader.errors import DataRefused
+from loader.landing.rejects import Rejects
+from loader.pipeline.ledger import AuditResult, TableHistory
+
+Command = Literal["ingest", "check"]
+
+
+@dataclass(frozen=True)
+class TableCounts:
+    """What one delivery meant for one table, in rows."""
+
+    table: str
+    delivered: int
+    inserted: int
+    updated: int
+    unchanged: int
+    carried_forward: int
+
+    @classmethod
+    def of(cls, history: TableHistory) -> TableCounts:
+        """From what dbt entered while it built history and production."""
+        inserted, updated = history.rows_inserted or 0, history.rows_updated or 0
+        return cls(
+            history.table_name,
+            history.rows_delivered,
+            inserted,
+            updated,
+            history.rows_delivered - inserted - updated,
+            history.rows_total - history.rows_delivered,
+        )
+
+    def again(self) -> TableCounts:
+        """The same delivery once more: nothing is inserted or updated."""
+        return replace(self, inserted=0, updated=0, unchanged=self.delivered)
+
+
+@dataclass
+class Outcome:
+    """How one attempt at one month ended. `state` is the ledger's, `timings` are seconds per step."""
+
+    command: Command
+    month: str
+    as_of: dt.date
+    state: str
+    uri: str
+    message: str = ""
+    counts: list[TableCounts] = field(default_factory=list)
+    audits: list[AuditResult] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    rejects: Rejects | None = None
+
+    def audits_that(self, status: str) -> list[AuditResult]:
+        """The audits with that verdict: pass, warn or fail."""
+        return [audit for audit in self.audits if audit.status == status]
+
+
+class Refused(DataRefused):
+    """A month was refused. `outcome` and `rejects` say why."""
+
+    def __init__(self, outcome: Outcome, rejects: Rejects) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+        self.rejects = rejects
+
+    @property
+    def report(self) -> str:
+        """What a person is to see of it, in lines: the sentence, the first problems, and where all of them are."""
+        return "\n".join([str(self), *self.rejects.as_lines()])
+
+
+class Clock:
+    """Seconds per step and in all."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = round(time.perf_counter() - start, 3)
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Step -> seconds, with the total so far."""
+        return {**self._seconds, "total": round(time.perf_counter() - self._started, 3)}
