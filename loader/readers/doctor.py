@@ -17,13 +17,13 @@ from typing import Literal
 import psycopg
 from dotenv import dotenv_values
 
-from loader.contract.models import stale_models
+from loader.contract.models import out_of_step
+from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import server
 from loader.database.connect import Connection, Database
 from loader.errors import StreamflowError
 from loader.pipeline import ledger
-from loader.pipeline.dbt import audit_package
 from loader.readers import oncall
 from loader.readers.catalog import SCHEMAS, administrator, objects
 from loader.readers.roles import relations
@@ -117,9 +117,9 @@ def _packages() -> Iterator[Finding]:
 
 def _models() -> Iterator[Finding]:
     tables = load_contract()
-    stale = sorted(map(str, stale_models(tables)))
+    stale = list(out_of_step(tables))
     if stale:
-        yield Finding("models", "warning", f"out of step with the contract: {', '.join(stale)}", "streamflow models")
+        yield Finding("models", "warning", f"out of step with the contract: {'; '.join(stale)}", "streamflow models")
     else:
         yield Finding("models", "ok", f"in step with the contract of {len(tables)} tables")
 

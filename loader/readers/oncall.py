@@ -15,12 +15,7 @@ UNFINISHED = {"running", "interrupted", "failed"}
 
 def under_way(connection: Connection) -> str | None:
     """Who runs an ingest, a check or dbt on this database now; None where nobody does."""
-    query = (
-        "select exists (select 1 from pg_locks where locktype = 'advisory' and granted"
-        " and (classid, objid) = (%s, %s) and objsubid = 2"
-        " and database = (select oid from pg_database where datname = current_database()))"
-    )
-    return ledger.holder(connection) if ledger.one_row(connection, query, ledger.LOCK)[0] else None
+    return ledger.holder(connection) if ledger.lock_is_held(connection) else None
 
 
 def unfinished(months: Sequence[dict[str, Any]], running: str | None) -> list[dict[str, Any]]:

@@ -19,7 +19,8 @@ from psycopg.rows import class_row
 from loader.contract.tables import Table, load_contract
 from loader.database.connect import Connection, Database, open_database
 from loader.errors import SurroundingsFailed
-from loader.pipeline import dbt, ledger
+from loader.pipeline import ledger
+from loader.pipeline.dbt import Dbt
 from loader.readers import marts, plots
 from loader.readers.published import PublishedMonth, find, published_months
 from loader.settings import Settings
@@ -434,9 +435,8 @@ def _ensure_views(settings: Settings, database: Database, connection: Connection
     """Have dbt make the views where the database lacks one; the next ingest makes those that the project changed."""
     if not marts.missing(connection):
         return
-    ledger.lock(connection)
     select = ["run", "--select", "path:models/marts"]
-    result = dbt.Engine(settings).invoke(database, connection, select, lambda _: None)
+    result = Dbt(settings).run(database, select, lambda _: None, lambda _: None)
     if not result.success:
         raise SurroundingsFailed("\n  ".join(["dbt could not make the views of the report", *result.errors]))
 
