@@ -40,11 +40,11 @@ def instructions() -> list[tuple[str, str]]:
     return [(name.upper(), rest.strip()) for name, _, rest in (line.partition(" ") for line in lines)]
 
 
-def sent() -> list[str]:
-    """The files that go to the builder: .dockerignore leaves out the others."""
+def sent(folder: Path = REPOSITORY) -> list[str]:
+    """The files of a folder that go to the builder: .dockerignore leaves out the others."""
     lines = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
-    return sorted(path for path in exclude_paths(str(REPOSITORY), rules) if (REPOSITORY / path).is_file())
+    return sorted(path for path in exclude_paths(str(folder), rules) if (folder / path).is_file())
 
 
 class Image:
@@ -148,3 +148,28 @@ def test_the_image_builds_and_ingests(extras: str, streamflow: Streamflow, tmp_p
         assert flow.returncode == 0, flow
     assert image.files() == built, "a container's file system is read-only"
     shutil.rmtree(image.root)  # hundreds of megabytes, of use after a failure only
+
+
+def test_the_program_runs_as_the_user_that_was_made_who_is_not_root() -> None:
+    [user] = [rest for name, rest in instructions() if name == "USER"]
+    [made] = [rest for name, rest in instructions() if name == "RUN" and "useradd" in rest]
+    assert user == "10001:10001"
+    assert "useradd --no-log-init --uid 10001 " in made
+
+
+def test_the_layer_of_dependencies_lasts_until_they_change() -> None:
+    steps = [f"{name} {rest}" for name, rest in instructions()]
+    install = next(number for number, step in enumerate(steps) if "pip install" in step)
+    assert [step for step in steps[:install] if step.startswith("COPY")] == ["COPY pyproject.toml constraints.txt ./"]
+    assert "-c constraints.txt" in steps[install]
+
+
+def test_nothing_is_sent_to_the_builder_but_what_the_image_copies(tmp_path: Path) -> None:
+    copied = {source for name, rest in instructions() if name == "COPY" for source in rest.split()[:-1]}
+    assert {path.split("/")[0] for path in sent()} - {"Dockerfile", ".dockerignore"} == copied
+    private = [".env", "seeds_data/users.csv", "profiles/.user.yml", "loader/cli/__pycache__/main.pyc"]
+    built = ["dbt_project/target/manifest.json", "dbt_project/logs/dbt.log", "dbt_project/dbt_packages/a/macros/a.sql"]
+    for path in [*private, *built, "loader/cli/main.py"]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert sent(tmp_path) == ["loader/cli/main.py"]
