@@ -327,7 +327,6 @@ class Run:
 
     def _close(self, state: str, *, failed: Sequence[Node] = (), error: str | None = None) -> None:
         names = [node.name for node in failed]
-        state = "done" if state == "published" else state
         with contextlib.suppress(psycopg.Error):  # where the ledger cannot be reached, the next run enters the end
             ledger.finish(
                 self.connection, self.load_id, state, timings=self.clock.timings, failed_nodes=names, error=error
