@@ -80,7 +80,9 @@ def test_full_refresh_leaves_history_and_production_the_same(streamflow: Streamf
     for month in ("000", "002", "001"):
         streamflow.ok("ingest", month, "--data-dir", months)
     before = streamflow.state()
-    ids = "select oid, relname from pg_class where relnamespace = 'public'::regnamespace and relname = any(%s) order by 2"
+    ids = (
+        "select oid, relname from pg_class where relnamespace = 'public'::regnamespace and relname = any(%s) order by 2"
+    )
     identities = streamflow.rows(ids, TABLES)
 
     assert streamflow.dbt("build", "--full-refresh").success

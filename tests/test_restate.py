@@ -156,7 +156,11 @@ def test_a_restatement_that_was_cut_off_is_undone_by_another_month(
     published: Streamflow, half_restated: tuple[Streamflow, str], months: Path, new_database: Callable[..., Streamflow]
 ) -> None:
     """Nobody has to finish it: what was published comes back, and the next month is built on that."""
-    assert [month["as_of"] for month in published.ok("status", "--json").json] == ["2024-01-31", "2024-02-29", "2024-03-31"]
+    assert [month["as_of"] for month in published.ok("status", "--json").json] == [
+        "2024-01-31",
+        "2024-02-29",
+        "2024-03-31",
+    ]
     assert published.value("select max(as_of)::text from published_months") == "2024-02-29", "neither one nor the other"
     published.ok("ingest", "003", "--data-dir", months)
     assert published.value("select count(*) from ops.restatements") == 0
