@@ -58,6 +58,12 @@ def verdicts(copy: Path, streamflow: Streamflow, data: Path, command: str = "che
     return dict(streamflow.rows(f"select audit_name, status from ops.audits where load_id = {load}"))
 
 
+def is_real(packages: Path) -> bool:
+    """Whether a folder of packages has the real dbt_expectations."""
+    project = packages / "dbt_expectations" / "dbt_project.yml"
+    return project.is_file() and "stand-in" not in project.read_text()
+
+
 def use_stand_in(copy: Path) -> None:
     """Give the copy the stand-in."""
     installed = copy / "dbt_project" / "dbt_packages"
@@ -82,8 +88,7 @@ def test_stand_in_finds_what_is_wrong(copy: Path, streamflow: Streamflow, spoilt
 
 
 def test_both_packages_give_the_same_verdicts(copy: Path, streamflow: Streamflow, spoilt: Path) -> None:
-    project = REAL / "dbt_expectations" / "dbt_project.yml"
-    if not project.is_file() or "stand-in" in project.read_text():
+    if not is_real(REAL):
         pytest.skip("the real dbt_expectations is not at hand")
     installed = copy / "dbt_project" / "dbt_packages"
     shutil.rmtree(installed, ignore_errors=True)
