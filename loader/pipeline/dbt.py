@@ -21,6 +21,7 @@ from loader.contract.tables import load_contract
 from loader.database.connect import Connection, Database
 from loader.database.engines import engine_of
 from loader.errors import SurroundingsFailed
+from loader.pipeline.failed_audits import Audit, audit_of
 from loader.settings import DBT_PROJECT, PROFILES, Settings
 
 SILENT = ["--no-write-json", "--log-level", "none", "--log-level-file", "none"]
@@ -31,15 +32,6 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 NodeDone = Callable[[str], None]
 """Told the kind of each node that is done: test or model."""
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What dbt knows of one of its tests: the generic test's name, its arguments as in YAML, and its description."""
-
-    test: str
-    arguments: dict[str, Any]
-    description: str
 
 
 @dataclass(frozen=True)
@@ -176,17 +168,13 @@ def _run(manifest: Any, arguments: Sequence[str], done: NodeDone, log: logging.L
     errors = [f"{node.node.unique_id}: {(node.message or '').strip()}" for node in nodes if node.status == "error"]
     if result.exception:
         errors.append(str(result.exception))
+    audits = [audit_of(node, manifest.sources) for node in manifest.nodes.values() if node.resource_type == "test"]
     return DbtRun(
         success=bool(result.success),
         invocation_id=next(iter(invocation_ids), None),
         errors=[*errors, *operation_errors],
-        audits={name: _audit(node) for name, node in manifest.nodes.items() if node.resource_type == "test"},
+        audits={audit.audit_id: audit for audit in audits if audit is not None},
     )
-
-
-def _audit(node: Any) -> Audit:
-    kind = getattr(node, "test_metadata", None)  # a test that is a query of its own has none
-    return Audit(kind.name if kind else node.name, dict(kind.kwargs) if kind else {}, node.description)
 
 
 def environment(settings: Settings, database: Database) -> dict[str, str]:

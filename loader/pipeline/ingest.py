@@ -308,7 +308,10 @@ class Run:
 
     def _rows_of(self, verdict: AuditResult, result: dbt.DbtRun) -> Iterator[Problem]:
         table = next(table for table in self.tables if table.name == verdict.table_name)
-        return failed_rows(self.connection, verdict, result.audits[verdict.audit_id], table, self.files[table.name])
+        if not result.audits[verdict.audit_id].compiled:  # the gate ran the audit itself
+            result.audits.update(self._dbt(["compile", "--select", "source:staging"], "audits").audits)
+        audit = result.audits[verdict.audit_id]
+        return failed_rows(self.connection, audit, verdict.failures, table, self.files[table.name])
 
     def _dbt_failed(self, result: dbt.DbtRun) -> SurroundingsFailed:
         reasons = result.errors or ["dbt ended without publishing the month"]
