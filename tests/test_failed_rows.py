@@ -14,7 +14,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +24,7 @@ from loader.delivery.files import PlainFile
 from loader.pipeline.failed_audits import Audit, audit_of, failed_rows
 from tests.conftest import REPOSITORY
 from tests.servers import Server, connect
-from tests.test_stand_in import REAL, is_real
+from tests.test_stand_in import REAL, is_real, write_dbt_project
 
 COLUMNS = "user_id text, age int, fee numeric, gender text, email text, begun date, ended date, parent text"
 HEADER = ",".join(column.split()[0] for column in COLUMNS.split(", "))
@@ -160,6 +159,8 @@ CASES = {
         {"value": 7, "row_condition": "email is not null"}, real=True),
     "percent": Case("null_share", None, None, {"column": "user_id"},
         {"fail_calc": "coalesce(max(null_percent), 0)", "error_if": "> 10"}),
+    "most_rows": Case("most_rows", None, "user_id", config={"fail_calc": "max(row_count)", "error_if": "> 2"}),
+    "only_some_told": Case("three_or_free", None, "user_id"),
     "divides_by_zero_on_one_row": Case("divides", None),
 }  # fmt: skip
 
@@ -205,6 +206,14 @@ where {{ column_name }} is not null group by 1 having count(*) >= 2
 
 {% test null_share(model, column) %}
 select 100 * count(*) filter (where {{ column }} is null) / count(*) as null_percent from {{ model }}
+{% endtest %}
+
+{% test most_rows(model, column_name) %}
+select {{ column_name }}, count(*) as row_count from {{ model }} group by {{ column_name }}
+{% endtest %}
+
+{% test three_or_free(model, column_name) %}
+select {{ column_name }} from {{ model }} group by {{ column_name }} having count(*) = 3 or max(fee) = 0
 {% endtest %}
 
 {% test divides(model) %}
@@ -296,17 +305,12 @@ def write_project(folder: Path, *, real: bool) -> None:
         by_column.setdefault(case.column, []).append(case.declared(name))
     tests = by_column.pop(None)
     columns = [{"name": name, "data_tests": declared} for name, declared in by_column.items()]
-    tables = [{"name": "customers", "data_tests": tests, "columns": columns}, {"name": "users"}]
-    (folder / "models").mkdir()
-    sources = {"version": 2, "sources": [{"name": "staging", "schema": "staging", "tables": tables}]}
-    (folder / "models" / "_sources.yml").write_text(yaml.safe_dump(sources))
+    tables: list[dict[str, Any]] = [{"name": "customers", "data_tests": tests, "columns": columns}, {"name": "users"}]
+    write_dbt_project(folder, tables)
     (folder / "tests" / "generic").mkdir(parents=True)
     (folder / "tests" / "generic" / "own.sql").write_text(OWN)
     for name, (query, _) in SINGULAR.items():
         (folder / "tests" / f"{name}.sql").write_text(query)
-    project = {"name": "failed_rows", "version": "1.0", "profile": "streamflow", "vars": {"dbt_date:time_zone": "UTC"}}
-    flags = {"require_generic_test_arguments_property": True, "send_anonymous_usage_stats": False}
-    (folder / "dbt_project.yml").write_text(yaml.safe_dump({**project, "flags": flags}))
 
 
 def run_dbt(folder: Path, server: Server) -> dict[str, tuple[Audit, int]]:
@@ -329,7 +333,7 @@ def run_dbt(folder: Path, server: Server) -> dict[str, tuple[Audit, int]]:
 
 
 GUILTY: dict[str, Guilty] = {
-    **{name: case.guilty for name, case in CASES.items()},
+    **{name: case.guilty for name, case in CASES.items() if name != "only_some_told"},
     **{name: guilty for name, (_, guilty) in SINGULAR.items()},
 }
 
@@ -369,8 +373,28 @@ def test_sql_that_cannot_be_run_so_is_one_problem(audited: Audited, name: str) -
     assert audited.connection.info.transaction_status.name == "IDLE"
 
 
-def test_an_audit_that_was_not_compiled_is_one_problem(audited: Audited) -> None:
-    assert [problem.line for problem in audited.problems("between", compiled="")] == [None]
+def test_values_whose_rows_cannot_be_told_are_one_problem_more(audited: Audited) -> None:
+    assert [(problem.line, problem.reason) for problem in audited.problems("only_some_told")] == [
+        (3, "fails three_or_free"),
+        (None, "only_some_told (2 found)"),
+    ]
+
+
+@pytest.mark.parametrize("compiled", ["", "select 'u1' as user_id -- which says nothing of the table"])
+def test_sql_that_does_not_read_the_table_is_one_problem(audited: Audited, compiled: str) -> None:
+    assert [problem.line for problem in audited.problems("unique", compiled=compiled)] == [None]
+
+
+def test_a_failure_that_is_no_longer_there_is_one_problem(audited: Audited) -> None:
+    audited.deliver(ROWS.splitlines(keepends=True)[0])
+    try:
+        assert {name: [p.line for p in audited.problems(name)] for name in ("between", "unique", "relationships")} == {
+            "between": [None],
+            "unique": [None],
+            "relationships": [None],
+        }
+    finally:
+        audited.deliver(ROWS)
 
 
 def doubles(counts: Callable[[Row], bool] = lambda _: True) -> Callable[[list[Row]], set[int]]:
