@@ -7,19 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import sql
 from psycopg.rows import class_row
 
 from loader.database.connect import Connection
 from loader.delivery.deliveries import parse_month
 from loader.errors import WrongUsage
 
-SELECT = sql.SQL(
-    "select month, as_of, lag(as_of) over (order by as_of) as previous_as_of, load_id, published_at"
-    " from {} order by as_of"
-)
-PLACES = (sql.Identifier("public", "published_months"), sql.Identifier("ops", "published"))
-"""The view is for whoever reads; where it is not there, the table behind it is asked."""
+MONTHS = "select month, as_of, previous_as_of, load_id, published_at from public.published_months order by as_of"
 
 
 @dataclass(frozen=True)
@@ -34,14 +28,12 @@ class PublishedMonth:
 
 
 def published_months(connection: Connection) -> list[PublishedMonth]:
-    """All published months, oldest date first."""
-    for place in PLACES:
-        try:
-            with connection.cursor(row_factory=class_row(PublishedMonth)) as cursor:
-                return cursor.execute(SELECT.format(place)).fetchall()
-        except psycopg.errors.UndefinedTable:
-            continue
-    return []
+    """All published months, oldest date first; none where nothing was ever ingested."""
+    try:
+        with connection.cursor(row_factory=class_row(PublishedMonth)) as cursor:
+            return cursor.execute(MONTHS).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return []
 
 
 def find(connection: Connection, text: str) -> PublishedMonth:
@@ -76,6 +68,5 @@ def require_published(connection: Connection, dates: Iterable[dt.date]) -> None:
     """
     there = [month.as_of for month in published_months(connection)]
     known = f"Published are {', '.join(map(str, there))}." if there else "None is yet: streamflow ingest 000."
-    for date in dates:
-        if date not in there:
-            raise WrongUsage(f"no month is published as of {date}. {known}")
+    if missing := [date for date in dates if date not in there]:
+        raise WrongUsage(f"no month is published as of {missing[0]}. {known}")

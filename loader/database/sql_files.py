@@ -1,0 +1,24 @@
+"""SQL from the .sql file beside the module that runs it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+from psycopg import sql
+
+
+def statement(module: str, name: str) -> sql.SQL:
+    """What follows the line `-- name: NAME` in the file that is named like the module, to run or to format.
+
+    Args:
+        module: the module's `__file__`.
+    """
+    return sql.SQL(_statements(Path(module).with_suffix(".sql"))[name])
+
+
+@cache
+def _statements(path: Path) -> dict[str, str]:
+    _, *parts = re.split(r"^-- name: (\w+)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {name: text.strip().removesuffix(";") for name, text in zip(parts[::2], parts[1::2], strict=True)}
