@@ -148,7 +148,7 @@ def test_a_file_appears_whole_or_not_at_all(february: Streamflow, tmp_path: Path
     folder.mkdir()
     result = february("training-set", "--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", folder / "train.csv")
     assert result.code == 3
-    assert "the view training_set is not there" in result.err
+    assert 'relation "public.training_set" does not exist: make the views anew' in result.err
     assert list(folder.iterdir()) == []
 
 

@@ -1,12 +1,17 @@
-"""The views that are made for readers: which there are, and whether the database has them as the project says."""
+"""The views that dbt makes for readers."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import psycopg
+
 from loader.database.connect import Connection
+from loader.errors import SurroundingsFailed
 from loader.settings import DBT_PROJECT
 
 PATHS = ("models/marts", "macros/marts", "macros/models/contract.sql", "models/staging/_sources.yml", "dbt_project.yml")
@@ -22,6 +27,21 @@ SELECT_MISSING = "select name from unnest(%s::text[]) as name where to_regclass(
 def names(project: Path = DBT_PROJECT) -> list[str]:
     """The names of the marts, all of them views in schema public."""
     return sorted(path.stem for path in (project / "models" / "marts").rglob("*.sql"))
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Say how a view is made that a query finds missing, or without a column that was declared since.
+
+    Raises:
+        SurroundingsFailed: one is.
+    """
+    try:
+        yield
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise SurroundingsFailed(
+            f"{error.diag.message_primary}: make the views anew with `streamflow dbt run --select path:models/marts`."
+        ) from None
 
 
 @cache
