@@ -1,0 +1,206 @@
+"""The numbers of the change report, as the views of dbt_project/models/marts/report and the ledger have them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from loader.contract.tables import Table
+from loader.database.connect import Connection
+from loader.database.sql_files import statement
+from loader.readers import marts
+from loader.readers.published import PublishedMonth, published_months
+
+WATCH, ALERT = 0.1, 0.25
+"""PSI from which a distribution is said to have moved, and to have moved a lot."""
+MONTHS_IN_GRID = 12
+AGES_SHOWN = 6
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Load:
+    """The attempt that published a month."""
+
+    started_by: str
+    started_at: dt.datetime
+    finished_at: dt.datetime | None
+    data_dir: str
+    reason: str | None
+    files: list[Json]
+    counts: list[Json]
+    timings: dict[str, float]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Customers:
+    """Who came, went and came back, in one table; one row there is one customer."""
+
+    table_name: str
+    customers_known: int = 0
+    customers_delivered: int = 0
+    delivered_before: int | None = None
+    customers_new: int = 0
+    customers_departed: int = 0
+    customers_returned: int = 0
+
+    @property
+    def change(self) -> float | None:
+        """Customers delivered more or less than the month before, as a share of those."""
+        before = self.delivered_before
+        return (self.customers_delivered - before) / before if before else None
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """All that is said of one column: its profile in both months, how many rows changed, and the bins of both."""
+
+    now: Json
+    before: Json | None
+    changes: Json | None
+    bins: list[Json]
+    psi: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        index = psi([found["rows_before"] for found in self.bins], [found["rows_now"] for found in self.bins])
+        object.__setattr__(self, "psi", index)
+
+    @property
+    def name(self) -> str:
+        """table.column."""
+        return f"{self.now['table_name']}.{self.now['column_name']}"
+
+    @property
+    def level(self) -> str:
+        """How far the distribution has moved: alert, watch, calm; none where nothing can be compared."""
+        if self.psi is None:
+            return "none"
+        return "alert" if self.psi >= ALERT else "watch" if self.psi >= WATCH else "calm"
+
+
+@dataclass(frozen=True)
+class Age:
+    """How many customers' newest row came with which delivery."""
+
+    table_name: str
+    observed_as_of: dt.date
+    customers: int
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One audit over the months: status and count per month, None where it did not run."""
+
+    audit_name: str
+    table_name: str
+    severity: str
+    verdicts: list[list[Any] | None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The numbers of one month's page."""
+
+    month: PublishedMonth
+    previous: PublishedMonth | None
+    load: Load
+    customers: list[Customers]
+    columns: list[ColumnReport]
+    ages: list[Age]
+    audit_months: list[str]
+    audits: list[AuditRow]
+
+    @property
+    def users(self) -> Customers:
+        """The customers, as the table counts them that the others reference."""
+        return self.customers[0]
+
+    @property
+    def deliveries(self) -> list[dt.date]:
+        """The newest deliveries that brought somebody's newest row, newest first."""
+        return sorted({age.observed_as_of for age in self.ages}, reverse=True)[:AGES_SHOWN]
+
+    def shown_ages(self, table_name: str) -> list[int]:
+        """Customers of a table whose newest row came with each of `deliveries`, and with any older one."""
+        ages = {age.observed_as_of: age.customers for age in self.ages if age.table_name == table_name}
+        shown = [ages.get(date, 0) for date in self.deliveries]
+        return [*shown, sum(ages.values()) - sum(shown)]
+
+    def audits_that(self, status: str) -> list[AuditRow]:
+        """The audits with that verdict on this month."""
+        return [row for row in self.audits if row.verdicts[-1] and row.verdicts[-1][0] == status]
+
+
+def psi(before: Sequence[int], now: Sequence[int], floor: float = 0.0001) -> float | None:
+    """The population stability index of two counts over the same bins; None where one month has no rows.
+
+    PSI = sum over the bins of (now - before) * ln(now / before), each the bin's share of its month: the symmetrised
+    Kullback-Leibler divergence, after S. Kullback and R. A. Leibler, On Information and Sufficiency, Annals of
+    Mathematical Statistics 22 (1951), eq. 2.6; as an index with the thresholds 0.1 and 0.25 in N. Siddiqi, Credit Risk
+    Scorecards (2006). An empty bin would make it infinite: it counts as a share of `floor`.
+    """
+    rows_before, rows_now = sum(before), sum(now)
+    if not rows_before or not rows_now:
+        return None
+    shares = [(max(b / rows_before, floor), max(n / rows_now, floor)) for b, n in zip(before, now, strict=True)]
+    return sum((n - b) * math.log(n / b) for b, n in shares)
+
+
+def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> Report:
+    """The numbers of a published month, all as they are at one instant.
+
+    Raises:
+        SurroundingsFailed: a view of the report is not there.
+    """
+    with marts.needed(), connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        connection.execute("set local jit = off")
+        months = published_months(connection)
+        shown = [other for other in months if other.as_of <= month.as_of][-MONTHS_IN_GRID:]
+        found = {column.name: column for column in _rows(connection, ColumnReport, "columns", month)}
+        names = [f"{table.name}.{column}" for table in tables for column in table.column_names]
+        return Report(
+            month,
+            next((other for other in months if other.as_of == month.previous_as_of), None),
+            _rows(connection, Load, "load", month)[0],
+            _customers(connection, month, tables),
+            [found[name] for name in names if name in found],
+            _rows(connection, Age, "ages", month),
+            [other.month for other in shown],
+            _rows(connection, AuditRow, "audits", month, loads=[other.load_id for other in shown]),
+        )
+
+
+def read_index(connection: Connection, tables: Sequence[Table]) -> list[tuple[PublishedMonth, Customers, int, int]]:
+    """Of every published month, newest first: its customers, and how many audits passed and warned."""
+    entries = []
+    with marts.needed():
+        for month in reversed(published_months(connection)):
+            query = statement(__file__, "verdicts")
+            [(passed, warned)] = connection.execute(query, {"load_id": month.load_id}).fetchall()
+            entries.append((month, _customers(connection, month, tables)[0], passed, warned))
+    return entries
+
+
+def _customers(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Customers]:
+    """Per table, that which the others reference first; a table of which nothing is known counts nobody."""
+    found = {row.table_name: row for row in _rows(connection, Customers, "customers", month)}
+    order = sorted(tables, key=lambda table: table.references is not None)
+    return [found.get(table.name, Customers(table.name)) for table in order]
+
+
+def _rows(connection: Connection, kind: type[T], name: str, month: PublishedMonth, **more: object) -> list[T]:
+    query = statement(__file__, name).format(
+        is_previous=sql.SQL("= %(previous)s" if month.previous_as_of else "is null")
+    )
+    values = {"as_of": month.as_of, "previous": month.previous_as_of, "load_id": month.load_id, **more}
+    with connection.cursor(row_factory=class_row(kind)) as cursor:
+        return cursor.execute(query, values).fetchall()
