@@ -128,7 +128,7 @@ def report(
         results |= {"path": path, "report": asdict(numbers) | {"findings": [asdict(one) for one in findings]}}
     if index:
         path, entries = write_index(load_settings(), out if month is None else None)
-        results |= {"index": path, "months": [asdict(entry) for entry in entries]}
+        results |= {"index": path, "months": [entry | {"month": asdict(entry["month"])} for entry in entries]}
     if as_json:
         terminal.print_json(results)
     else:

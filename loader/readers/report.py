@@ -17,7 +17,7 @@ from loader.contract.tables import load_contract
 from loader.database.connect import open_database
 from loader.errors import SurroundingsFailed
 from loader.readers.published import PublishedMonth, find
-from loader.readers.report_numbers import ColumnReport, Customers, Json, Report, read_index, read_month
+from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month
 from loader.settings import Settings
 
 EPOCH = dt.date(1970, 1, 1)
@@ -33,17 +33,6 @@ class Finding:
     level: str
     text: str
     anchor: str
-
-
-@dataclass(frozen=True)
-class IndexEntry:
-    """One month in the index."""
-
-    month: PublishedMonth
-    customers: Customers
-    audits_passed: int
-    audits_warned: int
-    page: str | None
 
 
 class Bar(NamedTuple):
@@ -76,13 +65,17 @@ def write_month(
     return path, report, found
 
 
-def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list[IndexEntry]]:
-    """Write the list of all published months; returns where it is, and what it lists. A page beside it is linked."""
+def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list[Json]]:
+    """Write the list of all published months; returns where it is, and what it lists. Pages beside it are linked."""
     path = out or settings.home / "reports" / "index.html"
     with open_database(settings).connect() as connection:
         numbers = read_index(connection, load_contract())
-    there = {month.load_id: (path.parent / _page(month)).is_file() for month, *_ in numbers}
-    entries = [IndexEntry(*entry, _page(entry[0]) if there[entry[0].load_id] else None) for entry in numbers]
+    there = {page.name for page in path.parent.glob("month_*.html")}
+    entries: list[Json] = [
+        {"month": month, "customers": customers, "audits": audits, "page": page if page in there else None}
+        for month, customers, audits in numbers
+        if (page := _page(month))
+    ]
     _write(path, "report_index.html.j2", entries=entries)
     return path, entries
 
@@ -95,12 +88,11 @@ def _page(month: PublishedMonth) -> str:
 def findings(report: Report) -> list[Finding]:
     """What a reader should look at, the worst first."""
     found = [*_column_findings(report.columns), *_row_findings(report.customers)]
-    departed, before = report.users.customers_departed, report.users.delivered_before
+    departed, before = report.users["customers_departed"], report.users["delivered_before"]
     if before and departed / before >= 0.1:
         found.append(Finding("watch", f"{departed:,} customers departed, {departed / before:.1%}", "rows"))
     for audit in report.audits_that("warn"):
-        _, failures = audit.verdicts[-1] or ("warn", 0)
-        found.append(Finding("watch", f"{audit.audit_name} warned: {failures:,}", "audits"))
+        found.append(Finding("watch", f"{audit['audit_name']} warned: {audit['verdicts'][-1][1]:,}", "audits"))
     return sorted(found, key=lambda finding: finding.level != "alert")
 
 
@@ -115,12 +107,12 @@ def _column_findings(columns: list[ColumnReport]) -> Iterator[Finding]:
             yield Finding("watch", f"{column.name} has no value in {shares}", column.name)
 
 
-def _row_findings(tables: list[Customers]) -> Iterator[Finding]:
+def _row_findings(tables: list[Json]) -> Iterator[Finding]:
     """Tables that grew or shrank by a tenth; those with the same counts in one finding."""
     counts: dict[tuple[int, float], list[str]] = {}
     for table in tables:
-        if table.change is not None and abs(table.change) >= 0.1:
-            counts.setdefault((table.customers_delivered, table.change), []).append(table.table_name)
+        if abs(table["change"] or 0) >= 0.1:
+            counts.setdefault((table["customers_delivered"], table["change"]), []).append(table["table_name"])
     for (delivered, change), names in counts.items():
         who = "all tables" if len(names) == len(tables) > 1 else ", ".join(names)
         level = "alert" if abs(change) >= 0.2 else "watch"

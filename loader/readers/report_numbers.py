@@ -6,10 +6,10 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from psycopg import sql
-from psycopg.rows import class_row
+from psycopg.rows import dict_row
 
 from loader.contract.tables import Table
 from loader.database.connect import Connection
@@ -22,41 +22,6 @@ WATCH, ALERT = 0.1, 0.25
 MONTHS_IN_GRID = 12
 AGES_SHOWN = 6
 Json = dict[str, Any]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Load:
-    """The attempt that published a month."""
-
-    started_by: str
-    started_at: dt.datetime
-    finished_at: dt.datetime | None
-    data_dir: str
-    reason: str | None
-    files: list[Json]
-    counts: list[Json]
-    timings: dict[str, float]
-    versions: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Customers:
-    """Who came, went and came back, in one table; one row there is one customer."""
-
-    table_name: str
-    customers_known: int = 0
-    customers_delivered: int = 0
-    delivered_before: int | None = None
-    customers_new: int = 0
-    customers_departed: int = 0
-    customers_returned: int = 0
-
-    @property
-    def change(self) -> float | None:
-        """Customers delivered more or less than the month before, as a share of those."""
-        before = self.delivered_before
-        return (self.customers_delivered - before) / before if before else None
 
 
 @dataclass(frozen=True)
@@ -87,56 +52,37 @@ class ColumnReport:
 
 
 @dataclass(frozen=True)
-class Age:
-    """How many customers' newest row came with which delivery."""
-
-    table_name: str
-    observed_as_of: dt.date
-    customers: int
-
-
-@dataclass(frozen=True)
-class AuditRow:
-    """One audit over the months: status and count per month, None where it did not run."""
-
-    audit_name: str
-    table_name: str
-    severity: str
-    verdicts: list[list[Any] | None]
-
-
-@dataclass(frozen=True)
 class Report:
-    """The numbers of one month's page."""
+    """The numbers of one month's page; rows as report_numbers.sql has them, each audit with a verdict per month."""
 
     month: PublishedMonth
     previous: PublishedMonth | None
-    load: Load
-    customers: list[Customers]
+    load: Json
+    customers: list[Json]
     columns: list[ColumnReport]
-    ages: list[Age]
+    ages: list[Json]
     audit_months: list[str]
-    audits: list[AuditRow]
+    audits: list[Json]
 
     @property
-    def users(self) -> Customers:
+    def users(self) -> Json:
         """The customers, as the table counts them that the others reference."""
         return self.customers[0]
 
     @property
     def deliveries(self) -> list[dt.date]:
         """The newest deliveries that brought somebody's newest row, newest first."""
-        return sorted({age.observed_as_of for age in self.ages}, reverse=True)[:AGES_SHOWN]
+        return sorted({age["observed_as_of"] for age in self.ages}, reverse=True)[:AGES_SHOWN]
 
     def shown_ages(self, table_name: str) -> list[int]:
         """Customers of a table whose newest row came with each of `deliveries`, and with any older one."""
-        ages = {age.observed_as_of: age.customers for age in self.ages if age.table_name == table_name}
+        ages = {age["observed_as_of"]: age["customers"] for age in self.ages if age["table_name"] == table_name}
         shown = [ages.get(date, 0) for date in self.deliveries]
         return [*shown, sum(ages.values()) - sum(shown)]
 
-    def audits_that(self, status: str) -> list[AuditRow]:
+    def audits_that(self, status: str) -> list[Json]:
         """The audits with that verdict on this month."""
-        return [row for row in self.audits if row.verdicts[-1] and row.verdicts[-1][0] == status]
+        return [audit for audit in self.audits if audit["verdicts"][-1] and audit["verdicts"][-1][0] == status]
 
 
 def psi(before: Sequence[int], now: Sequence[int], floor: float = 0.0001) -> float | None:
@@ -165,42 +111,39 @@ def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[T
         connection.execute("set local jit = off")
         months = published_months(connection)
         shown = [other for other in months if other.as_of <= month.as_of][-MONTHS_IN_GRID:]
-        found = {column.name: column for column in _rows(connection, ColumnReport, "columns", month)}
+        columns = {
+            column.name: column for row in _rows(connection, "columns", month) if (column := ColumnReport(**row))
+        }
         names = [f"{table.name}.{column}" for table in tables for column in table.column_names]
         return Report(
             month,
             next((other for other in months if other.as_of == month.previous_as_of), None),
-            _rows(connection, Load, "load", month)[0],
+            _rows(connection, "load", month)[0],
             _customers(connection, month, tables),
-            [found[name] for name in names if name in found],
-            _rows(connection, Age, "ages", month),
+            [columns[name] for name in names if name in columns],
+            _rows(connection, "ages", month),
             [other.month for other in shown],
-            _rows(connection, AuditRow, "audits", month, loads=[other.load_id for other in shown]),
+            _rows(connection, "audits", month, loads=[other.load_id for other in shown]),
         )
 
 
-def read_index(connection: Connection, tables: Sequence[Table]) -> list[tuple[PublishedMonth, Customers, int, int]]:
-    """Of every published month, newest first: its customers, and how many audits passed and warned."""
-    entries = []
+def read_index(connection: Connection, tables: Sequence[Table]) -> list[tuple[PublishedMonth, Json, Json]]:
+    """Of every published month, newest first: its customers, and how many audits `passed` and `warned`."""
     with marts.needed():
-        for month in reversed(published_months(connection)):
-            query = statement(__file__, "verdicts")
-            [(passed, warned)] = connection.execute(query, {"load_id": month.load_id}).fetchall()
-            entries.append((month, _customers(connection, month, tables)[0], passed, warned))
-    return entries
+        return [
+            (month, _customers(connection, month, tables)[0], _rows(connection, "verdicts", month)[0])
+            for month in reversed(published_months(connection))
+        ]
 
 
-def _customers(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Customers]:
-    """Per table, that which the others reference first; a table of which nothing is known counts nobody."""
-    found = {row.table_name: row for row in _rows(connection, Customers, "customers", month)}
-    order = sorted(tables, key=lambda table: table.references is not None)
-    return [found.get(table.name, Customers(table.name)) for table in order]
+def _customers(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Json]:
+    """Per table, that which the others reference first."""
+    names = [table.name for table in sorted(tables, key=lambda table: table.references is not None)]
+    return _rows(connection, "customers", month, tables=names)
 
 
-def _rows(connection: Connection, kind: type[T], name: str, month: PublishedMonth, **more: object) -> list[T]:
-    query = statement(__file__, name).format(
-        is_previous=sql.SQL("= %(previous)s" if month.previous_as_of else "is null")
-    )
+def _rows(connection: Connection, name: str, month: PublishedMonth, **more: object) -> list[Json]:
+    is_previous = sql.SQL("= %(previous)s" if month.previous_as_of else "is null")
     values = {"as_of": month.as_of, "previous": month.previous_as_of, "load_id": month.load_id, **more}
-    with connection.cursor(row_factory=class_row(kind)) as cursor:
-        return cursor.execute(query, values).fetchall()
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement(__file__, name).format(is_previous=is_previous), values).fetchall()

@@ -5,22 +5,26 @@ from ops.loads
 where load_id = %(load_id)s;
 
 -- name: customers
--- Who came, went and came back, per table. Both dates are named, so that the planner reads two partitions and no other.
+-- Who came, went and came back, per table; a table of which nothing is known counts nobody. Both dates are named, so that
+-- the planner reads two partitions and no other.
 select
-    users.table_name,
-    users.customers_known,
-    users.customers_delivered,
+    tables.name as table_name,
+    coalesce(users.customers_known, 0) as customers_known,
+    coalesce(users.customers_delivered, 0) as customers_delivered,
     before.customers as delivered_before,
-    users.customers_new,
-    users.customers_departed,
-    users.customers_returned
-from public.report_users as users
+    (users.customers_delivered - before.customers) / before.customers::double precision as change,
+    coalesce(users.customers_new, 0) as customers_new,
+    coalesce(users.customers_departed, 0) as customers_departed,
+    coalesce(users.customers_returned, 0) as customers_returned
+from unnest(%(tables)s::text []) with ordinality as tables (name, place)
+left join public.report_users as users
+    on tables.name = users.table_name and users.as_of = %(as_of)s and users.previous_as_of {is_previous}
 left join public.report_freshness as before
     on
-        users.table_name = before.table_name
+        tables.name = before.table_name
         and before.as_of = %(previous)s::date
         and before.observed_as_of = %(previous)s::date
-where users.as_of = %(as_of)s and users.previous_as_of {is_previous};
+order by tables.place;
 
 -- name: columns
 -- Per column the profiles of both months, the changes and the bins, each as it is in its view.
@@ -73,7 +77,7 @@ order by table_name, observed_as_of desc;
 with known as (
     select distinct on (audit_id) audit_id, audit_name, table_name, severity
     from ops.audits
-    where load_id = any(%(loads)s)
+    where load_id = any(%(loads)s::bigint [])
     order by audit_id, load_id
 )
 
@@ -86,12 +90,14 @@ select
         order by loads.place
     ) as verdicts
 from known
-cross join unnest(%(loads)s) with ordinality as loads (load_id, place)
+cross join unnest(%(loads)s::bigint []) with ordinality as loads (load_id, place)
 left join ops.audits as audits on known.audit_id = audits.audit_id and loads.load_id = audits.load_id
 group by known.audit_id, known.audit_name, known.table_name, known.severity
 order by bool_and(coalesce(audits.status, 'pass') = 'pass'), known.table_name, known.audit_name;
 
 -- name: verdicts
-select count(*) filter (where status = 'pass'), count(*) filter (where status = 'warn')
+select
+    count(*) filter (where status = 'pass') as passed,
+    count(*) filter (where status = 'warn') as warned
 from ops.audits
 where load_id = %(load_id)s;

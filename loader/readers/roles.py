@@ -9,6 +9,7 @@ from typing import Literal
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
 from loader.contract.tables import Table
@@ -97,27 +98,23 @@ def make_roles(connection: Connection, roles: tuple[Role, Role], tables: Sequenc
     Raises:
         SurroundingsFailed: the role that is connected lacks a right, or a table is in use.
     """
-    loader, reader = (role.name for role in roles)
-    names = {"loader": sql.Literal(loader), "reader": sql.Literal(reader), "relations": sql.Literal(relations(tables))}
+    names: dict[str, sql.Composable] = {"relations": sql.Literal(relations(tables))}
+    names["database"] = sql.Identifier(connection.info.dbname)
+    for role in roles:
+        names |= {role.purpose: sql.Identifier(role.name), f"{role.purpose}_name": sql.Literal(role.name)}
 
-    def found(name: str) -> list[str]:
-        return [text for (text,) in connection.execute(statement(__file__, name).format(**names)).fetchall()]
+    def run(name: str) -> psycopg.Cursor[TupleRow]:
+        return connection.execute(statement(__file__, name).format(**names))
 
     with _all_or_nothing(connection):
         made = [_make(connection, role) for role in roles]
-        for each in found("join_loader"):
+        for (grant,) in run("join_loader").fetchall():
+            connection.execute(grant.encode())
+        run("rights")
+        foreign = run("hand_over").fetchall()
+        for (each,) in [*foreign, *run("let_read").fetchall()]:
             connection.execute(each.encode())
-        connection.execute(
-            statement(__file__, "rights").format(
-                loader=sql.Identifier(loader),
-                reader=sql.Identifier(reader),
-                database=sql.Identifier(connection.info.dbname),
-            )
-        )
-        foreign = found("hand_over")
-        for each in [*foreign, *found("let_read")]:
-            connection.execute(each.encode())
-        return RolesMade(made, len(foreign), found("notes"))
+        return RolesMade(made, len(foreign), [note for (note,) in run("notes").fetchall()])
 
 
 def relations(tables: Sequence[Table]) -> list[str]:

@@ -22,7 +22,7 @@ where roles.rolname = {role} and databases.datname = current_database();
 -- An administrator who is no superuser has to be a member of the loader, to hand tables over and to read them afterwards.
 select format('grant %I to %I with inherit true, set true', loader.rolname, current_user)
 from pg_catalog.pg_roles as loader
-where loader.rolname = {loader} and not (pg_has_role(loader.oid, 'USAGE') and pg_has_role(loader.oid, 'SET'));
+where loader.rolname = {loader_name} and not (pg_has_role(loader.oid, 'USAGE') and pg_has_role(loader.oid, 'SET'));
 
 -- name: rights
 -- What both roles may do, apart from the loader owning its objects. Temporary tables are what dbt's unit tests need.
@@ -44,20 +44,20 @@ alter default privileges for role {loader} in schema latest, public grant select
 -- A statement for each object that the loader does not own: all that is in streamflow's own schemas, and its relations in
 -- public. The ledger is not asked which these are: the loader could write there, and be handed somebody else's table.
 -- Sequences of a column go with their table. Citus takes routines and tables in this order only.
-select format('alter routine %s owner to %I', routines.oid::regprocedure, {loader})
+select format('alter routine %s owner to %I', routines.oid::regprocedure, {loader_name})
 from pg_catalog.pg_proc as routines
 where
     routines.pronamespace::regnamespace::text in ('ops', 'staging', 'history', 'restated', 'latest')
-    and pg_get_userbyid(routines.proowner) <> {loader}
+    and pg_get_userbyid(routines.proowner) <> {loader_name}
 union all
-select format('alter table %s owner to %I', relations.oid::regclass, {loader})
+select format('alter table %s owner to %I', relations.oid::regclass, {loader_name})
 from pg_catalog.pg_class as relations
 where
     (
         relations.relnamespace::regnamespace::text in ('ops', 'staging', 'history', 'restated', 'latest')
         or (relations.relnamespace = 'public'::regnamespace and relations.relname = any({relations}::text []))
     )
-    and pg_get_userbyid(relations.relowner) <> {loader}
+    and pg_get_userbyid(relations.relowner) <> {loader_name}
     and (
         relations.relkind in ('r', 'p', 'v', 'm', 'f')
         or (
@@ -71,7 +71,7 @@ order by 1;
 
 -- name: let_read
 -- A statement for each table and view that the reader may read.
-select format('revoke all on table %1$s from %2$I; grant select on table %1$s to %2$I', relations.oid::regclass, {reader})
+select format('revoke all on table %1$s from %2$I; grant select on table %1$s to %2$I', relations.oid::regclass, {reader_name})
 from pg_catalog.pg_class as relations
 where
     relations.relkind in ('r', 'p', 'v', 'm', 'f')
@@ -89,11 +89,11 @@ cross join lateral (
     where has_database_privilege(roles.oid, current_database(), 'CREATE')
     union all
     select roles.rolname || ' may create tables in public, as all may: revoke create on schema public from public'
-    where roles.rolname = {reader} and has_schema_privilege(roles.oid, 'public', 'CREATE')
+    where roles.rolname = {reader_name} and has_schema_privilege(roles.oid, 'public', 'CREATE')
     union all
     select distinct format('%s is a member of %s and has its rights too', roles.rolname, pg_get_userbyid(members.roleid))
     from pg_catalog.pg_auth_members as members
     where members.member = roles.oid
 ) as found (note)
-where roles.rolname in ({loader}, {reader})
-order by roles.rolname = {reader}, note;
+where roles.rolname in ({loader_name}, {reader_name})
+order by roles.rolname = {reader_name}, note;
