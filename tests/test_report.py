@@ -185,7 +185,7 @@ def test_a_number_that_two_dates_have_is_asked_for_by_date(january: Streamflow, 
 
 def test_what_cannot_be_reported_is_wrong_usage(streamflow: Streamflow, tmp_path: Path) -> None:
     for arguments, says in [
-        (["report", "001"], "month 001 is not published (none is yet)"),
+        (["report", "001"], "month 001 is not published. There is none: streamflow ingest 000."),
         (["report"], "--index"),
         (["report", "many"], '"many" is not a month'),
     ]:

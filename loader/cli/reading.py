@@ -14,6 +14,8 @@ from loader.cli.looking import Json
 from loader.errors import WrongUsage
 from loader.settings import load_settings
 
+DATE = ["%Y-%m-%d"]
+
 
 def verify(as_json: Json = False) -> None:
     """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
@@ -33,20 +35,10 @@ def verify(as_json: Json = False) -> None:
 
 
 def training_set(
-    as_of: Annotated[
-        dt.datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Features as known on this date.")
-    ],
-    label_as_of: Annotated[
-        dt.datetime, typer.Option("--label-as-of", formats=["%Y-%m-%d"], help="Labels as delivered on this date.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="The file, .csv or .parquet; CSV on stdout unless given.", show_default=False),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option("--columns", help="These features and labels only, with commas between.", show_default=False),
-    ] = None,
+    as_of: Annotated[dt.datetime, typer.Option(formats=DATE, help="Features as known on this date.")],
+    label_as_of: Annotated[dt.datetime, typer.Option(formats=DATE, help="Labels as delivered on this date.")],
+    out: Annotated[Path | None, typer.Option(help="The file, .csv or .parquet; CSV on stdout unless given.")] = None,
+    columns: Annotated[str | None, typer.Option(help="These features and labels only, with commas between.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
 ) -> None:
     """A training set: one row per customer known on a date, features as known then, and a later date's label."""
@@ -68,9 +60,7 @@ def training_set(
 
 
 def freeze(
-    as_of: Annotated[
-        dt.datetime | None, typer.Argument(formats=["%Y-%m-%d"], help="A published date.", show_default=False)
-    ] = None,
+    as_of: Annotated[dt.datetime | None, typer.Argument(formats=DATE, help="A published date.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every published date, or with --drop every schema.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Take the schema away again; history stays.")] = False,
     as_json: Json = False,
@@ -83,22 +73,16 @@ def freeze(
     from loader.contract.tables import load_contract
     from loader.database.connect import open_database
     from loader.readers import freeze as schemas
-    from loader.readers.published import published_months, require_published
+    from loader.readers.published import find, published_months
 
     if (as_of is None) != every:
         raise WrongUsage("give a date, like 2024-01-31, or --all.")
     with open_database(load_settings()).connect() as connection:
-        there = schemas.frozen(connection)
         if drop:
-            names = there if as_of is None else [schemas.schema_of(as_of.date())]
-            if missing := [name for name in names if name not in there]:
-                raise WrongUsage(f"there is no schema {missing[0]}. There are: {', '.join(there) or 'none'}.")
-            for name in names:
-                schemas.thaw(connection, name)
+            names = schemas.thaw(connection, as_of.date() if as_of else None)
         else:
-            dates = [month.as_of for month in published_months(connection)] if as_of is None else [as_of.date()]
-            require_published(connection, dates)
-            names = [schemas.freeze(connection, load_contract(), date) for date in dates]
+            months = [find(connection, as_of.date())] if as_of else published_months(connection)
+            names = [schemas.freeze(connection, load_contract(), month.as_of) for month in months]
     if as_json:
         terminal.print_json({"dropped" if drop else "frozen": names})
     else:
@@ -107,13 +91,9 @@ def freeze(
 
 
 def report(
-    month: Annotated[
-        str | None, typer.Argument(help="A published month, like 001, or its date.", show_default=False)
-    ] = None,
+    month: Annotated[str | None, typer.Argument(help="A published month, like 001, or its date.")] = None,
     index: Annotated[bool, typer.Option("--index", help="Write the list of all published months.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Another file than the one in reports.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Another file than the one in reports.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write what changed in a month as one HTML page, and say where it is; with --index, the list of all months."""

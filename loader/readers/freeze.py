@@ -11,7 +11,7 @@ from psycopg import sql
 from loader.contract.tables import Table
 from loader.database.connect import Connection
 from loader.database.sql_files import statement
-from loader.errors import SurroundingsFailed
+from loader.errors import SurroundingsFailed, WrongUsage
 
 
 def schema_of(as_of: dt.date) -> str:
@@ -48,19 +48,26 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
     return schema
 
 
-def thaw(connection: Connection, schema: str) -> None:
-    """Take an as-of schema away. What others have built on its views keeps it.
+def thaw(connection: Connection, as_of: dt.date | None) -> list[str]:
+    """Take the as-of schema of a date away, or all of them. What others have built on its views keeps a schema.
 
     Raises:
+        WrongUsage: there is no such schema.
         SurroundingsFailed: something else depends on it.
     """
+    there = frozen(connection)
+    names = there if as_of is None else [schema_of(as_of)]
+    if missing := [name for name in names if name not in there]:
+        raise WrongUsage(f"there is no schema {missing[0]}. There are: {', '.join(there) or 'none'}.")
     try:
-        with connection.transaction():
-            for (view,) in connection.execute(statement(__file__, "views"), {"schema": schema}).fetchall():
-                connection.execute(sql.SQL("drop view {}").format(sql.Identifier(schema, view)))
-            connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(schema)))
+        for name in names:
+            with connection.transaction():
+                for (view,) in connection.execute(statement(__file__, "views"), {"schema": name}).fetchall():
+                    connection.execute(sql.SQL("drop view {}").format(sql.Identifier(name, view)))
+                connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(name)))
     except psycopg.errors.DependentObjectsStillExist as error:
-        raise SurroundingsFailed(f"{schema} stays: {error.diag.message_detail or error.diag.message_primary}") from None
+        raise SurroundingsFailed(f"{name} stays: {error.diag.message_detail or error.diag.message_primary}") from None
+    return names
 
 
 def _show(connection: Connection, schema: str, table: Table, as_of: dt.date) -> None:

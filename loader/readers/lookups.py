@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -30,24 +30,8 @@ class State:
 
 
 @dataclass(frozen=True)
-class TableStates:
-    """A customer's rows in one table, oldest date first."""
-
-    table: str
-    states: list[State]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A row that differs between two dates: column -> [old, new], of the columns that differ."""
-
-    key: Any
-    changes: dict[str, list[Any]]
-
-
-@dataclass(frozen=True)
 class TableDifference:
-    """How one table differs between two dates."""
+    """How one table differs between two dates; a sample has the `key` and column -> [old, new] of what differs."""
 
     table: str
     first_rows: int
@@ -57,7 +41,7 @@ class TableDifference:
     equal: int
     different: int
     columns: dict[str, int]
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[dict[str, Any]]
 
 
 def chosen(name: str | None) -> list[Table]:
@@ -75,14 +59,14 @@ def chosen(name: str | None) -> list[Table]:
     return found
 
 
-def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> list[TableStates]:
-    """The customer's rows in each table's history.
+def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> dict[str, list[State]]:
+    """Table -> the customer's rows in its history, oldest date first.
 
     Raises:
         WrongUsage: no history knows the customer; the message says what to do.
     """
-    found = [TableStates(table.name, _states(connection, user_id, table)) for table in tables]
-    if not any(one.states for one in found):
+    found = {table.name: _states(connection, user_id, table) for table in tables}
+    if not any(found.values()):
         names = ", ".join(f"{table.name}_snapshots" for table in tables)
         raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, user_id, tables[0])}")
     return found
@@ -128,37 +112,36 @@ def difference(
 
 
 def _difference(connection: Connection, first: dt.date, second: dt.date, table: Table, rows: int) -> TableDifference:
-    there = _columns(connection, table)
-    if not there:
-        return TableDifference(table.name, 0, 0, 0, 0, 0, 0, {})
-    columns = [name for name in there if name != table.primary_key]
-    names = [sql.Identifier(name) for name in columns]
-    differ = [sql.SQL("a.{0} is distinct from b.{0}").format(name) for name in names]
-    dates = {"first": sql.Literal(first), "second": sql.Literal(second)}
-    differs = sql.SQL(" or ").join(differ or [sql.SQL("false").format()])
-    each = sql.SQL(" ").join(_about(table, "each", differs=one) for one in differ)
-    [counts] = connection.execute(_about(table, "difference", each=each, differs=differs, **dates)).fetchall()
+    columns = _columns(connection, table)
+    if not columns:
+        return TableDifference(table.name, 0, 0, 0, 0, 0, 0, {}, [])
+    columns.remove(table.primary_key)
+    differ = [sql.SQL("a.{0} is distinct from b.{0}").format(sql.Identifier(name)) for name in columns]
+    parts: dict[str, sql.Composable] = {
+        "first": sql.Literal(first),
+        "second": sql.Literal(second),
+        "differs": sql.SQL(" or ").join([sql.SQL("false"), *differ]),
+        "each": sql.SQL(" ").join(_about(table, "each", differs=one) for one in differ),
+        "cells": sql.SQL(", ").join(sql.SQL("a.{0}, b.{0}").format(sql.Identifier(name)) for name in columns),
+        "rows": sql.Literal(rows),
+    }
+    [counts] = connection.execute(_about(table, "difference", **parts)).fetchall()
     in_first, in_second, both, different, *per_column = counts
     samples = []
-    if different and rows:
-        cells = sql.SQL(", ").join(sql.SQL("a.{0}, b.{0}").format(name) for name in names)
-        query = _about(table, "samples", cells=cells, differs=differs, rows=sql.Literal(rows), **dates)
-        for key, *values in connection.execute(query).fetchall():
-            pairs = zip(columns, values[::2], values[1::2], strict=True)
-            samples.append(Sample(key, {name: [old, new] for name, old, new in pairs if old != new}))
+    for key, *values in connection.execute(_about(table, "samples", **parts)).fetchall() if different and rows else []:
+        pairs = zip(columns, values[::2], values[1::2], strict=True)
+        samples.append({"key": key, "changes": {name: [old, new] for name, old, new in pairs if old != new}})
     changed = dict(zip(columns, per_column, strict=True))
     only = in_first - both, in_second - both
     return TableDifference(table.name, in_first, in_second, *only, both - different, different, changed, samples)
 
 
-def _about(table: Table, name: str, **more: sql.Composable) -> sql.Composed:
+def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
     """A statement of the .sql file, about one table."""
-    return statement(__file__, name).format(
-        key=sql.Identifier(table.primary_key),
-        production=sql.Identifier("public", table.name),
-        history=sql.Identifier("public", f"{table.name}_snapshots"),
-        **more,
-    )
+    parts["key"] = sql.Identifier(table.primary_key)
+    parts["production"] = sql.Identifier("public", table.name)
+    parts["history"] = sql.Identifier("public", f"{table.name}_snapshots")
+    return statement(__file__, name).format(**parts)
 
 
 def _columns(connection: Connection, table: Table) -> list[str]:

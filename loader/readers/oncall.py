@@ -25,13 +25,13 @@ def unfinished(months: Sequence[dict[str, Any]], running: str | None) -> list[di
 
 def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Newest month and its age, what runs, what was left unfinished or refused, which audits warned."""
-    now = dt.datetime.now(dt.timezone.utc)
     running = under_way(connection)
     published = [month for month in months if month["state"] == "published"]
     if published:
         newest = published[-1]
-        days, ago = (now.date() - newest["as_of"]).days, _ago(now - newest["published_at"])
-        yield f"newest: {newest['month']}, as of {newest['as_of']} ({days:,} days old), published {ago} ago"
+        days = (dt.datetime.now(dt.timezone.utc).date() - newest["as_of"]).days
+        published_at = f"published {newest['published_at']:%Y-%m-%d %H:%M} UTC"
+        yield f"newest: {newest['month']}, as of {newest['as_of']} ({days:,} days old), {published_at}"
     else:
         yield "newest: no month is published yet"
     yield f"under way: {running or 'nothing'}"
@@ -50,10 +50,3 @@ def why(month: dict[str, Any]) -> str:
     if month["last_attempt"] != "failed":
         return "was cut off"
     return f"failed ({month['error'].splitlines()[0]})" if month["error"] else "failed"
-
-
-def _ago(age: dt.timedelta) -> str:
-    hours = int(age.total_seconds() // 3600)
-    if hours < 2:
-        return f"{int(age.total_seconds() // 60)} min"
-    return f"{hours} h" if hours < 48 else f"{hours // 24} days"

@@ -111,16 +111,12 @@ def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[T
         connection.execute("set local jit = off")
         months = published_months(connection)
         shown = [other for other in months if other.as_of <= month.as_of][-MONTHS_IN_GRID:]
-        columns = {
-            column.name: column for row in _rows(connection, "columns", month) if (column := ColumnReport(**row))
-        }
-        names = [f"{table.name}.{column}" for table in tables for column in table.column_names]
         return Report(
             month,
             next((other for other in months if other.as_of == month.previous_as_of), None),
             _rows(connection, "load", month)[0],
             _customers(connection, month, tables),
-            [columns[name] for name in names if name in columns],
+            _columns(connection, month, tables),
             _rows(connection, "ages", month),
             [other.month for other in shown],
             _rows(connection, "audits", month, loads=[other.load_id for other in shown]),
@@ -140,6 +136,13 @@ def _customers(connection: Connection, month: PublishedMonth, tables: Sequence[T
     """Per table, that which the others reference first."""
     names = [table.name for table in sorted(tables, key=lambda table: table.references is not None)]
     return _rows(connection, "customers", month, tables=names)
+
+
+def _columns(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[ColumnReport]:
+    """In the order of declaration."""
+    found = [ColumnReport(**row) for row in _rows(connection, "columns", month)]
+    names = [f"{table.name}.{column}" for table in tables for column in table.column_names]
+    return sorted((column for column in found if column.name in names), key=lambda column: names.index(column.name))
 
 
 def _rows(connection: Connection, name: str, month: PublishedMonth, **more: object) -> list[Json]:

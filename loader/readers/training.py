@@ -16,7 +16,7 @@ from loader.database.connect import Connection
 from loader.database.sql_files import statement
 from loader.errors import WrongUsage
 from loader.readers import marts
-from loader.readers.published import require_published
+from loader.readers.published import find
 
 PREPARE = "select set_config('work_mem', '64MB', true), set_config('jit', 'off', true)"
 
@@ -56,7 +56,8 @@ def write(
         raise WrongUsage(f"a label of {label_as_of} is older than features of {as_of}: a model would predict the past.")
     if file is not None and file.suffix.lower() not in {".csv", ".parquet"}:
         raise WrongUsage(f"{file}: the name must end with .csv or .parquet, which says how to write it.")
-    require_published(connection, [as_of, label_as_of])
+    for date in (as_of, label_as_of):
+        find(connection, date)
     types = _wanted(connection, columns)
     query = statement(__file__, "rows").format(
         columns=sql.SQL(", ").join(map(_column, types, types.values())),
