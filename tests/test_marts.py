@@ -85,8 +85,11 @@ def test_no_later_value_can_enter(january: Streamflow, months: Path, tmp_path: P
     ("arguments", "said"),
     [
         (["--as-of", FEBRUARY, "--label-as-of", JANUARY], "older than features"),
-        (["--as-of", JANUARY, "--label-as-of", MARCH], f"no month is published as of {MARCH}. Published are {JANUARY}"),
-        (["--as-of", MARCH, "--label-as-of", MARCH], f"no month is published as of {MARCH}"),
+        (
+            ["--as-of", JANUARY, "--label-as-of", MARCH],
+            f"a month as of {MARCH} is not published. There are: 000 ({JANUARY}), 001",
+        ),
+        (["--as-of", MARCH, "--label-as-of", MARCH], f"a month as of {MARCH} is not published"),
         (["--as-of", JANUARY, "--label-as-of", FEBRUARY, "--columns", "monthly_fee,wages"], "no such column: wages"),
         (["--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", "train.xlsx"], ".csv or .parquet"),
         (["--as-of", JANUARY, "--label-as-of", FEBRUARY, "--json"], "give --out too"),
@@ -148,7 +151,7 @@ def test_a_file_appears_whole_or_not_at_all(february: Streamflow, tmp_path: Path
     folder.mkdir()
     result = february("training-set", "--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", folder / "train.csv")
     assert result.code == 3
-    assert "the view training_set is not there" in result.err
+    assert 'relation "public.training_set" does not exist: make the views anew' in result.err
     assert list(folder.iterdir()) == []
 
 

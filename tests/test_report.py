@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from loader.readers import plots
+from loader.readers.report import Bar, environment
+from loader.readers.report_numbers import psi
 from tests.conftest import Streamflow
 from tests.files import edit, set_value, write_month
 
@@ -117,10 +118,10 @@ def test_psi_of_a_known_distribution(streamflow: Streamflow, tmp_path: Path) -> 
 
 def test_psi_with_an_empty_bin_is_finite() -> None:
     floor = 0.0001
-    assert plots.psi([10, 0], [0, 10]) == pytest.approx(2 * (1 - floor) * math.log(1 / floor))
-    assert plots.psi([1, 1], [5, 5]) == 0
-    assert plots.psi([], []) is None
-    assert plots.psi([3], [0]) is None
+    assert psi([10, 0], [0, 10]) == pytest.approx(2 * (1 - floor) * math.log(1 / floor))
+    assert psi([1, 1], [5, 5]) == 0
+    assert psi([], []) is None
+    assert psi([3], [0]) is None
 
 
 def test_audits_are_shown_month_by_month(three_months: Streamflow) -> None:
@@ -145,8 +146,10 @@ def test_page_is_self_contained_and_escapes_values(streamflow: Streamflow, tmp_p
     assert "@import" not in text
 
 
-def test_plots_escape_categories() -> None:
-    drawn = plots.rows([plots.Bar('<img src="x">&', 0.5, 0.5)], "<b>")
+@pytest.mark.parametrize("data_type", ["text", "numeric"])
+def test_plots_escape_what_they_show(data_type: str) -> None:
+    plot = environment().get_template("report_plots.html.j2").module.plot  # type: ignore[attr-defined]
+    drawn = str(plot("<b>", data_type, [Bar('<img src="x">&', 0.5, 0.5)]))
     assert "<img" not in drawn
     assert "<b>" not in drawn
     assert "&lt;img" in drawn
@@ -182,7 +185,7 @@ def test_a_number_that_two_dates_have_is_asked_for_by_date(january: Streamflow, 
 
 def test_what_cannot_be_reported_is_wrong_usage(streamflow: Streamflow, tmp_path: Path) -> None:
     for arguments, says in [
-        (["report", "001"], "month 001 is not published (none is yet)"),
+        (["report", "001"], "month 001 is not published. There is none: streamflow ingest 000."),
         (["report"], "--index"),
         (["report", "many"], '"many" is not a month'),
     ]:
@@ -215,12 +218,12 @@ def test_a_report_that_fails_fails_no_ingest(streamflow: Streamflow, months: Pat
     assert "month 000 is published, but its report failed" in result.err
 
 
-def test_views_are_made_where_they_are_missing(january: Streamflow) -> None:
-    for (name,) in january.rows(
-        "select viewname from pg_views where schemaname = 'public' and viewname like 'report%%'"
-    ):
-        january.connection.execute(f'drop view if exists public."{name}" cascade'.encode())
-    assert numbers(january, "000")["customers"][0]["customers_delivered"] == 60
+def test_a_view_that_is_missing_is_named_with_its_remedy(january: Streamflow) -> None:
+    january.connection.execute("drop view report_users cascade")
+    result = january("report", "000")
+    assert result.code == 3
+    assert 'relation "public.report_users" does not exist' in result.err
+    assert "streamflow dbt run --select path:models/marts" in result.err
 
 
 def test_views_read_the_partitions_of_two_months_only(three_months: Streamflow) -> None:

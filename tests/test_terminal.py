@@ -102,7 +102,7 @@ def test_diff_of_a_month_that_is_not_published_is_wrong_usage(january: Streamflo
         result = january("diff", *arguments)
         assert result.code == 2
         assert result.out == ""
-    assert "month 001 is not published (published: 000)" in january("diff", "000", "001").err
+    assert "month 001 is not published. There are: 000 (2024-01-31)." in january("diff", "000", "001").err
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from pathlib import Path
 
 MONTH = re.compile(r"month_(\d{3,})(?:\.zip)?", re.ASCII)
-PATIENCE = 1
-"""Seconds that a server may take to answer."""
 
 
 def months(incomplete: str) -> list[str]:
@@ -17,8 +14,9 @@ def months(incomplete: str) -> list[str]:
 
     first, dots, last = incomplete.rpartition("..")
     with suppress(Exception):  # whatever is wrong, a shell's prompt is no place to say so
-        names = sorted({found[1] for path in _entries(load_settings().data_dir) if (found := MONTH.fullmatch(path))})
-        return [f"{first}{dots}{name}" for name in names if name.startswith(last)]
+        names = [path.name for path in load_settings().data_dir.expanduser().iterdir()]
+        labels = sorted({found[1] for name in names if (found := MONTH.fullmatch(name))})
+        return [f"{first}{dots}{label}" for label in labels if label.startswith(last)]
     return []
 
 
@@ -39,26 +37,17 @@ def tables(incomplete: str) -> list[str]:
     return []
 
 
-def _entries(folder: Path) -> list[str]:
-    return [path.name for path in folder.expanduser().iterdir()]
-
-
 def _published() -> list[str]:
     import psycopg
 
-    from loader.database import server
+    from loader.readers.published import published_months
+    from loader.readers.running import running_database
     from loader.settings import load_settings
 
-    settings = load_settings()
-    host, user, password = settings.host, settings.user, settings.password.get_secret_value()
-    if host is None:
-        socket = server.socket_directory(settings.home)
-        if socket is None:
-            return []
-        host, user, password = str(socket), server.USER, ""
+    database = running_database(load_settings())
+    if database is None:
+        return []
     with psycopg.connect(
-        host=host, port=settings.port if settings.host else 5432, user=user, password=password,
-        dbname=settings.database, connect_timeout=PATIENCE, options="-c statement_timeout=1s",
-    ) as connection:  # fmt: skip
-        query = "select distinct month from ops.loads where state = 'published' order by 1"
-        return [str(month) for (month,) in connection.execute(query).fetchall()]
+        database.uri, password=database.password, connect_timeout=1, options="-c statement_timeout=1s"
+    ) as connection:
+        return sorted({month.month for month in published_months(connection)})

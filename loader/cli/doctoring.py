@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from loader.cli.looking import Json
+
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")] = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Look for what may keep streamflow from working here; change nothing, start nothing. Exit 3 on a problem."""
     from loader.cli import terminal
     from loader.readers.doctor import examine
@@ -26,9 +27,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="The result as J
     problems = sum(finding.level == "problem" for finding in findings)
     if as_json:
         terminal.print_json({"problems": problems, "findings": [asdict(finding) for finding in findings]})
-    elif problems:
-        terminal.out.print(f"[bold red]{problems} problem{'s' if problems > 1 else ''}[/]")
     else:
-        terminal.out.print("no problem found")
+        terminal.out.print(f"problems: {problems}" if problems else "no problem found")
     if problems:
         raise typer.Exit(3)

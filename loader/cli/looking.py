@@ -38,12 +38,13 @@ def history(
     with open_database(load_settings()).connect() as connection:
         found = lookups.customer(connection, user_id, tables)
     if as_json:
-        terminal.print_json({"user_id": user_id, "tables": [asdict(one) for one in found]})
+        listed = [{"table": name, "states": [asdict(state) for state in states]} for name, states in found.items()]
+        terminal.print_json({"user_id": user_id, "tables": listed})
         return
-    for one in found:
-        terminal.out.print(f"[bold]{escape(one.table)}[/]" + ("" if one.states else ": no row on any date"))
-        for start in range(0, len(one.states), DATES_ABREAST):
-            terminal.out.print(_dates(one.states[start : start + DATES_ABREAST]))
+    for name, states in found.items():
+        terminal.out.print(f"[bold]{escape(name)}[/]" + ("" if states else ": no row on any date"))
+        for start in range(0, len(states), DATES_ABREAST):
+            terminal.out.print(_dates(states[start : start + DATES_ABREAST]))
     terminal.out.print("* differs from the date before; (date): not delivered, carried forward from that delivery")
 
 
@@ -98,10 +99,7 @@ def diff(
         return
     terminal.out.print(" -> ".join(f"{month.month} (as of {month.as_of})" for month in months))
     counts = _plain("table")
-    names = (
-        [f"{month.month} only" for month in months] if months[0].month != months[1].month else ["old only", "new only"]
-    )
-    for name in ("rows old", "rows new", *names, "equal", "different"):
+    for name in ("rows old", "rows new", "old only", "new only", "equal", "different"):
         counts.add_column(name, justify="right")
     for one in found:
         numbers = (one.first_rows, one.second_rows, one.only_first, one.only_second, one.equal, one.different)
@@ -118,5 +116,5 @@ def _changes(one: Any) -> Iterator[Text]:
     changed = sorted(((n, name) for name, n in one.columns.items() if n), reverse=True)
     yield Text(f"\n{one.table}: ", style="bold") + Text(", ".join(f"{name} {n:,}" for n, name in changed), style="none")
     for sample in one.samples:
-        pairs = (f"{name} {_word(old)} -> {_word(new)}" for name, (old, new) in sample.changes.items())
-        yield Text(f"  {_word(sample.key)}  {'; '.join(pairs)}")
+        pairs = (f"{name} {_word(old)} -> {_word(new)}" for name, (old, new) in sample["changes"].items())
+        yield Text(f"  {_word(sample['key'])}  {'; '.join(pairs)}")

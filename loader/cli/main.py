@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loader.cli import completion, doctoring, looking
+from loader.cli import completion, doctoring, looking, reading
 from loader.errors import StreamflowError, WrongUsage
 from loader.settings import Settings, load_settings
 
@@ -126,7 +126,7 @@ def status(as_json: Json = False) -> None:
 
     with open_database(load_settings()).connect() as connection:
         months = ledger.months(connection) if ledger.exists(connection) else []
-        headlines = oncall.headlines(connection, months) if months and not as_json else []
+        headlines = list(oncall.headlines(connection, months)) if months and not as_json else []
     if as_json:
         terminal.print_json(months)
     elif months:
@@ -137,131 +137,10 @@ def status(as_json: Json = False) -> None:
         terminal.out.print("no month yet: streamflow ingest 000")
 
 
-@app.command()
-def verify(as_json: Json = False) -> None:
-    """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
-    from loader.cli import terminal
-    from loader.database.connect import open_database
-    from loader.pipeline import ledger
-    from loader.readers.verification import verify as verify_database
-
-    with open_database(load_settings()).connect() as connection:
-        verdicts = list(verify_database(connection)) if ledger.exists(connection) else []
-    if as_json:
-        terminal.print_json([asdict(verdict) for verdict in verdicts])
-    else:
-        terminal.show_verdicts(verdicts)
-    if not all(verdict.sound for verdict in verdicts):
-        raise typer.Exit(1)
-
-
-@app.command("training-set")
-def training_set(
-    as_of: Annotated[
-        dt.datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Features as known on this date.")
-    ],
-    label_as_of: Annotated[
-        dt.datetime, typer.Option("--label-as-of", formats=["%Y-%m-%d"], help="Labels as delivered on this date.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="The file, .csv or .parquet; CSV on stdout unless given.", show_default=False),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option("--columns", help="These features and labels only, with commas between.", show_default=False),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
-) -> None:
-    """A training set: one row per customer known on a date, features as known then, and a later date's label."""
-    from loader.cli import terminal
-    from loader.contract.tables import load_contract
-    from loader.database.connect import open_database
-    from loader.readers import training
-
-    if as_json and out is None:
-        raise WrongUsage("--json is for a training set that goes into a file: give --out too.")
-    names = [name.strip() for name in columns.split(",") if name.strip()] if columns else []
-    with open_database(load_settings()).connect() as connection:
-        wanted = training.training_set(connection, load_contract(), as_of.date(), label_as_of.date(), names)
-        written = training.write(connection, wanted, out, sys.stdout)
-    if as_json:
-        terminal.print_json(asdict(written))
-    else:
-        where = f" in {out}" if out else ""
-        terminal.err.print(f"{written.rows:,} customers, {len(written.columns)} columns{where}")
-
-
-@app.command()
-def freeze(
-    as_of: Annotated[
-        dt.datetime | None, typer.Argument(formats=["%Y-%m-%d"], help="A published date.", show_default=False)
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every published date, or with --drop every schema.")] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Take the schema away again; history stays.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Show a date's history as a schema like as_of_2024_01_31, with views named like the production tables.
-
-    Code written for production runs on the past with: set search_path = as_of_2024_01_31, public.
-    """
-    from loader.cli import terminal
-    from loader.contract.tables import load_contract
-    from loader.database.connect import open_database
-    from loader.readers import freeze as schemas
-    from loader.readers.published import published_months, require_published
-
-    if (as_of is None) != every:
-        raise WrongUsage("give a date, like 2024-01-31, or --all.")
-    with open_database(load_settings()).connect() as connection:
-        there = schemas.frozen(connection)
-        if drop:
-            names = there if as_of is None else [schemas.schema_of(as_of.date())]
-            if missing := [name for name in names if name not in there]:
-                raise WrongUsage(f"there is no schema {missing[0]}. There are: {', '.join(there) or 'none'}.")
-            for name in names:
-                schemas.thaw(connection, name)
-        else:
-            dates = [month.as_of for month in published_months(connection)] if as_of is None else [as_of.date()]
-            require_published(connection, dates)
-            names = [schemas.freeze(connection, load_contract(), date) for date in dates]
-    if as_json:
-        terminal.print_json({"dropped" if drop else "frozen": names})
-    else:
-        for name in names:
-            terminal.out.print(f"{name} dropped" if drop else f"{name}: set search_path = {name}, public")
-
-
-@app.command()
-def report(
-    month: Annotated[
-        str | None, typer.Argument(help="A published month, like 001, or its date.", show_default=False)
-    ] = None,
-    index: Annotated[bool, typer.Option("--index", help="Write the list of all published months.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Another file than the one in reports.", show_default=False)
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write what changed in a month as one HTML page, and say where it is; with --index, the list of all months."""
-    from loader.cli import terminal
-    from loader.readers.report import write_index, write_month
-
-    if month is None and not index:
-        raise WrongUsage("say which month, like `streamflow report 001`, or --index for the list of all.")
-    results: dict[str, Any] = {}
-    if month is not None:
-        path, numbers = write_month(load_settings(), month, out, indexed=index and out is None)
-        results |= {"path": path, "report": asdict(numbers)}
-    if index:
-        path, entries = write_index(load_settings(), out if month is None else None)
-        results |= {"index": path, "months": [asdict(entry) for entry in entries]}
-    if as_json:
-        terminal.print_json(results)
-    else:
-        for name in ("path", "index"):
-            if name in results:
-                terminal.out.print(str(results[name]), markup=False)
+app.command()(reading.verify)
+app.command("training-set")(reading.training_set)
+app.command()(reading.freeze)
+app.command()(reading.report)
 
 
 @app.command()
@@ -289,7 +168,7 @@ def init(
     from loader.errors import SurroundingsFailed
     from loader.pipeline import ledger
     from loader.pipeline.dbt import Dbt
-    from loader.readers.roles import make_roles, require_rights, wanted
+    from loader.readers.roles import make_roles, refuse_powerful, wanted
 
     if (loader_role is not None or reader_role is not None) and not roles:
         raise WrongUsage("--loader-role and --reader-role name what --roles makes: give --roles too.")
@@ -298,7 +177,7 @@ def init(
     database = open_database(settings)
     with database.connect() as connection:
         if roles:
-            require_rights(connection, both, tables)
+            refuse_powerful(connection, both)
         ledger.prepare(connection)
         ledger.lock(connection)
         operation = ["run-operation", "create_missing_tables"]

@@ -10,16 +10,8 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database.connect import Connection
-from loader.errors import SurroundingsFailed
-
-GRANTEES = """
-select distinct case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end
-from pg_class as c cross join aclexplode(c.relacl) as acl
-where c.oid = to_regclass(%s) and acl.privilege_type = 'SELECT' and acl.grantee <> c.relowner
-"""
-"""Who may read a table, besides its owner; names are quoted where they must be."""
-
-FROZEN = "select nspname from pg_namespace where nspname ~ '^as_of_\\d{4}_\\d{2}_\\d{2}$' order by 1"
+from loader.database.sql_files import statement
+from loader.errors import SurroundingsFailed, WrongUsage
 
 
 def schema_of(as_of: dt.date) -> str:
@@ -29,7 +21,7 @@ def schema_of(as_of: dt.date) -> str:
 
 def frozen(connection: Connection) -> list[str]:
     """The as-of schemas that are there."""
-    return [name for (name,) in connection.execute(FROZEN).fetchall()]
+    return [name for (name,) in connection.execute(statement(__file__, "schemas")).fetchall()]
 
 
 def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> str:
@@ -56,48 +48,42 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
     return schema
 
 
-def thaw(connection: Connection, schema: str) -> None:
-    """Take an as-of schema away. What others have built on its views keeps it.
+def thaw(connection: Connection, as_of: dt.date | None) -> list[str]:
+    """Take the as-of schema of a date away, or all of them. What others have built on its views keeps a schema.
 
     Raises:
+        WrongUsage: there is no such schema.
         SurroundingsFailed: something else depends on it.
     """
+    there = frozen(connection)
+    names = there if as_of is None else [schema_of(as_of)]
+    if missing := [name for name in names if name not in there]:
+        raise WrongUsage(f"there is no schema {missing[0]}. There are: {', '.join(there) or 'none'}.")
     try:
-        with connection.transaction():
-            views = connection.execute(
-                "select relname from pg_class where relnamespace = to_regnamespace(%s) and relkind = 'v'", [schema]
-            ).fetchall()
-            for (view,) in views:
-                connection.execute(sql.SQL("drop view {}").format(sql.Identifier(schema, view)))
-            connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(schema)))
+        for name in names:
+            with connection.transaction():
+                for (view,) in connection.execute(statement(__file__, "views"), {"schema": name}).fetchall():
+                    connection.execute(sql.SQL("drop view {}").format(sql.Identifier(name, view)))
+                connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(name)))
     except psycopg.errors.DependentObjectsStillExist as error:
-        raise SurroundingsFailed(f"{schema} stays: {error.diag.message_detail or error.diag.message_primary}") from None
+        raise SurroundingsFailed(f"{name} stays: {error.diag.message_detail or error.diag.message_primary}") from None
+    return names
 
 
 def _show(connection: Connection, schema: str, table: Table, as_of: dt.date) -> None:
     view = sql.Identifier(schema, table.name)
-    create = _view(view, table, as_of)
+    create = statement(__file__, "view").format(
+        view=view,
+        columns=sql.SQL(", ").join(map(sql.Identifier, [*table.column_names, "observed_as_of"])),
+        history=sql.Identifier("public", f"{table.name}_snapshots"),
+        as_of=sql.Literal(as_of),
+    )
     try:
         with connection.transaction():
             connection.execute(create)
     except psycopg.errors.InvalidTableDefinition:  # a column was declared since
         connection.execute(sql.SQL("drop view {}").format(view))
         connection.execute(create)
-    for (reader,) in connection.execute(GRANTEES, [f"public.{table.name}"]).fetchall():
-        role = sql.SQL(reader)
-        connection.execute(sql.SQL("grant usage on schema {} to {}").format(sql.Identifier(schema), role))
-        connection.execute(sql.SQL("grant select on {} to {}").format(view, role))
-
-
-def _view(view: sql.Identifier, table: Table, as_of: dt.date) -> sql.Composed:
-    """PostgreSQL would let a view of one table be written through, but not one that begins with WITH."""
-    statement = sql.SQL(
-        "create or replace view {view} as with known as (select {columns} from {history} where as_of = {as_of})"
-        " select {columns} from known"
-    )
-    return statement.format(
-        view=view,
-        columns=sql.SQL(", ").join(map(sql.Identifier, [*table.column_names, "observed_as_of"])),
-        history=sql.Identifier("public", f"{table.name}_snapshots"),
-        as_of=sql.Literal(as_of),
-    )
+    for (reader,) in connection.execute(statement(__file__, "readers"), {"table": table.name}).fetchall():
+        grant = statement(__file__, "grant")
+        connection.execute(grant.format(schema=sql.Identifier(schema), view=view, reader=sql.SQL(reader)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -12,8 +13,8 @@ from psycopg import sql
 
 from loader.contract.tables import Table, load_contract
 from loader.database.connect import Connection
+from loader.database.sql_files import statement
 from loader.errors import WrongUsage
-from loader.pipeline import ledger
 from loader.readers.published import published_months
 
 
@@ -29,24 +30,8 @@ class State:
 
 
 @dataclass(frozen=True)
-class TableStates:
-    """A customer's rows in one table, oldest date first."""
-
-    table: str
-    states: list[State]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A row that differs between two dates: column -> [old, new], of the columns that differ."""
-
-    key: Any
-    changes: dict[str, list[Any]]
-
-
-@dataclass(frozen=True)
 class TableDifference:
-    """How one table differs between two dates."""
+    """How one table differs between two dates; a sample has the `key` and column -> [old, new] of what differs."""
 
     table: str
     first_rows: int
@@ -56,7 +41,7 @@ class TableDifference:
     equal: int
     different: int
     columns: dict[str, int]
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[dict[str, Any]]
 
 
 def chosen(name: str | None) -> list[Table]:
@@ -74,16 +59,16 @@ def chosen(name: str | None) -> list[Table]:
     return found
 
 
-def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> list[TableStates]:
-    """The customer's rows in each table's history.
+def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> dict[str, list[State]]:
+    """Table -> the customer's rows in its history, oldest date first.
 
     Raises:
         WrongUsage: no history knows the customer; the message says what to do.
     """
-    found = [TableStates(table.name, _states(connection, user_id, table)) for table in tables]
-    if not any(one.states for one in found):
+    found = {table.name: _states(connection, user_id, table) for table in tables}
+    if not any(found.values()):
         names = ", ".join(f"{table.name}_snapshots" for table in tables)
-        raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, user_id)}")
+        raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, user_id, tables[0])}")
     return found
 
 
@@ -91,11 +76,9 @@ def _states(connection: Connection, user_id: str, table: Table) -> list[State]:
     columns = _columns(connection, table)
     if not columns:
         return []
-    query = sql.SQL("select as_of, observed_as_of, {} from {} where {} = %s order by as_of").format(
-        sql.SQL(", ").join(map(sql.Identifier, columns)), _snapshots(table), sql.Identifier(table.primary_key)
-    )
+    query = _about(table, "states", columns=sql.SQL(", ").join(map(sql.Identifier, columns)))
     try:
-        rows = connection.execute(query, [user_id]).fetchall()
+        rows = connection.execute(query, {"user_id": user_id}).fetchall()
     except psycopg.DataError:  # text that cannot be a key of this type is nobody's
         return []
     states: list[State] = []
@@ -107,17 +90,13 @@ def _states(connection: Connection, user_id: str, table: Table) -> list[State]:
     return states
 
 
-def _hint(connection: Connection, user_id: str) -> str:
+def _hint(connection: Connection, user_id: str, table: Table) -> str:
     """What to try next: the same letters in another case, or what there is to look at."""
     published = [month.month for month in published_months(connection)]
     if not published:
         return " No month is published yet: streamflow ingest 000"
-    first = load_contract()[0]
-    if "\0" not in user_id and _columns(connection, first):
-        query = sql.SQL("select {key}::text from public.{table} where lower({key}::text) = lower(%s) limit 1").format(
-            key=sql.Identifier(first.primary_key), table=sql.Identifier(first.name)
-        )
-        near = connection.execute(query, [user_id.strip()]).fetchone()
+    with contextlib.suppress(psycopg.DataError):
+        near = connection.execute(_about(table, "near"), {"user_id": user_id.strip()}).fetchone()
         if near is not None:
             return f" Did you mean {near[0]}?"
     return f" Months published: {', '.join(published)}. Write the user_id as it is in the files."
@@ -133,60 +112,39 @@ def difference(
 
 
 def _difference(connection: Connection, first: dt.date, second: dt.date, table: Table, rows: int) -> TableDifference:
-    there = _columns(connection, table)
-    if not there:
-        return TableDifference(table.name, 0, 0, 0, 0, 0, 0, {})
-    key = sql.Identifier(table.primary_key)
-    columns = [name for name in there if name != table.primary_key]
-    # The dates are literals, so that the planner reads two partitions and no other.
-    sides = sql.SQL("(select * from {0} where as_of = {1}) as a {2} join (select * from {0} where as_of = {3}) as b")
-    full = sides.format(_snapshots(table), sql.Literal(first), sql.SQL("full"), sql.Literal(second))
-    inner = sides.format(_snapshots(table), sql.Literal(first), sql.SQL("inner"), sql.Literal(second))
-    differs = [sql.SQL("a.{0} is distinct from b.{0}").format(sql.Identifier(name)) for name in columns]
-    any_differs = sql.SQL(" or ").join(differs) if differs else sql.SQL("false")
-    counted = [
-        sql.SQL("count(a.{})").format(key),
-        sql.SQL("count(b.{})").format(key),
-        *(
-            sql.SQL("count(*) filter (where a.{0} is not null and b.{0} is not null and ({1}))").format(key, condition)
-            for condition in (any_differs, *differs)
-        ),
-        sql.SQL("count(*) filter (where a.{0} is not null and b.{0} is not null)").format(key),
-    ]
-    query = sql.SQL("select {} from {} on a.{} = b.{}").format(sql.SQL(", ").join(counted), full, key, key)
-    in_first, in_second, different, *per_column, both = ledger.one_row(connection, query)
+    columns = _columns(connection, table)
+    if not columns:
+        return TableDifference(table.name, 0, 0, 0, 0, 0, 0, {}, [])
+    columns.remove(table.primary_key)
+    differ = [sql.SQL("a.{0} is distinct from b.{0}").format(sql.Identifier(name)) for name in columns]
+    parts: dict[str, sql.Composable] = {
+        "first": sql.Literal(first),
+        "second": sql.Literal(second),
+        "differs": sql.SQL(" or ").join([sql.SQL("false"), *differ]),
+        "each": sql.SQL(" ").join(_about(table, "each", differs=one) for one in differ),
+        "cells": sql.SQL(", ").join(sql.SQL("a.{0}, b.{0}").format(sql.Identifier(name)) for name in columns),
+        "rows": sql.Literal(rows),
+    }
+    [counts] = connection.execute(_about(table, "difference", **parts)).fetchall()
+    in_first, in_second, both, different, *per_column = counts
+    samples = []
+    for key, *values in connection.execute(_about(table, "samples", **parts)).fetchall() if different and rows else []:
+        pairs = zip(columns, values[::2], values[1::2], strict=True)
+        samples.append({"key": key, "changes": {name: [old, new] for name, old, new in pairs if old != new}})
     changed = dict(zip(columns, per_column, strict=True))
-    samples = _samples(connection, inner, key, columns, any_differs, rows) if different and rows else []
     only = in_first - both, in_second - both
     return TableDifference(table.name, in_first, in_second, *only, both - different, different, changed, samples)
 
 
-def _samples(
-    connection: Connection,
-    sides: sql.Composed,
-    key: sql.Identifier,
-    columns: list[str],
-    differs: sql.Composable,
-    rows: int,
-) -> list[Sample]:
-    cells = [sql.SQL("{}.{}").format(sql.SQL(side), sql.Identifier(name)) for side in ("a", "b") for name in columns]
-    query = sql.SQL("select a.{key}, {cells} from {sides} on a.{key} = b.{key} where {differs} order by 1 limit {rows}")
-    query_made = query.format(
-        key=key, cells=sql.SQL(", ").join(cells), sides=sides, differs=differs, rows=sql.Literal(rows)
-    )
-    samples = []
-    for value, *both in connection.execute(query_made).fetchall():
-        pairs = zip(columns, both[: len(columns)], both[len(columns) :], strict=True)
-        samples.append(Sample(value, {name: [old, new] for name, old, new in pairs if old != new}))
-    return samples
-
-
-def _snapshots(table: Table) -> sql.Identifier:
-    return sql.Identifier("public", f"{table.name}_snapshots")
+def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
+    """A statement of the .sql file, about one table."""
+    parts["key"] = sql.Identifier(table.primary_key)
+    parts["production"] = sql.Identifier("public", table.name)
+    parts["history"] = sql.Identifier("public", f"{table.name}_snapshots")
+    return statement(__file__, name).format(**parts)
 
 
 def _columns(connection: Connection, table: Table) -> list[str]:
     """The declared columns that the table's history has in this database; none where there is no such table."""
-    query = "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped"
-    there = {name for (name,) in connection.execute(query, [f'public."{table.name}_snapshots"']).fetchall()}
-    return [name for name in table.column_names if name in there]
+    parameters = {"table": f"{table.name}_snapshots", "declared": table.column_names}
+    return [name for (name,) in connection.execute(statement(__file__, "columns"), parameters).fetchall()]

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import sql
 from psycopg.rows import class_row
 
 from loader.database.connect import Connection
 from loader.delivery.deliveries import parse_month
 from loader.errors import WrongUsage
 
-SELECT = sql.SQL(
-    "select month, as_of, lag(as_of) over (order by as_of) as previous_as_of, load_id, published_at"
-    " from {} order by as_of"
-)
-PLACES = (sql.Identifier("public", "published_months"), sql.Identifier("ops", "published"))
-"""The view is for whoever reads; where it is not there, the table behind it is asked."""
+MONTHS = "select month, as_of, previous_as_of, load_id, published_at from public.published_months order by as_of"
 
 
 @dataclass(frozen=True)
@@ -34,48 +27,37 @@ class PublishedMonth:
 
 
 def published_months(connection: Connection) -> list[PublishedMonth]:
-    """All published months, oldest date first."""
-    for place in PLACES:
-        try:
-            with connection.cursor(row_factory=class_row(PublishedMonth)) as cursor:
-                return cursor.execute(SELECT.format(place)).fetchall()
-        except psycopg.errors.UndefinedTable:
-            continue
-    return []
+    """All published months, oldest date first; none where nothing was ever ingested."""
+    try:
+        with connection.cursor(row_factory=class_row(PublishedMonth)) as cursor:
+            return cursor.execute(MONTHS).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return []
 
 
-def find(connection: Connection, text: str) -> PublishedMonth:
+def find(connection: Connection, text: str | dt.date) -> PublishedMonth:
     """A published month, given as 001, or as its date where two have the same number.
 
     Raises:
-        WrongUsage: it is not published, or not the only one of that number.
+        WrongUsage: it is not published, or not the only one of that number; the message says which are.
     """
     months = published_months(connection)
-    try:
-        date = dt.date.fromisoformat(text.strip())
-    except ValueError:
-        label = f"{parse_month(text):03}"
-        found = [month for month in months if month.month == label]
-    else:
-        label, found = f"as of {date}", [month for month in months if month.as_of == date]
+    what, found = _chosen(months, text)
     if len(found) > 1:
         dates = ", ".join(str(month.as_of) for month in found)
-        raise WrongUsage(f"month {label} is published for several dates: {dates}. Give one of these instead.")
+        raise WrongUsage(f"{what} is published for several dates: {dates}. Give one of these instead.")
     if not found:
-        known = ", ".join(month.month for month in months)
-        there = f"published: {known}" if known else "none is yet"
-        raise WrongUsage(f"month {label} is not published ({there}). See streamflow status.")
+        known = ", ".join(f"{month.month} ({month.as_of})" for month in months)
+        raise WrongUsage(
+            f"{what} is not published. There {f'are: {known}' if known else 'is none: streamflow ingest 000'}."
+        )
     return found[0]
 
 
-def require_published(connection: Connection, dates: Iterable[dt.date]) -> None:
-    """Go on only where these dates are published.
-
-    Raises:
-        WrongUsage: one is not; the message says which are.
-    """
-    there = [month.as_of for month in published_months(connection)]
-    known = f"Published are {', '.join(map(str, there))}." if there else "None is yet: streamflow ingest 000."
-    for date in dates:
-        if date not in there:
-            raise WrongUsage(f"no month is published as of {date}. {known}")
+def _chosen(months: list[PublishedMonth], text: str | dt.date) -> tuple[str, list[PublishedMonth]]:
+    try:
+        date = text if isinstance(text, dt.date) else dt.date.fromisoformat(text.strip())
+    except ValueError:
+        label = f"{parse_month(str(text)):03}"
+        return f"month {label}", [month for month in months if month.month == label]
+    return f"a month as of {date}", [month for month in months if month.as_of == date]

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import io
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, TextIO
+from typing import BinaryIO, TextIO
 
-import psycopg
 from psycopg import sql
 
-from loader.contract.models import training_columns
-from loader.contract.tables import Table
 from loader.database.connect import Connection
-from loader.errors import SurroundingsFailed, WrongUsage
-from loader.readers.published import require_published
+from loader.database.sql_files import statement
+from loader.errors import WrongUsage
+from loader.readers import marts
+from loader.readers.published import find
 
-Format = Literal["csv", "parquet"]
-
-TRUTH = sql.SQL("case when {column} then 'true' when not {column} then 'false' end as {column}")
-"""The words that pandas, polars and Arrow read as truth values; PostgreSQL writes t and f."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """One column of the file: its name, and its type in the contract."""
-
-    name: str
-    data_type: str
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """What is wanted: both dates and the columns, in the order of the file."""
-
-    as_of: dt.date
-    label_as_of: dt.date
-    fields: list[Field]
+PREPARE = "select set_config('work_mem', '64MB', true), set_config('jit', 'off', true)"
 
 
 @dataclass(frozen=True)
@@ -55,154 +32,111 @@ class Written:
     file: str | None
 
 
-def training_set(
-    connection: Connection, tables: Sequence[Table], as_of: dt.date, label_as_of: dt.date, columns: Sequence[str] = ()
-) -> TrainingSet:
-    """Check what is asked for.
+def write(
+    connection: Connection,
+    as_of: dt.date,
+    label_as_of: dt.date,
+    columns: Sequence[str],
+    file: Path | None,
+    stdout: TextIO,
+) -> Written:
+    """Stream a training set into a file, as CSV or Parquet after its name, or as CSV to stdout.
+
+    Memory does not grow with the number of rows. The file appears when it is whole.
 
     Args:
         columns: the features and labels wanted, in this order; all of them where none is named.
 
     Raises:
-        WrongUsage: the label would be from before the features, a date is not published, or a column is not there.
+        WrongUsage: the label would be from before the features, a date is not published, a column is not there, or the
+            file's name ends with neither .csv nor .parquet.
+        SurroundingsFailed: the view is not there.
     """
     if label_as_of < as_of:
         raise WrongUsage(f"a label of {label_as_of} is older than features of {as_of}: a model would predict the past.")
-    require_published(connection, [as_of, label_as_of])
-    key = Field(tables[0].primary_key, "text")
-    known = {name: Field(name, column.data_type) for name, _, column in training_columns(tables)}
-    if unknown := [name for name in columns if name not in known]:
-        raise WrongUsage(f"no such column: {', '.join(unknown)}. There are {', '.join(known)}.")
-    wanted = [known[name] for name in dict.fromkeys(columns)] if columns else list(known.values())
-    return TrainingSet(as_of, label_as_of, [key, Field("event_timestamp", "timestamp"), *wanted])
-
-
-def write(connection: Connection, wanted: TrainingSet, file: Path | None, stdout: TextIO) -> Written:
-    """Stream a training set into a file, the format being that of its name, or as CSV to stdout.
-
-    Memory does not grow with the number of rows. The file appears when it is whole.
-
-    Raises:
-        WrongUsage: the file's name ends with neither .csv nor .parquet.
-        SurroundingsFailed: the views are not there, or the database fails.
-    """
-    form = _format(file)
-    try:
-        with connection.transaction(), _appearing(file, stdout) as stream, connection.cursor() as cursor:
-            connection.execute("set transaction isolation level repeatable read, read only")
-            connection.execute("select set_config('work_mem', '64MB', true), set_config('jit', 'off', true)")
-            with cursor.copy(_query(wanted)) as copy:
-                if form == "parquet":
-                    _write_parquet(_Chunks(copy), wanted.fields, stream)
-                else:
-                    for chunk in copy:
-                        stream.write(chunk)
-            rows = cursor.rowcount
-    except psycopg.errors.UndefinedTable:
-        raise SurroundingsFailed(
-            "the view training_set is not there: run `streamflow dbt run --select path:models/marts`."
-        ) from None
-    names = [field.name for field in wanted.fields]
-    return Written(wanted.as_of, wanted.label_as_of, rows, names, str(file) if file else None)
-
-
-def _format(file: Path | None) -> Format:
-    match file.suffix.lower() if file else ".csv":
-        case ".csv":
-            return "csv"
-        case ".parquet":
-            return "parquet"
-        case _:
-            raise WrongUsage(f"{file}: the name must end with .csv or .parquet, which says how to write it.")
-
-
-def _query(wanted: TrainingSet) -> sql.Composed:
-    columns = [
-        (TRUTH if field.data_type == "boolean" else sql.SQL("{column}")).format(column=sql.Identifier(field.name))
-        for field in wanted.fields
-    ]
-    query = sql.SQL(
-        "copy (select {columns} from public.training_set where as_of = {as_of} and label_as_of = {label_as_of})"
-        " to stdout (format csv, header)"
+    if file is not None and file.suffix.lower() not in {".csv", ".parquet"}:
+        raise WrongUsage(f"{file}: the name must end with .csv or .parquet, which says how to write it.")
+    for date in (as_of, label_as_of):
+        find(connection, date)
+    types = _wanted(connection, columns)
+    query = statement(__file__, "rows").format(
+        columns=sql.SQL(", ").join(map(_column, types, types.values())),
+        as_of=sql.Literal(as_of),
+        label_as_of=sql.Literal(label_as_of),
     )
-    return query.format(
-        columns=sql.SQL(", ").join(columns),
-        as_of=sql.Literal(wanted.as_of),
-        label_as_of=sql.Literal(wanted.label_as_of),
-    )
-
-
-@contextlib.contextmanager
-def _appearing(file: Path | None, stdout: TextIO) -> Iterator[IO[bytes]]:
-    """A file that takes its name when it is whole; stdout where there is none."""
     if file is None:
-        yield stdout.buffer
+        rows = _copy(connection, query, stdout.buffer)
         stdout.flush()
-        return
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    else:
+        with _appearing(file) as path:
+            with path.open("wb") as stream:
+                rows = _copy(connection, query, stream)
+            if file.suffix.lower() == ".parquet":
+                _to_parquet(path, types)
+    return Written(as_of, label_as_of, rows, list(types), str(file) if file else None)
+
+
+def _wanted(connection: Connection, columns: Sequence[str]) -> dict[str, str]:
+    """Name -> type of the columns of the file: the customer, event_timestamp, and the columns wanted."""
+    with marts.needed():
+        (key, stamp, *known) = connection.execute(statement(__file__, "columns")).fetchall()
+    types: dict[str, str] = dict(known)
+    if unknown := [name for name in columns if name not in types]:
+        raise WrongUsage(f"no such column: {', '.join(unknown)}. There are {', '.join(types)}.")
+    return dict([key, stamp]) | {name: types[name] for name in columns or types}
+
+
+def _column(name: str, data_type: str) -> sql.Composed:
+    """A truth value is written as a word, which pandas, polars and Arrow read; COPY would write t and f."""
+    return sql.SQL("{0}::text as {0}" if data_type == "boolean" else "{}").format(sql.Identifier(name))
+
+
+def _copy(connection: Connection, query: sql.Composed, stream: BinaryIO) -> int:
+    with connection.transaction(), connection.cursor() as cursor:
+        connection.execute(PREPARE)
+        with cursor.copy(query) as copy:
+            for chunk in copy:
+                stream.write(chunk)
+        return cursor.rowcount
+
+
+@contextmanager
+def _appearing(file: Path) -> Iterator[Path]:
+    """A file beside the one that is wanted, which takes its name when it is whole."""
+    path = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        yield path
+        path.replace(file)
+    finally:
+        path.unlink(missing_ok=True)
 
 
-class _Chunks(io.RawIOBase):
-    """What COPY sends, as a file to read from."""
-
-    def __init__(self, copy: psycopg.Copy) -> None:
-        self._chunks = iter(copy)
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer; 0 at the end."""
-        filled = 0
-        while filled < len(buffer):
-            if not self._rest:
-                chunk = next(self._chunks, None)
-                if chunk is None:
-                    break
-                self._rest = memoryview(chunk)
-            size = min(len(buffer) - filled, len(self._rest))
-            buffer[filled : filled + size] = self._rest[:size]
-            self._rest = self._rest[size:]
-            filled += size
-        return filled
-
-
-def _write_parquet(rows: io.RawIOBase, fields: Sequence[Field], stream: IO[bytes]) -> None:
+def _to_parquet(path: Path, types: dict[str, str]) -> None:
+    """Turn a CSV file into a Parquet file."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    types = {
+    arrow = {
         "text": pa.string(),
         "boolean": pa.bool_(),
         "date": pa.date32(),
-        "timestamp": pa.timestamp("us"),
+        "timestamp without time zone": pa.timestamp("us"),
         "numeric": pa.float64(),
+        "double precision": pa.float64(),
         "bigint": pa.int64(),
-        "int": pa.int32(),
         "integer": pa.int32(),
         "smallint": pa.int16(),
     }
-    schema = pa.schema([(field.name, types[field.data_type]) for field in fields])
+    schema = pa.schema([(name, arrow.get(data_type, pa.string())) for name, data_type in types.items()])
     convert = csv.ConvertOptions(
         column_types=schema, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
     )
     parse = csv.ParseOptions(newlines_in_values=True)
     read = csv.ReadOptions(block_size=4 << 20, use_threads=False)
     with (
-        csv.open_csv(io.BufferedReader(rows, 4 << 20), read, parse, convert) as reader,
-        parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
+        _appearing(path) as made,
+        csv.open_csv(path, read, parse, convert) as batches,
+        parquet.ParquetWriter(made, schema, compression="zstd") as writer,
     ):
-        for batch in reader:
+        for batch in batches:
             writer.write_batch(batch)

@@ -1,0 +1,32 @@
+-- name: schemas
+select nspname
+from pg_catalog.pg_namespace
+where nspname ~ '^as_of_\d{4}_\d{2}_\d{2}$'
+order by nspname;
+
+-- name: view
+-- PostgreSQL would let a view of one table be written through, but not one that begins with WITH.
+create or replace view {view} as
+with known as (
+    select {columns} from {history} where as_of = {as_of}
+)
+
+select {columns} from known;
+
+-- name: readers
+-- Who may read a table, besides its owner; names are quoted where they must be.
+select distinct case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end
+from pg_catalog.pg_class as tables
+cross join aclexplode(tables.relacl) as acl
+where
+    tables.oid = to_regclass(format('public.%%I', %(table)s::text))
+    and acl.privilege_type = 'SELECT' and acl.grantee <> tables.relowner;
+
+-- name: grant
+grant usage on schema {schema} to {reader};
+grant select on {view} to {reader};
+
+-- name: views
+select relname
+from pg_catalog.pg_class
+where relnamespace = to_regnamespace(%(schema)s) and relkind = 'v';

@@ -1,0 +1,103 @@
+-- name: load
+-- The attempt that published the month.
+select started_by, started_at, finished_at, data_dir, reason, files, counts, timings, versions
+from ops.loads
+where load_id = %(load_id)s;
+
+-- name: customers
+-- Who came, went and came back, per table; a table of which nothing is known counts nobody. Both dates are named, so that
+-- the planner reads two partitions and no other.
+select
+    tables.name as table_name,
+    coalesce(users.customers_known, 0) as customers_known,
+    coalesce(users.customers_delivered, 0) as customers_delivered,
+    before.customers as delivered_before,
+    (users.customers_delivered - before.customers) / before.customers::double precision as change,
+    coalesce(users.customers_new, 0) as customers_new,
+    coalesce(users.customers_departed, 0) as customers_departed,
+    coalesce(users.customers_returned, 0) as customers_returned
+from unnest(%(tables)s::text []) with ordinality as tables (name, place)
+left join public.report_users as users
+    on tables.name = users.table_name and users.as_of = %(as_of)s and users.previous_as_of {is_previous}
+left join public.report_freshness as before
+    on
+        tables.name = before.table_name
+        and before.as_of = %(previous)s::date
+        and before.observed_as_of = %(previous)s::date
+order by tables.place;
+
+-- name: columns
+-- Per column the profiles of both months, the changes and the bins, each as it is in its view.
+with now as materialized (
+    select *, null_rows::double precision / delivered_rows as null_share
+    from public.report_column_profile
+    where as_of = %(as_of)s
+),
+
+before as materialized (
+    select *, null_rows::double precision / delivered_rows as null_share
+    from public.report_column_profile
+    where as_of = %(previous)s::date
+),
+
+changes as materialized (
+    select *
+    from public.report_column_changes
+    where as_of = %(as_of)s and previous_as_of = %(previous)s::date
+),
+
+bins as materialized (
+    select
+        found.table_name,
+        found.column_name,
+        jsonb_agg(to_jsonb(found) - array['as_of', 'previous_as_of'] order by found.bin) as bins
+    from public.report_distribution as found
+    where found.as_of = %(as_of)s and found.previous_as_of = %(previous)s::date
+    group by found.table_name, found.column_name
+)
+
+select
+    to_jsonb(now) - 'as_of' as now,
+    to_jsonb(before) - 'as_of' as before,
+    to_jsonb(changes) - array['as_of', 'previous_as_of'] as changes,
+    coalesce(bins.bins, '[]') as bins
+from now
+left join before using (table_name, column_name)
+left join changes using (table_name, column_name)
+left join bins using (table_name, column_name);
+
+-- name: ages
+select table_name, observed_as_of, customers
+from public.report_freshness
+where as_of = %(as_of)s
+order by table_name, observed_as_of desc;
+
+-- name: audits
+-- One row an audit, one verdict a load, null where it did not run; those that have not always passed come first.
+with known as (
+    select distinct on (audit_id) audit_id, audit_name, table_name, severity
+    from ops.audits
+    where load_id = any(%(loads)s::bigint [])
+    order by audit_id, load_id
+)
+
+select
+    known.audit_name,
+    known.table_name,
+    known.severity,
+    jsonb_agg(
+        case when audits.status is not null then jsonb_build_array(audits.status, audits.failures) end
+        order by loads.place
+    ) as verdicts
+from known
+cross join unnest(%(loads)s::bigint []) with ordinality as loads (load_id, place)
+left join ops.audits as audits on known.audit_id = audits.audit_id and loads.load_id = audits.load_id
+group by known.audit_id, known.audit_name, known.table_name, known.severity
+order by bool_and(coalesce(audits.status, 'pass') = 'pass'), known.table_name, known.audit_name;
+
+-- name: verdicts
+select
+    count(*) filter (where status = 'pass') as passed,
+    count(*) filter (where status = 'warn') as warned
+from ops.audits
+where load_id = %(load_id)s;

@@ -1,0 +1,99 @@
+-- name: powers
+-- What a role that exists may do beyond loading or reading.
+select array_remove(
+    array[
+        case when roles.rolname = current_user then 'it runs this command' end,
+        case when roles.rolsuper then 'superuser' end,
+        case when roles.rolcreatedb then 'createdb' end,
+        case when roles.rolcreaterole then 'createrole' end,
+        case when roles.rolreplication then 'replication' end,
+        case when roles.rolbypassrls then 'bypassrls' end,
+        case
+            when pg_has_role(roles.oid, databases.datdba, 'MEMBER') and not roles.rolsuper then 'rights of the database''s owner'
+        end
+    ],
+    null
+)
+from pg_catalog.pg_roles as roles
+cross join pg_catalog.pg_database as databases
+where roles.rolname = {role} and databases.datname = current_database();
+
+-- name: join_loader
+-- An administrator who is no superuser has to be a member of the loader, to hand tables over and to read them afterwards.
+select format('grant %I to %I with inherit true, set true', loader.rolname, current_user)
+from pg_catalog.pg_roles as loader
+where loader.rolname = {loader_name} and not (pg_has_role(loader.oid, 'USAGE') and pg_has_role(loader.oid, 'SET'));
+
+-- name: rights
+-- What both roles may do, apart from the loader owning its objects. Temporary tables are what dbt's unit tests need.
+create schema if not exists ops;
+create schema if not exists staging;
+create schema if not exists history;
+create schema if not exists restated;
+create schema if not exists latest;
+
+revoke create on database {database} from {loader}, {reader};
+grant connect, temporary on database {database} to {loader};
+grant connect on database {database} to {reader};
+grant usage, create on schema ops, staging, history, restated, latest, public to {loader};
+revoke all on schema ops, staging, history, restated, latest, public from {reader};
+grant usage on schema latest, public to {reader};
+alter default privileges for role {loader} in schema latest, public grant select on tables to {reader};
+
+-- name: hand_over
+-- A statement for each object that the loader does not own: all that is in streamflow's own schemas, and its relations in
+-- public. The ledger is not asked which these are: the loader could write there, and be handed somebody else's table.
+-- Sequences of a column go with their table. Citus takes routines and tables in this order only.
+select format('alter routine %s owner to %I', routines.oid::regprocedure, {loader_name})
+from pg_catalog.pg_proc as routines
+where
+    routines.pronamespace::regnamespace::text in ('ops', 'staging', 'history', 'restated', 'latest')
+    and pg_get_userbyid(routines.proowner) <> {loader_name}
+union all
+select format('alter table %s owner to %I', relations.oid::regclass, {loader_name})
+from pg_catalog.pg_class as relations
+where
+    (
+        relations.relnamespace::regnamespace::text in ('ops', 'staging', 'history', 'restated', 'latest')
+        or (relations.relnamespace = 'public'::regnamespace and relations.relname = any({relations}::text []))
+    )
+    and pg_get_userbyid(relations.relowner) <> {loader_name}
+    and (
+        relations.relkind in ('r', 'p', 'v', 'm', 'f')
+        or (
+            relations.relkind = 'S' and not exists (
+                select from pg_catalog.pg_depend as owned
+                where owned.classid = 'pg_class'::regclass and owned.objid = relations.oid and owned.deptype in ('a', 'i')
+            )
+        )
+    )
+order by 1;
+
+-- name: let_read
+-- A statement for each table and view that the reader may read.
+select format('revoke all on table %1$s from %2$I; grant select on table %1$s to %2$I', relations.oid::regclass, {reader_name})
+from pg_catalog.pg_class as relations
+where
+    relations.relkind in ('r', 'p', 'v', 'm', 'f')
+    and (
+        relations.relnamespace::regnamespace::text = 'latest'
+        or (relations.relnamespace = 'public'::regnamespace and relations.relname = any({relations}::text []))
+    );
+
+-- name: notes
+-- Rights that a role has from elsewhere: from PUBLIC, or as a member of other roles.
+select note
+from pg_catalog.pg_roles as roles
+cross join lateral (
+    select roles.rolname || ' may create schemas in this database, which was granted to PUBLIC or to a role it is in'
+    where has_database_privilege(roles.oid, current_database(), 'CREATE')
+    union all
+    select roles.rolname || ' may create tables in public, as all may: revoke create on schema public from public'
+    where roles.rolname = {reader_name} and has_schema_privilege(roles.oid, 'public', 'CREATE')
+    union all
+    select distinct format('%s is a member of %s and has its rights too', roles.rolname, pg_get_userbyid(members.roleid))
+    from pg_catalog.pg_auth_members as members
+    where members.member = roles.oid
+) as found (note)
+where roles.rolname in ({loader_name}, {reader_name})
+order by roles.rolname = {reader_name}, note;
