@@ -18,6 +18,6 @@ def after_publish(settings: Settings, as_of: dt.date) -> Iterator[str]:
         with open_database(settings).connect() as connection:
             yield f"schema: {freeze(connection, load_contract(), as_of)}"
     if settings.report:
-        path, _ = write_month(settings, str(as_of), indexed=True)
+        path, *_ = write_month(settings, str(as_of), indexed=True)
         write_index(settings)
         yield f"report: {path}"
