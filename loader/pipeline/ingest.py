@@ -34,8 +34,8 @@ from loader.settings import Settings
 AUDIT = ["test", "--select", "source:staging"]
 BUILD = ["build", "--exclude-resource-type", "unit_test"]
 """Unit tests are for those who change the project."""
-FINISH = ["run", "--select", "complete_months+"]
-"""What is left to do once history of a month stands: also where a test on history holds back what is below it."""
+FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
+"""What is left to do once history of a month stands, also where a test on history or production holds it back."""
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; the audits' own counts are complete."""
 
@@ -189,11 +189,10 @@ class Run:
             if count
         ]
         if problems:
-            publication = ledger.publication_of(self.connection, self.delivery.as_of) or self._finish()
-            message = (
-                f"month {publication.month} is published already for {self.delivery.as_of}, from other files; nothing was"
-                " changed"
-            )
+            if ledger.publication_of(self.connection, self.delivery.as_of) is None:
+                self._finish(DbtRun(True))
+            month, as_of = self._publication().month, self.delivery.as_of
+            message = f"month {month} is published already for {as_of}, from other files; nothing was changed"
             raise self._refusal(problems, message)
 
     def _again(self, known: dict[str, TableHistory]) -> Outcome:
@@ -202,10 +201,8 @@ class Run:
         left = ledger.left_to_build(self.connection, self.delivery.as_of) if publication else []
         message = f"month {self.delivery.label} is published already, from these same rows: "
         if publication is None:
-            self._finish()
-            return self._published(
-                DbtRun(True), f"month {self.delivery.label} published, which was begun before", known
-            )
+            result = self._finish(DbtRun(True))
+            return self._published(result, f"month {self.delivery.label} published, which was begun before", known)
         if left and self.command == "ingest":
             result = self._dbt(["build", "--exclude-resource-type", "unit_test", "--select", *left], "models")
             return self._published(result, message + "what had failed was built again", known)
@@ -243,8 +240,8 @@ class Run:
         verdicts, warnings = self._audited(result)
         publication = ledger.publication_of(self.connection, self.delivery.as_of)
         if publication is None and ledger.history_on(self.connection, self.delivery.as_of):
-            self._finish(result)
-            publication = ledger.publication_of(self.connection, self.delivery.as_of)
+            result = self._finish(result)
+            publication = self._publication()
         if publication is None or (restate and publication.load_id != self.load_id):
             raise self._dbt_failed(result)
         done = "published" if publication.load_id == self.load_id else "found as it was published"
@@ -253,16 +250,22 @@ class Run:
         outcome.warnings = warnings
         return outcome
 
-    def _finish(self, before: DbtRun | None = None) -> ledger.Publication:
-        """Have production take in a month whose history stands. `before` is the run that should have done it.
+    def _finish(self, before: DbtRun) -> DbtRun:
+        """Have production take in a month whose history stands; returns what that and the run before it did.
 
         Raises:
             SurroundingsFailed: it is still not published.
         """
-        result = self._dbt(FINISH, "tables")
+        result = self._dbt(FINISH, "tables").after(before)
+        if ledger.publication_of(self.connection, self.delivery.as_of) is None:
+            raise self._dbt_failed(result)
+        return result
+
+    def _publication(self) -> ledger.Publication:
+        """What readers see for this date, where it has just been published."""
         publication = ledger.publication_of(self.connection, self.delivery.as_of)
         if publication is None:
-            raise self._dbt_failed(result if before is None or result.bad else before)
+            raise SurroundingsFailed(f"month {self.delivery.label} is not published: was ops changed by hand?")
         return publication
 
     def _published(
