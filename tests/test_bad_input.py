@@ -83,7 +83,6 @@ def as_folder(folder: Path) -> None:
 HOSTILE = "'); drop table users; --"
 
 BAD: dict[str, tuple[Spoil, list[str]]] = {
-    "missing folder": (shutil.rmtree, ["the folder is missing"]),
     "missing file": (lambda f: (f / "labels.csv").unlink(), ["labels.csv  the file is missing"]),
     "empty file": (lambda f: (f / "labels.csv").write_bytes(b""), ["labels.csv:1", "the file is empty"]),
     "header only": (lambda f: (f / "labels.csv").write_bytes(b"user_id,churn_label\r\n"), ["labels.csv:1", "no rows"]),

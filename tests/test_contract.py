@@ -50,7 +50,8 @@ def test_a_seventh_table_is_declared_not_programmed(
     unknown = run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months))
     assert unknown.returncode == 2
     assert "`streamflow models` writes what is missing" in unknown.stderr
-    assert run_copy(copy, streamflow, "models").returncode == 0
+    run_copy(copy, streamflow, "models")
+    assert run_copy(copy, streamflow, "models", "training_set", "--overwrite").returncode == 0
     data = tmp_path / "data"
     for month in ("month_000", "month_001"):
         shutil.copytree(months / month, data / month)

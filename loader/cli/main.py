@@ -211,11 +211,12 @@ def run_dbt(context: typer.Context) -> None:
 
 @app.command()
 def models(
+    names: Annotated[list[str] | None, typer.Argument(help="Only these models.", show_default=False)] = None,
     check_only: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 where the models lack what is declared.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write all of them anew, also those that somebody edited.")
+        bool, typer.Option("--overwrite", help="Also write those that are there anew, whatever somebody edited.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -225,7 +226,7 @@ def models(
     from loader.contract.tables import load_contract
 
     tables = load_contract()
-    written = [] if check_only else [f"dbt_project/{path}" for path in write_models(tables, overwrite=overwrite)]
+    written = [] if check_only else [f"dbt_project/{path}" for path in write_models(tables, names or (), overwrite=overwrite)]
     lacking = list(out_of_step(tables))
     if as_json:
         terminal.print_json({"written": written, "out_of_step": lacking})

@@ -68,15 +68,28 @@ class Model:
         return {path.with_suffix(".sql"): self.sql, path.with_suffix(".yml"): text}
 
 
-def write_models(tables: Sequence[Table], *, overwrite: bool = False, project: Path = DBT_PROJECT) -> list[Path]:
-    """Write the models that are missing, and the list of tables; with `overwrite` all of them anew. Returns what was written.
+def write_models(
+    tables: Sequence[Table], names: Sequence[str] = (), *, overwrite: bool = False, project: Path = DBT_PROJECT
+) -> list[Path]:
+    """Write the models that are missing, and the list of tables; with `overwrite` also those that are there.
+
+    Args:
+        names: only these models, where any are given.
+
+    Returns:
+        What was written.
 
     Raises:
         SurroundingsFailed: the project cannot be written to.
+        WrongUsage: no model of that name follows from the declaration.
     """
+    wanted = {model.properties["name"]: model for model in models(tables)}
+    if unknown := set(names) - wanted.keys():
+        raise WrongUsage(f"no model {min(unknown)} follows from the declaration: it is one of {', '.join(wanted)}.")
+    chosen = [wanted[name] for name in names or wanted]
     written = []
     try:
-        for path, text in [(LIST, _list(tables)), *(file for model in models(tables) for file in model.files.items())]:
+        for path, text in [(LIST, _list(tables)), *(file for model in chosen for file in model.files.items())]:
             target = project / path
             there = target.read_text(encoding="utf-8") if target.is_file() else None
             if there is None or (there != text and (overwrite or path == LIST)):
@@ -115,7 +128,7 @@ def require_models(tables: Sequence[Table]) -> None:
     if reasons:
         raise WrongUsage(
             f"the dbt models are out of step with {SOURCES_FILE.name}: {'; '.join(reasons[:5])}. `streamflow models` writes"
-            " what is missing; edit the others, or have them written anew by `streamflow models --overwrite`."
+            " what is missing; edit the others, or have them written anew by `streamflow models NAME --overwrite`."
         )
 
 

@@ -61,14 +61,8 @@ where history.as_of = %s and history.load_id in (select complete.load_id from op
 -- name: publication_of
 select published.load_id, published.month
 from ops.published as published
-where
-    published.as_of = %s
-    and not exists (
-        select 1 from ops.history as history
-        where
-            history.as_of = published.as_of
-            and history.load_id not in (select every.load_id from ops.published as every)
-    )
+inner join ops.complete_loads as complete on published.load_id = complete.load_id
+where published.as_of = %s
 order by published.load_id desc
 limit 1;
 

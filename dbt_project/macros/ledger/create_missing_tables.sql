@@ -27,7 +27,12 @@
     {%- endfor -%}
     {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in ['as_of_partition', 'newest_wins'] -%}
         {%- set columns = existing.get(model.schema ~ '.' ~ model.alias) -%}
-        {%- if columns %}{% do require_declared_columns(model, columns) %}{% else %}{% do create_table_of(model) %}{% endif -%}
+        {%- if columns -%}
+            {%- do require_declared_columns(model, columns) -%}
+            {%- do add_declared_columns(model, columns) -%}
+        {%- else -%}
+            {%- do create_table_of(model) -%}
+        {%- endif -%}
     {%- endfor -%}
     {%- do run_query('commit') -%}
 {% endmacro %}
@@ -77,7 +82,18 @@
 {% endmacro %}
 
 
-{#- Ends the run where a table is not as it is declared, before a row is written. A column that was declared later is added by dbt. -#}
+{#- Adds the columns that were declared later. dbt would do so too, but after history has read its own table. -#}
+{% macro add_declared_columns(model, columns) %}
+    {%- for column in model.columns.values() if column.name not in columns -%}
+        {%- do run_query(
+            'alter table ' ~ api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias)
+            ~ ' add column ' ~ adapter.quote(column.name) ~ ' ' ~ column.data_type
+        ) -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- Ends the run where a table is not as it is declared, before a row is written. -#}
 {% macro require_declared_columns(model, columns) %}
     {%- for name in columns if name not in model.columns -%}
         {{ exceptions.raise_compiler_error(

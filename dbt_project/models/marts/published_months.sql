@@ -1,25 +1,19 @@
+-- a month of which a part is being replaced is of no complete load, and readers do not see it until it is
 with newest as (
-    select distinct on (as_of)
-        as_of,
-        load_id,
-        month,
-        published_at
-    from {{ ref('published') }}
-    order by as_of asc, load_id desc
+    select distinct on (published.as_of)
+        published.as_of,
+        published.load_id,
+        published.month,
+        published.published_at
+    from {{ ref('published') }} as published
+    inner join {{ ref('complete_months') }} as complete on published.load_id = complete.load_id
+    order by published.as_of asc, published.load_id desc
 )
 
 select
-    newest.as_of,
-    lag(newest.as_of) over (order by newest.as_of) as previous_as_of,
-    newest.month,
-    newest.load_id,
-    newest.published_at
+    as_of,
+    lag(as_of) over (order by as_of) as previous_as_of,
+    month,
+    load_id,
+    published_at
 from newest
--- readers do not see a month of which a part is being replaced
-where not exists (
-    select 1
-    from {{ source('ops', 'history') }} as history
-    where
-        history.as_of = newest.as_of
-        and history.load_id not in (select published.load_id from {{ ref('published') }} as published)
-)

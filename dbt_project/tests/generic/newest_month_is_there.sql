@@ -1,0 +1,6 @@
+{#- Readers see every month that production has taken in whole. Row grain: as_of that is missing. -#}
+{% test newest_month_is_there(model) %}
+select complete.as_of
+from {{ ref('complete_months') }} as complete
+where complete.is_merged and complete.as_of not in (select seen.as_of from {{ model }} as seen)
+{% endtest %}
