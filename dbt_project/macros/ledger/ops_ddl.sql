@@ -129,6 +129,15 @@ having
     bool_or(history.load_id = files.load_id)
     and bool_and(coalesce(history.load_id = files.load_id or built_from.sha256 = files.sha256, false));
 
+-- history of complete loads, also where a later one has replaced a part of it
+create or replace view ops.standing_history as
+select history.*
+from ops.history as history
+where exists (
+    select 1 from ops.complete_loads as complete
+    where complete.as_of = history.as_of and complete.load_id >= history.load_id
+);
+
 -- of all rows whatever their order: the sum of PostgreSQL's own 64-bit hash of each
 create or replace function ops.checksum(relation regclass, columns text []) returns numeric
 language plpgsql stable as $$
