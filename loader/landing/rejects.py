@@ -29,6 +29,12 @@ class Rejects:
     first: list[Problem]
     path: Path
 
+    def refusal_of(self, month: str) -> str:
+        """The sentence with which a month is refused."""
+        things = "1 thing is" if self.count == 1 else f"{self.count:,} things are"
+        files = "1 file" if len(self.files) == 1 else f"{len(self.files)} files"
+        return f"month {month} refused: {things} wrong in {files}, nothing was changed"
+
     def as_lines(self) -> list[str]:
         """The first problems, how many more there are, and where all of them are."""
         left = self.count - len(self.first)

@@ -57,7 +57,9 @@ class DbtRun:
         """Both runs as one, where this one did what the other had left undone."""
         known = self.good | {node.name for node in self.bad}
         bad = [*self.bad, *(node for node in before.bad if node.name not in known)]
-        return DbtRun(self.success and not bad, [*before.errors, *self.errors], self.good | before.good, bad, before.audits)
+        return DbtRun(
+            self.success and not bad, [*before.errors, *self.errors], self.good | before.good, bad, before.audits
+        )
 
 
 class Dbt:

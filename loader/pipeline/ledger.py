@@ -176,7 +176,7 @@ def was_published(connection: Connection, as_of: dt.date) -> bool:
 
 
 def left_to_build(connection: Connection, as_of: dt.date) -> list[str]:
-    """What dbt is to select so that all below a published month is built: what failed, or all of it after a run cut off."""
+    """What dbt is to select to build all below a published month: what failed, or everything after a run cut off."""
     row = connection.execute(statement(__file__, "left_to_build"), [as_of]).fetchone()
     return list(row[0]) if row else []
 

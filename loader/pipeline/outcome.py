@@ -51,8 +51,8 @@ class TableCounts:
 class Outcome:
     """How one attempt at one month ended. `timings` are seconds per step.
 
-    `state` is published, unchanged, landed, checked or refused. `failed` has the models and tests that failed or were skipped
-    after the month was published.
+    `state` is published, unchanged, landed, checked or refused. `failed` has the models and tests that failed or were
+    skipped after the month was published.
     """
 
     command: Command
