@@ -6,7 +6,8 @@ WORKDIR /app
 
 # Extras of pyproject.toml, like [prefect].
 ARG EXTRAS=""
-# The dependencies, in a layer that lasts until these two files change: an empty package stands in for the loader.
+# The dependencies, in a layer that lasts until these two files change. pip installs them together with a package only,
+# so there is an empty one. It is editable: the code that is copied to /app/loader below takes its place.
 COPY pyproject.toml constraints.txt ./
 RUN mkdir loader seeds_data \
  && touch README.md loader/__init__.py \
@@ -17,11 +18,12 @@ COPY dbt_project dbt_project
 COPY loader loader
 COPY orchestration orchestration
 # The last step that downloads anything. What it leaves is root's: the program can read it and not change it.
-RUN STREAMFLOW_HOME=/tmp/setup DBT_LOG_PATH=/tmp/setup DBT_TARGET_PATH=/tmp/setup \
-    sh -c 'streamflow setup && streamflow models' \
+RUN export DBT_SEND_ANONYMOUS_USAGE_STATS=false DBT_LOG_PATH=/tmp/dbt DBT_TARGET_PATH=/tmp/dbt \
+ && streamflow setup \
+ && streamflow models \
  && python -m compileall -q loader orchestration \
  && chmod -R a+rX . \
- && rm -rf /tmp/setup
+ && rm -rf /tmp/dbt
 
 ENV DBT_SEND_ANONYMOUS_USAGE_STATS=false \
     PYTHONDONTWRITEBYTECODE=1 \

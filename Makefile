@@ -46,12 +46,15 @@ test: setup ## Run every test, on PostgreSQL 16 or 18 in turn
 test-long: setup ## The same at length: every test on both, many kills, long fuzzing
 	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto $(ARGS)
 
-lint: setup ## Check style and types of Python and SQL
+lint: setup ## Check style and types of Python and SQL, the Dockerfile, docker-compose.yml and the workflow
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/sqlfluff lint dbt_project/models/gate dbt_project/models/publish dbt_project/models/marts/published_months.sql dbt_project/models/marts/report dbt_project/tests
 	@$(BIN)/streamflow models --check
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/jactionlint --shellcheck=$(BIN)/shellcheck --no-hints --ignore unpinned-uses --ignore unpinned-images
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 format: setup ## Put the Python files in order
 	@$(BIN)/ruff check --fix .

@@ -1,8 +1,8 @@
 """The steps as Python functions, for orchestrators and notebooks. What is in `__all__` is the public surface.
 
 Each does what the command of the same name does, prints nothing, and returns a typed result. Where the command would
-end with another exit code than 0, a function raises: `Refused` or `DataRefused` (1), `WrongUsage` (2) or
-`SurroundingsFailed` (3). Every one of them is a `StreamflowError` and carries its `exit_code`.
+end with another exit code than 0, a function raises: `Refused` or `DataRefused` (1), `WrongUsage` (2),
+`SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Every one of them is a `StreamflowError` and carries its `exit_code`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ import psycopg
 
 from loader.database.connect import Connection, open_database
 from loader.delivery.deliveries import find_delivery, parse_month
-from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
+from loader.errors import DataRefused, ModelsFailed, NotDelivered, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.pipeline import ledger
 from loader.pipeline.ingest import run_month
 from loader.pipeline.outcome import Command, Outcome, Refused
 from loader.pipeline.progress import Progress
 from loader.readers import verification
+from loader.readers.after_publish import after_publish
 from loader.readers.verification import Verdict
 from loader.settings import Settings, load_settings
 
 __all__ = [
     "DataRefused",
+    "ModelsFailed",
     "MonthState",
+    "NotDelivered",
     "Outcome",
     "Refused",
     "Settings",
@@ -78,6 +81,8 @@ def ingest_month(
 
     Raises:
         Refused: the data is not taken; its `outcome` and `rejects` say why. Another attempt ends the same.
+        ModelsFailed: the month is published, and a model or test that is built on it failed. Another attempt builds only that.
+        NotDelivered: the month's folder or archive is not there yet.
         SurroundingsFailed: no database, another run under way, a full disk: the month can be ingested again as it is.
         WrongUsage: the arguments or the settings cannot work.
     """
@@ -155,7 +160,12 @@ def _run(
     folder = None if data_dir is None else Path(data_dir)
     delivery = find_delivery(settings, parse_month(str(month)), folder, as_of)
     with _surroundings():
-        return run_month(settings, command, delivery, Progress(), force=force, restate=restate)
+        outcome = run_month(settings, command, delivery, Progress(), force=force, restate=restate)
+        if command == "ingest" and outcome.state == "published":
+            list(after_publish(settings, outcome.as_of))
+    if outcome.failed:
+        raise ModelsFailed("; ".join([outcome.message, *(str(node) for node in outcome.failed)]))
+    return outcome
 
 
 @contextlib.contextmanager

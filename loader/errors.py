@@ -25,3 +25,15 @@ class SurroundingsFailed(StreamflowError):
     """Something the command needs is missing or broken: the database, the disk, dbt."""
 
     exit_code = 3
+
+
+class NotDelivered(StreamflowError):
+    """The month is not there yet: neither its folder nor its archive."""
+
+    exit_code = 4
+
+
+class ModelsFailed(StreamflowError):
+    """The month is published, and a model or test that is built on it failed."""
+
+    exit_code = 5

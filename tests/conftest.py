@@ -192,7 +192,7 @@ def parsed_once() -> Any:
     """The project, parsed once for all commands that run in this process; it is the same for every server."""
     from dbt.cli.main import dbtRunner
 
-    return dbtRunner().invoke(["parse", *dbt.SILENT])
+    return dbtRunner().invoke(["parse", "--no-write-json", *dbt.QUIET])
 
 
 def _exit_code() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loader.contract import packages
-from loader.pipeline.dbt import audit_package
+from loader.contract.packages import audit_package
 from tests.conftest import REPOSITORY, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
 

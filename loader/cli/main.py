@@ -55,6 +55,14 @@ AsOf = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 
 
+Restate = Annotated[
+    bool, typer.Option("--restate", help="Replace a published month by other rows, and keep what is replaced.")
+]
+Reason = Annotated[
+    str | None, typer.Option("--reason", help="Why a month is restated; the ledger keeps it.", show_default=False)
+]
+
+
 @app.command()
 def ingest(
     month: Months,
@@ -62,12 +70,8 @@ def ingest(
     as_of: AsOf = None,
     force: Annotated[bool, typer.Option("--force", help="Audit and build again even where nothing is new.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    restate: Annotated[
-        bool, typer.Option("--restate", help="Replace a published month by other rows, and keep what is replaced.")
-    ] = False,
-    reason: Annotated[
-        str | None, typer.Option("--reason", help="Why a month is restated; the ledger keeps it.", show_default=False)
-    ] = None,
+    restate: Restate = False,
+    reason: Reason = None,
     as_json: Json = False,
 ) -> None:
     """Land a month's files, audit them, and publish them: all six or none.
@@ -76,8 +80,7 @@ def ingest(
     """
     from loader.delivery.deliveries import parse_months
 
-    if restate != bool(reason and reason.strip()):
-        raise WrongUsage('--restate and --reason "..." belong together: say why a published month is replaced.')
+    _require_reason(restate, reason)
     months = parse_months(month)
     if len(months) > 1 and (restate or as_of is not None):
         raise WrongUsage("--restate and --as-of are for one month: give its number alone.")
@@ -94,6 +97,23 @@ def check(month: Month, data_dir: DataDir = None, as_of: AsOf = None, as_json: J
     from loader.delivery.deliveries import parse_month
 
     _run("check", [_delivery(parse_month(month), data_dir, as_of)], as_json=as_json)
+
+
+@app.command("land")
+def land_month(
+    month: Month,
+    data_dir: DataDir = None,
+    as_of: AsOf = None,
+    force: Annotated[bool, typer.Option("--force", help="Land the files even where nothing is new.")] = False,
+    restate: Restate = False,
+    reason: Reason = None,
+    as_json: Json = False,
+) -> None:
+    """Copy a month's files into staging and register them, no more: `dbt build` audits and publishes the month."""
+    from loader.delivery.deliveries import parse_month
+
+    _require_reason(restate, reason)
+    _run("land", [_delivery(parse_month(month), data_dir, as_of)], as_json=as_json, force=force, restate=reason)
 
 
 @app.command()
@@ -146,7 +166,8 @@ def init(
     from loader.contract.tables import load_contract
     from loader.database.connect import open_database
     from loader.errors import SurroundingsFailed
-    from loader.pipeline import dbt, ledger
+    from loader.pipeline import ledger
+    from loader.pipeline.dbt import Dbt
     from loader.readers.roles import make_roles, refuse_powerful, wanted
 
     if (loader_role is not None or reader_role is not None) and not roles:
@@ -159,8 +180,8 @@ def init(
             refuse_powerful(connection, both)
         ledger.prepare(connection)
         ledger.lock(connection)
-        operation = ["run-operation", "init"]
-        result = dbt.Engine(settings).invoke(database, connection, operation, lambda _: None)
+        operation = ["run-operation", "create_missing_tables"]
+        result = Dbt(settings).run(database, operation, lambda _: None, lambda _: None)
         if not result.success:
             raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
         made = make_roles(connection, both, tables) if roles else None
@@ -191,22 +212,27 @@ def run_dbt(context: typer.Context) -> None:
 @app.command()
 def models(
     check_only: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 where a file is out of step.")
+        bool, typer.Option("--check", help="Write nothing; exit 1 where the models lack what is declared.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write all of them anew, also those that somebody edited.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the dbt models that follow from models/staging/_sources.yml. `ingest` does so by itself."""
+    """Write the dbt models of the tables that models/staging/_sources.yml declares, where they are missing."""
     from loader.cli import terminal
-    from loader.contract.models import stale_models, write_models
+    from loader.contract.models import out_of_step, write_models
     from loader.contract.tables import load_contract
 
     tables = load_contract()
-    paths = list(stale_models(tables)) if check_only else write_models(tables)
+    written = [] if check_only else [f"dbt_project/{path}" for path in write_models(tables, overwrite=overwrite)]
+    lacking = list(out_of_step(tables))
     if as_json:
-        terminal.print_json({"out_of_step" if check_only else "written": [f"dbt_project/{path}" for path in paths]})
-    for path in [] if as_json else paths:
-        terminal.out.print(f"{'out of step' if check_only else 'written'}: dbt_project/{path}")
-    if check_only and paths:
+        terminal.print_json({"written": written, "out_of_step": lacking})
+    else:
+        for line in [*(f"written: {path}" for path in written), *(f"out of step: {reason}" for reason in lacking)]:
+            terminal.out.print(line, markup=False)
+    if lacking:
         raise typer.Exit(1)
 
 
@@ -306,29 +332,32 @@ def _embedded() -> Settings:
     return settings
 
 
+def _require_reason(restate: bool, reason: str | None) -> None:
+    if restate != bool(reason and reason.strip()):
+        raise WrongUsage('--restate and --reason "..." belong together: say why a published month is replaced.')
+
+
 def _run(
     command: Command, deliveries: list[Delivery], *, as_json: bool, force: bool = False, restate: str | None = None
 ) -> None:
     from loader.cli import terminal
-    from loader.pipeline import worker
-    from loader.pipeline.dbt import Engine
+    from loader.errors import ModelsFailed
     from loader.pipeline.ingest import run_months
     from loader.pipeline.outcome import Refused
 
     settings = load_settings()
-    engine = Engine(settings, worker.started())
     several = len(deliveries) > 1
     progress = terminal.progress(quiet=as_json)
     outcomes = []
     refused = None
     try:
-        for outcome in run_months(settings, command, deliveries, progress, force=force, restate=restate, engine=engine):
+        for outcome in run_months(settings, command, deliveries, progress, force=force, restate=restate):
             progress.close()
             outcomes.append(outcome)
             if not as_json:
                 terminal.show_outcome(outcome, brief=several)
-            if settings.report and outcome.state == "published":
-                _report(settings, outcome.month, outcome.as_of)
+            if command == "ingest" and outcome.state == "published":
+                _after_publish(settings, outcome.month, outcome.as_of)
     except Refused as error:
         refused = error
         outcomes.append(error.outcome)
@@ -343,17 +372,18 @@ def _run(
         terminal.show_months_done(outcomes, [delivery.label for delivery in deliveries[len(outcomes) :]])
     if refused is not None:
         raise typer.Exit(refused.exit_code)
+    if any(outcome.failed for outcome in outcomes):
+        raise typer.Exit(ModelsFailed.exit_code)
 
 
-def _report(settings: Settings, month: str, as_of: dt.date) -> None:
-    """Write the report of a month that has just been published. The month stands, whatever becomes of the report."""
+def _after_publish(settings: Settings, month: str, as_of: dt.date) -> None:
+    """What settings ask for once a month is published. The month stands, whatever becomes of it."""
     from loader.cli import terminal
-    from loader.readers.report import write_index, write_month
+    from loader.readers.after_publish import after_publish
 
     try:
-        path, *_ = write_month(settings, str(as_of), indexed=True)
-        write_index(settings)
-        terminal.err.print(f"report: {path}", markup=False)
+        for line in after_publish(settings, as_of):
+            terminal.err.print(line, markup=False)
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
         terminal.err.print(f"month {month} is published, but its report failed: {reason}", markup=False)

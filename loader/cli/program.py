@@ -1,4 +1,4 @@
-"""The program `streamflow`, which begins to import dbt in a process of its own where the command will need it."""
+"""The program `streamflow`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,9 @@ import atexit
 import os
 import sys
 
-NEED_DBT = {"ingest", "check"}
-DO_NOTHING = {"-h", "--help", "--dry-run"}
-
 
 def program() -> None:
     """Run the command line. Ends without taking its objects apart one by one, which takes half a second with dbt's."""
-    if sys.argv[1:2] and sys.argv[1] in NEED_DBT and not DO_NOTHING.intersection(sys.argv):
-        from loader.pipeline import worker
-
-        worker.start()
     from loader.cli.main import main
 
     code = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from psycopg.sql import Identifier
@@ -26,6 +26,7 @@ from rich.table import Table
 from loader.cli import logs
 from loader.delivery.deliveries import Problem
 from loader.landing.rejects import as_rows
+from loader.pipeline.dbt import Node
 from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.plan import Plan
 from loader.pipeline.progress import Progress
@@ -129,6 +130,7 @@ def progress(*, quiet: bool) -> Progress:
 def show_outcome(outcome: Outcome, *, brief: bool = False) -> None:
     """The summary of a month that was taken, or found to be there already; one line where it is one of several."""
     out.print(f"[bold green]{escape(outcome.message)}[/] in {outcome.timings['total']:.1f} s")
+    show_failed(outcome.failed)
     if brief:
         show_problems(outcome.warnings)
         return
@@ -141,6 +143,15 @@ def show_outcome(outcome: Outcome, *, brief: bool = False) -> None:
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.timings.items() if name != "total")
     out.print(f"time: {steps}")
     out.print(f"database: {escape(outcome.uri)}\n  open it: make psql (or: streamflow db psql)")
+
+
+def show_failed(failed: Sequence[Node]) -> None:
+    """The models and tests that failed after the month was published, and what to do."""
+    if not failed:
+        return
+    err.print("[bold red]built on it, and failed:[/] the month stands; the same command builds only these again")
+    for node in failed:
+        err.print(f"  {escape(str(node))}", soft_wrap=True)
 
 
 def show_months_done(outcomes: list[Outcome], untried: list[str]) -> None:

@@ -1,130 +1,186 @@
-"""The dbt models that follow from the contract: history, production and marts, with their contracts."""
+"""The dbt models of a declared table: `streamflow models` writes those that are missing, and leaves those that are there."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 
 from loader.contract.tables import LOADER, SOURCES_FILE, Column, Table
-from loader.errors import SurroundingsFailed
+from loader.errors import SurroundingsFailed, WrongUsage
 from loader.settings import DBT_PROJECT
 
-HEADER = "# Written by `streamflow models` from models/staging/_sources.yml. Change that file, not this one.\n"
-AS_OF = {"name": "as_of", "data_type": "date", "description": "The date whose state of knowledge this row belongs to."}
-OBSERVED_AS_OF = {
-    "name": "observed_as_of",
-    "data_type": "date",
-    "description": "The as_of of the delivery that this row came from; older than as_of where it was carried forward.",
-}
-LABEL_AS_OF = {"name": "label_as_of", "data_type": "date", "description": "The date that delivered the label."}
-EVENT_TIMESTAMP = {
-    "name": "event_timestamp",
-    "data_type": "timestamp",
-    "description": "as_of as a timestamp: when the features held, under the name that feature stores use.",
-}
-VALIDITY = [
-    {"name": "valid_from", "data_type": "date", "description": "The as_of of the delivery that brought these values."},
-    {"name": "valid_to", "data_type": "date", "description": "The as_of of the next version; null for the newest one."},
-    {"name": "is_current", "data_type": "boolean", "description": "Whether no later delivery brought other values."},
-]
-GENERATED = re.compile(r"(-- depends_on: {{ ref\('\w+'\) }}\n)?{{ (history_of|newest_of|scd2_of)\('\w+'\) }}\n")
+LIST = Path("macros/declared_tables.sql")
+RESERVED_WORDS = frozenset(
+    """all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate
+    collation column concurrently constraint create cross current_catalog current_date current_role current_schema
+    current_time current_timestamp current_user default deferrable desc distinct do else end except false fetch
+    for foreign freeze from full grant group having ilike in initially inner intersect into is isnull join lateral
+    leading left like limit localtime localtimestamp natural not notnull null offset on only or order outer
+    overlaps placing primary references returning right select session_user similar some symmetric system_user
+    table tablesample then to trailing true union unique user using variadic verbose when where window with""".split()  # noqa: SIM905
+)
+"""Words that PostgreSQL takes as a column's name in quotes only (its manual, appendix C)."""
 NOT_NULL = {"type": "not_null", "warn_unsupported": False}
 
 
-Content = str | list[dict[str, Any]]
-"""The text of a file, or the models that a YAML file describes."""
+def _added(name: str, data_type: str, description: str) -> dict[str, Any]:
+    return {"name": name, "data_type": data_type, "description": description}
 
 
-def expected_models(tables: Sequence[Table]) -> dict[Path, Content]:
-    """Path below dbt_project -> content, for every file that follows from the contract."""
-    names = ", ".join(f"'{table.name}'" for table in tables)
-    files: dict[Path, Content] = {
-        Path("macros/contract/declared_tables.sql"): (
-            "{#- Written by `streamflow models` from models/staging/_sources.yml. Change that file, not this one. -#}\n"
-            f"{{% macro declared_tables() %}}{{{{ return([{names}]) }}}}{{% endmacro %}}\n"
-        ),
-        Path("models/history/_history.yml"): [_history(table) for table in tables],
-        Path("models/production/_production.yml"): [_production(table) for table in tables],
-        Path("models/marts/_training_set.yml"): [_training_set(tables)],
-        Path("models/marts/_scd2.yml"): [_scd2(table) for table in tables if table.slowly_changing],
-    }
-    for table in tables:
-        after = _depends_on(f"{table.references}_snapshots") if table.references else ""
-        files[Path(f"models/history/{table.name}_snapshots.sql")] = f"{after}{{{{ history_of('{table.name}') }}}}\n"
-        after = _depends_on("published")
-        files[Path(f"models/production/{table.name}.sql")] = f"{after}{{{{ newest_of('{table.name}') }}}}\n"
-        if table.slowly_changing:
-            files[Path(f"models/marts/{table.name}_scd2.sql")] = f"{{{{ scd2_of('{table.name}') }}}}\n"
-    return files
+AS_OF = _added("as_of", "date", "The date whose state of knowledge this row belongs to.")
+OBSERVED_AS_OF = _added(
+    "observed_as_of",
+    "date",
+    "The as_of of the delivery that this row came from; older than as_of where carried forward.",
+)
+LABEL_DATES = [
+    _added("label_as_of", "date", "The date that delivered the label."),
+    _added("event_timestamp", "timestamp", "as_of as a timestamp: the name that feature stores use."),
+]
+VALIDITY = [
+    _added("valid_from", "date", "The as_of of the delivery that brought these values."),
+    _added("valid_to", "date", "The as_of of the next version; null for the newest one."),
+    _added("is_current", "boolean", "Whether no later delivery brought other values."),
+]
 
 
-def stale_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> dict[Path, str | None]:
-    """The files that are out of step: path below the project -> the text that belongs there, None where none does."""
-    expected = expected_models(tables)
-    stale: dict[Path, str | None] = {
-        path: content if isinstance(content, str) else _properties(content)
-        for path, content in expected.items()
-        if not (project / path).is_file() or not _says((project / path).read_text(encoding="utf-8"), content)
-    }
-    for folder in ("models/history", "models/production", "models/marts"):
-        for file in (project / folder).glob("*.sql"):
-            path = file.relative_to(project)
-            if path not in expected and GENERATED.fullmatch(file.read_text(encoding="utf-8")):
-                stale[path] = None
-    return stale
+@dataclass(frozen=True)
+class Model:
+    """One dbt model that follows from the declaration: where it lives, its SQL, and its entry in a YAML file."""
+
+    folder: str
+    sql: str
+    properties: dict[str, Any]
+
+    @property
+    def files(self) -> dict[Path, str]:
+        """Path below dbt_project -> text, of the SQL and of the YAML."""
+        path = Path(self.folder) / self.properties["name"]
+        text = yaml.dump(
+            {"version": 2, "models": [self.properties]}, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True
+        )
+        return {path.with_suffix(".sql"): self.sql, path.with_suffix(".yml"): text}
 
 
-def _says(text: str, content: Content) -> bool:
-    """Whether a file has that content. YAML is read for it, which takes a tenth of the time of writing it."""
-    if isinstance(content, str):
-        return text == content
-    return text.startswith(HEADER) and yaml.load(text, LOADER) == {"version": 2, "models": content}  # noqa: S506
-
-
-def write_models(tables: Sequence[Table], project: Path = DBT_PROJECT) -> list[Path]:
-    """Bring the files on disk in step with the contract; returns those that were written or taken away.
+def write_models(tables: Sequence[Table], *, overwrite: bool = False, project: Path = DBT_PROJECT) -> list[Path]:
+    """Write the models that are missing, and the list of tables; with `overwrite` all of them anew. Returns what was written.
 
     Raises:
         SurroundingsFailed: the project cannot be written to.
     """
-    stale = stale_models(tables, project)
+    written = []
     try:
-        for path, text in stale.items():
-            if text is None:
-                (project / path).unlink()
-            else:
-                (project / path).parent.mkdir(parents=True, exist_ok=True)
-                (project / path).write_text(text, encoding="utf-8")
+        for path, text in [(LIST, _list(tables)), *(file for model in models(tables) for file in model.files.items())]:
+            target = project / path
+            there = target.read_text(encoding="utf-8") if target.is_file() else None
+            if there is None or (there != text and (overwrite or path == LIST)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text, encoding="utf-8")
+                written.append(path)
     except OSError as error:
-        raise SurroundingsFailed(
-            f"the dbt models are out of step with {SOURCES_FILE.name} and cannot be written: {error}. Run"
-            " `streamflow models` where the project can be written to."
-        ) from None
-    return list(stale)
+        raise SurroundingsFailed(f"the dbt models cannot be written: {error}.") from None
+    return written
 
 
-def _depends_on(model: str) -> str:
-    return f"-- depends_on: {{{{ ref('{model}') }}}}\n"
+def out_of_step(tables: Sequence[Table], project: Path = DBT_PROJECT) -> Iterator[str]:
+    """What the models lack of the declaration, a sentence each; what somebody added to them is theirs."""
+    listed = project / LIST
+    if not listed.is_file() or listed.read_text(encoding="utf-8") != _list(tables):
+        yield f"{LIST} does not list the declared tables"
+    for model in models(tables):
+        for path in model.files:
+            if not (project / path).is_file():
+                yield f"{path} is missing"
+            elif path.suffix == ".yml":
+                yield from (f"{path}: {reason}" for reason in _lacking(project / path, model))
+
+
+def require_models(tables: Sequence[Table]) -> None:
+    """Go on only where the models have every declared table and column.
+
+    Raises:
+        WrongUsage: they do not; the message says what to do.
+    """
+    reasons = list(out_of_step(tables))
+    if reasons:
+        raise WrongUsage(
+            f"the dbt models are out of step with {SOURCES_FILE.name}: {'; '.join(reasons[:5])}. `streamflow models` writes"
+            " what is missing; edit the others, or have them written anew by `streamflow models --overwrite`."
+        )
+
+
+def _lacking(path: Path, model: Model) -> Iterator[str]:
+    name = model.properties["name"]
+    document = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}  # noqa: S506 (a safe loader)
+    described: dict[str, Any] = next((entry for entry in document.get("models", []) if entry.get("name") == name), {})
+    there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
+    for column in model.properties["columns"]:
+        if column["name"] not in there:
+            yield f"column {column['name']} is declared and not there"
+        elif there.pop(column["name"]) != column["data_type"]:
+            yield f"column {column['name']} is declared as {column['data_type']}"
+
+
+def models(tables: Sequence[Table]) -> Iterator[Model]:
+    """Every model that follows from the declaration: per table history, production and latest; versions; the training set."""
+    for table in tables:
+        yield _model("models/history", "history", table, _history(table))
+        yield _model("models/production", "production", table, _production(table))
+        yield _model("models/marts/latest", "latest", table, _latest(table))
+        if table.slowly_changing:
+            yield _model("models/marts", "scd2", table, _scd2(table))
+    everyone, *others = _everyone_first(tables)
+    sql = _render("training_set", everyone=everyone, others=others, columns=training_columns(tables))
+    yield Model("models/marts", sql, _training_set(tables))
+
+
+def _model(folder: str, template: str, table: Table, properties: dict[str, Any]) -> Model:
+    return Model(folder, _render(template, table=table), properties)
+
+
+def _list(tables: Iterable[Table]) -> str:
+    names = ", ".join(f"'{table.name}'" for table in tables)
+    return (
+        "{#- Written by `streamflow models` from models/staging/_sources.yml. Change that file, not this one. -#}\n"
+        f"{{% macro declared_tables() %}}{{{{ return([{names}]) }}}}{{% endmacro %}}\n"
+    )
+
+
+def _render(template: str, **values: Any) -> str:
+    """A model's SQL. The templates use square brackets, as the models themselves are templates of dbt's."""
+    environment = jinja2.Environment(  # noqa: S701 (SQL, not HTML)
+        loader=jinja2.PackageLoader("loader.contract"),
+        variable_start_string="[[", variable_end_string="]]", block_start_string="[%", block_end_string="%]",
+        comment_start_string="[#", comment_end_string="#]", trim_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["identifier"] = lambda name: f'"{name}"' if name in RESERVED_WORDS else name
+    return environment.get_template(f"{template}.sql.j2").render(**values)
 
 
 def _history(table: Table) -> dict[str, Any]:
-    description = (
-        f"History of {table.name}: the full state on each as_of, never rewritten. One row per customer and as_of."
-    )
     key = [table.primary_key, "as_of"]
-    return _model(table, f"{table.name}_snapshots", description, [AS_OF, OBSERVED_AS_OF], key)
+    return {
+        "name": f"{table.name}_snapshots",
+        "description": f"History of {table.name}: the full state on each as_of, never rewritten. One row per customer and as_of.",
+        "config": {"unique_key": key},
+        "constraints": [{"type": "primary_key", "columns": key, "warn_unsupported": False}],
+        "data_tests": ["keys_are_enforced"],
+        "columns": _columns(table, AS_OF, OBSERVED_AS_OF, constraints=True),
+    }
 
 
 def _production(table: Table) -> dict[str, Any]:
-    model = _model(table, table.name, f"Newest data: {table.description}", [OBSERVED_AS_OF], [table.primary_key])
+    constraints: list[dict[str, Any]] = [
+        {"type": "primary_key", "columns": [table.primary_key], "warn_unsupported": False}
+    ]
     if table.references:
-        model["config"]["meta"]["references"] = table.references
-        model["constraints"].append(
+        constraints.append(
             {
                 "type": "foreign_key",
                 "columns": [table.primary_key],
@@ -133,17 +189,36 @@ def _production(table: Table) -> dict[str, Any]:
                 "warn_unsupported": False,
             }
         )
-    return model
+    return {
+        "name": table.name,
+        "description": f"Newest data: {table.description}",
+        "config": {"unique_key": table.primary_key},
+        "constraints": constraints,
+        "data_tests": ["keys_are_enforced"],
+        "columns": _columns(table, OBSERVED_AS_OF, constraints=True),
+    }
+
+
+def _latest(table: Table) -> dict[str, Any]:
+    return {
+        "name": f"latest_{table.name}",
+        "description": (
+            f"{table.name} as of the newest published month, the same one in all of these views: a query over several of them"
+            " never mixes months. One row per customer known by then."
+        ),
+        "columns": _columns(table, AS_OF, OBSERVED_AS_OF),
+    }
 
 
 def _scd2(table: Table) -> dict[str, Any]:
-    description = (
-        f"Versions of {table.name}, slowly changing dimension type 2. One row per customer and valid_from; it holds"
-        " from valid_from until the day before valid_to."
-    )
-    columns = [*map(_declared, table.columns), *VALIDITY]
-    config = {"meta": {"key": table.primary_key}}
-    return {"name": f"{table.name}_scd2", "description": description, "config": config, "columns": columns}
+    return {
+        "name": f"{table.name}_scd2",
+        "description": (
+            f"Versions of {table.name}, slowly changing dimension type 2. One row per customer and valid_from; it holds from"
+            " valid_from until the day before valid_to."
+        ),
+        "columns": _columns(table, *VALIDITY),
+    }
 
 
 def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
@@ -151,23 +226,17 @@ def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
     return {
         "name": "training_set",
         "description": (
-            "Training data without a look into the future: every customer known on as_of, the features as they were"
-            " known then, and the label that was delivered on label_as_of. One row per as_of, label_as_of and customer;"
-            " name both dates in the WHERE clause."
+            "Training data without a look into the future: every customer known on as_of, the features as they were known"
+            " then, and the label that was delivered on label_as_of. One row per as_of, label_as_of and customer; name both"
+            " dates in the WHERE clause."
         ),
-        "config": {"meta": {"tables": [_joined(table) for table in _everyone_first(tables)]}},
         "columns": [
             _declared(everyone.column(everyone.primary_key)),
             AS_OF,
-            LABEL_AS_OF,
-            EVENT_TIMESTAMP,
-            *_features_and_labels(tables),
+            *LABEL_DATES,
+            *({**_declared(column), "name": name} for name, _, column in training_columns(tables)),
         ],
     }
-
-
-def _joined(table: Table) -> dict[str, Any]:
-    return {"name": table.name, "key": table.primary_key, **({"label": True} if table.has_label else {})}
 
 
 def _everyone_first(tables: Sequence[Table]) -> list[Table]:
@@ -191,34 +260,16 @@ def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]
     ]
 
 
-def _features_and_labels(tables: Sequence[Table]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "data_type": column.data_type,
-            "description": column.description,
-            "config": {"meta": {"table": table.name, "column": column.name}},
-        }
-        for name, table, column in training_columns(tables)
-    ]
-
-
 def _declared(column: Column) -> dict[str, Any]:
     return {"name": column.name, "data_type": column.data_type, "description": column.description}
 
 
-def _model(table: Table, name: str, description: str, added: list[dict[str, str]], key: list[str]) -> dict[str, Any]:
-    columns: list[dict[str, Any]] = [dict(column) for column in [*map(_declared, table.columns), *added]]
+def _columns(table: Table, *added: dict[str, Any], constraints: bool = False) -> list[dict[str, Any]]:
+    columns = [dict(column) for column in [*map(_declared, table.columns), *added]]
     for column in columns:
-        if column["name"] in {table.primary_key, "as_of", "observed_as_of"}:
+        if constraints and column["name"] in {table.primary_key, "as_of", "observed_as_of"}:
             column["constraints"] = [NOT_NULL]
-    return {
-        "name": name,
-        "description": description,
-        "config": {"meta": {"table_name": table.name}},
-        "constraints": [{"type": "primary_key", "columns": key, "warn_unsupported": False}],
-        "columns": columns,
-    }
+    return columns
 
 
 class _Dumper(yaml.SafeDumper):
@@ -229,8 +280,3 @@ class _Dumper(yaml.SafeDumper):
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         super().increase_indent(flow, False)
-
-
-def _properties(models: list[dict[str, Any]]) -> str:
-    body = yaml.dump({"version": 2, "models": models}, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
-    return HEADER + body

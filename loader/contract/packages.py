@@ -10,7 +10,8 @@ import threading
 import urllib.request
 from pathlib import Path
 
-from loader.pipeline.dbt import audit_package
+import yaml
+
 from loader.settings import DBT_PROJECT, PROFILES
 
 STAND_IN = DBT_PROJECT / "stand_in" / "dbt_expectations"
@@ -50,3 +51,11 @@ def _dbt_deps() -> bool:
     command = [str(Path(sys.executable).with_name("dbt")), "deps", "--project-dir", str(DBT_PROJECT)]
     result = subprocess.run([*command, "--profiles-dir", str(PROFILES)], capture_output=True, check=False)
     return result.returncode == 0 and audit_package() is not None
+
+
+def audit_package() -> str | None:
+    """Name and version of the dbt_expectations that is installed; None when there is none."""
+    project = DBT_PROJECT / "dbt_packages" / "dbt_expectations" / "dbt_project.yml"
+    if not project.is_file():
+        return None
+    return f"dbt_expectations {yaml.safe_load(project.read_text(encoding='utf-8'))['version']}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import jinja2
 
@@ -13,34 +13,33 @@ from loader.settings import DBT_PROJECT
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(loader=jinja2.FileSystemLoader(DBT_PROJECT / "macros"))  # noqa: S701
+def _macros(path: str) -> Any:
+    """The macros of a file that is plain Jinja, to call by name; `return` is dbt's and gives a list here."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(DBT_PROJECT / "macros"))  # noqa: S701 (SQL)
+    environment.globals["return"] = "\n".join
+    return environment.get_template(path).module
 
 
 def ops_ddl() -> bytes:
     """Creates the ops schema and its tables where they are missing."""
-    return str(_environment().get_template("ddl/ops.sql").module.ops_ddl()).encode()  # type: ignore[attr-defined]
+    return str(_macros("ledger/ops_ddl.sql").ops_ddl()).encode()
 
 
-def staging_ddl(table: Table, engine: Kind) -> bytes:
-    """Creates one staging table. Names and types were checked when the contract was read."""
-    module = _environment().get_template("ddl/staging.sql").module
-    statements = str(module.staging_ddl(table.name, table.columns))  # type: ignore[attr-defined]
-    relation = f'"staging"."{table.name}"'
-    statements += _on(engine, "number_rows")(table.name)
-    return (statements + _on(engine, "distribute")(relation, table.primary_key)).encode()
+def run_lock() -> tuple[int, int]:
+    """The two keys of the advisory lock of a run."""
+    first, second = str(_macros("ledger/ops_ddl.sql").run_lock()).split(",")
+    return int(first), int(second)
+
+
+def staging_ddl(table: Table, engine: Kind) -> list[bytes]:
+    """The statements that create one staging table. Names and types were checked when the contract was read."""
+    statements = [str(_macros("ledger/staging_ddl.sql").staging_ddl(table.name, table.columns))]
+    if engine == "citus":
+        relation = f'"staging"."{table.name}"'
+        statements += str(_macros("citus/citus.sql").citus_ddl(relation, table.primary_key, True)).split("\n")
+    return [text.strip().encode() for text in statements if text.strip()]
 
 
 def pending_nodes_sql() -> bytes:
     """Asks a cluster's coordinator for the workers that lack what others have."""
-    return _on("citus", "pending_nodes")().encode()
-
-
-def recover_sql() -> bytes:
-    """Has a cluster finish what a node was committing when it failed, where the role may ask for that."""
-    return _on("citus", "recover")().encode()
-
-
-def _on(engine: Kind, macro: str) -> Callable[..., str]:
-    module = _environment().get_template(f"engines/{engine}.sql").module
-    return lambda *arguments: str(getattr(module, f"{engine}__{macro}")(*arguments))
+    return str(_macros("citus/citus.sql").pending_nodes_sql()).encode()

@@ -5,8 +5,13 @@ from __future__ import annotations
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from loader.database.connect import Connection
-from loader.database.ddl import pending_nodes_sql, recover_sql
+from loader.database.ddl import pending_nodes_sql
 from loader.database.engines import engine_of
+
+RECOVER = (
+    "select recover_prepared_transactions() where has_function_privilege('recover_prepared_transactions()', 'execute')"
+)
+"""Has Citus finish what a node was committing when it failed, where this role may ask for that."""
 
 
 def pending_nodes(connection: Connection) -> list[str]:
@@ -20,7 +25,7 @@ def pending_nodes(connection: Connection) -> list[str]:
     def ask() -> list[str]:
         nodes = [node for (node,) in connection.execute(pending_nodes_sql()).fetchall()]
         if nodes:
-            connection.execute(recover_sql())
+            connection.execute(RECOVER)
         return nodes
 
     def last_answer(state: RetryCallState) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 from tenacity import (
@@ -20,16 +20,11 @@ from loader.errors import SurroundingsFailed
 ENDED_BY_THE_SERVER = {"57P01", "57P02", "57P03", "57P05"}
 """SQLSTATEs of sessions that an administrator, a crash or a restart ended; class 08 is the network's."""
 
-NOT_NOW = re.compile(r"refused|starting up|shutting down|in recovery|too many|closed the connection|No such file")
-"""What libpq says of a server that may be there in a moment. A wrong password or name is not among them."""
+DISK_FULL = "53100"
 
-LOST = re.compile(
-    r"server closed the connection|terminating connection|connection already closed|connection to server|"
-    r"SSL connection has been closed|could not receive data|the database system is|has lost its connection"
-)
-"""What dbt's driver says of a connection that has gone: it gives texts, not codes."""
-
-DISK_FULL = re.compile(r"No space left on device|could not extend file")
+SESSIONS_ENDED = """
+select sessions_abandoned + sessions_fatal + sessions_killed from pg_stat_database where datname = current_database()
+"""
 
 
 class ConnectionLost(SurroundingsFailed):
@@ -44,10 +39,23 @@ def is_lost(error: psycopg.Error) -> bool:
     return code is None or code in ENDED_BY_THE_SERVER or code.startswith("08")
 
 
+def _may_be_there_in_a_moment(error: BaseException) -> bool:
+    """Whether the server did not come as far as to judge a password."""
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.pgconn is None or not (error.pgconn.used_password or error.pgconn.needs_password)
+
+
+def sessions_ended(connection: psycopg.Connection[Any]) -> int:
+    """How many sessions of this database the server or the network has ended so far, by the server's own count."""
+    row = connection.execute(SESSIONS_ENDED).fetchone()
+    return int(row[0]) if row else 0
+
+
 def connecting() -> Retrying:
     """Tries for some seconds to connect to a server that does not take connections just now."""
     return Retrying(
-        retry=retry_if_exception(lambda error: bool(NOT_NOW.search(str(error)))),
+        retry=retry_if_exception(_may_be_there_in_a_moment),
         wait=wait_exponential(multiplier=0.1, max=1),
         stop=stop_after_delay(4),
         reraise=True,
@@ -74,11 +82,11 @@ def whole_runs(tell: Callable[[str], object]) -> Retrying:
     )
 
 
-def failure(month: str, reason: str, *, lost: bool = False) -> SurroundingsFailed:
+def failure(month: str, reason: str, error: psycopg.Error) -> SurroundingsFailed:
     """The sentence for a run that the database failed, and what to do next."""
-    if DISK_FULL.search(reason):
+    if error.sqlstate == DISK_FULL:
         advice = f"The database's disk is full: make room, then ingest month {month} again. Nothing is half done."
         return SurroundingsFailed(f"the database failed: {reason}\n{advice}")
     again = f"Nothing is half done: ingest month {month} again when the database is back."
-    kind = ConnectionLost if lost else SurroundingsFailed
+    kind = ConnectionLost if is_lost(error) else SurroundingsFailed
     return kind(f"the database failed: {reason}\n{again}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loader.contract.tables import Table
 from loader.delivery.files import UNREADABLE, GzipFile, PlainFile, SourceFile, ZipMember
-from loader.errors import WrongUsage
+from loader.errors import NotDelivered, WrongUsage
 from loader.settings import Settings
 
 SHOWN = 200
@@ -65,7 +65,11 @@ class Delivery:
         return self.data_dir / f"month_{self.label}.zip"
 
     def find(self, tables: Sequence[Table]) -> Found:
-        """Look for the file of every table, and at their headers."""
+        """Look for the file of every table, and at their headers.
+
+        Raises:
+            NotDelivered: neither the folder nor the archive of the month is there.
+        """
         files: dict[str, SourceFile] = {}
         problems: list[Problem] = []
         try:
@@ -91,7 +95,9 @@ class Delivery:
         if self.archive.is_file():
             with zipfile.ZipFile(self.archive) as archive:
                 return [name for name in archive.namelist() if not name.endswith("/")]
-        return Problem(str(self.folder), _missing_folder(self.folder))
+        if self.folder.exists():
+            return Problem(str(self.folder), "is a file, not a folder")
+        raise NotDelivered(f"month {self.label} is not there: {_missing_folder(self.folder)}")
 
     def _file(self, table: Table, names: list[str]) -> SourceFile | Problem:
         """The one file of a table."""
@@ -190,10 +196,8 @@ def _near(name: str, known: list[str]) -> str:
 
 
 def _missing_folder(folder: Path) -> str:
-    if folder.exists():
-        return "is a file, not a folder"
     if not folder.parent.is_dir():
-        return f"the folder is missing, and so is {folder.parent}"
-    months = sorted(path.name for path in folder.parent.glob("month_*") if path.is_dir())
+        return f"{folder} is missing, and so is {folder.parent}"
+    months = sorted(path.name for path in folder.parent.glob("month_*"))
     there = f"{folder.parent} has {', '.join(months[:12])}" if months else f"{folder.parent} has no month in it"
-    return f"the folder is missing: {there}"
+    return f"{folder} is missing, {there}"

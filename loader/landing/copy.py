@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -104,12 +103,9 @@ def _land_file(
             landed = _copy(connection, delivery, table, file, advance, engine)
         except Unfit as error:
             return NotTaken(table, Problem(file.name, str(error)))
-        except (psycopg.DataError, psycopg.errors.CheckViolation, psycopg.InternalError) as error:
-            if isinstance(error, psycopg.InternalError) and "violates check constraint" not in str(error):
-                raise  # as an internal error Citus passes on what a node finds in a row
-            line = re.search(r", line (\d+)", error.diag.context or "")
-            reason = error.diag.message_primary or str(error)
-            return NotTaken(table, Problem(file.name, reason, int(line.group(1)) if line else None))
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
+            # as an internal error Citus passes on what a node finds in a row
+            return NotTaken(table, Problem(file.name, error.diag.message_primary or str(error)))
         except psycopg.errors.LockNotAvailable:
             reason = f"staging.{table.name} is being read by another session: try again when that has ended"
             raise SurroundingsFailed(reason) from None
@@ -132,7 +128,8 @@ def new_staging_table(
     with connection.transaction():
         connection.execute("set local lock_timeout = '10s'")
         connection.execute(sql.SQL("drop table if exists {}").format(staging))
-        connection.execute(staging_ddl(table, engine))
+        for statement in staging_ddl(table, engine):
+            connection.execute(statement)
         connection.execute(sql.SQL("alter table {} alter column as_of set default {}").format(staging, as_of))
         yield staging
 

@@ -1,4 +1,4 @@
-"""dbt, in this process: made ready while files are copied, run with this project, profile and database."""
+"""dbt in this process: imported and parsed while files are copied, run with this project, profile and database."""
 
 from __future__ import annotations
 
@@ -9,134 +9,100 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import yaml
-
-from loader.contract.models import write_models
-from loader.contract.tables import load_contract
-from loader.database.connect import Connection, Database
-from loader.database.engines import engine_of
+from loader.contract.packages import audit_package
+from loader.database.connect import Database
 from loader.errors import SurroundingsFailed
+from loader.pipeline.failed_audits import Audit, audit_of
 from loader.settings import DBT_PROJECT, PROFILES, Settings
 
-SILENT = ["--no-write-json", "--log-level", "none", "--log-level-file", "none"]
+QUIET = ["--log-level", "none", "--log-level-file", "none"]
 """dbt's own log formats each of some hundred debug events before it drops them; `_log` is told of the others."""
 
 LEVELS = {"warn": logging.WARNING, "error": logging.ERROR}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
-NodeDone = Callable[[str], None]
-"""Told the kind of each node that is done: test or model."""
+Told = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Audit:
-    """What dbt knows of one of its tests: the generic test's name, its arguments as in YAML, and its description."""
+class Node:
+    """A model, test or snapshot that did not end well: its name, what it is, `error`, `fail` or `skipped`, and why."""
 
-    test: str
-    arguments: dict[str, Any]
-    description: str
+    name: str
+    kind: str
+    status: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.message or self.status}"
 
 
 @dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended. `audits` has each test of the project, by unique id."""
+    """How a dbt invocation ended. `audits` has each audit that ran, by unique id, with the SQL that ran."""
 
     success: bool
-    invocation_id: str | None
-    errors: list[str]
-    audits: dict[str, Audit]
+    errors: list[str] = field(default_factory=list)
+    bad: list[Node] = field(default_factory=list)
+    audits: dict[str, Audit] = field(default_factory=dict)
 
 
-class Place(Protocol):
-    """Where dbt runs."""
+class Dbt:
+    """dbt with this project, for all runs of this process."""
 
-    def parse(self, variables: dict[str, str]) -> None:
-        """Begin to import dbt and to parse the project, with these variables in the environment, and return at once."""
-
-    def run(self, arguments: Sequence[str], done: NodeDone, lock_holder: int, logs: Path) -> DbtRun:
-        """Run dbt on the project as it was parsed."""
-
-
-class Here:
-    """dbt in this process, imported and parsed in a thread."""
-
-    def __init__(self) -> None:
-        self._parsed: Future[Any] = Future()
-
-    def parse(self, variables: dict[str, str]) -> None:
-        """As of `Place`."""
-        os.environ.update(variables)
-        threading.Thread(target=self._parse_into_future, name="dbt", daemon=True).start()
-
-    def run(self, arguments: Sequence[str], done: NodeDone, lock_holder: int, logs: Path) -> DbtRun:
-        """As of `Place`."""
-        parsed = self._parsed.result()
-        if parsed.exception:
-            return DbtRun(False, None, [str(parsed.exception)], {})
-        os.environ["STREAMFLOW_LOCK_HOLDER"] = str(lock_holder)
-        manifest = parsed.result.deepcopy()  # a run leaves its marks in it
-        with _log(logs) as log:
-            return _run(manifest, [*arguments, *SILENT], done, log)
-
-    def _parse_into_future(self) -> None:
-        try:
-            self._parsed.set_result(parse())
-        except BaseException as error:
-            self._parsed.set_exception(error)
-
-
-class Engine:
-    """dbt with this project: imported and parsed once, in the background, for all runs of this process."""
-
-    def __init__(self, settings: Settings, place: Place | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._place = place or Here()
-        self._warming = False
+        self._parsed: Future[Any] | None = None
 
-    def warm_up(self, database: Database, connection: Connection) -> None:
-        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on.
+    def prepare(self, database: Database) -> None:
+        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on."""
+        if self._parsed is None:
+            os.environ.update(environment(self._settings, database))
+            self._parsed = Future()
+            threading.Thread(target=_parse_into, args=[self._parsed], name="dbt", daemon=True).start()
 
-        Raises:
-            SurroundingsFailed: the models are out of step with the contract and cannot be written.
-        """
-        if not self._warming:
-            write_models(load_contract())
-            engine = {"STREAMFLOW_ENGINE": engine_of(connection)}  # which dbt would ask for again and again
-            self._place.parse({**environment(self._settings, database), **engine})
-            self._warming = True
-
-    def invoke(self, database: Database, connection: Connection, arguments: Sequence[str], done: NodeDone) -> DbtRun:
-        """Run dbt with the given arguments, silently, telling `done` of each node as it ends.
+    def run(self, database: Database, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
+        """Run dbt with the given arguments, silently.
 
         Args:
-            connection: the session that holds the run's lock; dbt stops when that lets it go.
+            begun: told dbt's invocation id before anything is done.
+            done: told the kind of each node as it ends: test, model, snapshot.
 
         Raises:
-            SurroundingsFailed: the packages that the project needs are not installed, or dbt's process has ended.
+            SurroundingsFailed: the packages that the project needs are not installed.
         """
         if audit_package() is None:
             raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
-        self.warm_up(database, connection)
-        return self._place.run(arguments, done, connection.info.backend_pid, self._settings.home / "logs")
+        self.prepare(database)
+        assert self._parsed is not None  # noqa: S101 (for mypy)
+        parsed = self._parsed.result()
+        if parsed.exception:
+            return DbtRun(False, [str(parsed.exception)])
+        with _log(self._settings.home / "logs") as log:
+            return _run(
+                parsed.result.deepcopy(), [*arguments, *QUIET], begun, done, log
+            )  # a run leaves its marks in it
 
 
 def parse() -> Any:
     """dbt's result of parsing the project; it has the manifest."""
-    import_dbt()
+    import dbt.adapters.postgres  # noqa: F401 (dbt would import it later)
     from dbt.cli.main import dbtRunner
 
-    return dbtRunner().invoke(["parse", *SILENT])
+    return dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
 
 
-def import_dbt() -> None:
-    """Import what dbt needs in any case, some of which it would import later."""
-    import dbt.adapters.postgres
-    import dbt.cli.main  # noqa: F401
+def _parse_into(future: Future[Any]) -> None:
+    try:
+        future.set_result(parse())
+    except BaseException as error:
+        future.set_exception(error)
 
 
 @contextlib.contextmanager
@@ -153,14 +119,16 @@ def _log(folder: Path) -> Iterator[logging.Logger]:
         handler.close()
 
 
-def _run(manifest: Any, arguments: Sequence[str], done: NodeDone, log: logging.Logger) -> DbtRun:
+def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: logging.Logger) -> DbtRun:
     from dbt.cli.main import dbtRunner
 
-    invocation_ids: set[str] = set()
+    invocations: set[str] = set()
     operation_errors: list[str] = []  # dbt tells them in an event and nowhere else
 
     def tell(event: Any) -> None:
-        invocation_ids.add(event.info.invocation_id)
+        if event.info.invocation_id not in invocations:
+            invocations.add(event.info.invocation_id)
+            begun(event.info.invocation_id)
         if event.info.level not in {"debug", "test"}:
             log.log(LEVELS.get(event.info.level, logging.INFO), ANSI.sub("", event.info.msg))
         if event.info.name in {"RunningOperationCaughtError", "RunningOperationUncaughtError"}:
@@ -171,22 +139,18 @@ def _run(manifest: Any, arguments: Sequence[str], done: NodeDone, log: logging.L
     result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
-    results = list(getattr(result.result, "results", None) or [])
-    nodes = [node for node in results if hasattr(node, "node")]  # an operation's result has none
-    errors = [f"{node.node.unique_id}: {(node.message or '').strip()}" for node in nodes if node.status == "error"]
-    if result.exception:
-        errors.append(str(result.exception))
+    results = [one for one in getattr(result.result, "results", None) or [] if hasattr(one, "node")]
+    tests = [one.node for one in results if one.node.resource_type == "test"]
     return DbtRun(
         success=bool(result.success),
-        invocation_id=next(iter(invocation_ids), None),
-        errors=[*errors, *operation_errors],
-        audits={name: _audit(node) for name, node in manifest.nodes.items() if node.resource_type == "test"},
+        errors=[*([str(result.exception)] if result.exception else []), *operation_errors],
+        bad=[_bad(one) for one in results if one.status in BAD],
+        audits={audit.audit_id: audit for test in tests if (audit := audit_of(test, manifest.sources))},
     )
 
 
-def _audit(node: Any) -> Audit:
-    kind = getattr(node, "test_metadata", None)  # a test that is a query of its own has none
-    return Audit(kind.name if kind else node.name, dict(kind.kwargs) if kind else {}, node.description)
+def _bad(result: Any) -> Node:
+    return Node(result.node.name, str(result.node.resource_type), str(result.status), (result.message or "").strip())
 
 
 def environment(settings: Settings, database: Database) -> dict[str, str]:
@@ -198,11 +162,3 @@ def environment(settings: Settings, database: Database) -> dict[str, str]:
         "DBT_LOG_PATH": str(settings.home / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
-
-
-def audit_package() -> str | None:
-    """Name and version of the dbt_expectations that is installed; None when there is none."""
-    project = DBT_PROJECT / "dbt_packages" / "dbt_expectations" / "dbt_project.yml"
-    if not project.is_file():
-        return None
-    return f"dbt_expectations {yaml.safe_load(project.read_text(encoding='utf-8'))['version']}"

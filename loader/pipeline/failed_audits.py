@@ -1,10 +1,16 @@
-"""Which rows a failed audit is about: the audit's own condition, asked of staging once more, with file and line."""
+"""Which rows of a file a failed audit is about: its own SQL is run on each row alone, or names them by value."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
@@ -13,168 +19,185 @@ from loader.database.engines import PLACE_IN_FILE, engine_of
 from loader.delivery.deliveries import SHOWN, Problem
 from loader.delivery.files import SourceFile
 from loader.delivery.records import LineNumbers
-from loader.pipeline.dbt import Audit
-from loader.pipeline.ledger import AuditResult
+from loader.pipeline.audit_reasons import of_double, of_row, of_table
 
 BATCH = 5_000
+COUNTS_ROWS = {"count(*)", "count(1)"}
+"""What `fail_calc` is where each row that the audit's SQL gives is a failure; otherwise it gives measurements."""
 
-ROWS = sql.SQL(
-    "select ordinal, left({column}::text, {shown}), null, null"
-    " from (select *, {place} as ordinal from {staging}) as model"
-    " where {condition} order by ordinal"
-)
-"""The rows that meet a condition, by their place in the file."""
+VALUE_FIELDS = ("unique_field", "from_field", "value_field")
+"""What the tests of dbt and dbt_expectations call the value of the tested column."""
 
-DOUBLED = sql.SQL(
-    "select ordinal, value, number, first from (select ordinal, left({column}::text, {shown}) as value,"
-    " row_number() over same as number, first_value(ordinal) over same as first"
-    " from (select *, {place} as ordinal from {staging}) as model"
-    " where {condition} window same as (partition by {column} order by ordinal)) as found"
-    " where number > 1 order by ordinal"
-)
-"""The second and later rows of those with the same value, by their place in the file, and the place of the first."""
+UNUSUAL = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.errors.QueryCanceled)
+"""What the server says of SQL that works on a table and not on one row of it, or that takes too long so."""
+
+LIMITS = "set local statement_timeout = '5min'; set local enable_nestloop = {}"
+"""Staging has no statistics: with nested loops the server may take a million unknown keys for one."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What dbt says of one test on staging: its declaration, and the SQL that it was compiled to."""
+
+    audit_id: str
+    audit_name: str
+    table_name: str
+    column_name: str | None
+    test: str
+    arguments: dict[str, Any]
+    description: str
+    compiled: str
+    where: str | None
+    fail_calc: str
+    relation: str
+    others: bool
+
+
+def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
+    """The audit that a test of dbt's is; None for a test that does not read staging.
+
+    Args:
+        node: the test's node, compiled.
+        sources: the manifest's sources by unique id.
+    """
+    read = [sources[name] for name in node.depends_on.nodes if name in sources]
+    staged = {source.name: source for source in read if source.source_name == "staging"}
+    if not staged:
+        return None
+    generic = getattr(node, "test_metadata", None)  # a singular test has none
+    arguments = dict(generic.kwargs) if generic else {}
+    declared_on = re.search(r"source\('staging', '(\w+)'\)", str(arguments.pop("model", "")))
+    table = staged.get(declared_on.group(1) if declared_on else "", next(iter(staged.values())))
+    return Audit(
+        audit_id=node.unique_id,
+        audit_name=node.name,
+        table_name=table.name,
+        column_name=getattr(node, "column_name", None),
+        test=generic.name if generic else node.name,
+        arguments=arguments,
+        description=node.description,
+        compiled=node.compiled_code or "",
+        where=node.config.where,
+        fail_calc=node.config.fail_calc,
+        relation=table.relation_name,
+        others=set(node.depends_on.nodes) != {table.unique_id},
+    )
 
 
 def failed_rows(
-    connection: Connection, verdict: AuditResult, audit: Audit, table: Table, file: SourceFile
+    connection: Connection, audit: Audit, failures: int, table: Table, file: SourceFile
 ) -> Iterator[Problem]:
-    """The rows that an audit found, in file order and in constant memory; one problem without a line where the audit is
-    about the table as a whole.
+    """The rows that a failed audit is about, in file order and in constant memory.
+
+    One problem without a line stands for an audit of the table as a whole, and for values whose rows cannot be told.
 
     Args:
-        audit: says what was asked.
+        failures: the audit's own number.
     """
-    about = about_rows(audit.test, audit.arguments, table)
-    if about is None:
-        yield Problem(file.name, _about_table(verdict, audit), column=verdict.column_name, audit=verdict.audit_name)
-        return
-    column, condition, reason = about
-    query = DOUBLED if audit.test in UNIQUE else ROWS
-    lines = LineNumbers(file)
-    with connection.transaction(), connection.cursor("failed_rows") as cursor:
-        cursor.itersize = BATCH
-        cursor.execute(
-            query.format(
-                shown=sql.Literal(SHOWN),
-                column=sql.Identifier("model", column),
-                staging=sql.Identifier("staging", table.name),
-                place=sql.SQL(PLACE_IN_FILE[engine_of(connection)]),
-                condition=condition,
-            )
-        )
-        for ordinal, value, number, first in cursor:
-            why = reason if number is None else _again(number, lines.of(first), reason)
-            yield Problem(file.name, why, lines.of(ordinal), column, value, verdict.audit_name)
+    complete = False
+    if re.sub(r"\s", "", audit.fail_calc).lower() in COUNTS_ROWS and audit.relation in audit.compiled:
+        with contextlib.suppress(*UNUSUAL), connection.transaction():
+            search = _Search(connection, audit, table)
+            by_row = not audit.others and search.goes_by_row()
+            complete = yield from search.rows_alone(file) if by_row else search.rows_by_value(file)
+    if not complete:
+        yield Problem(file.name, of_table(audit, failures), column=audit.column_name, audit=audit.audit_name)
 
 
-def _again(number: int, first: int, reason: str) -> str:
-    which = {2: "second row", 3: "third row"}.get(number, f"row {number}")
-    return f"{which} {reason}, first on line {first}"
+Found = Generator[Problem, None, bool]
+"""Problems, one a row; returns whether they are all that the audit has found."""
 
 
-def about_rows(name: str, arguments: dict[str, Any], table: Table) -> tuple[str, sql.Composable, str] | None:
-    """Column, condition and reason by which an audit's rows are found; None for an audit of the table as a whole.
+class _Search:
+    """The search for one audit's rows, within a transaction."""
 
-    The expressions in `arguments` are the project's own SQL; values are quoted as literals.
-    """
-    if name not in CONDITIONS:
-        return None
-    column = str(arguments.get("column_name") or arguments.get("column_B") or table.primary_key).strip('"')
-    condition, reason = CONDITIONS[name](column, arguments, table)
-    if row_condition := arguments.get("row_condition"):
-        condition = sql.SQL("({}) and ({})").format(condition, sql.SQL(row_condition))
-    return column, condition, reason
+    def __init__(self, connection: Connection, audit: Audit, table: Table) -> None:
+        self.connection, self.audit, self.key = connection, audit, table.primary_key
+        self.columns = self._output(audit.relation)
+        shown = [str(name).strip('"') for name in (audit.column_name, audit.arguments.get("column_B")) if name]
+        self.column = next((name for name in shown if name in self.columns), self.key)
+        row = sql.SQL("select {}").format(_fields("r", self.columns))
+        alone, twice = self._audit_on(row), self._audit_on(sql.SQL(" union all ").join([row, row]))
+        passing = _template("rows_that_pass_alone").format(row=row, staging=sql.SQL(audit.relation), audit_of_row=alone)
+        self.parts: dict[str, sql.Composable] = {
+            "table": sql.Identifier(audit.table_name),
+            "staging": sql.SQL(audit.relation),
+            "place": sql.SQL(PLACE_IN_FILE[engine_of(connection)]),
+            "column": sql.Identifier("r", self.column),
+            "shown": sql.Literal(SHOWN),
+            "where": sql.SQL(audit.where or "true"),
+            "audit": sql.SQL(_query(audit)),
+            "audit_of_row": alone,
+            "audit_of_twins": twice,
+            "audit_of_the_rest": self._audit_on(passing),
+            "trusts_values": sql.Literal(audit.others),
+        }
 
+    def goes_by_row(self) -> bool:
+        """Whether the rows that fail alone are all that is wrong."""
+        self.connection.execute(LIMITS.format("on"))
+        with contextlib.suppress(*UNUSUAL), self.connection.transaction():
+            query = _template("audit_goes_by_row").format(**self.parts)
+            return self.connection.execute(query).fetchone() == (True,)
+        return False
 
-Found = tuple[sql.Composable, str]
+    def rows_alone(self, file: SourceFile) -> Found:
+        """The rows that fail alone."""
+        lines, reason = LineNumbers(file), of_row(self.audit, self.column, self.key)
+        for place, value in self._rows("rows_that_fail_alone"):
+            yield Problem(file.name, reason, lines.of(place), self.column, value, self.audit.audit_name)
+        return True
 
+    def rows_by_value(self, file: SourceFile) -> Found:
+        """The rows that have a value which the audit names."""
+        names = self._names_of_values()
+        if not names:
+            return False
+        self.connection.execute(LIMITS.format("off"))
+        lines, reason = LineNumbers(file), of_row(self.audit, self.column, self.key)
+        values, named = 0, -1
+        fields, columns = _fields("audit", list(names)), _fields("r", list(names.values()))
+        for found in self._rows("rows_by_value", fields=fields, columns=columns):
+            place, value, alone, number, first, rows, failures, named = found
+            if self.audit.others and rows != failures:  # it spares some rows that have such a value
+                return False
+            values += number == (1 if alone else 2)
+            why = reason if alone else of_double(self.audit, list(names.values()), self.key, number, lines.of(first))
+            yield Problem(file.name, why, lines.of(place), self.column, value, self.audit.audit_name)
+        return values == named
 
-def _null(column: str, _arguments: dict[str, Any], _table: Table) -> Found:
-    return sql.SQL("{} is null").format(_field(column)), "is empty"
+    def _rows(self, name: str, **parts: sql.Composable) -> Iterator[tuple[Any, ...]]:
+        with self.connection.cursor("failed_rows") as cursor:
+            cursor.itersize = BATCH
+            yield from cursor.execute(_template(name).format(**self.parts, **parts))
 
+    def _names_of_values(self) -> dict[str, str]:
+        """What the audit calls the values that it names -> the column in which the table has them."""
+        names = self._output(f"({_query(self.audit)}\n) as audit")
+        for name in VALUE_FIELDS:
+            if name in names and self.audit.column_name:
+                return {name: self.column}
+        return {name: name for name in names if name in self.columns}
 
-def _doubled(column: str, _arguments: dict[str, Any], table: Table) -> Found:
-    """All that have a value; which of them are doubled is asked by another query."""
-    whose = "for this user" if column == table.primary_key else "with this value"
-    return sql.SQL("{} is not null").format(_field(column)), whose
+    def _output(self, relation: str) -> list[str]:
+        cursor = self.connection.execute(sql.SQL("select * from {} limit 0").format(sql.SQL(relation)))
+        return [column.name for column in cursor.description or ()]
 
-
-def _out_of_range(column: str, arguments: dict[str, Any], _table: Table) -> Found:
-    low, high = arguments.get("min_value"), arguments.get("max_value")
-    bounds = [
-        sql.SQL("{} {} {}").format(_field(column), sql.SQL(operator), sql.Literal(bound))
-        for operator, bound in (("<", low), (">", high))
-        if bound is not None
-    ]
-    return sql.SQL(" or ").join(bounds), _outside(low, high)
-
-
-def _not_in_set(column: str, arguments: dict[str, Any], _table: Table) -> Found:
-    values = [str(value) for value in arguments["value_set"]]
-    found = sql.SQL("({} = any ({})) is not true").format(_field(column), sql.Literal(values))
-    return found, f"is none of {', '.join(values)}"
-
-
-def _without_form(column: str, arguments: dict[str, Any], _table: Table) -> Found:
-    regex = arguments["regex"]
-    found = sql.SQL("({} ~ {}) is not true").format(_field(column), sql.Literal(regex))
-    return found, f"does not have the form {regex}"
-
-
-def _after(column: str, arguments: dict[str, Any], _table: Table) -> Found:
-    operator, relation = (">=", "after") if arguments.get("or_equal") else (">", "not before")
-    other = arguments["column_A"].strip('"')
-    return sql.SQL("not ({} {} {})").format(_field(other), sql.SQL(operator), _field(column)), f"is {relation} {other}"
-
-
-def _orphan(column: str, arguments: dict[str, Any], table: Table) -> Found:
-    query = sql.SQL("{0} is not null and not exists (select 1 from {1} as parent where {2} = {0})")
-    parent = sql.Identifier("staging", table.references or table.name)
-    found = query.format(_field(column), parent, sql.Identifier("parent", arguments["field"]))
-    return found, f"no such customer in {table.references}.csv"
-
-
-def _not_true(_column: str, arguments: dict[str, Any], _table: Table) -> Found:
-    return sql.SQL("not ({})").format(sql.SQL(arguments["expression"])), f"not so: {arguments['expression']}"
-
-
-def _field(column: str) -> sql.Identifier:
-    return sql.Identifier("model", column)
-
-
-CONDITIONS: dict[str, Callable[[str, dict[str, Any], Table], Found]] = {
-    "expect_column_values_to_not_be_null": _null,
-    "not_null": _null,
-    "expect_column_values_to_be_unique": _doubled,
-    "unique": _doubled,
-    "expect_column_values_to_be_between": _out_of_range,
-    "expect_column_values_to_be_in_set": _not_in_set,
-    "expect_column_values_to_match_regex": _without_form,
-    "expect_column_pair_values_A_to_be_greater_than_B": _after,
-    "relationships": _orphan,
-    "expression_is_true": _not_true,
-}
-"""Generic test -> the condition that its rows meet, and the reason in words."""
-
-UNIQUE = {"expect_column_values_to_be_unique", "unique"}
+    def _audit_on(self, rows: sql.Composable) -> sql.Composed:
+        """The audit's SQL, reading `rows` in place of its table."""
+        table = sql.Identifier(self.audit.table_name)
+        query = _query(self.audit).replace(self.audit.relation, table.as_string())
+        return _template("audit_on_rows").format(table=table, rows=rows, audit=sql.SQL(query))
 
 
-def _outside(low: Any, high: Any) -> str:
-    if low is None:
-        return f"more than {high}"
-    if high is None:
-        return f"less than {low}"
-    return f"not between {low} and {high}"
+def _query(audit: Audit) -> str:
+    return audit.compiled.rstrip().rstrip(";")
 
 
-def _about_table(verdict: AuditResult, audit: Audit) -> str:
-    """What an audit of a whole table says, with its own number where that is a percentage."""
-    match audit.test:
-        case "row_count_change_percent":
-            return f"the number of rows is {verdict.failures} % off the month before"
-        case "null_percent":
-            return f"up to {verdict.failures} % of the values are missing in a column that should have them"
-        case "columns_match_declaration":
-            return f"{verdict.failures} columns are not those that are declared"
-        case _:
-            return f"{audit.description or verdict.audit_name} ({verdict.failures} found)"
+def _fields(relation: str, names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(relation, name) for name in names)
+
+
+@cache
+def _template(name: str) -> sql.SQL:
+    return sql.SQL(Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8"))

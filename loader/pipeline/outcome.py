@@ -12,9 +12,10 @@ from typing import Literal
 from loader.delivery.deliveries import Problem
 from loader.errors import DataRefused
 from loader.landing.rejects import Rejects
+from loader.pipeline.dbt import Node
 from loader.pipeline.ledger import AuditResult, TableHistory
 
-Command = Literal["ingest", "check"]
+Command = Literal["ingest", "land", "check"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ class TableCounts:
 
 @dataclass
 class Outcome:
-    """How one attempt at one month ended. `state` is the ledger's, `timings` are seconds per step."""
+    """How one attempt at one month ended. `timings` are seconds per step.
+
+    `state` is published, unchanged, landed, checked or refused. `failed` has the models and tests that failed or were skipped
+    after the month was published.
+    """
 
     command: Command
     month: str
@@ -59,6 +64,7 @@ class Outcome:
     counts: list[TableCounts] = field(default_factory=list)
     audits: list[AuditResult] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    failed: list[Node] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     rejects: Rejects | None = None
 

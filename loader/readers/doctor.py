@@ -11,12 +11,12 @@ from typing import Literal
 
 from dotenv import dotenv_values
 
-from loader.contract.models import stale_models
+from loader.contract.models import out_of_step
+from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database.connect import Connection, Database
 from loader.database.sql_files import statement
 from loader.pipeline import ledger
-from loader.pipeline.dbt import audit_package
 from loader.readers import oncall
 from loader.readers.roles import relations
 from loader.readers.running import running_database
@@ -101,7 +101,7 @@ def _packages() -> Found:
 
 
 def _models() -> Found:
-    if stale := ", ".join(sorted(map(str, stale_models(load_contract())))):
+    if stale := "; ".join(out_of_step(load_contract())):
         yield "warning", f"out of step with the contract: {stale}", "streamflow models"
     else:
         yield "ok", "in step with the contract", ""

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from loader.database.connect import Connection
-from loader.database.sql_files import statement
 from loader.pipeline import ledger
 
 
 def under_way(connection: Connection) -> str | None:
     """Who runs an ingest, a check or dbt on this database now; None where nobody does."""
-    [(locked,)] = connection.execute(statement(__file__, "locked"), ledger.LOCK).fetchall()
-    return ledger.holder(connection) if locked else None
+    return ledger.holder(connection) if ledger.lock_is_held(connection) else None
 
 
 def unfinished(months: Sequence[dict[str, Any]], running: str | None) -> list[dict[str, Any]]:

@@ -1,29 +1,20 @@
-{{ config(pre_hook="{{ require_passed_audits() }}") }}
-
-with staged as (
+with landed as (
     {% for table_name in declared_tables() %}
-    -- depends_on: {{ source('staging', table_name) }}
-    {% endfor %}
-    select distinct
-        load_id,
-        as_of
-    from {{ source('ops', 'staged') }}
-),
-
-audits as (
     select
-        load_id,
-        count(*) filter (where status = 'pass') as audits_passed,
-        count(*) filter (where status = 'warn') as audits_warned
-    from {{ source('ops', 'audits') }}
-    group by load_id
+        '{{ table_name }}' as table_name,
+        count(*) as row_count
+    from {{ source('staging', table_name) }}
+    {% if not loop.last %}union all{% endif %}
+    {% endfor %}
 )
 
 select
-    staged.load_id,
-    staged.as_of,
-    audits.audits_passed,
-    audits.audits_warned
-from staged
-inner join audits on staged.load_id = audits.load_id
-where staged.load_id = {{ publishable_load() }}
+    loads.load_id,
+    loads.as_of,
+    loads.month,
+    sum(landed.row_count)::bigint as rows_delivered
+from {{ source('ops', 'loads') }} as loads
+inner join {{ source('ops', 'staged') }} as staged on loads.load_id = staged.load_id
+inner join landed on staged.table_name = landed.table_name
+where loads.command <> 'check' and loads.state <> 'refused'
+group by loads.load_id

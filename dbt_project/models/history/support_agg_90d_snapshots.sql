@@ -1,2 +1,38 @@
--- depends_on: {{ ref('users_snapshots') }}
-{{ history_of('support_agg_90d') }}
+{% set as_of = month_that_passed() %}
+{% set earlier = months_before('support_agg_90d') %}
+
+with delivered as not materialized (
+    select
+        user_id,
+        support_tickets_90d,
+        ticket_avg_resolution_hrs_90d,
+        as_of,
+        as_of as observed_as_of
+    from {{ source('staging', 'support_agg_90d') }}
+    where as_of = {{ as_of }}
+),
+
+-- customers who are not in the delivery keep their newest earlier row
+carried_forward as (
+    select distinct on (user_id)
+        user_id,
+        support_tickets_90d,
+        ticket_avg_resolution_hrs_90d,
+        {{ as_of }} as as_of,
+        observed_as_of
+    from {{ this }} as known
+    where
+        as_of in ({{ earlier }})
+        -- what a date delivered is in its own partition; a copy may be from before that date was restated
+        and (as_of = observed_as_of or observed_as_of not in ({{ earlier }}))
+        and not exists (
+            select 1
+            from delivered
+            where delivered.user_id = known.user_id
+        )
+    order by user_id asc, observed_as_of desc
+)
+
+select * from delivered
+union all
+select * from carried_forward

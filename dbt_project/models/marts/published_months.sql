@@ -1,7 +1,23 @@
+with newest as (
+    select distinct on (as_of)
+        as_of,
+        load_id,
+        month,
+        published_at
+    from {{ ref('published') }}
+    order by as_of asc, load_id desc
+)
+
 select
-    as_of,
-    lag(as_of) over (order by as_of) as previous_as_of,
-    month,
-    load_id,
-    published_at
-from {{ ref('published') }}
+    newest.as_of,
+    lag(newest.as_of) over (order by newest.as_of) as previous_as_of,
+    newest.month,
+    newest.load_id,
+    newest.published_at
+from newest
+-- a month that is just being restated is of two loads, and readers do not see it until it is of one
+where not exists (
+    select 1
+    from {{ source('ops', 'history') }} as history
+    where history.as_of = newest.as_of and history.load_id <> newest.load_id
+)

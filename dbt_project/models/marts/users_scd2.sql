@@ -1,1 +1,41 @@
-{{ scd2_of('users') }}
+-- only deliveries count, in the order of their dates: what was carried forward is no news
+with deliveries as (
+    select
+        snapshots.user_id,
+        snapshots.signup_date,
+        snapshots.user_gender,
+        snapshots.user_is_senior,
+        snapshots.has_family,
+        snapshots.has_dependents,
+        snapshots.as_of
+    from {{ ref('users_snapshots') }} as snapshots
+    inner join {{ ref('published_months') }} as published on snapshots.as_of = published.as_of
+    where snapshots.observed_as_of = snapshots.as_of
+),
+
+compared as (
+    select
+        *,
+        row_number() over by_date = 1
+        or (
+            user_id, signup_date, user_gender, user_is_senior, has_family, has_dependents
+        ) is distinct from lag((
+            user_id, signup_date, user_gender, user_is_senior, has_family, has_dependents
+        )) over by_date as is_version
+    from deliveries
+    window by_date as (partition by user_id order by as_of)
+)
+
+select
+    user_id,
+    signup_date,
+    user_gender,
+    user_is_senior,
+    has_family,
+    has_dependents,
+    as_of as valid_from,
+    lead(as_of) over by_date as valid_to,
+    lead(as_of) over by_date is null as is_current
+from compared
+where is_version
+window by_date as (partition by user_id order by as_of)

@@ -1,2 +1,13 @@
--- depends_on: {{ ref('published') }}
-{{ newest_of('payments_agg_90d') }}
+-- depends_on: {{ ref('users') }}
+with delivered as (
+    select
+        user_id,
+        failed_payments_90d,
+        observed_as_of
+    from {{ ref('payments_agg_90d_snapshots') }}
+    where
+        as_of in ({{ months_to_take_in('payments_agg_90d') }})
+        and observed_as_of = as_of
+)
+
+select * from delivered

@@ -1,2 +1,24 @@
--- depends_on: {{ ref('published') }}
-{{ newest_of('subscriptions') }}
+-- depends_on: {{ ref('users') }}
+with delivered as (
+    select
+        user_id,
+        months_active,
+        plan_stream_tv,
+        plan_stream_movies,
+        contract_type,
+        paperless_billing,
+        monthly_fee,
+        total_paid,
+        net_service,
+        add_on_security,
+        add_on_backup,
+        add_on_device_protect,
+        add_on_support,
+        observed_as_of
+    from {{ ref('subscriptions_snapshots') }}
+    where
+        as_of in ({{ months_to_take_in('subscriptions') }})
+        and observed_as_of = as_of
+)
+
+select * from delivered

@@ -1,2 +1,14 @@
--- depends_on: {{ ref('published') }}
-{{ newest_of('support_agg_90d') }}
+-- depends_on: {{ ref('users') }}
+with delivered as (
+    select
+        user_id,
+        support_tickets_90d,
+        ticket_avg_resolution_hrs_90d,
+        observed_as_of
+    from {{ ref('support_agg_90d_snapshots') }}
+    where
+        as_of in ({{ months_to_take_in('support_agg_90d') }})
+        and observed_as_of = as_of
+)
+
+select * from delivered

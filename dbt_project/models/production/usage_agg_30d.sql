@@ -1,2 +1,17 @@
--- depends_on: {{ ref('published') }}
-{{ newest_of('usage_agg_30d') }}
+-- depends_on: {{ ref('users') }}
+with delivered as (
+    select
+        user_id,
+        watch_hours_30d,
+        avg_session_mins_7d,
+        unique_devices_30d,
+        skips_7d,
+        rebuffer_events_7d,
+        observed_as_of
+    from {{ ref('usage_agg_30d_snapshots') }}
+    where
+        as_of in ({{ months_to_take_in('usage_agg_30d') }})
+        and observed_as_of = as_of
+)
+
+select * from delivered

@@ -1,2 +1,16 @@
--- depends_on: {{ ref('published') }}
-{{ newest_of('users') }}
+with delivered as (
+    select
+        user_id,
+        signup_date,
+        user_gender,
+        user_is_senior,
+        has_family,
+        has_dependents,
+        observed_as_of
+    from {{ ref('users_snapshots') }}
+    where
+        as_of in ({{ months_to_take_in('users') }})
+        and observed_as_of = as_of
+)
+
+select * from delivered

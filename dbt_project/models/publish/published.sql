@@ -1,5 +1,14 @@
 {% for table_name in declared_tables() %}
--- depends_on: {{ ref(table_name ~ '_snapshots') }}
+-- depends_on: {{ ref(table_name) }}
 {% endfor %}
--- depends_on: {{ ref('advance_production') }}
-{{ complete_months() }}
+select
+    load_id,
+    as_of,
+    month,
+    clock_timestamp() as published_at
+from {{ ref('complete_months') }}
+where
+    is_merged
+    {% if is_incremental() %}
+        and load_id not in (select known.load_id from {{ this }} as known)
+    {% endif %}

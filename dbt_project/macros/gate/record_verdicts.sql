@@ -1,0 +1,26 @@
+{#- On-run-end: enters the verdicts of the audits that ran, for the load that staging held when the run began. -#}
+{% macro record_verdicts(results) %}
+    {%- set audited = [] -%}
+    {%- for result in results if result.node.resource_type == 'test' and result.status != 'skipped' and audited_table(result.node) -%}
+        {%- do audited.append(result) -%}
+    {%- endfor -%}
+    {%- if execute and audited and not (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
+    insert into ops.audits (load_id, audit_id, audit_name, table_name, column_name, severity, status, failures)
+    select runs.load_id, verdicts.*
+    from (
+        values
+        {%- for result in audited %}
+        (
+            '{{ result.node.unique_id }}', '{{ result.node.name }}', '{{ audited_table(result.node) }}',
+            {{ "'" ~ result.node.column_name ~ "'" if result.node.column_name else 'null' }},
+            '{{ result.node.config.severity | lower }}',
+            '{{ result.status if result.status in ['pass', 'warn'] else 'fail' }}', {{ result.failures or 0 }}
+        ){{ ',' if not loop.last }}
+        {%- endfor %}
+    ) as verdicts (audit_id, audit_name, table_name, column_name, severity, status, failures)
+    inner join ops.runs as runs on runs.invocation_id = '{{ invocation_id }}'
+    where runs.load_id = (select max(load_id) from ops.staged)
+    on conflict (load_id, audit_id) do update
+    set status = excluded.status, failures = excluded.failures, audited_at = excluded.audited_at
+    {%- endif -%}
+{% endmacro %}

@@ -1,0 +1,97 @@
+{#-
+  The gate's pre-hook. dbt skips the gate when an audit that it runs fails; this ends the run where audits were left out (`dbt run`,
+  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in history.
+-#}
+{% macro require_audited_load() %}
+    {%- if execute -%}
+        {%- set left_out = [] -%}
+        {%- for audit in audits('error') if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endfor -%}
+        {%- if left_out -%}
+            {%- do keep_shut(left_out | length ~ " audits are not part of this run, " ~ left_out[0] ~ " among them") -%}
+        {%- endif -%}
+        {%- for row in run_query(changed_staging_sql()).rows %}{% do keep_shut(row[0]) %}{% endfor -%}
+        {%- do undo_unfinished_loads() -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{% macro keep_shut(reason) %}
+    {{ exceptions.raise_compiler_error(
+        "the gate stays closed: " ~ reason ~ ". Nothing below it was built. Run `dbt build` without a selection, or `streamflow ingest`."
+    ) }}
+{% endmacro %}
+
+
+{#-
+  The audits: tests that read staging, and nothing that is built after it. Row grain: one test node; `severity` leaves only those of
+  that severity.
+-#}
+{% macro audits(severity=none) %}
+    {%- set found = [] -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'test' and audited_table(node) -%}
+        {%- if severity is none or node.config.severity | lower == severity %}{% do found.append(node) %}{% endif -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- The staging table that a test is declared on, or the first one that a singular test names; none where it reads models too. -#}
+{% macro audited_table(test) %}
+    {%- set declared_on = modules.re.search("source\\('staging', '(\\w+)'\\)", test.test_metadata.kwargs.model if test.test_metadata else '') -%}
+    {%- set named = test.sources | selectattr(0, 'equalto', 'staging') | map('last') | list -%}
+    {{ return((declared_on.group(1) if declared_on else named[0]) if named and not test.refs else none) }}
+{% endmacro %}
+
+
+{#- Why staging is not what this run audited. Row grain: one reason. -#}
+{% macro changed_staging_sql() %}
+    select 'staging was landed anew while its audits ran'
+    from {{ source('ops', 'runs') }} as runs
+    where runs.invocation_id = '{{ invocation_id }}'
+        and runs.load_id is distinct from (select max(load_id) from {{ source('ops', 'staged') }})
+    {%- for table_name in declared_tables() %}
+    union all
+    select 'staging.{{ table_name }} does not hold the rows that were landed: land the month again'
+    from {{ source('ops', 'staged') }} as staged
+    where staged.table_name = '{{ table_name }}'
+        and staged.row_count <> (select count(*) from {{ source('staging', table_name) }})
+    {%- endfor %}
+{% endmacro %}
+
+
+{#-
+  A load that was cut off before the history of all its tables stood is given up when another one passes: its partitions go, and those
+  that it was to replace come back. No reader of published months has seen it, and production has taken nothing of it in.
+-#}
+{% macro undo_unfinished_loads() %}
+    {%- set unfinished = run_query(unfinished_history_sql()).rows -%}
+    {%- for row in unfinished -%}
+        {%- set parent = api.Relation.create(schema=target.schema, identifier=row.table_name ~ '_snapshots') -%}
+        {%- set partition = api.Relation.create(schema='history', identifier=row.partition_name) -%}
+        {%- set entry = " where table_name = '" ~ row.table_name ~ "' and as_of = date '" ~ row.as_of ~ "'" -%}
+        {%- do run_query('alter table ' ~ parent ~ ' detach partition ' ~ partition) -%}
+        {%- do run_query('drop table ' ~ partition) -%}
+        {%- do run_query('delete from ops.history' ~ entry) -%}
+        {%- if row.kept -%}
+            {%- set kept = api.Relation.create(schema='history', identifier=row.kept) -%}
+            {%- do run_query('alter table restated.' ~ adapter.quote(row.kept) ~ ' set schema history') -%}
+            {%- do run_query('alter table ' ~ parent ~ ' attach partition ' ~ kept ~ " for values in ('" ~ row.as_of ~ "')") -%}
+            {%- set this_one = entry ~ ' and load_id = ' ~ row.load_id -%}
+            {%- do run_query(
+                'insert into ops.history select (jsonb_populate_record(null::ops.history, replaced)).* from ops.restatements' ~ this_one
+            ) -%}
+            {%- do run_query('delete from ops.restatements' ~ this_one) -%}
+        {%- endif -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{% macro unfinished_history_sql() %}
+    select history.table_name, history.as_of::text as as_of, history.load_id, history.partition_name, restatements.replaced ->> 'partition_name' as kept
+    from {{ source('ops', 'history') }} as history
+    left join {{ source('ops', 'restatements') }} as restatements
+        on restatements.table_name = history.table_name and restatements.as_of = history.as_of and restatements.load_id = history.load_id
+    where history.load_id not in (select load_id from {{ source('ops', 'complete_loads') }})
+        and history.load_id not in (select load_id from {{ source('ops', 'published_loads') }})
+        and history.load_id is distinct from (select max(load_id) from {{ source('ops', 'staged') }})
+{% endmacro %}

@@ -1,0 +1,120 @@
+{#-
+  On-run-start: creates what is declared and not there yet, so that a plain `dbt build` works on an empty database and `\dt` shows
+  all twelve tables; then enters this run in the ledger with the load that staging holds. One catalog query when nothing is missing.
+-#}
+{% macro begin_run() %}
+    {%- if execute -%}
+        {%- do create_missing_tables() -%}
+        {%- do run_query(
+            "insert into ops.runs (invocation_id, load_id) select '" ~ invocation_id ~ "', max(load_id) from ops.staged"
+            ~ " on conflict (invocation_id) do update set load_id = excluded.load_id; commit"
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Also a run-operation: `streamflow init`. -#}
+{% macro create_missing_tables() %}
+    {%- do require_schema_public() -%}
+    {%- set existing = columns_in_database() -%}
+    {%- if 'ops.published' not in existing %}{% do run_query(ops_ddl()) %}{% endif -%}
+    {%- for staged in graph.sources.values() if staged.source_name == 'staging' and 'staging.' ~ staged.identifier not in existing -%}
+        {%- do run_query(staging_ddl(staged.identifier, staged.columns.values())) -%}
+        {%- do spread_over_nodes(staged.relation_name, staged.config.meta.primary_key, is_staging=true) -%}
+    {%- endfor -%}
+    {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in ['as_of_partition', 'newest_wins'] -%}
+        {%- set columns = existing.get(model.schema ~ '.' ~ model.alias) -%}
+        {%- if columns %}{% do require_declared_columns(model, columns) %}{% else %}{% do create_table_of(model) %}{% endif -%}
+    {%- endfor -%}
+    {%- do run_query('commit') -%}
+{% endmacro %}
+
+
+{#- {'schema.table': {column: type}} of the schemas that this project writes. -#}
+{% macro columns_in_database() %}
+    {%- set rows = run_query(
+        "select n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod)"
+        " from pg_class as c join pg_namespace as n on n.oid = c.relnamespace"
+        " join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
+        " where c.relkind in ('r', 'p') and n.nspname in ('ops', 'staging', 'public')"
+    ) -%}
+    {%- set existing = {} -%}
+    {%- for row in rows.rows -%}
+        {%- do existing.setdefault(row[0], {}).update({row[1]: row[2]}) -%}
+    {%- endfor -%}
+    {{ return(existing) }}
+{% endmacro %}
+
+
+{#-
+  An empty table of history or production, which dbt's `incremental` then finds. History is partitioned by as_of. Production gets its
+  keys after its first rows (enforce_keys); half of each page is left free, as every row is written anew each month.
+-#}
+{% macro create_table_of(model) %}
+    {%- set is_history = model.config.incremental_strategy == 'as_of_partition' -%}
+    {%- set relation = api.Relation.create(database=model.database, schema=model.schema, identifier=model.alias, type='table') -%}
+    {%- set unique_key = model.config.unique_key -%}
+    {%- set columns = [] -%}
+    {%- for column in model.columns.values() -%}
+        {%- do columns.append(
+            adapter.quote(column.name) ~ ' ' ~ column.data_type
+            ~ (' not null' if column.constraints | selectattr('type', 'equalto', 'not_null') | list else '')
+        ) -%}
+    {%- endfor -%}
+    {%- if is_history -%}
+        {%- do columns.append('primary key (' ~ quoted(unique_key) | join(', ') ~ ')') -%}
+    {%- endif -%}
+    {%- do run_query(
+        'create table ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')'
+        ~ (' partition by list (as_of)' if is_history else ' with (fillfactor = 48)')
+    ) -%}
+    {%- do spread_over_nodes(relation, unique_key[0] if is_history else unique_key) -%}
+    {%- if is_history %}{% do make_immutable(relation) %}{% endif -%}
+    {%- do adapter.cache_added(relation) -%}
+{% endmacro %}
+
+
+{#- Ends the run where a table is not as it is declared, before a row is written. A column that was declared later is added by dbt. -#}
+{% macro require_declared_columns(model, columns) %}
+    {%- for name in columns if name not in model.columns -%}
+        {{ exceptions.raise_compiler_error(
+            model.alias ~ " has a column " ~ name ~ " that is no longer declared. History keeps what it knew: declare the column"
+            ~ " again, with config.meta.optional where files lack it. Nothing was changed."
+        ) }}
+    {%- endfor -%}
+    {%- for column in model.columns.values() if column.name in columns -%}
+        {%- set declared = {'int': 'integer', 'timestamptz': 'timestamp with time zone'}.get(column.data_type, column.data_type) -%}
+        {%- if columns[column.name] != declared -%}
+            {{ exceptions.raise_compiler_error(
+                model.alias ~ "." ~ column.name ~ " is declared as " ~ declared ~ ", and the table has " ~ columns[column.name]
+                ~ ": declare it as " ~ columns[column.name] ~ " again. History keeps its types. Nothing was changed."
+            ) }}
+        {%- endif -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- One set of tables per database: ledger, staging and history are shared, so a copy in another schema could not be kept apart. -#}
+{% macro require_schema_public() %}
+    {%- if target.schema != 'public' -%}
+        {{ exceptions.raise_compiler_error(
+            "this profile's schema is " ~ target.schema ~ ", and streamflow keeps one set of tables per database, in schema public."
+            ~ " For a copy of your own use another database: set schema to public and POSTGRES_DB to a name like"
+            ~ " streamflow_" ~ target.schema ~ ", and ingest there. Models of your own go to another schema by their config."
+        ) }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Rows of history come and stay. Two triggers, since one for TRUNCATE among others is known to a cluster's coordinator only. -#}
+{% macro make_immutable(relation) %}
+    {%- do allow_triggers_on_cluster() -%}
+    {%- do run_query(
+        "create trigger history_is_immutable before insert or update or delete on " ~ relation
+        ~ " for each statement execute function ops.refuse_change()"
+    ) -%}
+    {%- do run_query(
+        "create trigger history_is_not_truncated before truncate on " ~ relation
+        ~ " for each statement execute function ops.refuse_change()"
+    ) -%}
+{% endmacro %}

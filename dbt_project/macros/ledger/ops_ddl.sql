@@ -1,0 +1,144 @@
+{#- The ledger's tables. Plain Jinja: the loader renders this file too, before dbt is up. -#}
+
+{#- PostgreSQL refuses `create schema if not exists` to a role without CREATE on the database, even where the schema is there. -#}
+{% macro schema_ddl(name) %}
+do $$
+begin
+    if to_regnamespace('{{ name }}') is null then
+        create schema if not exists {{ name }};
+    end if;
+end
+$$;
+{%- endmacro %}
+
+
+{#- The two keys of the advisory lock that an ingest holds alone, and the steps of a dbt run by hand share. -#}
+{% macro run_lock() %}24336, 1{% endmacro %}
+
+
+{% macro ops_ddl() %}
+{{ schema_ddl('ops') }}
+{{ schema_ddl('staging') }}
+{{ schema_ddl('history') }}
+{{ schema_ddl('restated') }}
+
+-- one row per attempt at a month
+create table if not exists ops.loads (
+    load_id bigint generated always as identity primary key,
+    command text not null,
+    month text not null,
+    as_of date not null,
+    state text not null default 'running',
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    started_by text not null,
+    data_dir text not null,
+    restates boolean not null default false,
+    reason text,
+    files jsonb not null default '[]',
+    timings jsonb not null default '{}',
+    versions jsonb not null default '{}',
+    failed_nodes text [] not null default '{}',
+    error text
+);
+
+-- what staging holds; empty while a landing is under way
+create table if not exists ops.staged (
+    table_name text primary key,
+    load_id bigint not null references ops.loads,
+    as_of date not null,
+    row_count bigint not null,
+    landed_at timestamptz not null default clock_timestamp()
+);
+
+-- which load staging held when a dbt run began; lock_holder is the session of the ingest that began it, null by hand
+create table if not exists ops.runs (
+    invocation_id text primary key,
+    load_id bigint references ops.loads,
+    lock_holder int,
+    started_at timestamptz not null default clock_timestamp()
+);
+
+create table if not exists ops.audits (
+    load_id bigint not null references ops.loads,
+    audit_id text not null,
+    audit_name text not null,
+    table_name text not null,
+    column_name text,
+    severity text not null,
+    status text not null,
+    failures bigint not null,
+    audited_at timestamptz not null default clock_timestamp(),
+    primary key (load_id, audit_id)
+);
+
+-- one row per table and as_of whose history stands; merged_at is when production took the delivery in
+create table if not exists ops.history (
+    table_name text not null,
+    as_of date not null,
+    load_id bigint not null references ops.loads,
+    rows_delivered bigint not null,
+    rows_total bigint not null,
+    partition_name text not null,
+    checksum numeric not null,
+    checksum_columns text [] not null,
+    built_at timestamptz not null default clock_timestamp(),
+    rows_inserted bigint,
+    rows_updated bigint,
+    merged_at timestamptz,
+    primary key (table_name, as_of)
+);
+
+-- `replaced` is the row of ops.history that the restated rows had
+create table if not exists ops.restatements (
+    table_name text not null,
+    as_of date not null,
+    replaced_load_id bigint not null references ops.loads,
+    load_id bigint not null references ops.loads,
+    restated_at timestamptz not null default clock_timestamp(),
+    restated_by text not null,
+    reason text not null,
+    kept_in text not null,
+    replaced jsonb not null,
+    primary key (table_name, as_of, replaced_load_id)
+);
+
+-- one row per publication; of several for one as_of the newest load counts
+create table if not exists ops.published (
+    load_id bigint primary key,
+    as_of date not null,
+    month text not null,
+    published_at timestamptz not null
+);
+
+-- a load is complete when the history of every table that it landed stands: production may take it in
+create or replace view ops.complete_loads as
+select loads.load_id, loads.as_of, loads.month, bool_and(history.merged_at is not null) as is_merged
+from ops.loads as loads
+inner join ops.history as history on history.load_id = loads.load_id
+group by loads.load_id
+having count(*) = jsonb_array_length(loads.files);
+
+-- of all rows whatever their order: the sum of PostgreSQL's own 64-bit hash of each
+create or replace function ops.checksum(relation regclass, columns text []) returns numeric
+language plpgsql stable as $$
+declare
+    result numeric;
+begin
+    execute format(
+        'select coalesce(sum(hash_record_extended(row(%s), 0)), 0) from %s',
+        (select string_agg(quote_ident(name), ', ' order by place) from unnest(columns) with ordinality as c (name, place)),
+        relation
+    ) into result;
+    return result;
+end
+$$;
+
+create or replace function ops.refuse_change() returns trigger language plpgsql as $$
+begin
+    raise exception '% is history and stays as it was written: % is refused', tg_relid::regclass, lower(tg_op)
+        using errcode = 'object_not_in_prerequisite_state',
+        hint = 'History changes only by publishing a month.';
+end
+$$;
+{% endmacro %}

@@ -1,0 +1,97 @@
+{#- Dates as SQL, for `as_of in (...)`; null where there is none. -#}
+{% macro dates(list) %}
+    {%- set found = [] -%}
+    {%- for date in list %}{% do found.append("date '" ~ date ~ "'") %}{% endfor -%}
+    {{ return(found | join(', ') or 'null::date') }}
+{% endmacro %}
+
+
+{#- Whether the ledger is there to be asked; it is not where `dbt compile` meets an empty database. -#}
+{% macro ledger_is_there() %}
+    {{ return(execute and adapter.get_relation(target.database, 'ops', 'gate') is not none) }}
+{% endmacro %}
+
+
+{#- The date of the month that passed the gate, as SQL; null where nothing did, or staging has moved on since. -#}
+{% macro month_that_passed() %}
+    {%- set gate, staged = ref('gate'), source('ops', 'staged') -%}
+    {%- set found = [] -%}
+    {%- if ledger_is_there() -%}
+        {%- set query = "select as_of::text from " ~ gate ~ " where load_id = (select max(load_id) from " ~ staged ~ ")" -%}
+        {%- do found.extend(run_query(query).columns[0].values()) -%}
+    {%- endif -%}
+    {{ return(dates(found)) }}
+{% endmacro %}
+
+
+{#-
+  The dates whose history a new month of a table is built on, as SQL: the newest complete one before it, and any earlier one whose
+  history was written after that one, because it arrived late or was restated.
+-#}
+{% macro months_before(table_name) %}
+    {%- set gate = ref('gate') -%}
+    {%- set query -%}
+        with known as (
+            select history.as_of, history.load_id
+            from {{ source('ops', 'history') }} as history
+            where
+                history.table_name = '{{ table_name }}'
+                and history.as_of < (select max(as_of) from {{ gate }})
+                and history.load_id in (select load_id from {{ source('ops', 'complete_loads') }})
+        ),
+
+        newest as (
+            select load_id from known
+            order by as_of desc
+            limit 1
+        )
+
+        select known.as_of::text from known inner join newest on known.load_id >= newest.load_id order by known.as_of desc
+    {%- endset -%}
+    {{ return(dates(run_query(query).columns[0].values() if ledger_is_there() else [])) }}
+{% endmacro %}
+
+
+{#- The dates whose deliveries production takes in, as SQL; see production_plan. -#}
+{% macro months_to_take_in(table_name) %}
+    {%- do ref('complete_months') -%}
+    {{ return(dates(production_plan(table_name).months)) }}
+{% endmacro %}
+
+
+{#-
+  What production of a table is to do. `unmerged`: the dates of complete months that it has not taken in yet. `rebuild`: whether it is
+  made to be what all of history says, with --full-refresh, or because a restated month no longer has all rows that it brought.
+  `months`: the dates whose deliveries are read; the newest one again where there is nothing new, which changes nothing.
+-#}
+{% macro production_plan(table_name) %}
+    {%- set plan = {'months': [], 'unmerged': [], 'rebuild': flags.FULL_REFRESH} -%}
+    {%- if ledger_is_there() -%}
+        {%- set rows = run_query(complete_history_sql(table_name)).rows -%}
+        {%- for row in rows if not row.is_merged -%}
+            {%- do plan.unmerged.append(row.as_of) -%}
+            {%- if row.is_restated %}{% do plan.update({'rebuild': true}) %}{% endif -%}
+        {%- endfor -%}
+        {%- set every_month = rows | map(attribute='as_of') | list -%}
+        {%- do plan.update({'months': every_month if plan.rebuild else (plan.unmerged or every_month[-1:])}) -%}
+    {%- endif -%}
+    {{ return(plan) }}
+{% endmacro %}
+
+
+{% macro complete_history_sql(table_name) %}
+    select
+        history.as_of::text as as_of,
+        history.merged_at is not null as is_merged,
+        restatements.as_of is not null as is_restated
+    from {{ source('ops', 'history') }} as history
+    left join {{ source('ops', 'restatements') }} as restatements
+        on
+            restatements.table_name = history.table_name
+            and restatements.as_of = history.as_of
+            and restatements.load_id = history.load_id
+    where
+        history.table_name = '{{ table_name }}'
+        and history.load_id in (select load_id from {{ source('ops', 'complete_loads') }})
+    order by history.as_of
+{% endmacro %}

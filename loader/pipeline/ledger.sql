@@ -1,0 +1,166 @@
+-- name: begin
+insert into ops.loads (command, month, as_of, started_by, data_dir, versions, restates, reason)
+values (%s, %s, %s, %s, %s, %s, %s, %s)
+returning load_id;
+
+-- name: finish
+update ops.loads
+set state = %s, timings = %s, failed_nodes = %s, error = %s, finished_at = clock_timestamp()
+where load_id = %s;
+
+-- name: mark_interrupted
+update ops.loads set state = 'interrupted', finished_at = clock_timestamp() where state = 'running';
+
+-- name: stage
+insert into ops.staged (table_name, load_id, as_of, row_count) values (%s, %s, %s, %s);
+
+-- name: register_run
+insert into ops.runs (invocation_id, lock_holder) values (%s, pg_backend_pid()) on conflict do nothing;
+
+-- name: dbt_by_hand
+select
+    format(
+        'dbt run by hand by %%s from %%s (server process %%s), under way since %%s',
+        usename, coalesce(client_addr::text, 'the server itself'), pid, to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS UTC')
+    )
+from pg_locks
+inner join pg_stat_activity using (pid)
+where locktype = 'advisory' and (classid::int, objid::int) = (%s, %s) and mode = 'ShareLock'
+limit 1;
+
+-- name: running
+select command, month, started_by, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS UTC')
+from ops.loads
+where state = 'running'
+order by load_id desc
+limit 1;
+
+-- name: lock_is_held
+select
+    exists (
+        select 1 from pg_locks
+        where
+            locktype = 'advisory' and granted and (classid::int, objid::int, objsubid) = (%s, %s, 2)
+            and database = (select oid from pg_database where datname = current_database())
+    );
+
+-- name: history_on
+select
+    history.table_name,
+    history.load_id,
+    history.rows_delivered,
+    history.rows_total,
+    history.rows_inserted,
+    history.rows_updated,
+    files.file ->> 'sha256' as sha256
+from ops.complete_loads as complete
+inner join ops.history as history on complete.load_id = history.load_id
+inner join ops.loads as loads on complete.load_id = loads.load_id
+left join lateral jsonb_array_elements(loads.files) as files (file) on files.file ->> 'table' = history.table_name
+where complete.as_of = %s;
+
+-- name: published_load
+select published.load_id, published.month
+from ops.published as published
+inner join ops.complete_loads as complete on published.load_id = complete.load_id
+where complete.as_of = %s;
+
+-- name: audits
+select audit_id, audit_name, table_name, column_name, severity, status, failures
+from ops.audits
+where load_id = %s
+order by array_position(array['fail', 'warn', 'pass'], status), audit_name;
+
+-- name: left_to_build
+select case when state = 'done' then failed_nodes else array['published+'] end
+from ops.loads
+where as_of = %s and command = 'ingest' and state in ('done', 'failed', 'interrupted')
+order by load_id desc
+limit 1;
+
+-- name: missing_tables
+select distinct 'public.' || expected.name
+from ops.history as history
+cross join lateral (values (history.table_name), (history.table_name || '_snapshots')) as expected (name)
+where to_regclass(format('public.%I', expected.name)) is null
+order by 1;
+
+-- name: months
+with attempts as (
+    select
+        *,
+        row_number() over (partition by as_of order by load_id desc) as age,
+        count(*) over (partition by as_of) as attempts
+    from ops.loads
+),
+
+published as (
+    select distinct on (published.as_of)
+        published.as_of,
+        published.load_id,
+        published.month,
+        published.published_at,
+        loads.files,
+        loads.versions
+    from ops.published as published
+    inner join ops.loads as loads on published.load_id = loads.load_id
+    order by published.as_of asc, published.load_id desc
+),
+
+verdicts as (
+    select
+        load_id,
+        count(*) filter (where status = 'pass') as passed,
+        count(*) filter (where status = 'warn') as warned,
+        count(*) filter (where status = 'fail') as failed
+    from ops.audits
+    group by load_id
+)
+
+select
+    coalesce(published.month, attempts.month) as month,
+    attempts.as_of,
+    case
+        when published.load_id is not null then 'published'
+        when exists (select 1 from ops.complete_loads as complete where complete.as_of = attempts.as_of) then 'not finished'
+        else attempts.state
+    end as state,
+    attempts.state as last_attempt,
+    attempts.attempts,
+    published.published_at,
+    attempts.error,
+    attempts.failed_nodes,
+    coalesce(verdicts.passed, 0) as audits_passed,
+    coalesce(verdicts.warned, 0) as audits_warned,
+    coalesce(verdicts.failed, 0) as audits_failed,
+    coalesce(published.versions, attempts.versions) as versions,
+    coalesce(published.files, attempts.files) as files,
+    array(
+        select
+            jsonb_build_object(
+                'table', history.table_name,
+                'delivered', history.rows_delivered,
+                'inserted', history.rows_inserted,
+                'updated', history.rows_updated,
+                'unchanged', history.rows_delivered - history.rows_inserted - history.rows_updated,
+                'carried_forward', history.rows_total - history.rows_delivered
+            )
+        from ops.history as history
+        where history.as_of = attempts.as_of and history.load_id = published.load_id
+        order by history.table_name
+    ) as counts,
+    array(
+        select distinct restatements.as_of::text
+        from ops.restatements as restatements
+        inner join ops.history as history on restatements.table_name = history.table_name
+        where
+            history.as_of = attempts.as_of
+            and restatements.as_of < attempts.as_of
+            and history.built_at < restatements.restated_at
+        order by 1
+    ) as built_on_replaced
+from attempts
+left join published on attempts.as_of = published.as_of
+left join verdicts on verdicts.load_id = coalesce(published.load_id, attempts.load_id)
+where attempts.age = 1
+order by attempts.as_of;

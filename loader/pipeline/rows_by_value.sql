@@ -1,0 +1,56 @@
+-- Row grain: row of the staging table with a value that the audit names, in the order of the file.
+-- A row that fails only when it is taken twice is doubled: it comes with its number among those of the same value and
+-- the place of the first, which is left out. Where the audit reads other tables too, its values are taken as they are.
+with found as (
+    select jsonb_build_array({fields}) as same
+    from (
+        {audit}
+    ) as audit
+),
+
+named as (
+    select same, row_number() over () as number
+    from found
+    group by same
+),
+
+delivered as (
+    select *
+    from (select *, {place} as "place in file" from {staging}) as {table}
+    where (
+        {where}
+    )
+),
+
+suspects as (
+    select r."place in file", left({column}::text, {shown}) as value, named.number as value_number, verdict.alone
+    from delivered as r
+    inner join named on named.same = jsonb_build_array({columns})
+    cross join lateral (
+        select {trusts_values} or exists ({audit_of_row}) as alone, {trusts_values} or exists ({audit_of_twins}) as twice
+    ) as verdict
+    where verdict.alone or verdict.twice
+),
+
+numbered as (
+    select
+        suspects.*,
+        row_number() over twins as number,
+        first_value("place in file") over twins as first,
+        count(*) over () as row_count
+    from suspects
+    window twins as (partition by value_number order by "place in file")
+)
+
+select
+    "place in file",
+    value,
+    alone,
+    number,
+    first,
+    row_count,
+    (select count(*) from found) as failures,
+    (select count(*) from named) as named
+from numbered
+where alone or number > 1
+order by "place in file"

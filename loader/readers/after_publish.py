@@ -1,0 +1,23 @@
+"""What settings ask for once a month is published: schemas of the past, and the change report."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+from loader.contract.tables import load_contract
+from loader.database.connect import open_database
+from loader.readers.freeze import freeze
+from loader.readers.report import write_index, write_month
+from loader.settings import Settings
+
+
+def after_publish(settings: Settings, as_of: dt.date) -> Iterator[str]:
+    """Do it; yields a line for each thing done."""
+    if settings.freeze:
+        with open_database(settings).connect() as connection:
+            yield f"schema: {freeze(connection, load_contract(), as_of)}"
+    if settings.report:
+        path, *_ = write_month(settings, str(as_of), indexed=True)
+        write_index(settings)
+        yield f"report: {path}"
