@@ -175,6 +175,10 @@ class Streamflow:
         """Every history table, row for row."""
         return {name: self.table(f"{name}_snapshots") for name in TABLES}
 
+    def latest(self) -> dict[str, list[tuple[Any, ...]]]:
+        """The newest published month, row for row."""
+        return {name: self.rows(f"select * from latest.{name} order by 1") for name in TABLES}
+
     def state(self) -> tuple[Any, Any]:
         """Production and history."""
         return self.production(), self.history()

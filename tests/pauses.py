@@ -23,7 +23,7 @@ POINTS: dict[str, Sequence[tuple[str, str]]] = {
     "ledger": [("ops.loads", "share")],
     "landing begins": [("ops.staged", "share")],
     "landing": [("staging.payments_agg_90d", "access share")],
-    "audits": [("ops.audits", "share")],
+    "dbt begins": [("ops.runs", "share")],
     "gate": [("ops.gate", "access share")],
     "first history": [
         (f"public.{name}_snapshots", "share update exclusive")
@@ -33,6 +33,7 @@ POINTS: dict[str, Sequence[tuple[str, str]]] = {
     "first merge": [("public.users", "share")],
     "last merge": [("public.labels", "share")],
     "published": [("ops.published", "share")],
+    "verdicts": [("ops.audits", "share")],
 }
 """Where a run can be stopped -> the tables to lock, and how: each lock lets readers through and the next step not."""
 

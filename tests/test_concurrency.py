@@ -6,14 +6,13 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit
-from tests.pauses import paused
+from tests.pauses import PATIENCE, paused
 from tests.servers import connect
-from tests.test_gate import land_only, statuses
+from tests.test_gate import land_only, published, statuses
 
 FEBRUARY = "2024-02-29"
 
@@ -30,17 +29,18 @@ def said(result: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "point", ["audits", "last merge", *(pytest.param(p, marks=pytest.mark.long) for p in ("landing", "first history"))]
+    "point",
+    ["last history", "last merge", *(pytest.param(p, marks=pytest.mark.long) for p in ("landing", "first history"))],
 )
 def test_while_a_month_is_being_ingested(january: Streamflow, months: Path, point: str) -> None:
-    """Readers neither wait nor see a part of it, and nobody else may begin; then it is there, in all tables at once."""
+    """Readers neither wait nor see a part of it, and nobody else may begin; then it is there."""
     january.connection.execute("set statement_timeout = '5s'")
-    production, history = january.state()
+    latest, history = january.latest(), january.history()
     with paused(january, point, "ingest", "001", "--data-dir", months) as first:
-        assert newest_in(january, TABLES) == {"2024-01-31"}
-        assert january.production() == production
+        assert january.latest() == latest
+        assert len(january.production()) == len(TABLES)
         assert all(set(january.history()[table]) >= set(history[table]) for table in TABLES)
-        assert january.rows("select as_of::text from ops.published") == [("2024-01-31",)]
+        assert published(january) == ["2024-01-31"]
 
         second = january("ingest", "002", "--data-dir", months)
         assert second.code == 3
@@ -50,7 +50,7 @@ def test_while_a_month_is_being_ingested(january: Streamflow, months: Path, poin
         assert not by_hand.success
         assert "an ingest or a check is under way" in said(by_hand)
     assert newest_in(january, TABLES) == {FEBRUARY}
-    assert january.rows("select as_of::text from ops.published order by 1") == [("2024-01-31",), (FEBRUARY,)]
+    assert published(january) == ["2024-01-31", FEBRUARY]
     assert january("verify").code == 0
 
 
@@ -78,44 +78,72 @@ def test_an_ingest_is_refused_during_a_step_of_dbt_by_hand(january: Streamflow, 
     january.ok("ingest", "002", "--data-dir", months)
 
 
-def test_an_ingest_between_two_steps_of_dbt_by_hand(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """What dbt found at the gate is not built from what an ingest has landed since."""
+def test_a_landing_between_two_steps_of_dbt_by_hand(january: Streamflow, months: Path) -> None:
+    """What passed the gate is not built from what has been landed since."""
     land_only(january, months / "month_001", 1)
-    assert january.dbt("test").success
-    assert january.dbt("run", "--select", "gate").success
+    with paused(january, "first history", "dbt", "build", "--quiet") as by_hand:
+        by_hand.process.kill()
     january.ok("check", "002", "--data-dir", months)
     before = january.state()
     assert january.dbt("run", "--exclude", "gate").success
     assert january.state() == before
 
 
-def test_dbt_stops_when_its_ingest_has_lost_the_lock(january: Streamflow, months: Path) -> None:
+def test_a_landing_while_audits_run_keeps_the_gate_shut(january: Streamflow, months: Path) -> None:
+    """The audits of a run are about the load that staging held when it began."""
     land_only(january, months / "month_001", 1)
-    assert january.dbt("test").success
-    january.environment["STREAMFLOW_LOCK_HOLDER"] = str(january.connection.info.backend_pid)
-    result = january.dbt("run")
-    assert not result.success
-    assert "lost its connection" in said(result)
-    january.connection.execute("select pg_advisory_lock(%s, %s)", [0x5F10, 1])
-    result = january.dbt("run")
-    assert result.success, said(result)
+    before = january.state()
+    january.connection.execute("""
+        create function public.land_another() returns trigger language plpgsql as $$
+        begin
+            update ops.staged set load_id = (select min(load_id) from ops.loads);
+            return null;
+        end
+        $$
+    """)
+    january.connection.execute("create trigger another after insert on ops.runs execute function public.land_another()")
+    result = january.dbt("build")
+    assert statuses(result)["gate"] == "error"
+    assert "staging was landed anew while its audits ran" in said(result)
+    assert january.state() == before
+
+
+def test_dbt_stops_when_its_ingest_has_lost_the_lock(january: Streamflow, months: Path) -> None:
+    with paused(january, "dbt begins", "ingest", "001", "--data-dir", months) as run:
+        january.connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'streamflow'"
+        )
+        run.process.wait(PATIENCE)
+    assert run.process.returncode in {0, 3}
+    assert "Traceback" not in run.said[1]
 
 
 def test_half_a_month_is_not_published_by_hand(january: Streamflow, months: Path) -> None:
-    land_only(january, months / "month_001", 1)
-    assert january.dbt("test").success
-    assert january.dbt("run", "--select", "gate", "users_snapshots").success
+    half_built(january, months)
     before = january.production()
-    result = january.dbt("run", "--select", "published")
-    assert "history of 2024-02-29 was begun and not finished" in said(result)
-    assert statuses(january.dbt("run", "--select", "users", "--full-refresh")) == {"users": "success"}
-    assert january.production() == before
+    for command in (
+        ("run", "--select", "published"),
+        ("run", "--select", "complete_months+"),
+        ("run", "--select", "users"),
+    ):
+        assert january.dbt(*command).success
+        assert january.production() == before
+        assert published(january) == ["2024-01-31"]
+    assert january.dbt("build").success
+    assert published(january) == ["2024-01-31", FEBRUARY]
+
+
+def half_built(streamflow: Streamflow, months: Path) -> None:
+    """February has been landed, and the history of some tables was built."""
+    land_only(streamflow, months / "month_001", 1)
+    streamflow.connection.execute("create table history.labels_2024_02_29 ()")
+    assert not streamflow.dbt("build").success
+    streamflow.connection.execute("drop table history.labels_2024_02_29")
+    assert streamflow.value("select count(*) between 1 and 5 from ops.history where as_of = '2024-02-29'")
 
 
 def test_a_month_that_was_cut_off_may_come_corrected(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    land_only(january, months / "month_001", 1)
-    assert january.dbt("test").success
-    assert january.dbt("run", "--select", "gate", "users_snapshots", "labels_snapshots").success
+    half_built(january, months)
     folder = copy_month(months, "001", tmp_path)
     for table in TABLES:
         edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(8))
@@ -125,6 +153,20 @@ def test_a_month_that_was_cut_off_may_come_corrected(january: Streamflow, months
     assert january("verify").code == 0
     delivered = january.value("select count(*) from staging.users")
     assert january.value(f"select count(*) from users where observed_as_of = '{FEBRUARY}'") == delivered
-    with pytest.raises(psycopg.errors.UndefinedTable):
-        january.rows("select * from history.users_2024_02_29")
-    assert january.value("select count(*) from history.payments_agg_90d_2024_02_29") > 0
+
+
+def test_a_whole_month_that_comes_corrected_is_a_restatement(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Once its history stands in all tables, a month is as good as published, and is published first."""
+    with paused(january, "first merge", "ingest", "001", "--data-dir", months) as run:
+        run.process.kill()
+        run.process.wait(PATIENCE)
+    assert {month["state"] for month in january.ok("status", "--json").json} == {"published", "not finished"}
+    folder = copy_month(months, "001", tmp_path)
+    for table in TABLES:
+        edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(8))
+    refused = january("ingest", "001", "--data-dir", tmp_path)
+    assert refused.code == 1
+    assert "month 001 is published already" in refused.err
+    assert published(january) == ["2024-01-31", FEBRUARY]
+    january.ok("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "corrected")
+    assert january("verify").code == 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from loader.contract.models import stale_models, write_models
+from loader.contract.models import out_of_step, write_models
 from loader.contract.tables import load_contract
 from loader.errors import WrongUsage
 from tests.conftest import Streamflow, run_copy
@@ -31,7 +31,7 @@ PLANS: dict[str, Any] = {
 
 
 def test_models_are_in_step_with_the_declaration() -> None:
-    assert stale_models(load_contract()) == {}
+    assert list(out_of_step(load_contract())) == []
 
 
 def declare(copy: Path, table: dict[str, object]) -> None:
@@ -47,6 +47,10 @@ def test_a_seventh_table_is_declared_not_programmed(
 ) -> None:
     streamflow.ok("ingest", "000", "--data-dir", months)
     declare(copy, PLANS)
+    unknown = run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months))
+    assert unknown.returncode == 2
+    assert "`streamflow models` writes what is missing" in unknown.stderr
+    assert run_copy(copy, streamflow, "models").returncode == 0
     data = tmp_path / "data"
     for month in ("month_000", "month_001"):
         shutil.copytree(months / month, data / month)
@@ -84,6 +88,8 @@ def test_a_column_declared_later_is_added(copy: Path, streamflow: Streamflow, mo
     labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
     labels["columns"].append({"name": "reason", "data_type": "text", "config": {"meta": {"optional": True}}})
     path.write_text(yaml.safe_dump(document, sort_keys=False))
+    assert "column reason is declared and not there" in run_copy(copy, streamflow, "models").stdout
+    assert run_copy(copy, streamflow, "models", "--overwrite").returncode == 0
 
     result = run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months))
 
@@ -101,6 +107,7 @@ def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: St
     table["columns"] = [column for column in table["columns"] if column["name"] != "add_on_backup"]
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     before = streamflow.state()
+    assert run_copy(copy, streamflow, "models", "--overwrite").returncode == 0
 
     result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
 
@@ -109,13 +116,58 @@ def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: St
     assert streamflow.state() == before
 
 
-def test_a_table_that_is_no_longer_declared_leaves_no_models(copy: Path) -> None:
+def test_a_model_that_somebody_edited_stays_edited(copy: Path, streamflow: Streamflow, months: Path) -> None:
+    """Tests, tags, grants and access of their own, a derived column: no command reverts them, and dbt does as they say."""
+    sql, properties = (copy / "dbt_project" / "models" / "production" / f"labels.{kind}" for kind in ("sql", "yml"))
+    sql.write_text(
+        sql.read_text().replace("        churn_label,\n", "        churn_label,\n        not churn_label as stayed,\n")
+    )
+    document = yaml.safe_load(properties.read_text())
+    [model] = document["models"]
+    model["config"] |= {"tags": ["ours"], "grants": {"select": ["pg_monitor"]}, "access": "public"}
+    model["columns"].append({"name": "stayed", "data_type": "boolean", "data_tests": ["not_null"]})
+    properties.write_text(yaml.safe_dump(document, sort_keys=False))
+    edited = sql.read_text(), properties.read_text()
+
+    for month in ("000", "001"):
+        assert run_copy(copy, streamflow, "ingest", month, "--data-dir", str(months)).returncode == 0
+    assert run_copy(copy, streamflow, "models").returncode == 0
+    assert (sql.read_text(), properties.read_text()) == edited
+    assert streamflow.value("select bool_and(stayed = not churn_label) from labels")
+    assert streamflow.value("select has_table_privilege('pg_monitor', 'labels', 'select')")
+    assert run_copy(copy, streamflow, "models", "--overwrite").returncode == 0
+    assert "stayed" not in sql.read_text()
+
+
+def test_a_type_that_was_changed_is_refused_and_can_be_changed_back(
+    copy: Path, streamflow: Streamflow, months: Path
+) -> None:
+    assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months)).returncode == 0
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    declared = sources.read_text()
+    before = streamflow.state()
+    document = yaml.safe_load(declared)
+    payments = next(t for t in document["sources"][0]["tables"] if t["name"] == "payments_agg_90d")
+    next(c for c in payments["columns"] if c["name"] == "failed_payments_90d")["data_type"] = "numeric"
+    sources.write_text(yaml.safe_dump(document, sort_keys=False))
+    assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 2
+    assert run_copy(copy, streamflow, "models", "--overwrite").returncode == 0
+    for command in ("check", "ingest"):
+        refused = run_copy(copy, streamflow, command, "001", "--data-dir", str(months))
+        assert refused.returncode == 3
+        assert "declare it as integer again" in refused.stderr
+        assert streamflow.state() == before
+    sources.write_text(declared)
+    assert run_copy(copy, streamflow, "models", "--overwrite").returncode == 0
+    assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert run_copy(copy, streamflow, "verify").returncode == 0
+
+
+def test_models_of_a_table_that_is_no_longer_declared_are_named(copy: Path) -> None:
     tables = [table for table in load_contract() if table.name != "labels"]
-    project = copy / "dbt_project"
-    write_models(tables, project)
-    assert not list(project.glob("models/*/labels*.sql"))
-    assert stale_models(tables, project) == {}
-    assert (project / "models" / "gate" / "gate.sql").exists()
+    write_models(tables, project=copy / "dbt_project")
+    lacking = list(out_of_step(tables, copy / "dbt_project"))
+    assert lacking == ["models/history/labels_snapshots.sql is of a table that is not declared: remove its models"]
 
 
 @pytest.mark.parametrize(

@@ -132,21 +132,44 @@ def test_restating_twice_keeps_both(published: Streamflow, months: Path, tmp_pat
     assert published("verify").code == 0
 
 
-def test_a_restatement_that_was_cut_off_is_finished(published: Streamflow, months: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def half_restated(published: Streamflow, months: Path, tmp_path: Path) -> tuple[Streamflow, str]:
+    """A restatement of the newest month was cut off after the history of two tables; with a customer whom it changed."""
     folder, changed, _ = other_rows(months, "002", tmp_path)
     land_only(published, folder, 2, restates="cut off")
-    assert published.dbt("test").success
-    assert published.dbt("run", "--select", "gate", "labels_snapshots", "users_snapshots", "users").success
+    published.connection.execute("create table history.labels_2024_03_31_load_4 ()")
+    assert not published.dbt("build").success
+    published.connection.execute("drop table history.labels_2024_03_31_load_4")
+    assert published.value("select count(*) between 1 and 5 from ops.restatements")
+    return published, changed
 
-    blocked = published("ingest", "003", "--data-dir", months)
-    assert blocked.code == 3
-    assert "month 002 (as of 2024-03-31) was begun and not finished" in blocked.err
 
+def test_a_restatement_that_was_cut_off_is_finished(half_restated: tuple[Streamflow, str], tmp_path: Path) -> None:
+    published, changed = half_restated
     published.ok("ingest", "002", "--data-dir", tmp_path, *REASON)
     assert published.value("select watch_hours_30d::text from usage_agg_30d where user_id = %s", changed) == "7.25"
     assert published.value("select count(*) from ops.restatements") == len(TABLES), "none twice"
     assert published("verify").code == 0
+
+
+def test_a_restatement_that_was_cut_off_is_undone_by_another_month(
+    published: Streamflow, half_restated: tuple[Streamflow, str], months: Path, new_database: Callable[..., Streamflow]
+) -> None:
+    """Nobody has to finish it: what was published comes back, and the next month is built on that."""
+    assert [month["as_of"] for month in published.ok("status", "--json").json] == [
+        "2024-01-31",
+        "2024-02-29",
+        "2024-03-31",
+    ]
+    assert published.value("select max(as_of)::text from published_months") == "2024-02-29", "neither one nor the other"
     published.ok("ingest", "003", "--data-dir", months)
+    assert published.value("select count(*) from ops.restatements") == 0
+    assert published.value("select count(*) from pg_tables where schemaname = 'restated'") == 0
+    assert published("verify").code == 0
+    state = published.state()
+    undisturbed = new_database("march")
+    undisturbed.ok("ingest", "003", "--data-dir", months)
+    assert undisturbed.state() == state
 
 
 def test_a_bad_restatement_is_refused(published: Streamflow, months: Path, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from loader.contract import packages
 from loader.contract.packages import audit_package
@@ -58,6 +60,22 @@ def verdicts(copy: Path, streamflow: Streamflow, data: Path, command: str = "che
     return dict(streamflow.rows(f"select audit_name, status from ops.audits where load_id = {load}"))
 
 
+def is_real(packages: Path) -> bool:
+    """Whether a folder of packages has the real dbt_expectations."""
+    project = packages / "dbt_expectations" / "dbt_project.yml"
+    return project.is_file() and "stand-in" not in project.read_text()
+
+
+def write_dbt_project(folder: Path, tables: list[dict[str, Any]]) -> None:
+    """Write a dbt project with these tables in staging and nothing else."""
+    project = {"name": "small", "version": "1.0", "profile": "streamflow", "vars": {"dbt_date:time_zone": "UTC"}}
+    flags = {"require_generic_test_arguments_property": True, "send_anonymous_usage_stats": False}
+    (folder / "dbt_project.yml").write_text(yaml.safe_dump({**project, "flags": flags}))
+    (folder / "models").mkdir()
+    sources = {"version": 2, "sources": [{"name": "staging", "schema": "staging", "tables": tables}]}
+    (folder / "models" / "_sources.yml").write_text(yaml.safe_dump(sources))
+
+
 def use_stand_in(copy: Path) -> None:
     """Give the copy the stand-in."""
     installed = copy / "dbt_project" / "dbt_packages"
@@ -82,8 +100,7 @@ def test_stand_in_finds_what_is_wrong(copy: Path, streamflow: Streamflow, spoilt
 
 
 def test_both_packages_give_the_same_verdicts(copy: Path, streamflow: Streamflow, spoilt: Path) -> None:
-    project = REAL / "dbt_expectations" / "dbt_project.yml"
-    if not project.is_file() or "stand-in" in project.read_text():
+    if not is_real(REAL):
         pytest.skip("the real dbt_expectations is not at hand")
     installed = copy / "dbt_project" / "dbt_packages"
     shutil.rmtree(installed, ignore_errors=True)
@@ -97,7 +114,7 @@ def test_both_packages_give_the_same_verdicts(copy: Path, streamflow: Streamflow
 def test_set_up_says_which_package_it_installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     project = tmp_path / "dbt_project"
     project.mkdir()
-    monkeypatch.setattr("loader.dbt.DBT_PROJECT", project)
+    monkeypatch.setattr("loader.contract.packages.DBT_PROJECT", project)
     monkeypatch.setattr(packages, "INSTALLED", project / "dbt_packages")
     monkeypatch.setenv("DBT_PACKAGE_HUB_URL", "http://127.0.0.1:9")
     assert audit_package() is None
@@ -105,3 +122,60 @@ def test_set_up_says_which_package_it_installs(monkeypatch: pytest.MonkeyPatch, 
     assert said.count("\n") == 0
     assert "does not answer" in said
     assert "stand-in" in str(audit_package())
+
+
+LOCK = """
+packages:
+  - {name: dbt_date, package: godatadriven/dbt_date, version: 0.9.2}
+  - {name: dbt_expectations, package: metaplane/dbt_expectations, version: 0.10.9}
+sha1_hash: 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "lock", "recorded"),
+    [
+        ("0.6.0", LOCK, "0.10.9"),
+        ("0.6.0", LOCK.replace("version: 0.10.9", "revision: 77d3856"), "77d3856"),
+        ("0.6.0", LOCK.replace("name: dbt_expectations", "name: another"), "0.6.0"),
+        ("0.6.0", "", "0.6.0"),
+        ("0.10.4-stand-in", LOCK, "0.10.4-stand-in"),
+    ],
+)
+def test_the_version_that_was_locked_is_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str, lock: str, recorded: str
+) -> None:
+    installed = tmp_path / "dbt_packages" / "dbt_expectations"
+    installed.mkdir(parents=True)
+    (installed / "dbt_project.yml").write_text(f"name: dbt_expectations\nversion: '{says}'\n")
+    monkeypatch.setattr("loader.contract.packages.DBT_PROJECT", tmp_path)
+    assert audit_package() == f"dbt_expectations {says}"
+    (tmp_path / "package-lock.yml").write_text(lock)
+    assert audit_package() == f"dbt_expectations {recorded}"
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "group_by": {"expect_table_row_count_to_be_between": {"min_value": 1, "group_by": ["a"]}},
+    "group_by_columns": {"expression_is_true": {"expression": "count(*) > 1", "group_by_columns": ["a"]}},
+    "flags": {"expect_column_values_to_match_regex": {"column_name": "a", "regex": "a", "flags": "i"}},
+    "quote_values": {
+        "expect_column_values_to_be_in_set": {"column_name": "a", "value_set": [1], "quote_values": False}
+    },
+}
+
+
+@pytest.mark.parametrize("argument", [*REFUSED, None])
+def test_the_stand_in_refuses_what_it_does_not_know(tmp_path: Path, argument: str | None) -> None:
+    from dbt.cli.main import dbtRunner
+
+    known = {"expect_table_row_count_to_be_between": {"min_value": 1}}
+    tests = [
+        {f"dbt_expectations.{test}": {"arguments": given}} for test, given in REFUSED.get(argument or "", known).items()
+    ]
+    write_dbt_project(tmp_path, [{"name": "t", "data_tests": tests}])
+    shutil.copytree(packages.STAND_IN, tmp_path / "dbt_packages" / "dbt_expectations")
+    options = ["--project-dir", tmp_path, "--profiles-dir", REPOSITORY / "profiles", "--log-path", tmp_path, "--quiet"]
+    result = dbtRunner().invoke(["parse", *map(str, options)])
+    assert result.success == (argument is None)
+    if argument:
+        assert f"does not know the argument `{argument}`; install the real package" in str(result.exception)

@@ -99,6 +99,10 @@ def out_of_step(tables: Sequence[Table], project: Path = DBT_PROJECT) -> Iterato
                 yield f"{path} is missing"
             elif path.suffix == ".yml":
                 yield from (f"{path}: {reason}" for reason in _lacking(project / path, model))
+    declared = {f"{table.name}_snapshots" for table in tables}
+    for path in sorted((project / "models" / "history").glob("*_snapshots.sql")):
+        if path.stem not in declared:
+            yield f"{path.relative_to(project)} is of a table that is not declared: remove its models"
 
 
 def require_models(tables: Sequence[Table]) -> None:

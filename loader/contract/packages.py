@@ -9,6 +9,7 @@ import sys
 import threading
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -54,8 +55,17 @@ def _dbt_deps() -> bool:
 
 
 def audit_package() -> str | None:
-    """Name and version of the dbt_expectations that is installed; None when there is none."""
+    """Name and version of the dbt_expectations that is installed; None when there is none.
+
+    The real package says 0.6.0 of itself at every tag from 0.10.0 on: what `dbt deps` has locked is its version.
+    """
     project = DBT_PROJECT / "dbt_packages" / "dbt_expectations" / "dbt_project.yml"
     if not project.is_file():
         return None
-    return f"dbt_expectations {yaml.safe_load(project.read_text(encoding='utf-8'))['version']}"
+    version = str(yaml.safe_load(project.read_text(encoding="utf-8"))["version"])
+    lock = DBT_PROJECT / "package-lock.yml"
+    if "stand-in" not in version and lock.is_file():
+        locked = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("packages") or []
+        mine: dict[str, Any] = next((package for package in locked if package.get("name") == "dbt_expectations"), {})
+        version = str(mine.get("version") or mine.get("revision") or version)
+    return f"dbt_expectations {version}"

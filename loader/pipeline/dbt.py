@@ -49,8 +49,15 @@ class DbtRun:
 
     success: bool
     errors: list[str] = field(default_factory=list)
+    good: set[str] = field(default_factory=set)
     bad: list[Node] = field(default_factory=list)
     audits: dict[str, Audit] = field(default_factory=dict)
+
+    def after(self, before: DbtRun) -> DbtRun:
+        """Both runs as one, where this one did what the other had left undone."""
+        known = self.good | {node.name for node in self.bad}
+        bad = [*self.bad, *(node for node in before.bad if node.name not in known)]
+        return DbtRun(self.success and not bad, [*before.errors, *self.errors], self.good | before.good, bad, before.audits)
 
 
 class Dbt:
@@ -144,6 +151,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: 
     return DbtRun(
         success=bool(result.success),
         errors=[*([str(result.exception)] if result.exception else []), *operation_errors],
+        good={one.node.name for one in results if one.status not in BAD},
         bad=[_bad(one) for one in results if one.status in BAD],
         audits={audit.audit_id: audit for test in tests if (audit := audit_of(test, manifest.sources))},
     )

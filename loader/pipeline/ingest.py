@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib import metadata
 from itertools import chain, islice
 
@@ -34,8 +34,8 @@ from loader.settings import Settings
 AUDIT = ["test", "--select", "source:staging"]
 BUILD = ["build", "--exclude-resource-type", "unit_test"]
 """Unit tests are for those who change the project."""
-FINISH = ["run", "--select", "complete_months+"]
-"""What is left to do once history of a month stands: also where a test on history holds back what is below it."""
+FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
+"""What is left to do once history of a month stands, also where a test on history or production holds it back."""
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; the audits' own counts are complete."""
 
@@ -144,13 +144,20 @@ class Run:
         self.files = found.files
         ledger.require_tables(self.connection)
         known = ledger.history_on(self.connection, self.delivery.as_of)
-        if restate and not ledger.was_published(self.connection, self.delivery.as_of):
+        published = ledger.was_published(self.connection, self.delivery.as_of)
+        if restate and not published:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
+        if published and not known and not restate:
+            raise SurroundingsFailed(
+                f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build` finishes that;"
+                " so does ingest with --restate. Ingesting another month brings back what was published."
+            )
         if known and not found.problems:
             differing = self._differing(known)
             if differing and not restate:
                 self._refuse_other_rows(differing)
-            if self.command != "check" and not force and not (differing and restate):
+            whole = all(table.name in known for table in self.tables)
+            if self.command != "check" and whole and not force and not (differing and restate):
                 return self._again(known)
         if not found.files:
             raise self._refusal(found.problems)
@@ -161,7 +168,9 @@ class Run:
         ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
         if self.command == "land":
             return self._outcome("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
-        return self._check() if self.command == "check" else self._build(None if restate else known)
+        if self.command == "check":
+            return self._check()
+        return self._build(set() if restate else set(known), restate)
 
     def _differing(self, known: dict[str, TableHistory]) -> list[Table]:
         with self.clock.step("compare"):
@@ -180,11 +189,10 @@ class Run:
             if count
         ]
         if problems:
-            publication = ledger.publication_of(self.connection, self.delivery.as_of) or self._finish()
-            message = (
-                f"month {publication.month} is published already for {self.delivery.as_of}, from other files; nothing was"
-                " changed"
-            )
+            if ledger.publication_of(self.connection, self.delivery.as_of) is None:
+                self._finish(DbtRun(True))
+            month, as_of = self._publication().month, self.delivery.as_of
+            message = f"month {month} is published already for {as_of}, from other files; nothing was changed"
             raise self._refusal(problems, message)
 
     def _again(self, known: dict[str, TableHistory]) -> Outcome:
@@ -193,10 +201,8 @@ class Run:
         left = ledger.left_to_build(self.connection, self.delivery.as_of) if publication else []
         message = f"month {self.delivery.label} is published already, from these same rows: "
         if publication is None:
-            self._finish()
-            return self._published(
-                DbtRun(True), f"month {self.delivery.label} published, which was begun before", known
-            )
+            result = self._finish(DbtRun(True))
+            return self._published(result, f"month {self.delivery.label} published, which was begun before", known)
         if left and self.command == "ingest":
             result = self._dbt(["build", "--exclude-resource-type", "unit_test", "--select", *left], "models")
             return self._published(result, message + "what had failed was built again", known)
@@ -228,42 +234,48 @@ class Run:
         outcome.warnings = warnings
         return outcome
 
-    def _build(self, known: dict[str, TableHistory] | None) -> Outcome:
-        """Run dbt build. `known` is the history that stands for this date already, where it is not to be replaced."""
+    def _build(self, settled: set[str], restate: bool) -> Outcome:
+        """Run dbt build. `settled` are the tables whose history of this date stands already, and stays."""
         result = self._dbt(BUILD, "audits and tables")
         verdicts, warnings = self._audited(result)
         publication = ledger.publication_of(self.connection, self.delivery.as_of)
         if publication is None and ledger.history_on(self.connection, self.delivery.as_of):
-            self._finish(result)
-            publication = ledger.publication_of(self.connection, self.delivery.as_of)
-        if publication is None or (not known and publication.load_id != self.load_id):
+            result = self._finish(result)
+            publication = self._publication()
+        if publication is None or (restate and publication.load_id != self.load_id):
             raise self._dbt_failed(result)
-        done = "found as it was published" if known else "published"
+        done = "published" if publication.load_id == self.load_id else "found as it was published"
         message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
-        outcome = self._published(result, message, known or {}, verdicts)
+        outcome = self._published(result, message, settled, verdicts)
         outcome.warnings = warnings
         return outcome
 
-    def _finish(self, before: DbtRun | None = None) -> ledger.Publication:
-        """Have production take in a month whose history stands. `before` is the run that should have done it.
+    def _finish(self, before: DbtRun) -> DbtRun:
+        """Have production take in a month whose history stands; returns what that and the run before it did.
 
         Raises:
             SurroundingsFailed: it is still not published.
         """
-        result = self._dbt(FINISH, "tables")
+        result = self._dbt(FINISH, "tables").after(before)
+        if ledger.publication_of(self.connection, self.delivery.as_of) is None:
+            raise self._dbt_failed(result)
+        return result
+
+    def _publication(self) -> ledger.Publication:
+        """What readers see for this date, where it has just been published."""
         publication = ledger.publication_of(self.connection, self.delivery.as_of)
         if publication is None:
-            raise self._dbt_failed(result if before is None or result.bad else before)
+            raise SurroundingsFailed(f"month {self.delivery.label} is not published: was ops changed by hand?")
         return publication
 
     def _published(
-        self, result: DbtRun, message: str, known: dict[str, TableHistory], verdicts: list[AuditResult] | None = None
+        self, result: DbtRun, message: str, settled: Collection[str], verdicts: list[AuditResult] | None = None
     ) -> Outcome:
         """A month that is published; a table that had its history before is counted as unchanged."""
         outcome = self._outcome("published", message, verdicts)
         standing = ledger.history_on(self.connection, self.delivery.as_of)
         counts = [TableCounts.of(standing[table.name]) for table in self.tables]
-        outcome.counts = [count.again() if count.table in known else count for count in counts]
+        outcome.counts = [count.again() if count.table in settled else count for count in counts]
         outcome.failed = result.bad
         return outcome
 
@@ -327,7 +339,6 @@ class Run:
 
     def _close(self, state: str, *, failed: Sequence[Node] = (), error: str | None = None) -> None:
         names = [node.name for node in failed]
-        state = "done" if state == "published" else state
         with contextlib.suppress(psycopg.Error):  # where the ledger cannot be reached, the next run enters the end
             ledger.finish(
                 self.connection, self.load_id, state, timings=self.clock.timings, failed_nodes=names, error=error

@@ -158,16 +158,16 @@ def finish(
 
 
 def history_on(connection: Connection, as_of: dt.date) -> dict[str, TableHistory]:
-    """Table name -> its history on that date, where it stands in all tables; {} otherwise."""
+    """Table name -> its history on that date, of loads whose history stands in all their tables."""
     with connection.cursor(row_factory=class_row(TableHistory)) as cursor:
         rows = cursor.execute(statement(__file__, "history_on"), [as_of]).fetchall()
     return {row.table_name: row for row in rows}
 
 
 def publication_of(connection: Connection, as_of: dt.date) -> Publication | None:
-    """What readers see for that date; None where nothing is published, or a restatement is not finished."""
+    """What readers see for that date; None where nothing is published, or a part of it is being replaced."""
     with connection.cursor(row_factory=class_row(Publication)) as cursor:
-        return cursor.execute(statement(__file__, "published_load"), [as_of]).fetchone()
+        return cursor.execute(statement(__file__, "publication_of"), [as_of]).fetchone()
 
 
 def was_published(connection: Connection, as_of: dt.date) -> bool:

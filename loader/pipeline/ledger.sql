@@ -52,18 +52,25 @@ select
     history.rows_total,
     history.rows_inserted,
     history.rows_updated,
-    files.file ->> 'sha256' as sha256
-from ops.complete_loads as complete
-inner join ops.history as history on complete.load_id = history.load_id
-inner join ops.loads as loads on complete.load_id = loads.load_id
-left join lateral jsonb_array_elements(loads.files) as files (file) on files.file ->> 'table' = history.table_name
-where complete.as_of = %s;
+    file ->> 'sha256' as sha256
+from ops.history as history
+inner join ops.loads as loads on history.load_id = loads.load_id
+left join lateral jsonb_array_elements(loads.files) as file on file ->> 'table' = history.table_name
+where history.as_of = %s and history.load_id in (select complete.load_id from ops.complete_loads as complete);
 
--- name: published_load
+-- name: publication_of
 select published.load_id, published.month
 from ops.published as published
-inner join ops.complete_loads as complete on published.load_id = complete.load_id
-where complete.as_of = %s;
+where
+    published.as_of = %s
+    and not exists (
+        select 1 from ops.history as history
+        where
+            history.as_of = published.as_of
+            and history.load_id not in (select every.load_id from ops.published as every)
+    )
+order by published.load_id desc
+limit 1;
 
 -- name: audits
 select audit_id, audit_name, table_name, column_name, severity, status, failures
@@ -72,9 +79,9 @@ where load_id = %s
 order by array_position(array['fail', 'warn', 'pass'], status), audit_name;
 
 -- name: left_to_build
-select case when state = 'done' then failed_nodes else array['published+'] end
+select case when state = 'published' then failed_nodes else array['published+'] end
 from ops.loads
-where as_of = %s and command = 'ingest' and state in ('done', 'failed', 'interrupted')
+where as_of = %s and command = 'ingest' and state in ('published', 'failed', 'interrupted')
 order by load_id desc
 limit 1;
 
@@ -121,8 +128,13 @@ select
     coalesce(published.month, attempts.month) as month,
     attempts.as_of,
     case
+        when exists (
+            select 1 from ops.history as history
+            where
+                history.as_of = attempts.as_of
+                and history.load_id not in (select every.load_id from ops.published as every)
+        ) then 'not finished'
         when published.load_id is not null then 'published'
-        when exists (select 1 from ops.complete_loads as complete where complete.as_of = attempts.as_of) then 'not finished'
         else attempts.state
     end as state,
     attempts.state as last_attempt,
@@ -146,7 +158,7 @@ select
                 'carried_forward', history.rows_total - history.rows_delivered
             )
         from ops.history as history
-        where history.as_of = attempts.as_of and history.load_id = published.load_id
+        where history.as_of = attempts.as_of and published.load_id is not null
         order by history.table_name
     ) as counts,
     array(

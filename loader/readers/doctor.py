@@ -23,7 +23,7 @@ from loader.readers.running import running_database
 from loader.settings import REPOSITORY, Settings, load_settings
 
 PREFIXES = ("POSTGRES_", "STREAMFLOW_")
-OTHERS = {"POSTGRES_PUBLISHED_PORT", "STREAMFLOW_LOCK_HOLDER", "STREAMFLOW_TARGET"}
+OTHERS = {"POSTGRES_PUBLISHED_PORT", "STREAMFLOW_TARGET"}
 """Variables that have a meaning and are no settings of the command line; nor are those of the tests."""
 OLDEST, NEWEST = 16, 18
 STOPPED = "the embedded server is stopped; any command that needs it, or `db start`, starts it"

@@ -13,8 +13,8 @@ from loader.settings import DBT_PROJECT
 
 
 def names(project: Path = DBT_PROJECT) -> list[str]:
-    """The names of the marts, all of them views in schema public."""
-    return sorted(path.stem for path in (project / "models" / "marts").rglob("*.sql"))
+    """The names of the marts in schema public, all of them views."""
+    return sorted(path.stem for path in (project / "models" / "marts").rglob("*.sql") if path.parent.name != "latest")
 
 
 @contextmanager

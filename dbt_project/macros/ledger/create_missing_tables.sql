@@ -17,7 +17,10 @@
 {% macro create_missing_tables() %}
     {%- do require_schema_public() -%}
     {%- set existing = columns_in_database() -%}
-    {%- if 'ops.published' not in existing %}{% do run_query(ops_ddl()) %}{% endif -%}
+    {%- if 'ops.published' not in existing -%}
+        {%- do run_query(ops_ddl()) -%}
+        {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
+    {%- endif -%}
     {%- for staged in graph.sources.values() if staged.source_name == 'staging' and 'staging.' ~ staged.identifier not in existing -%}
         {%- do run_query(staging_ddl(staged.identifier, staged.columns.values())) -%}
         {%- do spread_over_nodes(staged.relation_name, staged.config.meta.primary_key, is_staging=true) -%}

@@ -111,13 +111,23 @@ create table if not exists ops.published (
     published_at timestamptz not null
 );
 
--- a load is complete when the history of every table that it landed stands: production may take it in
+-- a load is complete when the history of every table that it landed stands, built by it or from the same file: production may
+-- take it in. One that built nothing is none: its month was there already.
 create or replace view ops.complete_loads as
-select loads.load_id, loads.as_of, loads.month, bool_and(history.merged_at is not null) as is_merged
-from ops.loads as loads
-inner join ops.history as history on history.load_id = loads.load_id
-group by loads.load_id
-having count(*) = jsonb_array_length(loads.files);
+with files as (
+    select loads.load_id, loads.as_of, loads.month, file ->> 'table' as table_name, file ->> 'sha256' as sha256
+    from ops.loads as loads
+    cross join lateral jsonb_array_elements(loads.files) as file
+)
+
+select files.load_id, files.as_of, files.month, bool_and(history.merged_at is not null) as is_merged
+from files
+left join ops.history as history on history.table_name = files.table_name and history.as_of = files.as_of
+left join files as built_from on built_from.load_id = history.load_id and built_from.table_name = files.table_name
+group by files.load_id, files.as_of, files.month
+having
+    bool_or(history.load_id = files.load_id)
+    and bool_and(coalesce(history.load_id = files.load_id or built_from.sha256 = files.sha256, false));
 
 -- of all rows whatever their order: the sum of PostgreSQL's own 64-bit hash of each
 create or replace function ops.checksum(relation regclass, columns text []) returns numeric

@@ -32,11 +32,18 @@
 
 
 {#-
-  The load whose history of a table is to be built: load_id, as_of, rows_delivered, and the partition that it replaces, if it restates
-  a month. None where nothing passed the gate, or the history of that date stands.
+  The load whose history of a table is to be built: load_id, as_of, rows_delivered, and the partition that it replaces, where it
+  restates the month from another file. None where nothing passed the gate, or the history of that date stands.
 -#}
 {% macro history_to_build(table_name) %}
     {%- set query -%}
+        with files as (
+            select loads.load_id, loads.restates, file ->> 'sha256' as sha256
+            from {{ source('ops', 'loads') }} as loads
+            cross join lateral jsonb_array_elements(loads.files) as file
+            where file ->> 'table' = '{{ table_name }}'
+        )
+
         select
             staged.load_id,
             staged.as_of::text as as_of,
@@ -44,12 +51,13 @@
             standing.partition_name as replaces
         from {{ source('ops', 'staged') }} as staged
         inner join {{ ref('gate') }} as gate on gate.load_id = staged.load_id
-        inner join {{ source('ops', 'loads') }} as loads on loads.load_id = staged.load_id
+        inner join files on files.load_id = staged.load_id
         left join {{ source('ops', 'history') }} as standing
             on standing.table_name = staged.table_name and standing.as_of = staged.as_of
+        left join files as built_from on built_from.load_id = standing.load_id
         where
             staged.table_name = '{{ table_name }}'
-            and (standing.load_id is null or (loads.restates and standing.load_id <> loads.load_id))
+            and (standing.load_id is null or (files.restates and built_from.sha256 <> files.sha256))
     {%- endset -%}
     {%- set found = run_query(query).rows -%}
     {{ return(found[0] if found else none) }}

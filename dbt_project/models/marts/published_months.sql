@@ -15,9 +15,11 @@ select
     newest.load_id,
     newest.published_at
 from newest
--- a month that is just being restated is of two loads, and readers do not see it until it is of one
+-- readers do not see a month of which a part is being replaced
 where not exists (
     select 1
     from {{ source('ops', 'history') }} as history
-    where history.as_of = newest.as_of and history.load_id <> newest.load_id
+    where
+        history.as_of = newest.as_of
+        and history.load_id not in (select published.load_id from {{ ref('published') }} as published)
 )

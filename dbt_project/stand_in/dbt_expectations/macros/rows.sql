@@ -1,4 +1,5 @@
 {% test expression_is_true(model, expression, test_condition="= true", group_by_columns=none, row_condition=none) %}
+    {{ dbt_expectations.refuse("expression_is_true", "group_by_columns", group_by_columns) }}
     {{ dbt_expectations.rows_where_not(model, "(" ~ expression ~ ") " ~ test_condition, row_condition) }}
 {% endtest %}
 
@@ -13,19 +14,21 @@
 {% endtest %}
 
 
-{#- A null is not in any set: say so with a row_condition where nulls are welcome. -#}
+{#- A null is not in any set: say so with a row_condition where nulls are welcome. A quote within a value is written twice. -#}
 {% test expect_column_values_to_be_in_set(model, column_name, value_set, quote_values=true, row_condition=none) %}
+    {{ dbt_expectations.refuse("expect_column_values_to_be_in_set", "quote_values", quote_values != true) }}
     {%- set values = [] -%}
     {%- for value in value_set -%}
-        {%- do values.append(dbt.string_literal(dbt.escape_single_quotes(value | string)) if quote_values else value) -%}
+        {%- do values.append("cast('" ~ value ~ "' as " ~ dbt.type_string() ~ ")") -%}
     {%- endfor -%}
     {{ dbt_expectations.rows_where_not(model, "coalesce(" ~ column_name ~ " in (" ~ values | join(", ") ~ "), false)", row_condition) }}
 {% endtest %}
 
 
-{#- A null matches no expression. -#}
+{#- A null matches no expression. On PostgreSQL the real package passes over is_raw too. -#}
 {% test expect_column_values_to_match_regex(model, column_name, regex, row_condition=none, is_raw=false, flags="") %}
-    {%- set pattern = dbt.string_literal("(?" ~ flags ~ ")" ~ regex if flags else regex) -%}
+    {{ dbt_expectations.refuse("expect_column_values_to_match_regex", "flags", flags) }}
+    {%- set pattern = dbt.string_literal(regex) -%}
     {{ dbt_expectations.rows_where_not(model, "coalesce(" ~ column_name ~ " ~ " ~ pattern ~ ", false)", row_condition) }}
 {% endtest %}
 
@@ -52,4 +55,15 @@
     from {{ model }}
     where not ({{ condition }})
     {%- if row_condition %} and ({{ row_condition }}){% endif %}
+{% endmacro %}
+
+
+{#- Refuses an argument of the real package that this one would pass over, and so give another verdict. -#}
+{% macro refuse(test, argument, value) %}
+    {%- if value -%}
+        {{ exceptions.raise_compiler_error(
+            test ~ ": the stand-in for dbt_expectations does not know the argument `" ~ argument
+            ~ "`; install the real package with `dbt deps`."
+        ) }}
+    {%- endif -%}
 {% endmacro %}

@@ -9,6 +9,7 @@
 
 
 {% test expect_table_row_count_to_be_between(model, min_value=none, max_value=none, group_by=none, row_condition=none, strictly=false) %}
+    {{ dbt_expectations.refuse("expect_table_row_count_to_be_between", "group_by", group_by) }}
     select count(*) as row_count
     from {{ model }}
     {%- if row_condition %} where {{ row_condition }}{% endif %}

@@ -1,0 +1,153 @@
+"""A user's own models, tests, snapshots and exposures: built after each publish, and never in a month's way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Streamflow, run_copy
+from tests.test_gate import published
+
+VIEW = "select user_id, churn_label from {{ ref('labels') }} where churn_label"
+TABLE = "{{ config(materialized='table', schema='ours') }}\nselect as_of, count(*) as customers from {{ ref('training_set') }} group by 1"
+INCREMENTAL = """{{ config(materialized='incremental', unique_key='as_of') }}
+select as_of, count(*) as customers from {{ ref('users_snapshots') }}
+where true {% if is_incremental() %} and as_of > (select max(as_of) from {{ this }}) {% endif %}
+group by as_of"""
+SNAPSHOT = """{% snapshot contract_types %}
+{{ config(target_schema='ours', unique_key='user_id', strategy='check', check_cols=['contract_type']) }}
+select user_id, contract_type from {{ ref('subscriptions') }}
+{% endsnapshot %}"""
+EXPOSURE = {
+    "version": 2,
+    "exposures": [
+        {
+            "name": "our_dashboard",
+            "type": "dashboard",
+            "depends_on": ["ref('churned')"],
+            "owner": {"name": "us", "email": "us@example.com"},
+        }
+    ],
+    "models": [{"name": "churned", "columns": [{"name": "user_id", "data_tests": ["unique", "not_null"]}]}],
+}
+
+
+def write(copy: Path, path: str, text: str) -> None:
+    """Write a file of the project's copy."""
+    target = copy / "dbt_project" / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+
+
+@pytest.fixture
+def ours(copy: Path) -> Path:
+    """The project with a view, a table, an incremental model, a snapshot, tests and an exposure of somebody's own."""
+    write(copy, "models/ours/churned.sql", VIEW)
+    write(copy, "models/customers_by_date.sql", TABLE)
+    write(copy, "models/ours/deep/known_by_date.sql", INCREMENTAL)
+    write(copy, "snapshots/contract_types.sql", SNAPSHOT)
+    write(copy, "models/ours/_ours.yml", yaml.safe_dump(EXPOSURE))
+    write(copy, "tests/nobody_leaves_history.sql", "select 1 from {{ ref('labels_snapshots') }} where user_id is null")
+    return copy
+
+
+def test_everything_of_ones_own_is_built_month_after_month(ours: Path, streamflow: Streamflow, months: Path) -> None:
+    dates = []
+    for month, as_of in (("000", "2024-01-31"), ("001", "2024-02-29"), ("002", "2024-03-31")):
+        result = run_copy(ours, streamflow, "ingest", month, "--data-dir", str(months))
+        assert result.returncode == 0, result.stderr
+        dates.append(as_of)
+        assert streamflow.rows("select as_of::text from ours.customers_by_date order by 1") == [(d,) for d in dates]
+        assert streamflow.rows("select as_of::text from known_by_date order by 1") == [(d,) for d in dates]
+        assert streamflow.value("select count(*) from churned") == streamflow.value(
+            "select count(*) from labels where churn_label"
+        )
+        current = "select count(*) from ours.contract_types where dbt_valid_to is null"
+        assert streamflow.value(current) == streamflow.value("select count(*) from subscriptions")
+
+
+def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: Streamflow, months: Path) -> None:
+    write(ours, "models/ours/broken.sql", "select 1 / (count(*) - count(*)) as x from {{ ref('users') }}")
+    write(ours, "models/ours/below.sql", "{{ config(materialized='table') }} select * from {{ ref('broken') }}")
+    write(
+        ours,
+        "models/ours/broken.sql",
+        "{{ config(materialized='table') }} select 1 / (count(*) - count(*)) as x from {{ ref('users') }}",
+    )
+    first = run_copy(ours, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert first.returncode == 5
+    assert "month 000 published" in first.stdout
+    assert "model broken" in first.stderr
+    assert "division by zero" in first.stderr
+    assert "model below: skipped" in first.stderr.replace("Skipping due to upstream failure", "skipped")
+    assert published(streamflow) == ["2024-01-31"]
+
+    again = run_copy(ours, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert again.returncode == 5, "as long as it fails"
+    assert "2 dbt nodes" in again.stderr
+
+    following = run_copy(ours, streamflow, "ingest", "001", "--data-dir", str(months))
+    assert following.returncode == 5
+    assert published(streamflow) == ["2024-01-31", "2024-02-29"]
+
+    write(
+        ours,
+        "models/ours/broken.sql",
+        "{{ config(materialized='table') }} select count(*) as x from {{ ref('users') }}",
+    )
+    mended = run_copy(ours, streamflow, "ingest", "001", "--data-dir", str(months))
+    assert mended.returncode == 0
+    assert "2 dbt nodes" in mended.stderr
+    assert streamflow.value("select x from below") == streamflow.value("select count(*) from users")
+    nothing = run_copy(ours, streamflow, "ingest", "001", "--data-dir", str(months))
+    assert "nothing to do" in nothing.stdout
+
+
+@pytest.mark.parametrize("tested", ["users_snapshots", "users", "published_months"])
+def test_a_failed_test_of_ones_own_does_not_hold_a_month_back(
+    copy: Path, streamflow: Streamflow, months: Path, tested: str
+) -> None:
+    write(copy, "tests/never.sql", f"select 1 from {{{{ ref('{tested}') }}}}")
+    for month in ("000", "001"):
+        result = run_copy(copy, streamflow, "ingest", month, "--data-dir", str(months))
+        assert result.returncode == 5, result.stderr
+        assert "test never" in result.stderr
+        assert f"month {month} published" in result.stdout
+    assert published(streamflow) == ["2024-01-31", "2024-02-29"]
+    assert streamflow("verify").code == 0
+    write(copy, "tests/never.sql", f"select 1 from {{{{ ref('{tested}') }}}} where false")
+    assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 0
+
+
+@pytest.mark.parametrize("severity", ["error", "warn"])
+@pytest.mark.parametrize("kind", ["singular", "generic"])
+def test_a_test_of_ones_own_on_staging_is_an_audit(
+    copy: Path, streamflow: Streamflow, months: Path, kind: str, severity: str
+) -> None:
+    if kind == "singular":
+        config = f"{{{{ config(severity='{severity}') }}}}\n"
+        write(copy, "tests/ours.sql", config + "select * from {{ source('staging', 'labels') }} where churn_label")
+    else:
+        write(copy, "tests/generic/is_false.sql", (
+            "{% test is_false(model, column_name) %}\nselect * from {{ model }} where {{ column_name }}\n{% endtest %}\n"
+        ))  # fmt: skip
+        sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+        document = yaml.safe_load(sources.read_text())
+        labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
+        churn = next(column for column in labels["columns"] if column["name"] == "churn_label")
+        churn.setdefault("data_tests", []).append({"is_false": {"name": "ours", "config": {"severity": severity}}})
+        sources.write_text(yaml.safe_dump(document, sort_keys=False))
+    result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    lines = (months / "month_000" / "labels.csv").read_text().splitlines()
+    header = lines[0].split(",").index("churn_label")
+    guilty = [
+        number for number, line in enumerate(lines[1:], 2) if line.split(",")[header].lower() in {"true", "t", "1"}
+    ]
+    assert guilty
+    assert result.returncode == (1 if severity == "error" else 0), result.stderr
+    said = result.stderr if severity == "error" else result.stdout
+    assert f"labels.csv:{guilty[0]} " in said
+    assert said.count("[ours]") == min(len(guilty), 20)
+    assert published(streamflow) == ([] if severity == "error" else ["2024-01-31"])
