@@ -32,7 +32,7 @@ UNUSUAL = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedErro
 """What the server says of SQL that works on a table and not on one row of it, or that takes too long so."""
 
 LIMITS = "set local statement_timeout = '5min'; set local enable_nestloop = {}"
-"""Staging has no statistics: with nested loops the server may take a million unknown keys for one."""
+"""Where the server takes a million unknown keys for one, a nested loop would look through all rows for each of them."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,9 @@ class Audit:
 
 
 def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
-    """The audit that a test of dbt's is; None for a test that does not read staging.
+    """The audit that a compiled test of dbt's is; None for a test that does not read staging.
 
-    Args:
-        node: the test's node, compiled.
-        sources: the manifest's sources by unique id.
+    `sources` are those of dbt's manifest by unique id.
     """
     read = [sources[name] for name in node.depends_on.nodes if name in sources]
     staged = {source.name: source for source in read if source.source_name == "staging"}
@@ -137,8 +135,7 @@ class _Search:
         """Whether the rows that fail alone are all that is wrong."""
         self.connection.execute(LIMITS.format("on"))
         with contextlib.suppress(*UNUSUAL), self.connection.transaction():
-            query = _template("audit_goes_by_row").format(**self.parts)
-            return self.connection.execute(query).fetchone() == (True,)
+            return self.connection.execute(_template("audit_goes_by_row").format(**self.parts)).fetchone() == (True,)
         return False
 
     def rows_alone(self, file: SourceFile) -> Found:
@@ -150,8 +147,7 @@ class _Search:
 
     def rows_by_value(self, file: SourceFile) -> Found:
         """The rows that have a value which the audit names."""
-        names = self._names_of_values()
-        if not names:
+        if not (names := self._names_of_values()):
             return False
         self.connection.execute(LIMITS.format("off"))
         lines, reason = LineNumbers(file), of_row(self.audit, self.column, self.key)
