@@ -133,9 +133,10 @@ def _database(database: Database | None) -> Found:
         text = f"PostgreSQL {connection.info.parameter_status('server_version')} at {database.uri}"
         version = connection.info.server_version // 10000
     wrong = f"streamflow is tested on PostgreSQL {OLDEST} to {NEWEST}"
-    yield (
-        ("ok", text, "") if OLDEST <= version <= NEWEST else ("problem" if version < OLDEST else "warning", text, wrong)
-    )
+    if OLDEST <= version <= NEWEST:
+        yield "ok", text, ""
+    else:
+        yield "problem" if version < OLDEST else "warning", text, wrong
 
 
 def _rights(connection: Connection) -> Found:
