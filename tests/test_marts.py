@@ -164,14 +164,11 @@ def test_marts_that_are_gone_or_changed_come_back_with_the_next_month(
         january.value("select count(*) from training_set where as_of = %s and label_as_of = %s", JANUARY, FEBRUARY)
         == 60
     )
-    january.connection.execute("create view mine as select * from published_months")
-    january.ok("ingest", "002", "--data-dir", months)
-    assert january.value("select count(*) from mine") == 3, "views that are as they should be are left alone"
     model = copy / "dbt_project" / "models" / "marts" / "more.sql"
     model.write_text("select count(*) as months_published from {{ ref('published_months') }}\n", encoding="utf-8")
-    done = run_copy(copy, january, "ingest", "003", "--data-dir", str(months))
+    done = run_copy(copy, january, "ingest", "002", "--data-dir", str(months))
     assert done.returncode == 0, done.stderr
-    assert january.value("select months_published from more") == 4
+    assert january.value("select months_published from more") == 3
 
 
 @pytest.mark.parametrize("profile", PROFILES)
