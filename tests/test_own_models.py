@@ -105,6 +105,17 @@ def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: S
     assert "nothing to do" in nothing.stdout
 
 
+def test_a_mended_model_below_which_another_failed(copy: Path, streamflow: Streamflow, months: Path) -> None:
+    """The view was built, and what reads it failed: the same command builds both once the view is mended."""
+    write(copy, "models/ours/divided.sql", "select 1 / (length(user_id) - length(user_id)) as x from {{ ref('users') }}")
+    write(copy, "models/ours/read.sql", "{{ config(materialized='table') }} select * from {{ ref('divided') }}")
+    assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months)).returncode == 5
+    write(copy, "models/ours/divided.sql", "select length(user_id) as x from {{ ref('users') }}")
+    mended = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert mended.returncode == 0, mended.stderr
+    assert "what had failed was built" in mended.stdout
+
+
 @pytest.mark.parametrize("tested", ["users_snapshots", "users", "published_months"])
 def test_a_failed_test_of_ones_own_does_not_hold_a_month_back(
     copy: Path, streamflow: Streamflow, months: Path, tested: str

@@ -1,4 +1,4 @@
-"""Which server this is: one PostgreSQL, or Citus. What they do differently is in dbt_project/macros/engines."""
+"""Which server this is: one PostgreSQL, or Citus. What they do differently is in dbt_project/macros/citus."""
 
 from __future__ import annotations
 

@@ -71,8 +71,19 @@ def prepare(connection: Connection) -> None:
 
 
 def exists(connection: Connection) -> bool:
-    """Whether this database has a ledger."""
-    return connection.execute("select to_regclass('ops.published') is not null").fetchone() == (True,)
+    """Whether this database has a ledger.
+
+    Raises:
+        SurroundingsFailed: it has one of an earlier version.
+    """
+    query = "select to_regclass('ops.standing_history') is not null, to_regclass('ops.loads') is not null"
+    current, some = one_row(connection, query)
+    if some and not current:
+        raise SurroundingsFailed(
+            "this database was made by an earlier version of streamflow, which kept another ledger: ingest the months into a"
+            " new database (POSTGRES_DB, or STREAMFLOW_HOME for the embedded server)."
+        )
+    return bool(current)
 
 
 def lock(connection: Connection) -> None:

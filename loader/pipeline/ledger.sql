@@ -73,7 +73,7 @@ where load_id = %s
 order by array_position(array['fail', 'warn', 'pass'], status), audit_name;
 
 -- name: left_to_build
-select case when state = 'published' then failed_nodes else array['published+'] end
+select case when state = 'published' then failed_nodes else array['published_months+'] end
 from ops.loads
 where as_of = %s and command = 'ingest' and state in ('published', 'failed', 'interrupted')
 order by load_id desc

@@ -36,6 +36,8 @@ BUILD = ["build", "--exclude-resource-type", "unit_test"]
 """Unit tests are for those who change the project."""
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
 """What is left to do once history of a month stands, also where a test on history or production holds it back."""
+BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
+"""What failed below production, with the models of somebody's own that it is built on: one of these may be mended."""
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; the audits' own counts are complete."""
 
@@ -134,8 +136,9 @@ class Run:
             result = self._finish(DbtRun(True))
             return self._published(result, f"month {self.delivery.label} published, which was begun before", known)
         if left and self.command == "ingest":
-            result = self._dbt(["build", "--exclude-resource-type", "unit_test", "--select", *left], "models")
-            return self._published(result, message + "what had failed was built again", known)
+            result = self._dbt([*BELOW, *(f"+{name}" for name in left)], "models")
+            done = "what had failed fails again" if result.bad else "what had failed was built"
+            return self._published(result, message + done, known)
         outcome = self._outcome("unchanged", message + "nothing to do")
         outcome.counts = [TableCounts.of(known[table.name]).again() for table in self.tables]
         return outcome
