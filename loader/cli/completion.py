@@ -32,9 +32,12 @@ def months(incomplete: str) -> list[str]:
 
 def published(incomplete: str) -> list[str]:
     """The published months, where a server runs and answers at once; else those in the data folder."""
+    limit = "-c statement_timeout=1s"
     with suppress(Exception):
-        if found := [month for month in _published() if month.startswith(incomplete)]:
-            return found
+        if there := running_database(load_settings()):
+            with psycopg.connect(there.uri, password=there.password, connect_timeout=1, options=limit) as connection:
+                found = {month.month for month in published_months(connection)}
+            return sorted(month for month in found if month.startswith(incomplete)) or months(incomplete)
     return months(incomplete)
 
 
@@ -43,12 +46,3 @@ def tables(incomplete: str) -> list[str]:
     with suppress(Exception):
         return [table.name for table in load_contract() if table.name.startswith(incomplete)]
     return []
-
-
-def _published() -> list[str]:
-    database = running_database(load_settings())
-    if database is None:
-        return []
-    options = "-c statement_timeout=1s"
-    with psycopg.connect(database.uri, password=database.password, connect_timeout=1, options=options) as connection:
-        return sorted({month.month for month in published_months(connection)})

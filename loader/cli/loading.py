@@ -116,8 +116,8 @@ def _deliveries(
     settings = load_settings()
     if text is None:
         folder = data_dir or settings.data_dir
-        there = ", ".join(completion.labels(folder))
-        raise WrongUsage(f"which month? {folder} has {there or 'none'}.")
+        there = ", ".join(completion.labels(folder)) or "no month"
+        raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]
     return [find_delivery(settings, month, data_dir, as_of.date() if as_of else None) for month in months]
 

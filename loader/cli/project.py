@@ -14,7 +14,6 @@ from psycopg.sql import Identifier
 from rich.text import Text
 
 from loader.cli.terminal import Json, show
-from loader.contract import packages
 from loader.contract.tables import load_contract
 from loader.database.connect import open_database
 from loader.errors import SurroundingsFailed, WrongUsage
@@ -102,6 +101,8 @@ def models(
 
 def setup(as_json: Json = False) -> None:
     """Install the dbt packages: from dbt's hub where it answers, else the stand-in that the repository carries."""
+    from loader.contract import packages
+
     done = packages.install()
     show(as_json, {"message": done}, done)
 

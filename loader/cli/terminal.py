@@ -7,14 +7,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
-from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -67,7 +67,7 @@ def log_to_stderr(*, quiet: bool) -> None:
     if logs_json():
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JsonLine())
-    log.handlers, log.propagate = [handler], False
+    log.handlers = [handler]
     log.setLevel(logging.DEBUG if logs_json() else logging.WARNING if quiet else logging.INFO)
 
 
@@ -108,39 +108,34 @@ def progress(*, quiet: bool) -> Progress:
 
 
 class Bars(Progress):
-    """Progress on a terminal: a bar per file while landing, then what dbt has done."""
+    """Progress on a terminal: a bar of bytes while landing, then what dbt has done."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._bars = RichProgress(console=err, transient=True)
-        self._tasks: dict[str, TaskID] = {}
+        self._bars = RichProgress("{task.description}", BarColumn(), TimeElapsedColumn(), console=err, transient=True)
 
     def step(self, name: str) -> None:
-        """Show a moving bar; where files are landed, theirs follow."""
+        """Show that it goes on; there is no telling how long."""
         self._nodes = []
-        self._show({name: None})
+        for task in self._bars.task_ids:
+            self._bars.remove_task(task)
+        self._task = self._bars.add_task(name, total=None)
+        self._bars.start()
 
     def files(self, sizes: dict[str, int]) -> None:
-        """Show a bar per file."""
-        self._show(sizes)
+        """Show how much there is to copy."""
+        self._bars.update(self._task, total=sum(sizes.values()))
 
-    def advance(self, file: str, size: int) -> None:
-        """Move the file's bar."""
-        self._bars.advance(self._tasks[file], size)
+    def advance(self, file: str, size: int) -> None:  # noqa: ARG002
+        """Move the bar."""
+        self._bars.advance(self._task, size)
 
     def node(self, kind: str) -> None:
         """Show how many audits and tables are done."""
         super().node(kind)
-        done = f"{self._nodes.count('test')} audits done, {self._nodes.count('model')} tables done"
-        for task in self._tasks.values():
-            self._bars.update(task, description=done)
+        audits, models = self._nodes.count("test"), self._nodes.count("model")
+        self._bars.update(self._task, description=f"{audits} audits done, {models} tables done")
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Take the bar away."""
         self._bars.stop()
-
-    def _show(self, totals: Mapping[str, int | None]) -> None:
-        for task in self._tasks.values():
-            self._bars.remove_task(task)
-        self._tasks = {name: self._bars.add_task(name, total=total) for name, total in totals.items()}
-        self._bars.start()
