@@ -83,7 +83,9 @@ def dbt(context: typer.Context) -> None:
 
 def models(
     names: Annotated[list[str] | None, typer.Argument(help="Only these models.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where the models lack a column.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where the models lack a column.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write anew, whatever somebody edited.")] = False,
     as_json: Json = False,
 ) -> None:
