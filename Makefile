@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-MONTH ?= 000
+MONTH ?=
 DATA_DIR ?=
 AS_OF ?=
 PORT ?= 8080
@@ -31,11 +31,11 @@ $(VENV)/installed: pyproject.toml constraints.txt $(wildcard dbt_project/stand_i
 	@$(BIN)/streamflow setup >&2
 	@touch $@
 
-ingest: setup ## Ingest a month: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
-	@$(BIN)/streamflow ingest "$(MONTH)" $(OPTIONS) $(ARGS)
+ingest: setup ## Ingest a month, or say which there are: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
+	@$(BIN)/streamflow ingest $(if $(MONTH),"$(MONTH)") $(OPTIONS) $(ARGS)
 
 check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [DATA_DIR=folder]
-	@$(BIN)/streamflow check "$(MONTH)" $(OPTIONS) $(ARGS)
+	@$(BIN)/streamflow check $(if $(MONTH),"$(MONTH)") $(OPTIONS) $(ARGS)
 
 status: setup ## The months known
 	@$(BIN)/streamflow status $(ARGS)
