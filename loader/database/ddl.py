@@ -17,7 +17,8 @@ def _macros(path: str) -> Any:
     """The macros of a file, to call by name; `return` is dbt's and gives a list here."""
     import jinja2
 
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(DBT_PROJECT / "macros"))  # noqa: S701 (SQL)
+    files = jinja2.FileSystemLoader(DBT_PROJECT / "macros")
+    environment = jinja2.Environment(loader=files, extensions=["jinja2.ext.do"])  # noqa: S701 (SQL)
     environment.globals["return"] = "\n".join
     return environment.get_template(path).module
 
