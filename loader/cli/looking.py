@@ -31,7 +31,7 @@ def history(
 ) -> None:
     """One customer over time: what each table's history holds on each date, and what changed."""
     from loader.cli import terminal
-    from loader.database.connect import open_database
+    from loader.database import open_database
     from loader.readers import lookups
 
     tables = lookups.chosen(table)
@@ -63,7 +63,7 @@ def _cell(value: Any, *, changed: bool) -> Text:
 
 def _word(value: Any) -> str:
     """A value as psql would show it, but null by name and nothing that steers the terminal."""
-    from loader.landing.rejects import printable
+    from loader.landing import printable
 
     if value is None:
         return "null"
@@ -86,7 +86,7 @@ def diff(
 ) -> None:
     """What differs between two published months: rows and columns counted, and some rows, old -> new."""
     from loader.cli import terminal
-    from loader.database.connect import open_database
+    from loader.database import open_database
     from loader.readers import lookups, published
 
     tables = lookups.chosen(table)

@@ -18,7 +18,7 @@ from loader.errors import StreamflowError, WrongUsage
 from loader.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from loader.delivery.deliveries import Delivery
+    from loader.delivery import Delivery
     from loader.pipeline.outcome import Command
 
 app = typer.Typer(
@@ -78,7 +78,7 @@ def ingest(
 
     Of several months each is published before the next one begins; the first that is refused is the last that is tried.
     """
-    from loader.delivery.deliveries import parse_months
+    from loader.delivery import parse_months
 
     _require_reason(restate, reason)
     months = parse_months(month)
@@ -94,7 +94,7 @@ def ingest(
 @app.command()
 def check(month: Month, data_dir: DataDir = None, as_of: AsOf = None, as_json: Json = False) -> None:
     """Land and audit a month and say what is wrong with it; publish nothing."""
-    from loader.delivery.deliveries import parse_month
+    from loader.delivery import parse_month
 
     _run("check", [_delivery(parse_month(month), data_dir, as_of)], as_json=as_json)
 
@@ -110,7 +110,7 @@ def land_month(
     as_json: Json = False,
 ) -> None:
     """Copy a month's files into staging and register them, no more: `dbt build` audits and publishes the month."""
-    from loader.delivery.deliveries import parse_month
+    from loader.delivery import parse_month
 
     _require_reason(restate, reason)
     _run("land", [_delivery(parse_month(month), data_dir, as_of)], as_json=as_json, force=force, restate=reason)
@@ -120,7 +120,7 @@ def land_month(
 def status(as_json: Json = False) -> None:
     """The months known: state, counts, audits and the hashes of their files."""
     from loader.cli import terminal
-    from loader.database.connect import open_database
+    from loader.database import open_database
     from loader.pipeline import ledger
     from loader.readers import oncall
 
@@ -164,7 +164,7 @@ def init(
     """
     from loader.cli import terminal
     from loader.contract.tables import load_contract
-    from loader.database.connect import open_database
+    from loader.database import open_database
     from loader.errors import SurroundingsFailed
     from loader.pipeline import ledger
     from loader.pipeline.dbt import Dbt
@@ -200,7 +200,7 @@ def init(
 )
 def run_dbt(context: typer.Context) -> None:
     """Run dbt with this project, profile and database: streamflow dbt build, streamflow dbt ls, ..."""
-    from loader.database.connect import open_database
+    from loader.database import open_database
     from loader.pipeline import dbt
 
     settings = load_settings()
@@ -254,7 +254,7 @@ def setup(as_json: Json = False) -> None:
 def start(as_json: Json = False) -> None:
     """Start the embedded server, where it does not run, and say where it is."""
     from loader.cli import terminal
-    from loader.database.connect import open_database
+    from loader.database import open_database
 
     where = open_database(_embedded()).uri
     if as_json:
@@ -280,8 +280,7 @@ def stop(as_json: Json = False) -> None:
 def db_status(as_json: Json = False) -> None:
     """Whether the database can be reached, where it is, and which version it has."""
     from loader.cli import terminal
-    from loader.database import server
-    from loader.database.connect import open_database
+    from loader.database import open_database, server
 
     settings = load_settings()
     running = not settings.embedded or server.socket_directory(settings.home) is not None
@@ -301,7 +300,7 @@ def db_status(as_json: Json = False) -> None:
 @db.command()
 def uri(as_json: Json = False) -> None:
     """Print one libpq URI, without the password, and leave the server up. libpq reads PGPASSWORD and ~/.pgpass."""
-    from loader.database.connect import open_database
+    from loader.database import open_database
 
     where = open_database(load_settings()).uri
     if as_json:
@@ -315,8 +314,7 @@ def uri(as_json: Json = False) -> None:
 @db.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context) -> None:
     """Open psql on the database; what follows is passed on to it."""
-    from loader.database import server
-    from loader.database.connect import open_database
+    from loader.database import open_database, server
 
     database = open_database(load_settings())
     carried = server.programs() / "psql"  # it has no TLS, which a socket does not need
@@ -405,7 +403,7 @@ def _plan(deliveries: list[Delivery], *, as_json: bool) -> None:
 
 
 def _delivery(month: int, data_dir: Path | None, as_of: dt.datetime | None) -> Delivery:
-    from loader.delivery.deliveries import find_delivery
+    from loader.delivery import find_delivery
 
     return find_delivery(load_settings(), month, data_dir, as_of.date() if as_of else None)
 

@@ -20,7 +20,7 @@ DATE = ["%Y-%m-%d"]
 def verify(as_json: Json = False) -> None:
     """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
     from loader.cli import terminal
-    from loader.database.connect import open_database
+    from loader.database import open_database
     from loader.pipeline import ledger
     from loader.readers.verification import verify as verify_database
 
@@ -43,7 +43,7 @@ def training_set(
 ) -> None:
     """A training set: one row per customer known on a date, features as known then, and a later date's label."""
     from loader.cli import terminal
-    from loader.database.connect import open_database
+    from loader.database import open_database
     from loader.readers import training
 
     if as_json and out is None:
@@ -71,7 +71,7 @@ def freeze(
     """
     from loader.cli import terminal
     from loader.contract.tables import load_contract
-    from loader.database.connect import open_database
+    from loader.database import open_database
     from loader.readers import freeze as schemas
     from loader.readers.published import find, published_months
 

@@ -24,8 +24,8 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from loader.cli import logs
-from loader.delivery.deliveries import Problem
-from loader.landing.rejects import as_rows
+from loader.delivery import Problem
+from loader.landing import as_rows
 from loader.pipeline.dbt import Node
 from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.plan import Plan

@@ -14,12 +14,10 @@ from psycopg import sql
 from psycopg.rows import TupleRow, class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from loader.database.connect import Connection
-from loader.database.ddl import ops_ddl, run_lock
-from loader.database.sql_files import statement
-from loader.delivery.deliveries import Delivery
+from loader.database import Connection, ops_ddl, run_lock, statement
+from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
-from loader.landing.copy import LandedFile
+from loader.landing import LandedFile
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loader.contract.tables import Table, load_contract
-from loader.database.connect import open_database
-from loader.delivery.deliveries import Delivery, Problem
+from loader.database import open_database
+from loader.delivery import Delivery, Problem
 from loader.pipeline import compare, ledger
 from loader.pipeline.ledger import TableHistory
 from loader.settings import Settings
