@@ -17,8 +17,8 @@ from typing import Any
 
 import psycopg
 
-from loader.database.connect import Connection, open_database
-from loader.delivery.deliveries import find_delivery, parse_month
+from loader.database import Connection, open_database
+from loader.delivery import find_delivery, parse_month
 from loader.errors import DataRefused, ModelsFailed, NotDelivered, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.pipeline import ledger
 from loader.pipeline.ingest import run_month

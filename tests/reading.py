@@ -11,12 +11,9 @@ from typing import Any
 import pytest
 
 from loader.contract.tables import Table
-from loader.database.connect import Database
-from loader.database.engines import PLACE_IN_FILE, Kind, engine_of
-from loader.delivery import files
-from loader.delivery.deliveries import Delivery, Problem
-from loader.landing import diagnosis
-from loader.landing.copy import land
+from loader.database import PLACE_IN_FILE, Database, Kind, engine_of
+from loader.delivery import Delivery, Problem, files
+from loader.landing import diagnosis, land
 
 TABLE = Table.model_validate(
     {

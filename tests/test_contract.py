@@ -118,7 +118,7 @@ def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: St
 
 
 def test_a_model_that_somebody_edited_stays_edited(copy: Path, streamflow: Streamflow, months: Path) -> None:
-    """Tests, tags, grants and access of their own, a derived column: no command reverts them, and dbt does as they say."""
+    """Tests, tags, grants, access, a derived column: no command reverts them, and dbt does as they say."""
     sql, properties = (copy / "dbt_project" / "models" / "production" / f"labels.{kind}" for kind in ("sql", "yml"))
     sql.write_text(
         sql.read_text().replace("        churn_label,\n", "        churn_label,\n        not churn_label as stayed,\n")

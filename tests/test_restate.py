@@ -134,7 +134,7 @@ def test_restating_twice_keeps_both(published: Streamflow, months: Path, tmp_pat
 
 @pytest.fixture
 def half_restated(published: Streamflow, months: Path, tmp_path: Path) -> tuple[Streamflow, str]:
-    """A restatement of the newest month was cut off after the history of two tables; with a customer whom it changed."""
+    """A restatement of the newest month was cut off within its history; with a customer whom it changed."""
     folder, changed, _ = other_rows(months, "002", tmp_path)
     land_only(published, folder, 2, restates="cut off")
     published.connection.execute("create table history.labels_2024_03_31_load_4 ()")

@@ -11,8 +11,8 @@ import typer
 
 from loader.cli import completion, summaries, terminal
 from loader.cli.terminal import Json, show
-from loader.database.connect import open_database
-from loader.delivery.deliveries import Delivery, find_delivery, parse_month, parse_months
+from loader.database import open_database
+from loader.delivery import Delivery, find_delivery, parse_month, parse_months
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log
 from loader.settings import load_settings

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from loader.cli.terminal import Json, show
 from loader.contract.tables import load_contract
-from loader.database.connect import open_database
+from loader.database import open_database
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.readers.roles import RolesMade, make_roles, refuse_powerful, wanted
 from loader.settings import load_settings

@@ -15,9 +15,9 @@ from rich.text import Text
 from loader.cli import completion
 from loader.cli.terminal import Json, show, table
 from loader.contract.tables import load_contract
-from loader.database.connect import open_database
+from loader.database import open_database
 from loader.errors import WrongUsage
-from loader.landing.rejects import printable
+from loader.landing import printable
 from loader.pipeline.progress import log
 from loader.readers import freeze as schemas
 from loader.readers import lookups, training

@@ -9,8 +9,7 @@ from typing import Any
 import typer
 
 from loader.cli.terminal import Json, show
-from loader.database import server
-from loader.database.connect import open_database
+from loader.database import open_database, server
 from loader.errors import WrongUsage
 from loader.settings import Settings, load_settings
 

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from loader.cli.terminal import table
-from loader.landing.rejects import as_rows
+from loader.landing import as_rows
 
 if TYPE_CHECKING:
     from loader.pipeline.outcome import Outcome

@@ -1,21 +1,24 @@
-"""The SQL that loader and dbt share, rendered from the dbt macros that hold it."""
+"""The SQL that loader and dbt share, rendered from the dbt macros that hold it; these are plain Jinja."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
-
-import jinja2
+from typing import Any, Literal
 
 from loader.contract.tables import Table
-from loader.database.engines import Kind
 from loader.settings import DBT_PROJECT
+
+Kind = Literal["postgres", "citus"]
+"""Which server a database is on: one PostgreSQL, or Citus."""
 
 
 @cache
 def _macros(path: str) -> Any:
-    """The macros of a file that is plain Jinja, to call by name; `return` is dbt's and gives a list here."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(DBT_PROJECT / "macros"))  # noqa: S701 (SQL)
+    """The macros of a file, to call by name; `return` is dbt's and gives a list here."""
+    import jinja2
+
+    files = jinja2.FileSystemLoader(DBT_PROJECT / "macros")
+    environment = jinja2.Environment(loader=files, extensions=["jinja2.ext.do"])  # noqa: S701 (SQL)
     environment.globals["return"] = "\n".join
     return environment.get_template(path).module
 
@@ -41,5 +44,5 @@ def staging_ddl(table: Table, engine: Kind) -> list[bytes]:
 
 
 def pending_nodes_sql() -> bytes:
-    """Asks a cluster's coordinator for the workers that lack what others have."""
+    """Asks a cluster's coordinator for the workers that are away, or lack what others have."""
     return str(_macros("citus/citus.sql").pending_nodes_sql()).encode()

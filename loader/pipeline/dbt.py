@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loader.contract.packages import audit_package
-from loader.database.connect import Database
+from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.pipeline.failed_audits import Audit, audit_of
 from loader.settings import DBT_PROJECT, PROFILES, Settings

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from loader.database import retries
-from loader.database.nodes import nodes_failed, pending_nodes
-from loader.delivery.deliveries import Delivery
+from loader.database import nodes_failed, pending_nodes, retries
+from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
 from loader.pipeline.dbt import Dbt
 from loader.pipeline.outcome import Command, Outcome

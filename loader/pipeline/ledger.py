@@ -14,12 +14,10 @@ from psycopg import sql
 from psycopg.rows import TupleRow, class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from loader.database.connect import Connection
-from loader.database.ddl import ops_ddl, run_lock
-from loader.database.sql_files import statement
-from loader.delivery.deliveries import Delivery
+from loader.database import Connection, ops_ddl, run_lock, statement
+from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
-from loader.landing.copy import LandedFile
+from loader.landing import LandedFile
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,8 @@ def exists(connection: Connection) -> bool:
     current, some = one_row(connection, query)
     if some and not current:
         raise SurroundingsFailed(
-            "this database was made by an earlier version of streamflow, which kept another ledger: ingest the months into a"
-            " new database (POSTGRES_DB, or STREAMFLOW_HOME for the embedded server)."
+            "this database was made by an earlier version of streamflow, which kept another ledger: ingest the months into"
+            " a new database (POSTGRES_DB, or STREAMFLOW_HOME for the embedded server)."
         )
     return bool(current)
 

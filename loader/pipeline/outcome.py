@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from loader.delivery.deliveries import Problem
+from loader.delivery import Problem
 from loader.errors import DataRefused
-from loader.landing.rejects import Rejects
+from loader.landing import Rejects
 from loader.pipeline.dbt import Node
 from loader.pipeline.ledger import AuditResult, TableHistory
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loader.contract.tables import load_contract
-from loader.database.connect import Connection, open_database
-from loader.delivery.deliveries import Delivery, Problem
+from loader.database import Connection, open_database
+from loader.delivery import Delivery, Problem
 from loader.pipeline import compare, ledger
 from loader.settings import Settings
 

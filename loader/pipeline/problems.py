@@ -6,9 +6,8 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from loader.contract.tables import Table
-from loader.delivery.deliveries import Problem
-from loader.landing.copy import LandedFile, Landing, NotTaken
-from loader.landing.diagnosis import diagnose
+from loader.delivery import Problem
+from loader.landing import LandedFile, Landing, NotTaken, diagnose
 from loader.pipeline import compare, ledger
 from loader.pipeline.dbt import DbtRun
 from loader.pipeline.failed_audits import failed_rows

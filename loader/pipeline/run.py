@@ -14,15 +14,10 @@ from loader import __version__
 from loader.contract.models import require_models
 from loader.contract.packages import audit_package
 from loader.contract.tables import Table, load_contract
-from loader.database import retries
-from loader.database.connect import open_database
-from loader.database.engines import engine_of
-from loader.database.nodes import nodes_failed, pending_nodes
-from loader.delivery.deliveries import Delivery, Found, Problem
-from loader.delivery.files import SourceFile
+from loader.database import engine_of, nodes_failed, open_database, pending_nodes, retries
+from loader.delivery import Delivery, Found, Problem, SourceFile
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
-from loader.landing.copy import Landing, land
-from loader.landing.rejects import write_rejects
+from loader.landing import Landing, land, write_rejects
 from loader.pipeline import compare, ledger
 from loader.pipeline.dbt import Dbt, DbtRun, Node
 from loader.pipeline.ledger import AuditResult, TableHistory
@@ -88,8 +83,8 @@ class Run:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
         if published and not known and not restate:
             raise SurroundingsFailed(
-                f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build` finishes"
-                " that; so does ingest with --restate. Ingesting another month brings back what was published."
+                f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build`, or ingest"
+                " with --restate, finishes that. Ingesting another month brings back what was published."
             )
         if known and not found.problems:
             differing = self._differing(known)

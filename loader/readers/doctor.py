@@ -14,8 +14,7 @@ from dotenv import dotenv_values
 from loader.contract.models import out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
-from loader.database.connect import Connection, Database
-from loader.database.sql_files import statement
+from loader.database import Connection, Database, statement
 from loader.pipeline import ledger
 from loader.readers import oncall
 from loader.readers.roles import relations

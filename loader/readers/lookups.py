@@ -12,8 +12,7 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table, load_contract
-from loader.database.connect import Connection
-from loader.database.sql_files import statement
+from loader.database import Connection, statement
 from loader.errors import WrongUsage
 from loader.readers.published import published_months
 

@@ -13,9 +13,7 @@ from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
 from loader.contract.tables import Table
-from loader.database.connect import Connection
-from loader.database.engines import takes_role
-from loader.database.sql_files import statement
+from loader.database import Connection, statement, takes_role
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.readers import marts
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from loader.database.connect import Connection
-from loader.database.sql_files import statement
+from loader.database import Connection, statement
 
 
 @dataclass(frozen=True)
