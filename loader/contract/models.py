@@ -222,8 +222,8 @@ def _latest(table: Table) -> dict[str, Any]:
     return {
         "name": f"latest_{table.name}",
         "description": (
-            f"{table.name} as of the newest published month, the same one in all of these views: a query over several of"
-            " them never mixes months. One row per customer known by then."
+            f"{table.name} as of the newest published month, the same one in all of these views: a query over several"
+            " of them never mixes months. One row per customer known by then."
         ),
         "columns": _columns(table, AS_OF, OBSERVED_AS_OF),
     }

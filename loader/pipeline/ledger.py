@@ -78,8 +78,8 @@ def exists(connection: Connection) -> bool:
     current, some = one_row(connection, query)
     if some and not current:
         raise SurroundingsFailed(
-            "this database was made by an earlier version of streamflow, which kept another ledger: ingest the months into"
-            " a new database (POSTGRES_DB, or STREAMFLOW_HOME for the embedded server)."
+            "this database was made by an earlier version of streamflow, which kept another ledger: ingest the months"
+            " into a new database (POSTGRES_DB, or STREAMFLOW_HOME for the embedded server)."
         )
     return bool(current)
 

@@ -83,8 +83,8 @@ class Run:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
         if published and not known and not restate:
             raise SurroundingsFailed(
-                f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build`, or ingest"
-                " with --restate, finishes that. Ingesting another month brings back what was published."
+                f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build`, or"
+                " ingest with --restate, finishes that. Ingesting another month brings back what was published."
             )
         if known and not found.problems:
             differing = self._differing(known)
