@@ -135,6 +135,7 @@ def test_a_model_that_somebody_edited_stays_edited(copy: Path, streamflow: Strea
     assert run_copy(copy, streamflow, "models").returncode == 0
     assert (sql.read_text(), properties.read_text()) == edited
     assert streamflow.value("select bool_and(stayed = not churn_label) from labels")
+    assert run_copy(copy, streamflow, "verify").returncode == 0
     assert streamflow.value("select has_table_privilege('pg_monitor', 'labels', 'select')")
     assert run_copy(copy, streamflow, "models", "--overwrite").returncode == 0
     assert "stayed" not in sql.read_text()

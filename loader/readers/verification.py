@@ -53,14 +53,19 @@ def _history(
 
 
 def _production(connection: Connection, name: str) -> Verdict:
-    columns, key = _shape(connection, name)
+    """Compare the columns that history has too: somebody's own columns of production are theirs."""
+    known, key = _shape(connection, f"{name}_snapshots")
+    columns, _ = _shape(connection, name)
     query = statement(__file__, "production").format(
         key=sql.Identifier(key),
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        columns=sql.SQL(", ").join(sql.Identifier(column) for column in columns if column in known),
         history=sql.Identifier("public", f"{name}_snapshots"),
         production=sql.Identifier("public", name),
     )
     [(rows, differing)] = connection.execute(query).fetchall()
+    [(unmerged,)] = connection.execute(statement(__file__, "unmerged"), [name]).fetchall()
+    if unmerged:
+        return Verdict(name, None, rows, True, f"not finished: it has yet to take in {unmerged}")
     if differing:
         return Verdict(name, None, rows, False, f"rows that differ from what history says: {differing:,}")
     return Verdict(name, None, rows, True, "what history says")

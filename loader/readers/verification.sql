@@ -19,6 +19,10 @@ select
 from {history}
 where as_of = {as_of};
 
+-- name: unmerged
+-- The dates whose deliveries production has yet to take in.
+select string_agg(as_of::text, ', ' order by as_of) from ops.history where table_name = %s and merged_at is null;
+
 -- name: production
 -- The newest delivered row of every customer, beside the row that production has.
 with newest as (
