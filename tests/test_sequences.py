@@ -52,7 +52,7 @@ def by_hand(streamflow: Streamflow, months: Path, folder: Path) -> None:
 
 
 def landed_and_built(streamflow: Streamflow, months: Path, folder: Path) -> None:
-    """February is landed and built by hand; landing it again where it is published does nothing, or names what to do."""
+    """February is landed and built by hand; where it is published, landing does nothing or names what to do."""
     result = streamflow("land", "001", "--data-dir", months)
     assert result.code in {0, 1, 3}, result
     assert result.code == 0 or "published already" in result.err or "--restate" in result.err
@@ -108,5 +108,5 @@ def test_no_pair_is_a_dead_end(january: Streamflow, months: Path, tmp_path: Path
     assert published(january)[-1] == "2024-03-31"
     verdicts = january.ok("verify", "--json").json
     assert not [verdict for verdict in verdicts if "not finished" in verdict["finding"]]
-    states = {month["state"] for month in january.ok("status", "--json").json if month["as_of"] in published(january)}
-    assert states == {"published"}
+    last = {month["state"] for month in january.ok("status", "--json").json if month["as_of"] in published(january)}
+    assert last == {"published"}
