@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from loader.contract.tables import Table
 from loader.settings import DBT_PROJECT
 
-Kind = Literal["postgres", "citus"]
-"""Which server a database is on: one PostgreSQL, or Citus."""
-
 
 @cache
 def _macros(path: str) -> Any:
-    """The macros of a file, to call by name; `return` is dbt's and gives a list here."""
+    """The macros of a file, to call by name."""
     import jinja2
 
     files = jinja2.FileSystemLoader(DBT_PROJECT / "macros")
     environment = jinja2.Environment(loader=files, extensions=["jinja2.ext.do"])  # noqa: S701 (SQL)
-    environment.globals["return"] = "\n".join
     return environment.get_template(path).module
 
 
@@ -34,13 +30,11 @@ def run_lock() -> tuple[int, int]:
     return int(first), int(second)
 
 
-def staging_ddl(table: Table, engine: Kind) -> list[bytes]:
+def staging_ddl(table: Table) -> list[bytes]:
     """The statements that create one staging table. Names and types were checked when the contract was read."""
-    statements = [str(_macros("ledger/staging_ddl.sql").staging_ddl(table.name, table.columns))]
-    if engine == "citus":
-        relation = f'"staging"."{table.name}"'
-        statements += str(_macros("citus/citus.sql").citus_ddl(relation, table.primary_key, True)).split("\n")
-    return [text.strip().encode() for text in statements if text.strip()]
+    created = _macros("ledger/staging_ddl.sql").staging_ddl(table.name, table.columns)
+    spread = _macros("citus/citus.sql").spread_over_nodes(f'"staging"."{table.name}"', table.primary_key, True)
+    return [str(created).encode(), str(spread).encode()]
 
 
 def pending_nodes_sql() -> bytes:

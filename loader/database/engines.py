@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 
 from loader.database.connect import Connection
-from loader.database.ddl import Kind, pending_nodes_sql
-from loader.errors import WrongUsage
-from loader.settings import load_settings
+from loader.database.ddl import pending_nodes_sql
 
 POSITION = "position_in_file"
-PLACE_IN_FILE: dict[Kind, str] = {"postgres": "row_number() over (order by ctid)", "citus": POSITION}
-"""What a row of a staging table is in its file, counted from 1."""
+"""What says where in its file a row is that landed on a cluster; one PostgreSQL has the rows in that order."""
 
 RECOVER = (
     "select recover_prepared_transactions() where has_function_privilege('recover_prepared_transactions()', 'execute')"
@@ -19,29 +16,25 @@ RECOVER = (
 """Has Citus finish what a node was committing when it failed, where this role may ask for that."""
 
 
-def engine_of(connection: Connection) -> Kind:
-    """The engine of a database: as STREAMFLOW_ENGINE says, or by whether the database has the extension of Citus.
+def is_cluster(connection: Connection) -> bool:
+    """Whether the database has the extension of Citus."""
+    return connection.execute("select 1 from pg_extension where extname = 'citus'").fetchone() is not None
 
-    Raises:
-        WrongUsage: STREAMFLOW_ENGINE says citus, and the database is not one.
-    """
-    said = load_settings().engine
-    if said == "postgres":
-        return "postgres"
-    if connection.execute("select 1 from pg_extension where extname = 'citus'").fetchone():
-        return "citus"
-    if said == "citus":
-        raise WrongUsage(
-            f"STREAMFLOW_ENGINE=citus, and the database {connection.info.dbname} has no extension citus: connect to a"
-            " cluster's coordinator, to a database in which `create extension citus` was run."
-        )
-    return "postgres"
+
+def place_in_file(connection: Connection) -> str:
+    """SQL for what a row of a staging table is in its file, counted from 1."""
+    return POSITION if is_cluster(connection) else "row_number() over (order by ctid)"
+
+
+def files_at_once(connection: Connection) -> int:
+    """How many files are copied at once. All nodes work at one, and two that make tables can end in a deadlock."""
+    return 1 if is_cluster(connection) else 2
 
 
 def takes_role(connection: Connection, name: str) -> bool:
     """Whether a role of that name can own what the loader makes: Citus does not quote the new owner of a sequence."""
     plain = connection.execute("select quote_ident(%s) = %s", [name, name]).fetchone() == (True,)
-    return plain or engine_of(connection) == "postgres"
+    return plain or not is_cluster(connection)
 
 
 def pending_nodes(connection: Connection) -> list[str]:
@@ -50,7 +43,7 @@ def pending_nodes(connection: Connection) -> list[str]:
     Nodes commit one after the other, and another session's commit may be under way: a second is waited for that.
     """
     nodes: list[str] = []
-    for _ in range(10 if engine_of(connection) == "citus" else 0):
+    for _ in range(10 if is_cluster(connection) else 0):
         nodes = [node for (node,) in connection.execute(pending_nodes_sql()).fetchall()]
         if not nodes:
             break

@@ -13,12 +13,10 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
-from loader.database import Connection, Database, Kind, engine_of, staging_ddl
+from loader.database import Connection, Database, staging_ddl
 from loader.delivery import UNREADABLE, Broken, Delivery, Problem, SourceFile, Unfit, header_of, unreadable, watched
 from loader.errors import SurroundingsFailed
 
-CONNECTIONS: dict[Kind, int] = {"postgres": 2, "citus": 1}
-"""How many files are copied at once. On Citus all nodes work at one, and two that make tables wait for each other."""
 PLANNED_WITHOUT_STATISTICS = 50_000
 """Rows up to which any plan of an audit is a fast one."""
 
@@ -66,9 +64,9 @@ def land(
     tables: Sequence[Table],
     files: Mapping[str, SourceFile],
     advance: Advance,
-    engine: Kind,
+    at_once: int,
 ) -> Landing:
-    """Replace the contents of staging by the delivery's files; a table without a file is left empty.
+    """Replace what staging holds by the delivery's files, `at_once` at a time; a table without a file is left empty.
 
     Each file is one transaction, and a file that is not taken leaves its table as it was.
     """
@@ -81,7 +79,7 @@ def land(
                 return None
 
     largest_first = sorted(tables, key=lambda table: files[table.name].size if table.name in files else 0, reverse=True)
-    with ThreadPoolExecutor(CONNECTIONS[engine]) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         done = dict(zip((table.name for table in largest_first), pool.map(land_one, largest_first), strict=True))
     results = [done[table.name] for table in tables]
     return Landing(
@@ -103,7 +101,7 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
         connection.execute("set local lock_timeout = '10s'")
         try:
             connection.execute(sql.SQL("drop table if exists {}").format(staging))
-            for statement in staging_ddl(table, engine_of(connection)):
+            for statement in staging_ddl(table):
                 connection.execute(statement)
         except psycopg.errors.LockNotAvailable:
             reason = f"staging.{table.name} is being read by another session: try again when that has ended"

@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Json
 
 from loader.contract.tables import Table
-from loader.database import POSITION, Connection, Database, engine_of, statement
+from loader.database import POSITION, Connection, Database, is_cluster, statement
 from loader.delivery import NOT_TEXT, NUL, SHOWN, Broken, Delivery, Problem, Record, SourceFile, header_of, read_records
 from loader.landing.copy import NotTaken, new_staging_table
 
@@ -54,14 +54,14 @@ def diagnose(
     found, unread = False, list[Problem]()
     columns = header_of(file)
     with database.connect() as judge, database.connect() as lander:
-        engine = engine_of(judge)
-        names = map(sql.Identifier, [*columns, POSITION] if engine == "citus" else columns)
+        spread = is_cluster(judge)
+        names = map(sql.Identifier, [*columns, POSITION] if spread else columns)
         into = sql.SQL("copy {} ({}) from stdin").format(
             sql.Identifier("staging", table.name), sql.SQL(", ").join(names)
         )
         with new_staging_table(lander, table, delivery), lander.cursor().copy(into) as copy:
             for place, row in enumerate(_rows(judge, table, file, unread), 1):
-                if engine == "postgres":
+                if not spread:
                     copy.write_row(row.values)
                 elif _has_key(row, file.name, columns.index(table.primary_key), table.primary_key):
                     copy.write_row([*row.values, place])

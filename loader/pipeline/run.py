@@ -14,7 +14,7 @@ from loader import __version__
 from loader.contract.models import require_models
 from loader.contract.packages import audit_package
 from loader.contract.tables import Table, load_contract
-from loader.database import engine_of, nodes_failed, open_database, pending_nodes, retries
+from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries
 from loader.delivery import Delivery, Found, Problem, SourceFile
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
@@ -143,10 +143,9 @@ class Run:
         there = [self.files[table.name] for table in tables if table.name in self.files]
         self.progress.files({file.name: file.size for file in there})
         ledger.clear_staged(self.connection)
+        at_once = files_at_once(self.connection)
         with self.clock.step("landing"):
-            landing = land(
-                self.database, self.delivery, tables, self.files, self.progress.advance, engine_of(self.connection)
-            )
+            landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
 
