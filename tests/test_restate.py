@@ -130,6 +130,13 @@ def test_restating_twice_keeps_both(published: Streamflow, months: Path, tmp_pat
     assert published.value("select count(*) from ops.restatements where table_name = 'labels'") == 2
     assert published.value("select count(*) from ops.restatements where table_name = 'users'") == 1, "the same file"
     assert published("verify").code == 0
+    assert published.ok("ingest", "002", "--data-dir", tmp_path, "--json").json["state"] == "unchanged"
+    state = published.state()
+    assert published.dbt("build", "--full-refresh").success
+    assert published.state() == state, "what was not restated again is read all the same"
+    published.ok("ingest", "003", "--data-dir", months)
+    carried = "select count(*) from users_snapshots where (as_of, observed_as_of) = ('2024-04-30', '2024-03-31')"
+    assert published.value(carried) > 0
 
 
 @pytest.fixture

@@ -53,10 +53,10 @@ select
     history.rows_inserted,
     history.rows_updated,
     file ->> 'sha256' as sha256
-from ops.history as history
+from ops.complete_history as history
 inner join ops.loads as loads on history.load_id = loads.load_id
 left join lateral jsonb_array_elements(loads.files) as file on file ->> 'table' = history.table_name
-where history.as_of = %s and history.load_id in (select complete.load_id from ops.complete_loads as complete);
+where history.as_of = %s;
 
 -- name: publication_of
 select published.load_id, published.month

@@ -33,11 +33,10 @@
     {%- set query -%}
         with known as (
             select history.as_of, history.load_id
-            from {{ source('ops', 'history') }} as history
+            from {{ source('ops', 'complete_history') }} as history
             where
                 history.table_name = '{{ table_name }}'
                 and history.as_of < (select max(as_of) from {{ gate }})
-                and history.load_id in (select load_id from {{ source('ops', 'complete_loads') }})
         ),
 
         newest as (
@@ -84,14 +83,12 @@
         history.as_of::text as as_of,
         history.merged_at is not null as is_merged,
         restatements.as_of is not null as is_restated
-    from {{ source('ops', 'history') }} as history
+    from {{ source('ops', 'complete_history') }} as history
     left join {{ source('ops', 'restatements') }} as restatements
         on
             restatements.table_name = history.table_name
             and restatements.as_of = history.as_of
             and restatements.load_id = history.load_id
-    where
-        history.table_name = '{{ table_name }}'
-        and history.load_id in (select load_id from {{ source('ops', 'complete_loads') }})
+    where history.table_name = '{{ table_name }}'
     order by history.as_of
 {% endmacro %}
