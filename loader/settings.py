@@ -34,7 +34,6 @@ class Settings(BaseSettings):
     home: Path = Field(default=REPOSITORY / ".streamflow", validation_alias="STREAMFLOW_HOME")
     first_month: str = Field(default="2024-01", validation_alias="STREAMFLOW_FIRST_MONTH")
     data_dir: Path = Field(default=REPOSITORY / "seeds_data", validation_alias="STREAMFLOW_DATA_DIR")
-    engine: Literal["auto", "postgres", "citus"] = Field(default="auto", validation_alias="STREAMFLOW_ENGINE")
     freeze: bool = Field(default=False, validation_alias="STREAMFLOW_FREEZE")
     log_format: Literal["text", "json"] = Field(default="text", validation_alias="STREAMFLOW_LOG_FORMAT")
     report: bool = Field(default=False, validation_alias="STREAMFLOW_REPORT")

@@ -12,7 +12,7 @@ import pytest
 
 from loader.contract.tables import Table
 from loader.database.connect import Database
-from loader.database.engines import PLACE_IN_FILE, Kind, engine_of
+from loader.database.nodes import POSITION, is_cluster
 from loader.delivery import files
 from loader.delivery.deliveries import Delivery, Problem
 from loader.landing import diagnosis
@@ -65,18 +65,17 @@ def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK
         if found.problems:
             return Reading(found.problems, [])
         with database.connect() as connection:
-            engine = engine_of(connection)
-        spread = engine == "citus"
-        landing = land(database, delivery, [TABLE], found.files, lambda *_: None, engine)
+            spread = is_cluster(connection)
+        landing = land(database, delivery, [TABLE], found.files, lambda *_: None, 1)
         assert not landing.problems
         if not landing.not_taken:
-            rows = staged(database, engine)
+            rows = staged(database, spread)
             assert landing.files[0].rows == len(rows)
             return Reading([], rows, taken=True, on_citus=spread)
         [stopped] = landing.not_taken
         problems: list[Problem] = []
         to_the_end = drain(diagnosis.diagnose(database, delivery, TABLE, found.files["things"], stopped), problems)
-        return Reading(problems, staged(database, engine), to_the_end=to_the_end, on_citus=spread)
+        return Reading(problems, staged(database, spread), to_the_end=to_the_end, on_citus=spread)
 
 
 def drain(generator: Generator[Problem, None, bool], problems: list[Problem]) -> bool:
@@ -88,9 +87,10 @@ def drain(generator: Generator[Problem, None, bool], problems: list[Problem]) ->
             return bool(end.value)
 
 
-def staged(database: Database, engine: Kind) -> list[Row]:
+def staged(database: Database, spread: bool) -> list[Row]:
     """The rows in staging, in the order of the file."""
     query = "select user_id, number, amount::text, flag, day::text, note from staging.things order by "
+    query += POSITION if spread else "ctid"
     with database.connect() as connection:
-        rows = connection.execute(query.encode() + PLACE_IN_FILE[engine].encode()).fetchall()
+        rows = connection.execute(query.encode()).fetchall()
         return [dict(zip(KINDS, row, strict=True)) for row in rows]

@@ -8,15 +8,14 @@ from typing import Any
 import jinja2
 
 from loader.contract.tables import Table
-from loader.database.engines import Kind
 from loader.settings import DBT_PROJECT
 
 
 @cache
 def _macros(path: str) -> Any:
-    """The macros of a file that is plain Jinja, to call by name; `return` is dbt's and gives a list here."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(DBT_PROJECT / "macros"))  # noqa: S701 (SQL)
-    environment.globals["return"] = "\n".join
+    """The macros of a file, to call those by name that are plain Jinja."""
+    files = jinja2.FileSystemLoader(DBT_PROJECT / "macros")
+    environment = jinja2.Environment(loader=files, extensions=["jinja2.ext.do"])  # noqa: S701 (SQL)
     return environment.get_template(path).module
 
 
@@ -31,13 +30,11 @@ def run_lock() -> tuple[int, int]:
     return int(first), int(second)
 
 
-def staging_ddl(table: Table, engine: Kind) -> list[bytes]:
+def staging_ddl(table: Table) -> list[bytes]:
     """The statements that create one staging table. Names and types were checked when the contract was read."""
-    statements = [str(_macros("ledger/staging_ddl.sql").staging_ddl(table.name, table.columns))]
-    if engine == "citus":
-        relation = f'"staging"."{table.name}"'
-        statements += str(_macros("citus/citus.sql").citus_ddl(relation, table.primary_key, True)).split("\n")
-    return [text.strip().encode() for text in statements if text.strip()]
+    table_ddl = _macros("ledger/staging_ddl.sql").staging_ddl(table.name, table.columns)
+    spread = _macros("citus/citus.sql").spread_over_nodes(f'staging."{table.name}"', table.primary_key, True)
+    return [str(table_ddl).encode(), str(spread).encode()]
 
 
 def pending_nodes_sql() -> bytes:

@@ -1,4 +1,4 @@
-"""The nodes of a cluster: whether each has committed what the coordinator has."""
+"""Citus: whether a database is a cluster's, and what its nodes do otherwise than one PostgreSQL does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay
 
 from loader.database.connect import Connection
 from loader.database.ddl import pending_nodes_sql
-from loader.database.engines import engine_of
+
+POSITION = "position_in_file"
+"""What says where in its file a row is that landed on a cluster; one PostgreSQL has the rows in that order."""
 
 RECOVER = (
     "select recover_prepared_transactions() where has_function_privilege('recover_prepared_transactions()', 'execute')"
@@ -14,12 +16,28 @@ RECOVER = (
 """Has Citus finish what a node was committing when it failed, where this role may ask for that."""
 
 
+def is_cluster(connection: Connection) -> bool:
+    """Whether the database has the extension of Citus."""
+    return connection.execute("select 1 from pg_extension where extname = 'citus'").fetchone() is not None
+
+
+def files_at_once(connection: Connection) -> int:
+    """How many files are copied at once. All nodes work at one, and two that make tables can end in a deadlock."""
+    return 1 if is_cluster(connection) else 2
+
+
+def takes_role(connection: Connection, name: str) -> bool:
+    """Whether a role of that name can own what the loader makes: Citus does not quote the new owner of a sequence."""
+    plain = connection.execute("select quote_ident(%s) = %s", [name, name]).fetchone() == (True,)
+    return plain or not is_cluster(connection)
+
+
 def pending_nodes(connection: Connection) -> list[str]:
     """The nodes that are away or have not committed yet what the coordinator has, as host:port; [] on one PostgreSQL.
 
     Nodes commit one after the other, and another session's commit may be under way: a second is waited for that.
     """
-    if engine_of(connection) == "postgres":
+    if not is_cluster(connection):
         return []
 
     def ask() -> list[str]:

@@ -15,14 +15,11 @@ from psycopg import sql
 from loader.contract.tables import Table
 from loader.database.connect import Connection, Database
 from loader.database.ddl import staging_ddl
-from loader.database.engines import Kind
 from loader.delivery.csv_contract import Unfit, Watch
 from loader.delivery.deliveries import Delivery, Problem, unreadable
 from loader.delivery.files import UNREADABLE, SourceFile
 from loader.errors import SurroundingsFailed
 
-CONNECTIONS: dict[Kind, int] = {"postgres": 2, "citus": 1}
-"""How many files are copied at once. On Citus all nodes work at one, and two that make tables wait for each other."""
 PLANNED_WITHOUT_STATISTICS = 50_000
 """Rows up to which any plan of an audit is a fast one."""
 
@@ -68,9 +65,9 @@ def land(
     tables: Sequence[Table],
     files: Mapping[str, SourceFile],
     advance: Advance,
-    engine: Kind,
+    at_once: int,
 ) -> Landing:
-    """Replace the contents of staging by the delivery's files; a table without a file is left empty.
+    """Replace what staging holds by the delivery's files, `at_once` at a time; a table without a file is left empty.
 
     Each file is one transaction, and a file that is not taken leaves its table as it was.
     """
@@ -78,9 +75,9 @@ def land(
     def size(table: Table) -> int:
         return files[table.name].size if table.name in files else 0
 
-    with ThreadPoolExecutor(CONNECTIONS[engine]) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         jobs = {
-            table.name: pool.submit(_land_file, database, delivery, table, files.get(table.name), advance, engine)
+            table.name: pool.submit(_land_file, database, delivery, table, files.get(table.name), advance)
             for table in sorted(tables, key=size, reverse=True)
         }
     results = {table.name: jobs[table.name].result() for table in tables}
@@ -92,15 +89,15 @@ def land(
 
 
 def _land_file(
-    database: Database, delivery: Delivery, table: Table, file: SourceFile | None, advance: Advance, engine: Kind
+    database: Database, delivery: Delivery, table: Table, file: SourceFile | None, advance: Advance
 ) -> LandedFile | Problem | NotTaken | None:
     with database.connect() as connection:
         if file is None:
-            with new_staging_table(connection, table, delivery, engine):
+            with new_staging_table(connection, table, delivery):
                 return None
         before = file.fingerprint()
         try:
-            landed = _copy(connection, delivery, table, file, advance, engine)
+            landed = _copy(connection, delivery, table, file, advance)
         except Unfit as error:
             return NotTaken(table, Problem(file.name, str(error)))
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
@@ -119,24 +116,20 @@ def _land_file(
 
 
 @contextmanager
-def new_staging_table(
-    connection: Connection, table: Table, delivery: Delivery, engine: Kind
-) -> Iterator[sql.Identifier]:
+def new_staging_table(connection: Connection, table: Table, delivery: Delivery) -> Iterator[sql.Identifier]:
     """A transaction that makes the staging table anew; what happens inside is part of it."""
     staging = sql.Identifier("staging", table.name)
     as_of = sql.Literal(delivery.as_of)
     with connection.transaction():
         connection.execute("set local lock_timeout = '10s'")
         connection.execute(sql.SQL("drop table if exists {}").format(staging))
-        for statement in staging_ddl(table, engine):
+        for statement in staging_ddl(table):
             connection.execute(statement)
         connection.execute(sql.SQL("alter table {} alter column as_of set default {}").format(staging, as_of))
         yield staging
 
 
-def _copy(
-    connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance, engine: Kind
-) -> LandedFile:
+def _copy(connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance) -> LandedFile:
     """COPY the file into a new staging table, hashing and watching the bytes on their way.
 
     Raises:
@@ -147,7 +140,7 @@ def _copy(
     watch = Watch([table.column(name).data_type for name in header])
     columns = sql.SQL(", ").join(map(sql.Identifier, header))
     digest, size = hashlib.sha256(), 0
-    with new_staging_table(connection, table, delivery, engine) as staging, connection.cursor() as cursor:
+    with new_staging_table(connection, table, delivery) as staging, connection.cursor() as cursor:
         statement = sql.SQL(
             "copy {} ({}) from stdin with (format csv, header true, freeze true, force_null ({}), encoding 'utf8')"
         ).format(staging, columns, columns)

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database.connect import Database
-from loader.database.engines import POSITION, engine_of
+from loader.database.nodes import POSITION, is_cluster
 from loader.delivery.csv_contract import FIELD
 from loader.delivery.deliveries import SHOWN, Delivery, Problem, unreadable
 from loader.delivery.files import UNREADABLE, SourceFile
@@ -57,11 +57,9 @@ def diagnose(
     read_whole, found = True, False
     columns = file.header()
     with database.connect() as judge, database.connect() as lander:
-        engine = engine_of(judge)
-        spread = engine == "citus"
-        verdicts, place = Verdicts(judge), 0
+        spread, verdicts, place = is_cluster(judge), Verdicts(judge), 0
         with (
-            new_staging_table(lander, table, delivery, engine),
+            new_staging_table(lander, table, delivery),
             lander.cursor().copy(_copy(table, [*columns, POSITION] if spread else columns)) as copy,
         ):
             for batch in _batches(_records(file, table, columns)):

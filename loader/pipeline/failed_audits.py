@@ -15,7 +15,7 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database.connect import Connection
-from loader.database.engines import PLACE_IN_FILE, engine_of
+from loader.database.nodes import POSITION
 from loader.delivery.deliveries import SHOWN, Problem
 from loader.delivery.files import SourceFile
 from loader.delivery.records import LineNumbers
@@ -120,7 +120,7 @@ class _Search:
         self.parts: dict[str, sql.Composable] = {
             "table": sql.Identifier(audit.table_name),
             "staging": sql.SQL(audit.relation),
-            "place": sql.SQL(PLACE_IN_FILE[engine_of(connection)]),
+            "place": sql.SQL(POSITION if POSITION in self.columns else "row_number() over (order by ctid)"),
             "column": sql.Identifier("r", self.column),
             "shown": sql.Literal(SHOWN),
             "where": sql.SQL(audit.where or "true"),

@@ -16,8 +16,7 @@ from loader.contract.packages import audit_package
 from loader.contract.tables import Table, load_contract
 from loader.database import retries
 from loader.database.connect import open_database
-from loader.database.engines import engine_of
-from loader.database.nodes import nodes_failed, pending_nodes
+from loader.database.nodes import files_at_once, nodes_failed, pending_nodes
 from loader.delivery.deliveries import Delivery, Found, Problem
 from loader.delivery.files import SourceFile
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
@@ -216,9 +215,8 @@ class Run:
         self.progress.files({file.name: file.size for file in there})
         ledger.clear_staged(self.connection)
         with self.clock.step("landing"):
-            landing = land(
-                self.database, self.delivery, tables, self.files, self.progress.advance, engine_of(self.connection)
-            )
+            at_once = files_at_once(self.connection)
+            landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
 

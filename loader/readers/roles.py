@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from loader.contract.tables import Table
 from loader.database.connect import Connection
-from loader.database.engines import takes_role
+from loader.database.nodes import takes_role
 from loader.database.sql_files import statement
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.readers import marts

@@ -23,7 +23,7 @@
     {%- endif -%}
     {%- for staged in graph.sources.values() if staged.source_name == 'staging' and 'staging.' ~ staged.identifier not in existing -%}
         {%- do run_query(staging_ddl(staged.identifier, staged.columns.values())) -%}
-        {%- do spread_over_nodes(staged.relation_name, staged.config.meta.primary_key, is_staging=true) -%}
+        {%- do run_query(spread_over_nodes(staged.relation_name, staged.config.meta.primary_key, is_staging=true)) -%}
     {%- endfor -%}
     {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in ['as_of_partition', 'newest_wins'] -%}
         {%- set columns = existing.get(model.schema ~ '.' ~ model.alias) -%}
@@ -76,7 +76,7 @@
         'create table ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')'
         ~ (' partition by list (as_of)' if is_history else ' with (fillfactor = 48)')
     ) -%}
-    {%- do spread_over_nodes(relation, unique_key[0] if is_history else unique_key) -%}
+    {%- do run_query(spread_over_nodes(relation, unique_key[0] if is_history else unique_key)) -%}
     {%- if is_history %}{% do make_immutable(relation) %}{% endif -%}
     {%- do adapter.cache_added(relation) -%}
 {% endmacro %}

@@ -16,7 +16,7 @@
     ) -%}
     {%- set columns = quoted(model.columns) | join(', ') -%}
     {%- do run_query('create table ' ~ partition ~ ' (like ' ~ parent ~ ')') -%}
-    {%- do spread_over_nodes(partition, arguments.unique_key[0]) -%}
+    {%- if is_cluster() %}{% do run_query(spread_over_nodes(partition, arguments.unique_key[0])) %}{% endif -%}
     {%- do run_query('insert into ' ~ partition ~ ' (' ~ columns ~ ') select ' ~ columns ~ ' from ' ~ arguments.temp_relation) -%}
     {%- do require_delivery(partition, build) -%}
     {%- if build.replaces %}{% do keep_replaced_partition(parent, table_name, build) %}{% endif -%}

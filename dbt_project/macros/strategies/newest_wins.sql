@@ -12,7 +12,7 @@
             {{ arguments.temp_relation }}
         {%- endif -%}
     {%- endset -%}
-    {%- set counts = run_query(count_changes(target, arguments.temp_relation, key, plan.unmerged)).rows -%}
+    {%- set counts = run_query(count_changes(target, arguments.temp_relation, key, plan.unmerged)).rows if plan.unmerged else [] -%}
     {%- if plan.rebuild -%}
         {%- do run_query(
             "delete from " ~ target ~ " as target where not exists (select 1 from " ~ newest ~ " as newest where newest." ~ key
