@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-MONTH ?= 000
+MONTH ?=
 DATA_DIR ?=
 AS_OF ?=
 PORT ?= 8080
@@ -31,11 +31,11 @@ $(VENV)/installed: pyproject.toml constraints.txt $(wildcard dbt_project/stand_i
 	@$(BIN)/streamflow setup >&2
 	@touch $@
 
-ingest: setup ## Ingest a month: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
-	@$(BIN)/streamflow ingest "$(MONTH)" $(OPTIONS) $(ARGS)
+ingest: setup ## Ingest a month, or say which there are: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
+	@$(BIN)/streamflow ingest $(if $(MONTH),"$(MONTH)") $(OPTIONS) $(ARGS)
 
 check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [DATA_DIR=folder]
-	@$(BIN)/streamflow check "$(MONTH)" $(OPTIONS) $(ARGS)
+	@$(BIN)/streamflow check $(if $(MONTH),"$(MONTH)") $(OPTIONS) $(ARGS)
 
 status: setup ## The months known
 	@$(BIN)/streamflow status $(ARGS)
@@ -50,7 +50,7 @@ lint: setup ## Check style and types of Python and SQL, the Dockerfile, docker-c
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/sqlfluff lint dbt_project/models/gate dbt_project/models/publish dbt_project/models/marts/published_months.sql dbt_project/models/marts/report dbt_project/tests
+	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/tests
 	@$(BIN)/streamflow models --check
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/jactionlint --shellcheck=$(BIN)/shellcheck --no-hints --ignore unpinned-uses --ignore unpinned-images

@@ -1,8 +1,9 @@
 """The steps as Python functions, for orchestrators and notebooks. What is in `__all__` is the public surface.
 
-Each does what the command of the same name does, prints nothing, and returns a typed result. Where the command would
-end with another exit code than 0, a function raises: `Refused` or `DataRefused` (1), `WrongUsage` (2),
-`SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Every one of them is a `StreamflowError` and carries its `exit_code`.
+Each does what the command of the same name does, prints nothing, and returns a typed result; its steps go to the log
+"streamflow". Where the command would end with another exit code than 0, a function raises: `Refused` or `DataRefused`
+(1), `WrongUsage` (2), `SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Every one of them is a
+`StreamflowError` and carries its `exit_code`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 import psycopg
 
-from loader.database.connect import Connection, open_database
-from loader.delivery.deliveries import find_delivery, parse_month
+from loader.database import Connection, open_database
+from loader.delivery import find_delivery, parse_month
 from loader.errors import DataRefused, ModelsFailed, NotDelivered, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.pipeline import ledger
 from loader.pipeline.ingest import run_month
@@ -29,23 +30,9 @@ from loader.readers.verification import Verdict
 from loader.settings import Settings, load_settings
 
 __all__ = [
-    "DataRefused",
-    "ModelsFailed",
-    "MonthState",
-    "NotDelivered",
-    "Outcome",
-    "Refused",
-    "Settings",
-    "StreamflowError",
-    "SurroundingsFailed",
-    "Verdict",
-    "WrongUsage",
-    "check_month",
-    "ingest_month",
-    "last_month",
-    "months",
-    "verify",
-]
+    "DataRefused", "ModelsFailed", "MonthState", "NotDelivered", "Outcome", "Refused", "Settings", "StreamflowError",
+    "SurroundingsFailed", "Verdict", "WrongUsage", "check_month", "ingest_month", "last_month", "months", "verify",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,7 +53,7 @@ def ingest_month(
     restate: str | None = None,
     settings: Settings | None = None,
 ) -> Outcome:
-    """Land, audit and publish one month: all of it or nothing.
+    """Land, audit and publish one month, or nothing of it: its state is "published", or "unchanged" if it was before.
 
     Args:
         month: its number, as 1 or "001".
@@ -76,19 +63,19 @@ def ingest_month(
         restate: the reason why a published month is to be replaced by other rows.
         settings: other settings than those of the environment and .env.
 
-    Returns:
-        An outcome whose `state` is "published", or "unchanged" where the month is there already from the same rows.
-
     Raises:
         Refused: the data is not taken; its `outcome` and `rejects` say why. Another attempt ends the same.
-        ModelsFailed: the month is published, and a model or test that is built on it failed. Another attempt builds only that.
+        ModelsFailed: the month is published, and what is built on it failed. Another attempt builds only that.
         NotDelivered: the month's folder or archive is not there yet.
         SurroundingsFailed: no database, another run under way, a full disk: the month can be ingested again as it is.
         WrongUsage: the arguments or the settings cannot work.
     """
     if restate is not None and not restate.strip():
         raise WrongUsage("restate is the reason why a published month is replaced: it cannot be empty.")
-    return _run("ingest", month, data_dir, as_of, settings, force=force, restate=restate)
+    outcome = _run("ingest", month, data_dir, as_of, settings, force, restate)
+    if outcome.failed:
+        raise ModelsFailed("; ".join([outcome.message, *(str(node) for node in outcome.failed)]))
+    return outcome
 
 
 def check_month(
@@ -97,13 +84,7 @@ def check_month(
     as_of: dt.date | None = None,
     settings: Settings | None = None,
 ) -> Outcome:
-    """Land and audit one month and publish nothing.
-
-    Args and exceptions: as of `ingest_month`.
-
-    Returns:
-        An outcome whose `state` is "checked".
-    """
+    """Land and audit one month and publish nothing: its state is "checked". All else is as of `ingest_month`."""
     return _run("check", month, data_dir, as_of, settings)
 
 
@@ -116,31 +97,22 @@ def last_month(day: dt.date | None = None, settings: Settings | None = None) -> 
     settings, day = settings or load_settings(), day or dt.date.today()
     number = settings.last_month(day)
     if number < 0:
-        raise WrongUsage(
-            f"no month was over by {day}: STREAMFLOW_FIRST_MONTH, which 000 is, is {settings.first_month}."
-        )
+        first = settings.first_month
+        raise WrongUsage(f"no month was over by {day}: STREAMFLOW_FIRST_MONTH, which 000 is, is {first}.")
     return f"{number:03d}"
 
 
 def months(settings: Settings | None = None) -> list[MonthState]:
-    """The months known, oldest date first; none in a new database.
-
-    Raises:
-        SurroundingsFailed, WrongUsage: as of `ingest_month`.
-    """
+    """The months known, oldest date first; none in a new database. It raises SurroundingsFailed and WrongUsage."""
     with _connection(settings) as connection:
         rows = ledger.months(connection) if ledger.exists(connection) else []
     return [MonthState(row["month"], row["as_of"], row["state"], row) for row in rows]
 
 
 def verify(settings: Settings | None = None) -> list[Verdict]:
-    """Prove that history is as it was written and that production follows from it.
+    """Prove that history is as it was written and that production follows from it: a verdict per table and date.
 
-    Returns:
-        A verdict per history table and date, and per production table. Nothing is raised for one that is not `sound`.
-
-    Raises:
-        SurroundingsFailed, WrongUsage: as of `ingest_month`.
+    Nothing is raised for one that is not `sound`; SurroundingsFailed and WrongUsage as of `ingest_month`.
     """
     with _connection(settings) as connection:
         return list(verification.verify(connection)) if ledger.exists(connection) else []
@@ -152,19 +124,15 @@ def _run(
     data_dir: Path | str | None,
     as_of: dt.date | None,
     settings: Settings | None,
-    *,
     force: bool = False,
     restate: str | None = None,
 ) -> Outcome:
     settings = settings or load_settings()
-    folder = None if data_dir is None else Path(data_dir)
-    delivery = find_delivery(settings, parse_month(str(month)), folder, as_of)
-    with _surroundings():
-        outcome = run_month(settings, command, delivery, Progress(), force=force, restate=restate)
+    delivery = find_delivery(settings, parse_month(str(month)), Path(data_dir) if data_dir else None, as_of)
+    with _surroundings(), contextlib.closing(Progress()) as progress:
+        outcome = run_month(settings, command, delivery, progress, force=force, restate=restate)
         if command == "ingest" and outcome.state == "published":
             list(after_publish(settings, outcome.as_of))
-    if outcome.failed:
-        raise ModelsFailed("; ".join([outcome.message, *(str(node) for node in outcome.failed)]))
     return outcome
 
 
@@ -176,10 +144,15 @@ def _connection(settings: Settings | None) -> Iterator[Connection]:
 
 @contextlib.contextmanager
 def _surroundings() -> Iterator[None]:
-    """What the command line ends with exit code 3 for is one exception here."""
+    """What the database and the operating system complain of is one exception here."""
     try:
         yield
-    except psycopg.Error as error:
-        raise SurroundingsFailed(f"the database says: {str(error).strip()}") from error
-    except OSError as error:
-        raise SurroundingsFailed(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")) from error
+    except (psycopg.Error, OSError) as error:
+        raise SurroundingsFailed(complaint(error)) from error
+
+
+def complaint(error: psycopg.Error | OSError) -> str:
+    """What the database or the operating system complains of, in a sentence."""
+    if isinstance(error, psycopg.Error):
+        return f"the database says: {str(error).strip()}"
+    return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")

@@ -15,7 +15,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 INTRODUCTION = """# Commands
 
 Written by `make docs-cli` from the program's own `--help`; do not edit it by hand. The exit codes of all of them:
-0 done, 1 the data was refused, 2 wrong usage, 3 the surroundings failed.
+0 done, 1 the data was refused, 2 wrong usage, 3 the surroundings failed, 4 the month is not delivered yet, 5 the month
+is published and a model or test that is built on it failed.
 """
 
 
@@ -50,7 +51,7 @@ def section(name: str, command: Any) -> str:
 
 def _name(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return str(parameter.name).upper()
+        return str(parameter.name).upper() if parameter.required else f"[{parameter.name.upper()}]"
     names = ", ".join([*parameter.opts, *parameter.secondary_opts])
     return names if parameter.is_flag else f"{names} {parameter.name.upper()}"
 

@@ -26,7 +26,7 @@ from psycopg import sql
 
 from loader.cli import main as cli
 from loader.contract.tables import load_contract
-from loader.database.connect import Database
+from loader.database import Database
 from loader.database.server import _pgserver
 from loader.pipeline import dbt, ledger
 from loader.settings import load_settings

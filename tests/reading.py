@@ -11,12 +11,9 @@ from typing import Any
 import pytest
 
 from loader.contract.tables import Table
-from loader.database.connect import Database
-from loader.database.nodes import POSITION, is_cluster
-from loader.delivery import files
-from loader.delivery.deliveries import Delivery, Problem
-from loader.landing import diagnosis
-from loader.landing.copy import land
+from loader.database import POSITION, Database, is_cluster
+from loader.delivery import Delivery, Problem, files
+from loader.landing import diagnosis, land
 
 TABLE = Table.model_validate(
     {

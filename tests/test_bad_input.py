@@ -108,6 +108,9 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "infinite date": (put("users.csv", 5, "signup_date", "infinity"), ["users.csv:5", "NaN and infinity"]),
     "bad UTF-8": (replace("users.csv", b"Female", b"F\xffmale"), ["is not UTF-8", "\\xff"]),
     "bad UTF-8 in the header": (replace("labels.csv", b"churn", b"ch\xfcrn"), ["labels.csv:1", "the header is not UTF-8"]),
+    "NUL byte in the header": (replace("labels.csv", b"churn", b"ch\x00rn"), ["labels.csv:1", "has a NUL byte"]),
+    "a quote within the header": (replace("labels.csv", b"churn_label", b'"churn"_label'), ["labels.csv:1", "the header is not CSV"]),
+    "a quote without an end in the header": (replace("labels.csv", b"user_id", b'"user_id'), ["labels.csv:1", "has no end"]),
     "NUL byte": (replace("users.csv", b"Female", b"Fe\x00male"), ["NUL byte"]),
     "unterminated quote": (replace("labels.csv", b"\n", b'\n"', 1), ["labels.csv"]),
     "empty user_id": (put("labels.csv", 5, "user_id", ""), ["labels.csv:5", "is empty"]),
@@ -271,6 +274,12 @@ def pack(folder: Path) -> None:
         path.unlink()
 
 
+def pack_into_zip(folder: Path) -> None:
+    """Replace the folder by an archive of its files, compressed before."""
+    pack(folder)
+    to_zip(folder)
+
+
 def to_zip(folder: Path) -> None:
     """Replace the folder by an archive of it."""
     with zipfile.ZipFile(folder.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
@@ -290,6 +299,7 @@ ACCEPTED: dict[str, Spoil] = {
     "1 and 0": each(replace("labels.csv", b",True", b",1", -1), replace("labels.csv", b",False", b",0", -1)),
     "gzip": pack,
     "zip": to_zip,
+    "gzip within zip": pack_into_zip,
     "an unknown file beside them": lambda f: (f / "notes.txt").write_text("x"),
 }
 

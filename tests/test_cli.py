@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from tests.conftest import Streamflow
+from tests.conftest import REPOSITORY, Streamflow
 
 COMMANDS = [
-    ("ingest",), ("check",), ("status",), ("verify",), ("init",), ("dbt",), ("models",), ("setup",),
-    ("history",), ("diff",), ("doctor",),
+    ("ingest",), ("land",), ("check",), ("status",), ("verify",), ("init",), ("dbt",), ("models",), ("setup",),
+    ("history",), ("diff",), ("training-set",), ("freeze",), ("report",), ("doctor",),
     ("db", "start"), ("db", "stop"), ("db", "status"), ("db", "uri"), ("db", "psql"),
 ]  # fmt: skip
 
@@ -42,6 +45,20 @@ def test_wrong_usage_is_2(streamflow: Streamflow, arguments: tuple[str, ...]) ->
     assert result.code == 2
     assert result.out == ""
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("command", ["ingest", "land", "check"])
+def test_without_a_month_it_says_which_there_are(streamflow: Streamflow, months: Path, command: str) -> None:
+    result = streamflow(command, "--data-dir", months, "--json")
+    assert result.code == result.json["exit_code"] == 2
+    assert f"{months} has 000, 001, 002, 003, 004." in result.err
+    assert "/nowhere has no month." in streamflow(command, "--data-dir", "/nowhere").err
+
+
+def test_make_ingest_without_a_month_gives_none() -> None:
+    command = ["make", "--dry-run", "--no-print-directory", "--directory", str(REPOSITORY), "ingest", "DATA_DIR=here"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split()[-3:] == ["ingest", "--data-dir", '"here"']
 
 
 def test_no_database_is_3(streamflow: Streamflow) -> None:

@@ -118,7 +118,7 @@ def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: St
 
 
 def test_a_model_that_somebody_edited_stays_edited(copy: Path, streamflow: Streamflow, months: Path) -> None:
-    """Tests, tags, grants and access of their own, a derived column: no command reverts them, and dbt does as they say."""
+    """Tests, tags, grants, access, a derived column: no command reverts them, and dbt does as they say."""
     sql, properties = (copy / "dbt_project" / "models" / "production" / f"labels.{kind}" for kind in ("sql", "yml"))
     sql.write_text(
         sql.read_text().replace("        churn_label,\n", "        churn_label,\n        not churn_label as stayed,\n")
@@ -135,6 +135,7 @@ def test_a_model_that_somebody_edited_stays_edited(copy: Path, streamflow: Strea
     assert run_copy(copy, streamflow, "models").returncode == 0
     assert (sql.read_text(), properties.read_text()) == edited
     assert streamflow.value("select bool_and(stayed = not churn_label) from labels")
+    assert run_copy(copy, streamflow, "verify").returncode == 0
     assert streamflow.value("select has_table_privilege('pg_monitor', 'labels', 'select')")
     assert run_copy(copy, streamflow, "models", "--overwrite").returncode == 0
     assert "stayed" not in sql.read_text()

@@ -64,7 +64,7 @@ def test_the_loader_is_killed(january: Streamflow, months: Path, undisturbed: An
 def test_the_loader_is_killed_and_another_month_comes(
     january: Streamflow, months: Path, new_database: Callable[..., Streamflow], january_published: str, point: str
 ) -> None:
-    """The next month does not wait for the one that was cut off: a half-built one is given up, a whole one is finished."""
+    """The next month does not wait: a half-built month is given up, a whole one is finished."""
     with paused(january, point, "ingest", "001", "--data-dir", months) as run:
         run.process.kill()
         run.process.wait(PATIENCE)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loader.database.connect import Database
-from loader.delivery import csv_contract as watch
-from loader.delivery import records
+from loader.database import Database
+from loader.delivery import csv_contract, records
 from tests.reading import read
 
 HEADER = b"user_id,number,amount,flag,day,note\n"
@@ -107,7 +106,7 @@ def test_a_record_has_an_end(
     csv_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: bytes
 ) -> None:
     """What is kept of a file in memory is a record; a file that seems to be one record is not read to its end."""
-    for module in (records, watch):
+    for module in (records, csv_contract):
         monkeypatch.setattr(module, "RECORD_LIMIT", 2000)
     reading = read(csv_database, tmp_path, HEADER + GOOD + rows, chunk=500)
     assert not reading.to_the_end

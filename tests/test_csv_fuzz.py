@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader.database.connect import Database
+from loader.database import Database
 from tests.fuzzing import fuzz
 from tests.judge import WRONG, judged
 from tests.reading import KINDS, Row, read

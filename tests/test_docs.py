@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loader.database.nodes import POSITION
+from loader.database import POSITION
 from tests.conftest import CITUS_URI, Streamflow
 
 SHOW_GRAPH = """

@@ -18,8 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loader.contract.packages import STAND_IN
-from loader.delivery.deliveries import Problem
-from loader.delivery.files import PlainFile
+from loader.delivery import Problem, SourceFile
 from loader.pipeline import failed_audits
 from loader.pipeline.failed_audits import Audit, audit_of, failed_rows
 from tests.audit_cases import CASES, COLUMNS, GUILTY, HEADER, OWN, ROWS, SINGULAR, TABLE, Row
@@ -34,7 +33,7 @@ class Audited:
 
     connection: psycopg.Connection[Any]
     audits: dict[str, tuple[Audit, int]]
-    file: PlainFile
+    file: SourceFile
 
     def problems(self, name: str, **changes: Any) -> list[Problem]:
         """What is listed for an audit, or for one that is a little different."""
@@ -62,7 +61,7 @@ def audited(request: pytest.FixtureRequest, server: Server, tmp_path_factory: py
         connection.execute("create schema staging")
         connection.execute(f"create table staging.customers ({COLUMNS}, as_of date default '2024-01-31')".encode())
         connection.execute("create table staging.users as select unnest(array['u1', 'u2']) as user_id")
-        audited = Audited(connection, {}, PlainFile(folder / "customers.csv"))
+        audited = Audited(connection, {}, SourceFile(folder / "customers.csv"))
         audited.deliver(ROWS)
         audited.audits.update(run_dbt(folder, server))
         yield audited

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Streamflow
+from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, set_value
 
 
@@ -132,6 +132,86 @@ def test_audits_of_one_load_do_not_open_the_gate_for_the_next(landed: Streamflow
     before = landed.state()
     assert not landed.dbt("run").success
     assert landed.state() == before
+
+
+@pytest.fixture
+def bad(january: Streamflow, months: Path, tmp_path: Path) -> Streamflow:
+    """January is published; a February with an unknown customer has been landed."""
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "labels.csv", 2, "user_id", "stranger")
+    land_only(january, folder, 1)
+    return january
+
+
+SEQUENCES: dict[str, list[tuple[str, ...]]] = {
+    "audits of nothing, then models": [("build", "--empty"), ("run",), ("run", "--select", "gate+")],
+    "some audits, then models": [("test", "--select", "source:staging.users"), ("run",)],
+    "all but one audit": [("build", "--exclude", "audit_labels_user_id_known_to_users"), ("run", "--exclude", "gate")],
+    "build, then retry": [("build",), ("retry",), ("run",)],
+    "run, then retry": [("run",), ("retry",)],
+    "below the gate only": [
+        ("build", "--select", "users+"),
+        ("build", "--select", "users_snapshots+", "labels_snapshots+"),
+    ],
+    "full refresh": [("build", "--full-refresh"), ("run", "--full-refresh", "--select", "complete_months+")],
+    "a sample": [("run", "--sample", "1 day"), ("build", "--sample", "1 day")],
+    "audits that only warn": [("--no-warn-error", "build"), ("run", "--exclude", "gate")],
+    "one thread, first failure": [("build", "--fail-fast", "--threads", "1"), ("run", "--exclude", "gate")],
+}
+
+
+@pytest.mark.parametrize("sequence", SEQUENCES.values(), ids=SEQUENCES.keys())
+def test_no_sequence_gets_a_bad_month_past_the_gate(bad: Streamflow, sequence: list[tuple[str, ...]]) -> None:
+    before = bad.state()
+    for arguments in sequence:
+        bad.dbt(*arguments)
+        assert bad.state() == before, arguments
+        assert published(bad) == ["2024-01-31"], arguments
+    assert bad.value("select count(*) from ops.history where as_of = '2024-02-29'") == 0
+
+
+def test_no_deferral_gets_a_bad_month_past_the_gate(bad: Streamflow, tmp_path: Path) -> None:
+    """The state is of a project in which the month had passed."""
+    before = bad.state()
+    state = tmp_path / "state"
+    state.mkdir()
+    assert bad.dbt("parse").success
+    (state / "manifest.json").write_bytes((Path(bad.environment["DBT_TARGET_PATH"]) / "manifest.json").read_bytes())
+    for arguments in (
+        ("run", "--defer", "--select", "users_snapshots", "users"),
+        ("build", "--defer", "--favor-state"),
+    ):
+        bad.dbt(*arguments, "--state", str(state))
+        assert bad.state() == before
+
+
+def test_audits_of_nothing_leave_no_verdict(bad: Streamflow) -> None:
+    bad.dbt("build", "--empty")
+    assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 0
+    bad.dbt("build")
+    assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 47
+
+
+def test_what_a_model_file_says_is_what_runs(landed: Streamflow) -> None:
+    """`dbt compile` gives the SQL with real dates, `dbt show` rows that are there."""
+    assert landed.dbt("build").success
+    compiled = landed.dbt("compile", "--select", "users_snapshots", "users").result.results
+    text = {result.node.name: result.node.compiled_code for result in compiled}
+    assert "date '2024-02-29'" in text["users_snapshots"]
+    assert "date '2024-01-31'" in text["users_snapshots"]
+    assert "as_of in (date '2024-02-29')" in text["users"]
+    [shown] = landed.dbt("show", "--select", "users", "--limit", "3").result.results
+    rows = [tuple(row.values()) for row in shown.agate_table.rows]
+    there = {user for (user,) in landed.rows("select user_id from users")}
+    assert len(rows) == 3
+    assert {row[0] for row in rows} <= there
+
+
+def test_incremental_models_are_the_twelve_and_published(landed: Streamflow) -> None:
+    listed = landed.dbt("ls", "--resource-type", "model", "--select", "config.materialized:incremental").result
+    assert sorted(name.rsplit(".", 1)[-1] for name in listed) == sorted(
+        [*TABLES, *(f"{name}_snapshots" for name in TABLES), "published"]
+    )
 
 
 def test_build_leaves_no_warning(landed: Streamflow) -> None:

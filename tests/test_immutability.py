@@ -60,6 +60,22 @@ def test_verify_finds_what_was_changed_behind_its_back(january: Streamflow, chan
     assert {table for table, _ in wrong} == {"payments_agg_90d"}
 
 
+def test_verify_finds_a_partition_put_in_place_of_another(january: Streamflow) -> None:
+    if january.on_citus:
+        pytest.skip("a partition is attached to a distributed table in other words")
+    january.connection.execute(
+        "alter table labels_snapshots detach partition history.labels_2024_01_31;"
+        "create table forged as select * from history.labels_2024_01_31;"
+        "update forged set churn_label = not churn_label;"
+        "alter table forged alter as_of set not null, alter user_id set not null, alter observed_as_of set not null;"
+        "alter table labels_snapshots attach partition forged for values in ('2024-01-31')"
+    )
+    result = january("verify", "--json")
+    assert result.code == 1
+    wrong = [(verdict["table"], verdict["as_of"]) for verdict in result.json if not verdict["sound"]]
+    assert ("labels", "2024-01-31") in wrong
+
+
 def test_verify_compares_production_with_history(january: Streamflow) -> None:
     january.connection.execute(
         "update labels set churn_label = not churn_label where user_id = (select min(user_id) from users)"

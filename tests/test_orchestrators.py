@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from loader import api
 from loader.pipeline import dbt
+from loader.pipeline.progress import log
 from loader.settings import load_settings
 from tests.conftest import REPOSITORY, TABLES, Streamflow, parsed_once
 from tests.files import copy_month
@@ -54,6 +56,17 @@ def test_the_functions_do_what_the_commands_do(here: Streamflow, months: Path) -
     verdicts = api.verify()
     assert len(verdicts) == 2 * len(TABLES)
     assert all(verdict.sound for verdict in verdicts)
+
+
+def test_the_steps_are_in_the_log_and_nowhere_else(
+    here: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(log, "handlers", [logging.NullHandler()])
+    caplog.set_level(logging.INFO, "streamflow")
+    api.check_month(0, months)
+    assert [message.split(":")[0] for message in caplog.messages if " s" in message] == ["landing", "audits"]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_refused_data_is_an_exception_with_its_rejects(here: Streamflow, bad_months: Path) -> None:

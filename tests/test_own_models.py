@@ -11,7 +11,8 @@ from tests.conftest import Streamflow, run_copy
 from tests.test_gate import published
 
 VIEW = "select user_id, churn_label from {{ ref('labels') }} where churn_label"
-TABLE = "{{ config(materialized='table', schema='ours') }}\nselect as_of, count(*) as customers from {{ ref('training_set') }} group by 1"
+TABLE = """{{ config(materialized='table', schema='ours') }}
+select as_of, count(*) as customers from {{ ref('training_set') }} group by as_of"""
 INCREMENTAL = """{{ config(materialized='incremental', unique_key='as_of') }}
 select as_of, count(*) as customers from {{ ref('users_snapshots') }}
 where true {% if is_incremental() %} and as_of > (select max(as_of) from {{ this }}) {% endif %}
@@ -105,6 +106,19 @@ def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: S
     assert "nothing to do" in nothing.stdout
 
 
+def test_a_mended_model_below_which_another_failed(copy: Path, streamflow: Streamflow, months: Path) -> None:
+    """The view was built, and what reads it failed: the same command builds both once the view is mended."""
+    write(
+        copy, "models/ours/divided.sql", "select 1 / (length(user_id) - length(user_id)) as x from {{ ref('users') }}"
+    )
+    write(copy, "models/ours/read.sql", "{{ config(materialized='table') }} select * from {{ ref('divided') }}")
+    assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months)).returncode == 5
+    write(copy, "models/ours/divided.sql", "select length(user_id) as x from {{ ref('users') }}")
+    mended = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert mended.returncode == 0, mended.stderr
+    assert "what had failed was built" in mended.stdout
+
+
 @pytest.mark.parametrize("tested", ["users_snapshots", "users", "published_months"])
 def test_a_failed_test_of_ones_own_does_not_hold_a_month_back(
     copy: Path, streamflow: Streamflow, months: Path, tested: str
@@ -131,7 +145,8 @@ def test_a_test_of_ones_own_on_staging_is_an_audit(
         write(copy, "tests/ours.sql", config + "select * from {{ source('staging', 'labels') }} where churn_label")
     else:
         write(copy, "tests/generic/is_false.sql", (
-            "{% test is_false(model, column_name) %}\nselect * from {{ model }} where {{ column_name }}\n{% endtest %}\n"
+            "{% test is_false(model, column_name) %}\n"
+            "select * from {{ model }} where {{ column_name }}\n{% endtest %}\n"
         ))  # fmt: skip
         sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
         document = yaml.safe_load(sources.read_text())

@@ -148,7 +148,7 @@ class Roles:
                 " (select relnamespace, relowner, relname from pg_class union all"
                 " select pronamespace, proowner, proname from pg_proc) as o (namespace, owner, name)"
                 " inner join pg_namespace as n on n.oid = namespace"
-                " where n.nspname in ('ops', 'staging', 'history', 'restated', 'public')"
+                " where n.nspname in ('ops', 'staging', 'history', 'restated', 'latest', 'public')"
                 " and name not like 'others%%' and name not like 'citus%%' group by 1"
             )
         }
@@ -193,7 +193,7 @@ def test_what_is_there_is_handed_over(roles: Roles) -> None:
         ("loader", True, "none"),
         ("reader", True, "none"),
     ]
-    assert roles.owners() == {name: {roles.loader_name} for name in ("ops", "staging", "history", "public")}
+    assert roles.owners() == {name: {roles.loader_name} for name in ("ops", "staging", "history", "latest", "public")}
     assert roles.admin.value("select pg_get_userbyid(relowner) from pg_class where relname = 'others'") == "postgres"
     assert (
         roles.admin.rows(
@@ -259,7 +259,7 @@ def test_the_loader_can_do_its_whole_job(
     for arguments in (("build", "--store-failures"), ("build", "--full-refresh"), ("docs", "generate")):
         assert loader.dbt(*arguments).success, arguments
     assert loader.state() == state
-    everywhere = {name: {roles.loader_name} for name in ("ops", "staging", "history", "restated", "public")}
+    everywhere = {name: {roles.loader_name} for name in ("ops", "staging", "history", "restated", "latest", "public")}
     assert roles.owners() == everywhere
 
 
@@ -318,7 +318,7 @@ def test_what_the_reader_may_not_do(made: Roles, months: Path, tmp_path: Path) -
     folder = copy_month(months, "000", tmp_path)
     set_value(folder / "users.csv", 3, "user_gender", "")
     made.loader.ok("ingest", "000", "--data-dir", tmp_path, "--restate", "--reason", "wrong")
-    kept_in = made.admin.value("select kept_in from ops.restatements")
+    kept_in = made.admin.value("select kept_in from ops.restatements where table_name = 'users'")
     statements = {
         statement.replace("restated.users", kept_in).replace("history.users_2024_01_31", partition): state
         for partition in [made.admin.value("select 'history.' || partition_name from ops.history limit 1")]
@@ -374,17 +374,20 @@ def owner(roles: Roles) -> Streamflow:
     if roles.admin.on_citus:
         roles.admin.rows("select run_command_on_workers(%s)", takes_over.as_string(connection))
     for (schema,) in roles.admin.rows(
-        "select nspname from pg_namespace where nspname in ('ops', 'staging', 'history', 'restated')"
+        "select nspname from pg_namespace where nspname in ('ops', 'staging', 'history', 'restated', 'latest')"
     ):
         connection.execute(sql.SQL("alter schema {} owner to {}").format(sql.Identifier(schema), name))
     for schema, table in roles.admin.rows(
         "select schemaname, tablename from pg_tables where schemaname in ('ops', 'staging', 'history', 'public')"
-        " union all select schemaname, viewname from pg_views where schemaname = 'public'"
+        " union all select schemaname, viewname from pg_views where schemaname in ('ops', 'latest', 'public')"
         " and viewname not like 'citus%%'"
         " union all select schemaname, sequencename from pg_sequences where schemaname = 'staging'"
     ):
         connection.execute(sql.SQL("alter table {} owner to {}").format(sql.Identifier(schema, table), name))
-    connection.execute(sql.SQL("alter function ops.refuse_change() owner to {}").format(name))
+    for (routine,) in roles.admin.rows(
+        "select oid::regprocedure::text from pg_proc where pronamespace = 'ops'::regnamespace"
+    ):
+        connection.execute(sql.SQL("alter routine {} owner to {}").format(sql.SQL(routine), name))
     return roles.admin.acting_as(roles.owner_name)
 
 
@@ -393,7 +396,7 @@ def test_an_owner_with_createrole_will_do(roles: Roles, owner: Streamflow, month
     owner.environment["STREAMFLOW_LOADER_PASSWORD"] = "first"  # noqa: S105
     assert roles.make(owner)["handed_over"] > len(TABLES) * 4
     assert roles.make(owner)["handed_over"] == 0
-    assert roles.owners() == {name: {roles.loader_name} for name in ("ops", "staging", "history", "public")}
+    assert roles.owners() == {name: {roles.loader_name} for name in ("ops", "staging", "history", "latest", "public")}
     roles.loader.ok("ingest", "001", "--data-dir", months)
     assert roles.reader.state() == owner.state()
     owner.ok("verify")
@@ -409,7 +412,7 @@ def test_an_owner_without_createrole_is_told_who_may(roles: Roles, owner: Stream
     assert "permission denied to create role. Have a superuser run `streamflow init --roles`" in result.err
     assert roles.rights() == before
     roles.make()
-    assert roles.owners() == {name: {roles.loader_name} for name in ("ops", "staging", "history", "public")}
+    assert roles.owners() == {name: {roles.loader_name} for name in ("ops", "staging", "history", "latest", "public")}
 
 
 def test_an_owner_may_not_take_over_roles_that_are_there(roles: Roles, owner: Streamflow) -> None:

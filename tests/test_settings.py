@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 
 from loader.api import last_month
-from loader.delivery.deliveries import parse_month
+from loader.delivery import parse_month
 from loader.errors import WrongUsage
 from loader.settings import Settings, load_settings
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, TABLES, Streamflow
+from tests.files import copy_month
 
 PROGRAM = [sys.executable, "-c", "from loader.cli.program import program; program()"]
 COLOUR = re.compile(rb"\x1b\[[0-9;]*3\d")
@@ -144,6 +145,49 @@ def test_status_begins_with_what_the_on_call_engineer_asks(january: Streamflow) 
     assert "unfinished" not in text
 
 
+def begun_and_not_published(january: Streamflow, state: str) -> None:
+    """A month of which one table has its history, after an attempt that ended in that state."""
+    january.connection.execute(
+        "with load as ("
+        " insert into ops.loads (command, month, as_of, started_by, data_dir, versions, state)"
+        " values ('ingest', '001', '2024-02-29', 'me', '/', '{}', %s) returning load_id, as_of"
+        ") insert into ops.history"
+        " (table_name, as_of, load_id, rows_delivered, rows_total, partition_name, checksum, checksum_columns)"
+        " select 'labels', as_of, load_id, 1, 1, 'history.labels_2024_02_29', 0, '{}' from load",
+        [state],
+    )
+
+
+@pytest.mark.parametrize("state", ["failed", "landed", "interrupted"])
+def test_status_says_what_to_do_with_a_month_that_is_not_finished(january: Streamflow, state: str) -> None:
+    begun_and_not_published(january, state)
+    text = january.ok("status").out
+    assert text.count("not finished: 001, begun and not published: streamflow ingest 001, or streamflow dbt build") == 1
+    assert "unfinished" not in text
+    assert [month["state"] for month in january.ok("status", "--json").json] == ["published", "not finished"]
+    january.connection.execute("select pg_advisory_lock(%s, %s)", [0x5F10, 1])
+    assert "streamflow dbt build" not in january.ok("status").out, "somebody is at it"
+
+
+def test_status_says_what_to_do_with_a_restatement_that_is_not_finished(january: Streamflow) -> None:
+    january.connection.execute(
+        "with load as ("
+        " insert into ops.loads (command, month, as_of, started_by, data_dir, versions, state, restates, reason)"
+        " values ('ingest', '000', '2024-01-31', 'me', '/', '{}', 'interrupted', true, 'wrong') returning load_id"
+        ") update ops.history set load_id = load.load_id from load where table_name = 'labels'"
+    )
+    expected = (
+        "not finished: 000, which was being restated: streamflow dbt build, or streamflow ingest 000 with --restate"
+    )
+    assert expected in january.ok("status").out
+
+
+def test_status_names_the_models_that_failed_after_publishing(january: Streamflow) -> None:
+    january.connection.execute("update ops.loads set failed_nodes = array['mine', 'is_false_mine']")
+    expected = "failed: mine, is_false_mine, after 000 was published: streamflow ingest 000"
+    assert expected in january.ok("status").out.splitlines()
+
+
 def test_logs_as_json(streamflow: Streamflow, months: Path) -> None:
     streamflow.environment["STREAMFLOW_LOG_FORMAT"] = "json"
     result = streamflow.ok("ingest", "000", "--data-dir", months)
@@ -154,7 +198,16 @@ def test_logs_as_json(streamflow: Streamflow, months: Path) -> None:
     assert all(entry["month"] == "000" and entry["seconds"] >= 0 for entry in done)
     for arguments in (("frob",), ("diff", "0", "9"), ("ingest", "077")):
         [entry] = [json.loads(line) for line in streamflow(*arguments).err.splitlines()]
-        assert entry["level"] == "error"
+        assert (entry["level"], entry["event"]) == ("error", "error")
+
+
+def test_a_refusal_in_the_log_as_json(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow.environment["STREAMFLOW_LOG_FORMAT"] = "json"
+    next(copy_month(months, "000", tmp_path).rglob("labels.csv")).unlink()
+    result = streamflow("ingest", "000", "--data-dir", tmp_path, "--json")
+    [refused] = [entry for line in result.err.splitlines() if (entry := json.loads(line))["event"] == "refused"]
+    assert (refused["month"], refused["problems"], refused["message"]) == ("000", 1, result.json["message"])
+    assert refused["rejects"].endswith("month_000.csv")
 
 
 def run(streamflow: Streamflow, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:

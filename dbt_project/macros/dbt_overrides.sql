@@ -19,3 +19,26 @@
         cast(null as {{ column.data_type }}) as {{ adapter.quote(column.name) }}{{ ',' if not loop.last }}
     {%- endfor %}
 {% endmacro %}
+
+
+{#-
+  dbt replaces a view by renaming and dropping it: readers would wait for that behind whoever reads it in a long transaction, and
+  views and grants that others made on it would go. A view that says what it said stays as it is; dbt's own way is taken otherwise.
+-#}
+{% materialization view, adapter='postgres' %}
+    {%- set existing, wanted = load_cached_relation(this), make_temp_relation(this) -%}
+    {%- set is_same = false -%}
+    {%- if existing and existing.is_view -%}
+        {%- do run_query('create temporary view ' ~ wanted ~ ' as ' ~ sql) -%}
+        {%- set is_same = run_query(
+            "select pg_get_viewdef('" ~ wanted ~ "'::regclass) = pg_get_viewdef('" ~ existing ~ "'::regclass)"
+        ).rows[0][0] -%}
+        {%- do run_query('drop view ' ~ wanted) -%}
+    {%- endif -%}
+    {%- if not is_same or pre_hooks or post_hooks %}{{ return(dbt.materialization_view_default()) }}{% endif -%}
+    {%- call statement('main', auto_begin=True) %}select 'as it was'{% endcall -%}
+    {%- do apply_grants(existing, config.get('grants'), should_revoke=true) -%}
+    {%- do persist_docs(existing, model) -%}
+    {{ adapter.commit() }}
+    {{ return({'relations': [existing]}) }}
+{% endmaterialization %}

@@ -6,11 +6,11 @@ import atexit
 import os
 import sys
 
+from loader.cli.main import main
+
 
 def program() -> None:
     """Run the command line. Ends without taking its objects apart one by one, which takes half a second with dbt's."""
-    from loader.cli.main import main
-
     code = 0
     try:
         main()

@@ -1,62 +1,116 @@
-"""`verify`, `training-set`, `freeze` and `report`: what is made of published months."""
+"""`history`, `diff`, `training-set`, `freeze` and `report`: what is read and made of published months."""
 
 from __future__ import annotations
 
 import datetime as dt
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
+from rich.text import Text
 
-from loader.cli.looking import Json
+from loader.cli import completion
+from loader.cli.terminal import Json, show, table
+from loader.contract.tables import load_contract
+from loader.database import open_database
 from loader.errors import WrongUsage
+from loader.landing import printable
+from loader.pipeline.progress import log
+from loader.readers import freeze as schemas
+from loader.readers import lookups, training
+from loader.readers.lookups import State, TableDifference
+from loader.readers.published import find, published_months
 from loader.settings import load_settings
 
+DATES_ABREAST = 5
 DATE = ["%Y-%m-%d"]
 
+TableName = Annotated[str | None, typer.Option("--table", help="Only this table.", autocompletion=completion.tables)]
+Published = Annotated[str, typer.Argument(help="A published month, like 001.", autocompletion=completion.published)]
 
-def verify(as_json: Json = False) -> None:
-    """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
-    from loader.cli import terminal
-    from loader.database.connect import open_database
-    from loader.pipeline import ledger
-    from loader.readers.verification import verify as verify_database
 
+def history(
+    user_id: Annotated[str, typer.Argument(help="The customer, as in the files.")],
+    table_name: TableName = None,
+    as_json: Json = False,
+) -> None:
+    """One customer over time: what each table's history holds on each date, and what changed."""
+    tables = lookups.chosen(table_name)
     with open_database(load_settings()).connect() as connection:
-        verdicts = list(verify_database(connection)) if ledger.exists(connection) else []
-    if as_json:
-        terminal.print_json([asdict(verdict) for verdict in verdicts])
-    else:
-        terminal.show_verdicts(verdicts)
-    if not all(verdict.sound for verdict in verdicts):
-        raise typer.Exit(1)
+        found = lookups.customer(connection, user_id, tables)
+    listed = [{"table": name, "states": states} for name, states in found.items()]
+    lines = [line for name, states in found.items() for line in _over_time(name, states)]
+    legend = "* differs from the date before; (date): not delivered, carried forward from that delivery"
+    show(as_json, {"user_id": user_id, "tables": listed}, *lines, legend)
+
+
+def _over_time(name: str, states: Sequence[State]) -> Iterator[RenderableType]:
+    yield Text.assemble((name, "bold"), "" if states else ": no row on any date")
+    for start in range(0, len(states), DATES_ABREAST):
+        shown = states[start : start + DATES_ABREAST]
+        delivered = ("delivered" if state.delivered else f"({state.observed_as_of})" for state in shown)
+        values = ([column, *(_cell(state, column) for state in shown)] for column in shown[0].values)
+        yield table(["as of", *(str(state.as_of) for state in shown)], [["observed as of", *delivered], *values])
+
+
+def _cell(state: State, column: str) -> Text:
+    word = _word(state.values[column])
+    return Text(f"*{word}", style="bold yellow") if column in state.changed else Text(word)
+
+
+def _word(value: Any) -> str:
+    """A value as psql would show it, but null by name and nothing that steers the terminal."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else printable(str(value))
+
+
+def diff(
+    first: Published,
+    second: Published,
+    table_name: TableName = None,
+    rows: Annotated[int, typer.Option(min=0, help="How many rows to show of each table.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """What differs between two published months: rows and columns counted, and some rows, old -> new."""
+    tables = lookups.chosen(table_name)
+    with open_database(load_settings()).connect() as connection:
+        old, new = find(connection, first), find(connection, second)
+        found = lookups.difference(connection, old.as_of, new.as_of, tables, rows)
+    sides = [{"month": month.month, "as_of": month.as_of} for month in (old, new)]
+    names = ["table", "rows old", "rows new", "old only", "new only", "equal", "different"]
+    counts = ([t.table, t.first_rows, t.second_rows, t.only_first, t.only_second, t.equal, t.different] for t in found)
+    title = f"{old.month} (as of {old.as_of}) -> {new.month} (as of {new.as_of})"
+    changes = [line for one in found if one.different for line in _changes(one)]
+    show(as_json, {"first": sides[0], "second": sides[1], "tables": found}, title, table(names, counts), *changes)
+
+
+def _changes(one: TableDifference) -> Iterator[Text]:
+    columns = sorted(((count, name) for name, count in one.columns.items() if count), reverse=True)
+    yield Text.assemble((f"\n{one.table}: ", "bold"), ", ".join(f"{name} {count:,}" for count, name in columns))
+    for sample in one.samples:
+        pairs = (f"{name} {_word(old)} -> {_word(new)}" for name, (old, new) in sample["changes"].items())
+        yield Text(f"  {_word(sample['key'])}  {'; '.join(pairs)}")
 
 
 def training_set(
     as_of: Annotated[dt.datetime, typer.Option(formats=DATE, help="Features as known on this date.")],
     label_as_of: Annotated[dt.datetime, typer.Option(formats=DATE, help="Labels as delivered on this date.")],
     out: Annotated[Path | None, typer.Option(help="The file, .csv or .parquet; CSV on stdout unless given.")] = None,
-    columns: Annotated[str | None, typer.Option(help="These features and labels only, with commas between.")] = None,
+    columns: Annotated[str, typer.Option(help="These features and labels only, with commas between.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
 ) -> None:
     """A training set: one row per customer known on a date, features as known then, and a later date's label."""
-    from loader.cli import terminal
-    from loader.database.connect import open_database
-    from loader.readers import training
-
     if as_json and out is None:
         raise WrongUsage("--json is for a training set that goes into a file: give --out too.")
-    names = [name.strip() for name in columns.split(",") if name.strip()] if columns else []
+    names = [name.strip() for name in columns.split(",") if name.strip()]
     with open_database(load_settings()).connect() as connection:
-        dates = as_of.date(), label_as_of.date()
-        written = training.write(connection, *dates, names, out, sys.stdout)
-    if as_json:
-        terminal.print_json(asdict(written))
-    else:
-        where = f" in {out}" if out else ""
-        terminal.err.print(f"{written.rows:,} customers, {len(written.columns)} columns{where}")
+        written = training.write(connection, as_of.date(), label_as_of.date(), names, out, sys.stdout)
+    log.info(f"{written.rows:,} customers, {len(written.columns)} columns{f' in {out}' if out else ''}")
+    show(as_json, written)
 
 
 def freeze(
@@ -69,25 +123,16 @@ def freeze(
 
     Code written for production runs on the past with: set search_path = as_of_2024_01_31, public.
     """
-    from loader.cli import terminal
-    from loader.contract.tables import load_contract
-    from loader.database.connect import open_database
-    from loader.readers import freeze as schemas
-    from loader.readers.published import find, published_months
-
     if (as_of is None) != every:
         raise WrongUsage("give a date, like 2024-01-31, or --all.")
     with open_database(load_settings()).connect() as connection:
         if drop:
             names = schemas.thaw(connection, as_of.date() if as_of else None)
+            show(as_json, {"dropped": names}, *(f"{name} dropped" for name in names))
         else:
             months = [find(connection, as_of.date())] if as_of else published_months(connection)
             names = [schemas.freeze(connection, load_contract(), month.as_of) for month in months]
-    if as_json:
-        terminal.print_json({"dropped" if drop else "frozen": names})
-    else:
-        for name in names:
-            terminal.out.print(f"{name} dropped" if drop else f"{name}: set search_path = {name}, public")
+            show(as_json, {"frozen": names}, *(f"{name}: set search_path = {name}, public" for name in names))
 
 
 def report(
@@ -97,7 +142,6 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write what changed in a month as one HTML page, and say where it is; with --index, the list of all months."""
-    from loader.cli import terminal
     from loader.readers.report import write_index, write_month
 
     if month is None and not index:
@@ -105,13 +149,8 @@ def report(
     results: dict[str, Any] = {}
     if month is not None:
         path, numbers, findings = write_month(load_settings(), month, out, indexed=index and out is None)
-        results |= {"path": path, "report": asdict(numbers) | {"findings": [asdict(one) for one in findings]}}
+        results |= {"path": path, "report": {**vars(numbers), "findings": findings}}
     if index:
         path, entries = write_index(load_settings(), out if month is None else None)
-        results |= {"index": path, "months": [entry | {"month": asdict(entry["month"])} for entry in entries]}
-    if as_json:
-        terminal.print_json(results)
-    else:
-        for name in ("path", "index"):
-            if name in results:
-                terminal.out.print(str(results[name]), markup=False)
+        results |= {"index": path, "months": entries}
+    show(as_json, results, *(str(results[name]) for name in ("path", "index") if name in results))

@@ -1,4 +1,4 @@
-"""The dbt models of a declared table: `streamflow models` writes those that are missing, and leaves those that are there."""
+"""The dbt models of a declared table: `streamflow models` writes those that are missing, and leaves the others."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ def require_models(tables: Sequence[Table]) -> None:
     reasons = list(out_of_step(tables))
     if reasons:
         raise WrongUsage(
-            f"the dbt models are out of step with {SOURCES_FILE.name}: {'; '.join(reasons[:5])}. `streamflow models` writes"
-            " what is missing; edit the others, or have them written anew by `streamflow models NAME --overwrite`."
+            f"the dbt models are out of step with {SOURCES_FILE.name}: {'; '.join(reasons[:5])}. `streamflow models`"
+            " writes what is missing; edit the others, or have them written anew: `streamflow models NAME --overwrite`."
         )
 
 
@@ -145,7 +145,7 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
 
 
 def models(tables: Sequence[Table]) -> Iterator[Model]:
-    """Every model that follows from the declaration: per table history, production and latest; versions; the training set."""
+    """Every model that follows from the declaration: history, production, latest, versions; the training set."""
     for table in tables:
         yield _model("models/history", "history", table, _history(table))
         yield _model("models/production", "production", table, _production(table))
@@ -184,7 +184,9 @@ def _history(table: Table) -> dict[str, Any]:
     key = [table.primary_key, "as_of"]
     return {
         "name": f"{table.name}_snapshots",
-        "description": f"History of {table.name}: the full state on each as_of, never rewritten. One row per customer and as_of.",
+        "description": (
+            f"History of {table.name}: the full state on each as_of, never rewritten. One row per customer and as_of."
+        ),
         "config": {"unique_key": key},
         "constraints": [{"type": "primary_key", "columns": key, "warn_unsupported": False}],
         "data_tests": ["keys_are_enforced"],
@@ -220,8 +222,8 @@ def _latest(table: Table) -> dict[str, Any]:
     return {
         "name": f"latest_{table.name}",
         "description": (
-            f"{table.name} as of the newest published month, the same one in all of these views: a query over several of them"
-            " never mixes months. One row per customer known by then."
+            f"{table.name} as of the newest published month, the same one in all of these views: a query over several"
+            " of them never mixes months. One row per customer known by then."
         ),
         "columns": _columns(table, AS_OF, OBSERVED_AS_OF),
     }
@@ -231,8 +233,8 @@ def _scd2(table: Table) -> dict[str, Any]:
     return {
         "name": f"{table.name}_scd2",
         "description": (
-            f"Versions of {table.name}, slowly changing dimension type 2. One row per customer and valid_from; it holds from"
-            " valid_from until the day before valid_to."
+            f"Versions of {table.name}, slowly changing dimension type 2. One row per customer and valid_from; it holds"
+            " from valid_from until the day before valid_to."
         ),
         "columns": _columns(table, *VALIDITY),
     }
@@ -243,9 +245,9 @@ def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
     return {
         "name": "training_set",
         "description": (
-            "Training data without a look into the future: every customer known on as_of, the features as they were known"
-            " then, and the label that was delivered on label_as_of. One row per as_of, label_as_of and customer; name both"
-            " dates in the WHERE clause."
+            "Training data without a look into the future: every customer known on as_of, the features as they were"
+            " known then, and the label that was delivered on label_as_of. One row per as_of, label_as_of and customer;"
+            " name both dates in the WHERE clause."
         ),
         "columns": [
             _declared(everyone.column(everyone.primary_key)),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import quote, urlencode
+from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -36,11 +35,11 @@ class Database:
     @property
     def uri(self) -> str:
         """A libpq URI without the password; libpq takes that from PGPASSWORD or ~/.pgpass."""
+        user, name = quote(self.user), quote(self.name)
         if self.host.startswith("/"):
-            where = urlencode({"host": self.host, "port": self.port}, safe="/", quote_via=quote)
-            return f"postgresql://{quote(self.user)}@/{quote(self.name)}?{where}"
+            return f"postgresql://{user}@/{name}?host={quote(self.host)}&port={self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"postgresql://{quote(self.user)}@{host}:{self.port}/{quote(self.name)}"
+        return f"postgresql://{user}@{host}:{self.port}/{name}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -57,13 +56,8 @@ class Database:
     @property
     def libpq_environment(self) -> dict[str, str]:
         """What psql and pg_dump read."""
-        return {
-            "PGHOST": self.host,
-            "PGPORT": str(self.port),
-            "PGUSER": self.user,
-            "PGDATABASE": self.name,
-            **({"PGPASSWORD": self.password} if self.password else {}),
-        }
+        where = {"PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user, "PGDATABASE": self.name}
+        return where | ({"PGPASSWORD": self.password} if self.password else {})
 
     def connect(self) -> Connection:
         """A new connection in autocommit mode; each transaction is opened by name.
@@ -74,7 +68,7 @@ class Database:
             SurroundingsFailed: the server cannot be reached or does not let us in.
         """
         try:
-            return retries.connecting()(
+            return retries.CONNECTING(
                 psycopg.connect,
                 host=self.host,
                 port=self.port,
@@ -99,25 +93,13 @@ def open_database(settings: Settings) -> Database:
     Raises:
         SurroundingsFailed: the embedded server does not start.
     """
+    name = settings.database
     if settings.host is not None:
         password = settings.password.get_secret_value()
-        return Database(settings.host, settings.port, settings.user, settings.database, password, embedded=False)
-    socket = server.start(settings.home)
-    database = _embedded(socket, settings.database)
-    _create_if_missing(socket, settings.database)
+        return Database(settings.host, settings.port, settings.user, name, password, embedded=False)
+    database = Database(str(server.start(settings.home)), 5432, server.USER, name, None, embedded=True)
+    with replace(database, name="postgres").connect() as connection:
+        if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
+            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):  # another was faster
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     return database
-
-
-def _embedded(socket: Path, name: str) -> Database:
-    return Database(str(socket), 5432, server.USER, name, None, embedded=True)
-
-
-def _create_if_missing(socket: Path, name: str) -> None:
-    try:
-        psycopg.connect(host=str(socket), user=server.USER, dbname=name).close()
-    except psycopg.OperationalError:
-        with _embedded(socket, "postgres").connect() as connection:
-            exists = connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone()
-            if exists is None:
-                with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):  # another was faster
-                    connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))

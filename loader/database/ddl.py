@@ -1,11 +1,9 @@
-"""The SQL that loader and dbt share, rendered from the dbt macros that hold it."""
+"""The SQL that loader and dbt share, rendered from the dbt macros that hold it; these are plain Jinja."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
-
-import jinja2
 
 from loader.contract.tables import Table
 from loader.settings import DBT_PROJECT
@@ -13,7 +11,9 @@ from loader.settings import DBT_PROJECT
 
 @cache
 def _macros(path: str) -> Any:
-    """The macros of a file, to call those by name that are plain Jinja."""
+    """The macros of a file, to call by name those that are plain Jinja."""
+    import jinja2
+
     files = jinja2.FileSystemLoader(DBT_PROJECT / "macros")
     environment = jinja2.Environment(loader=files, extensions=["jinja2.ext.do"])  # noqa: S701 (SQL)
     return environment.get_template(path).module
@@ -38,5 +38,5 @@ def staging_ddl(table: Table) -> list[bytes]:
 
 
 def pending_nodes_sql() -> bytes:
-    """Asks a cluster's coordinator for the workers that lack what others have."""
+    """Asks a cluster's coordinator for the workers that are away, or lack what others have."""
     return str(_macros("citus/citus.sql").pending_nodes_sql()).encode()

@@ -10,6 +10,7 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception,
+    retry_if_exception_type,
     stop_after_attempt,
     stop_after_delay,
     wait_exponential,
@@ -20,23 +21,9 @@ from loader.errors import SurroundingsFailed
 ENDED_BY_THE_SERVER = {"57P01", "57P02", "57P03", "57P05"}
 """SQLSTATEs of sessions that an administrator, a crash or a restart ended; class 08 is the network's."""
 
-DISK_FULL = "53100"
-
-SESSIONS_ENDED = """
-select sessions_abandoned + sessions_fatal + sessions_killed from pg_stat_database where datname = current_database()
-"""
-
 
 class ConnectionLost(SurroundingsFailed):
     """The connection went away in the middle of a run; the run may be begun again."""
-
-
-def is_lost(error: psycopg.Error) -> bool:
-    """Whether the error says that the session is gone, and not that the server refuses something."""
-    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return False
-    code = error.sqlstate
-    return code is None or code in ENDED_BY_THE_SERVER or code.startswith("08")
 
 
 def _may_be_there_in_a_moment(error: BaseException) -> bool:
@@ -48,18 +35,20 @@ def _may_be_there_in_a_moment(error: BaseException) -> bool:
 
 def sessions_ended(connection: psycopg.Connection[Any]) -> int:
     """How many sessions of this database the server or the network has ended so far, by the server's own count."""
-    row = connection.execute(SESSIONS_ENDED).fetchone()
+    row = connection.execute(
+        "select sessions_abandoned + sessions_fatal + sessions_killed from pg_stat_database"
+        " where datname = current_database()"
+    ).fetchone()
     return int(row[0]) if row else 0
 
 
-def connecting() -> Retrying:
-    """Tries for some seconds to connect to a server that does not take connections just now."""
-    return Retrying(
-        retry=retry_if_exception(_may_be_there_in_a_moment),
-        wait=wait_exponential(multiplier=0.1, max=1),
-        stop=stop_after_delay(4),
-        reraise=True,
-    )
+CONNECTING = Retrying(
+    retry=retry_if_exception(_may_be_there_in_a_moment),
+    wait=wait_exponential(multiplier=0.1, max=1),
+    stop=stop_after_delay(4),
+    reraise=True,
+)
+"""Tries for some seconds to connect to a server that does not take connections just now."""
 
 
 def whole_runs(tell: Callable[[str], object]) -> Retrying:
@@ -70,11 +59,10 @@ def whole_runs(tell: Callable[[str], object]) -> Retrying:
     """
 
     def say(state: RetryCallState) -> None:
-        seconds = state.next_action.sleep if state.next_action else 0
-        tell(f"the connection to the database was lost: beginning again in {seconds:.0f} s")
+        tell(f"the connection to the database was lost: beginning again in {state.upcoming_sleep:.0f} s")
 
     return Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, ConnectionLost)),
+        retry=retry_if_exception_type(ConnectionLost),
         wait=wait_exponential(multiplier=1, max=8),
         stop=stop_after_attempt(4),
         before_sleep=say,
@@ -83,10 +71,13 @@ def whole_runs(tell: Callable[[str], object]) -> Retrying:
 
 
 def failure(month: str, reason: str, error: psycopg.Error) -> SurroundingsFailed:
-    """The sentence for a run that the database failed, and what to do next."""
-    if error.sqlstate == DISK_FULL:
+    """The sentence for a run that the database failed, and what to do next; ConnectionLost if the session is gone."""
+    if isinstance(error, psycopg.errors.DiskFull):
         advice = f"The database's disk is full: make room, then ingest month {month} again. Nothing is half done."
-        return SurroundingsFailed(f"the database failed: {reason}\n{advice}")
-    again = f"Nothing is half done: ingest month {month} again when the database is back."
-    kind = ConnectionLost if is_lost(error) else SurroundingsFailed
-    return kind(f"the database failed: {reason}\n{again}")
+    else:
+        advice = f"Nothing is half done: ingest month {month} again when the database is back."
+    code = error.sqlstate or "08000"  # an error without a code is the client's own, of the connection
+    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
+        code in ENDED_BY_THE_SERVER or code.startswith("08")
+    )
+    return (ConnectionLost if lost else SurroundingsFailed)(f"the database failed: {reason}\n{advice}")

@@ -8,22 +8,25 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from functools import cached_property
 
-from loader.delivery.csv_contract import RECORD_LIMIT
-from loader.delivery.files import SourceFile
+from loader.delivery.csv_contract import FIELD, RECORD_LIMIT
+from loader.delivery.files import UNREADABLE, SourceFile, unreadable
 
 NUL = "\udc00"
 """Stands for a NUL byte while a line is split, as Python's surrogates stand for bytes that are not UTF-8."""
+NOT_TEXT = re.compile("[\udc00-\udcff]")
 
 PIECE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n]|\Z)")
+WELL_QUOTED = re.compile(r"{0}(?:,{0})*".format(FIELD.decode()))
+LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR alone"}
 
 UNEVEN = re.compile(rb'"|\r(?!\n)')
 """What a file must have in it for a record to take another number of lines than one."""
 
 
-class Endless(Exception):
-    """A record does not end; `line` is where it begins."""
+class Broken(Exception):
+    """A file cannot be read from the record on that begins on `line`."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -31,97 +34,106 @@ class Endless(Exception):
 
 
 @dataclass
-class RawRecord:
-    """One record: the line on which it begins as an editor counts them, its fields, and its text, line end included."""
+class Record:
+    """One record: the line on which it begins as an editor counts them, its fields, its text, and what ends that."""
 
     line: int
     fields: list[str]
     text: str
-
-    @property
-    def end(self) -> str:
-        """What ends it; nothing at the end of a file."""
-        return self.text[len(self.text.rstrip("\r\n")) :]
+    end: str
 
     @property
     def is_end_of_data(self) -> bool:
         """Whether it is a line `\\.`, outside quotes."""
         return self.text.startswith("\\.") and self.text == f"\\.{self.end}"
 
+    @property
+    def is_well_quoted(self) -> bool:
+        """Whether quotes are around whole fields only, and doubled within."""
+        return '"' not in self.text or WELL_QUOTED.fullmatch(self.text.removesuffix(self.end)) is not None
 
-def raw_records(file: SourceFile) -> Iterator[RawRecord]:
-    """All records, the header first.
+    def wrong_form(self, header: Record) -> Iterator[str]:
+        """What is wrong with it whatever its values are."""
+        fields, columns = len(self.fields), len(header.fields)
+        if self.is_end_of_data:
+            yield "a line \\. may not be there: PostgreSQL may take it for the end of the file"
+        elif (fields or 1) != columns:  # PostgreSQL, too, takes an empty line for one empty field
+            counted = f"{fields} field{'s' if fields > 1 else ''}" if fields else "an empty line"
+            yield f"{counted} where the header has {columns}"
+        if not self.is_well_quoted:
+            yield "a quote within a field that is not quoted as a whole, or not doubled in one that is"
+        if self.end not in {header.end, ""}:
+            yield f"ends in {LINE_ENDS[self.end]} where the header ends in {LINE_ENDS[header.end]}"
+
+
+def read_records(file: SourceFile) -> Iterator[Record]:
+    """All records, the header first, a byte-order mark taken off.
 
     Raises:
-        Endless: a record has no end; nothing after it was read.
-        OSError and the like: the file is damaged.
+        Broken: the file is damaged, or a record has no end; nothing after that was read.
     """
     csv.field_size_limit(RECORD_LIMIT)
-    with file.open() as stream:
-        lines = _Lines(stream)
-        for fields in csv.reader(iter(lines), strict=False):
-            if lines.exhausted:
-                raise Endless(lines.line, "a quote in the record that begins here has no end")
-            yield lines.record(fields)
+    taken: list[str] = []
+    line, size, at_end = 1, 0, False
 
-
-class _Lines:
-    """The lines of a file for csv.reader; keeps those of the record that is being read."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._taken: list[str] = []
-        self._size = 0
-        self.line = 1
-        self.exhausted = False
-
-    def __iter__(self) -> Iterator[str]:
+    def pieces() -> Iterator[str]:
+        """The lines for csv.reader, for which a carriage return alone ends one too."""
+        nonlocal size, at_end
         mark = "\ufeff"
-        while line := self._stream.readline(RECORD_LIMIT + 1):
-            self._size += len(line)
-            if self._size > RECORD_LIMIT:
-                reason = f"the record that begins here has no end within {RECORD_LIMIT:,} bytes: is a quote missing?"
-                raise Endless(self.line, reason)
-            text = line.decode("utf-8", "surrogateescape").replace("\0", NUL).removeprefix(mark)
-            mark = ""
-            # a carriage return alone ends a record for csv.reader, not a line for an editor
-            for piece in PIECE.findall(text)[:-1] if "\r" in text.removesuffix("\r\n") else [text]:
-                self._taken.append(piece)
-                yield piece
-        self.exhausted = True
+        with file.open() as stream:
+            while raw := stream.readline(RECORD_LIMIT + 1):
+                size += len(raw)
+                if size > RECORD_LIMIT:
+                    reason = (
+                        f"the record that begins here has no end within {RECORD_LIMIT:,} bytes: is a quote missing?"
+                    )
+                    raise Broken(line, reason)
+                text = raw.decode("utf-8", "surrogateescape").replace("\0", NUL).removeprefix(mark)
+                mark = ""
+                for piece in PIECE.findall(text)[:-1] if "\r" in text.removesuffix("\r\n") else [text]:
+                    taken.append(piece)
+                    yield piece
+        at_end = True
 
-    def record(self, fields: list[str]) -> RawRecord:
-        """The record that csv.reader has made of the lines it took."""
-        record = RawRecord(self.line, fields, "".join(self._taken))
-        self.line += record.text.count("\n")
-        self._taken.clear()
-        self._size = 0
-        return record
+    try:
+        for fields in csv.reader(pieces(), strict=False):
+            if at_end:
+                raise Broken(line, "a quote in the record that begins here has no end")
+            text = "".join(taken)
+            yield Record(line, fields, text, text[len(text.rstrip("\r\n")) :])
+            line += text.count("\n")
+            size = 0
+            taken.clear()
+    except UNREADABLE as error:
+        raise Broken(line, unreadable(error)) from None
+
+
+def header_of(file: SourceFile) -> list[str]:
+    """The names of the columns; [] for an empty file, Broken as of read_records."""
+    return next((record.fields for record in read_records(file)), [])
 
 
 class LineNumbers:
     """From a record's place in a file (1 is the first after the header) to its line in an editor.
 
-    What is kept is 16 bytes for each record that does not take one line.
+    What is kept is 16 bytes for each record that does not take one line. The file is read when a line is asked for.
     """
 
     def __init__(self, file: SourceFile) -> None:
         self._file = file
-        self._shifts: tuple[array[int], array[int]] | None = None
 
     def of(self, place: int) -> int:
         """The line on which the record begins."""
-        if self._shifts is None:
-            self._shifts = self._read_shifts()
         places, shifts = self._shifts
         after = bisect_right(places, place)
         return place + 1 + (shifts[after - 1] if after else 0)
 
-    def _read_shifts(self) -> tuple[array[int], array[int]]:
+    @cached_property
+    def _shifts(self) -> tuple[array[int], array[int]]:
         """From which places on lines and places differ by something else than before, and by how much then."""
         places, shifts = array("q"), array("q", [0])
         if any(UNEVEN.search(chunk) for chunk in self._file.chunks()):
-            for place, record in enumerate(raw_records(self._file)):
+            for place, record in enumerate(read_records(self._file)):
                 shift = record.line - place - 1
                 if shift != shifts[-1]:
                     places.append(place)

@@ -10,12 +10,11 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
-from loader.delivery.deliveries import Problem
+from loader.delivery import Problem
 
 ON_SCREEN = 20
 IN_FILE = 1_000_000
 """How many problems a rejects file holds at most; those beyond are counted."""
-
 COLUMNS = [field.name for field in fields(Problem)]
 
 
@@ -28,6 +27,12 @@ class Rejects:
     files: list[str]
     first: list[Problem]
     path: Path
+
+    def refusal_of(self, month: str) -> str:
+        """The sentence with which a month is refused."""
+        things = "1 thing is" if self.count == 1 else f"{self.count:,} things are"
+        files = "1 file" if len(self.files) == 1 else f"{len(self.files)} files"
+        return f"month {month} refused: {things} wrong in {files}, nothing was changed"
 
     def as_lines(self) -> list[str]:
         """The first problems, how many more there are, and where all of them are."""
@@ -43,15 +48,14 @@ def as_rows(problems: Iterable[Problem], most: int = ON_SCREEN) -> list[str]:
         (
             f"{problem.file}:{problem.line}" if problem.line else problem.file,
             printable(problem.column or ""),
-            json.dumps(problem.value, ensure_ascii=False) if problem.value is not None else "",
+            printable(json.dumps(problem.value, ensure_ascii=False)) if problem.value is not None else "",
             printable(problem.reason) + (f"  [{problem.audit}]" if problem.audit else ""),
         )
         for problem in islice(problems, most)
     ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False) if width), row[3]])
-        for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip() for row in rows
     ]
 
 
@@ -66,8 +70,8 @@ def write_rejects(problems: Iterable[Problem], path: Path) -> Rejects:
     Where there are more than IN_FILE, a last row says how many: no file, and a sentence as the reason.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    count, files, first = 0, dict[str, None](), list[Problem]()
     values = attrgetter(*COLUMNS)
+    count, files, first = 0, dict[str, None](), list[Problem]()
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)

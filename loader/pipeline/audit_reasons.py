@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from loader.delivery.deliveries import SHOWN
+from loader.delivery import SHOWN
 
 if TYPE_CHECKING:
     from loader.pipeline.failed_audits import Audit

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from psycopg import sql
 
 from loader.contract.tables import Table
-from loader.database.connect import Connection
-from loader.database.sql_files import statement
-from loader.delivery.deliveries import Delivery
+from loader.database import Connection, statement
+from loader.delivery import Delivery
 from loader.pipeline.ledger import TableHistory, one_row
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loader.contract.packages import audit_package
-from loader.database.connect import Database
+from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.pipeline.failed_audits import Audit, audit_of
 from loader.settings import DBT_PROJECT, PROFILES, Settings
@@ -57,7 +57,9 @@ class DbtRun:
         """Both runs as one, where this one did what the other had left undone."""
         known = self.good | {node.name for node in self.bad}
         bad = [*self.bad, *(node for node in before.bad if node.name not in known)]
-        return DbtRun(self.success and not bad, [*before.errors, *self.errors], self.good | before.good, bad, before.audits)
+        return DbtRun(
+            self.success and not bad, [*before.errors, *self.errors], self.good | before.good, bad, before.audits
+        )
 
 
 class Dbt:

@@ -14,11 +14,8 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
-from loader.database.connect import Connection
-from loader.database.nodes import POSITION
-from loader.delivery.deliveries import SHOWN, Problem
-from loader.delivery.files import SourceFile
-from loader.delivery.records import LineNumbers
+from loader.database import POSITION, Connection
+from loader.delivery import SHOWN, LineNumbers, Problem, SourceFile
 from loader.pipeline.audit_reasons import of_double, of_row, of_table
 
 BATCH = 5_000

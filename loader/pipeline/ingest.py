@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import platform
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from importlib import metadata
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator
 
-import psycopg
-
-from loader import __version__
-from loader.contract.models import require_models
-from loader.contract.packages import audit_package
-from loader.contract.tables import Table, load_contract
-from loader.database import retries
-from loader.database.connect import open_database
-from loader.database.nodes import files_at_once, nodes_failed, pending_nodes
-from loader.delivery.deliveries import Delivery, Found, Problem
-from loader.delivery.files import SourceFile
-from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
-from loader.landing.copy import Landing, land
-from loader.landing.rejects import write_rejects
-from loader.pipeline import compare, ledger
-from loader.pipeline.dbt import Dbt, DbtRun, Node
-from loader.pipeline.ledger import AuditResult, TableHistory
-from loader.pipeline.outcome import Clock, Command, Outcome, Refused, TableCounts
-from loader.pipeline.problems import everything_wrong, rows_found, wrong_values
+from loader.database import nodes_failed, pending_nodes, retries
+from loader.delivery import Delivery
+from loader.errors import SurroundingsFailed
+from loader.pipeline.dbt import Dbt
+from loader.pipeline.outcome import Command, Outcome
 from loader.pipeline.progress import Progress
+from loader.pipeline.run import Run
 from loader.settings import Settings
-
-AUDIT = ["test", "--select", "source:staging"]
-BUILD = ["build", "--exclude-resource-type", "unit_test"]
-"""Unit tests are for those who change the project."""
-FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
-"""What is left to do once history of a month stands, also where a test on history or production holds it back."""
-WARNINGS_KEPT = 1_000
-"""How many rows of warnings a result carries; the audits' own counts are complete."""
 
 
 def run_month(
@@ -57,7 +33,7 @@ def run_month(
         dbt: as another month's run has left it, so that it need not be started anew.
 
     Returns:
-        How it ended. `failed` has the models and tests below production that failed; the month is published all the same.
+        How it ended. The month is published also where `failed` has models and tests that are built on it.
 
     Raises:
         NotDelivered: the month is not there yet.
@@ -89,265 +65,11 @@ def run_months(
     force: bool = False,
     restate: str | None = None,
 ) -> Iterator[Outcome]:
-    """Ingest months one after the other, dbt being started once for all of them. Each is published before the next begins.
+    """Ingest months one after the other, each published before the next begins; dbt is started once for all of them.
 
-    Args: as of `run_month`.
-
-    Raises:
-        Refused: a month's data is not taken; those before it are published, those after it were not tried.
-        NotDelivered, SurroundingsFailed, WrongUsage: as of `run_month`, likewise.
+    Args and exceptions are those of `run_month`. After one the months before it are published, and none after it was
+    tried.
     """
     dbt = Dbt(settings)
     for delivery in deliveries:
         yield run_month(settings, command, delivery, progress, force=force, restate=restate, dbt=dbt)
-
-
-class Run:
-    """One attempt at one month, with what it needs at hand."""
-
-    def __init__(self, settings: Settings, command: Command, delivery: Delivery, progress: Progress, dbt: Dbt) -> None:
-        self.settings, self.command, self.delivery, self.progress, self.dbt = settings, command, delivery, progress, dbt
-        self.clock = Clock()
-        self.tables = load_contract()
-        require_models(self.tables)
-        with self.clock.step("database"):
-            self.database = open_database(settings)
-            self.connection = self.database.connect()
-        self.files: dict[str, SourceFile] = {}
-        self.load_id = 0
-
-    def execute(self, *, force: bool, restate: str | None) -> Outcome:
-        """Look at the files, take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
-        found = self.delivery.find(self.tables)
-        ledger.lock(self.connection)
-        ledger.prepare(self.connection)
-        self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions(), restate)
-        try:
-            if nodes := pending_nodes(self.connection):
-                raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
-            outcome = self._work(found, force, restate is not None)
-        except StreamflowError as error:
-            self._close("refused" if isinstance(error, DataRefused) else "failed", error=str(error))
-            raise
-        except psycopg.Error as error:
-            reason = (error.diag.message_primary or str(error)).strip()
-            self._close("failed", error=reason)
-            raise retries.failure(self.delivery.label, reason, error) from None
-        except BaseException:
-            self._close("interrupted", error="interrupted")
-            raise
-        self._close(outcome.state, failed=outcome.failed)
-        return outcome
-
-    def _work(self, found: Found, force: bool, restate: bool) -> Outcome:
-        self.files = found.files
-        ledger.require_tables(self.connection)
-        known = ledger.history_on(self.connection, self.delivery.as_of)
-        published = ledger.was_published(self.connection, self.delivery.as_of)
-        if restate and not published:
-            raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
-        if published and not known and not restate:
-            raise SurroundingsFailed(
-                f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build` finishes that;"
-                " so does ingest with --restate. Ingesting another month brings back what was published."
-            )
-        if known and not found.problems:
-            differing = self._differing(known)
-            if differing and not restate:
-                self._refuse_other_rows(differing)
-            whole = all(table.name in known for table in self.tables)
-            if self.command != "check" and whole and not force and not (differing and restate):
-                return self._again(known)
-        if not found.files:
-            raise self._refusal(found.problems)
-        self.dbt.prepare(self.database)
-        landing = self._land(self.tables)
-        if found.problems or landing.problems or landing.not_taken:
-            raise self._refusal(everything_wrong(self, found.problems, landing))
-        ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
-        if self.command == "land":
-            return self._outcome("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
-        if self.command == "check":
-            return self._check()
-        return self._build(set() if restate else set(known), restate)
-
-    def _differing(self, known: dict[str, TableHistory]) -> list[Table]:
-        with self.clock.step("compare"):
-            hashes = {name: file.sha256() for name, file in self.files.items()}
-            return compare.differing_tables(self.tables, hashes, known)
-
-    def _refuse_other_rows(self, differing: list[Table]) -> None:
-        """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
-        landing = self._land(differing)
-        if landing.problems or landing.not_taken:
-            raise self._refusal(chain(landing.problems, wrong_values(self, landing.not_taken)))
-        counts = [compare.rows_that_differ(self.connection, table, self.delivery) for table in differing]
-        problems = [
-            Problem(self.files[table.name].name, f"rows that differ from what is published: {count:,}")
-            for table, count in zip(differing, counts, strict=True)
-            if count
-        ]
-        if problems:
-            if ledger.publication_of(self.connection, self.delivery.as_of) is None:
-                self._finish(DbtRun(True))
-            month, as_of = self._publication().month, self.delivery.as_of
-            message = f"month {month} is published already for {as_of}, from other files; nothing was changed"
-            raise self._refusal(problems, message)
-
-    def _again(self, known: dict[str, TableHistory]) -> Outcome:
-        """The same rows once more: finish what was left undone, or nothing."""
-        publication = ledger.publication_of(self.connection, self.delivery.as_of)
-        left = ledger.left_to_build(self.connection, self.delivery.as_of) if publication else []
-        message = f"month {self.delivery.label} is published already, from these same rows: "
-        if publication is None:
-            result = self._finish(DbtRun(True))
-            return self._published(result, f"month {self.delivery.label} published, which was begun before", known)
-        if left and self.command == "ingest":
-            result = self._dbt(["build", "--exclude-resource-type", "unit_test", "--select", *left], "models")
-            return self._published(result, message + "what had failed was built again", known)
-        outcome = self._outcome("unchanged", message + "nothing to do")
-        outcome.counts = [TableCounts.of(known[table.name]).again() for table in self.tables]
-        return outcome
-
-    def _land(self, tables: Sequence[Table]) -> Landing:
-        self.progress.step("landing")
-        there = [self.files[table.name] for table in tables if table.name in self.files]
-        self.progress.files({file.name: file.size for file in there})
-        ledger.clear_staged(self.connection)
-        with self.clock.step("landing"):
-            at_once = files_at_once(self.connection)
-            landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
-        ledger.enter_files(self.connection, self.load_id, landing.files)
-        return landing
-
-    def audit(self) -> DbtRun:
-        """Run the audits on what staging holds."""
-        return self._dbt(AUDIT, "audits")
-
-    def _check(self) -> Outcome:
-        verdicts, warnings = self._audited(self.audit())
-        outcome = self._outcome(
-            "checked", f"month {self.delivery.label} can be ingested; nothing was published", verdicts
-        )
-        outcome.warnings = warnings
-        return outcome
-
-    def _build(self, settled: set[str], restate: bool) -> Outcome:
-        """Run dbt build. `settled` are the tables whose history of this date stands already, and stays."""
-        result = self._dbt(BUILD, "audits and tables")
-        verdicts, warnings = self._audited(result)
-        publication = ledger.publication_of(self.connection, self.delivery.as_of)
-        if publication is None and ledger.history_on(self.connection, self.delivery.as_of):
-            result = self._finish(result)
-            publication = self._publication()
-        if publication is None or (restate and publication.load_id != self.load_id):
-            raise self._dbt_failed(result)
-        done = "published" if publication.load_id == self.load_id else "found as it was published"
-        message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
-        outcome = self._published(result, message, settled, verdicts)
-        outcome.warnings = warnings
-        return outcome
-
-    def _finish(self, before: DbtRun) -> DbtRun:
-        """Have production take in a month whose history stands; returns what that and the run before it did.
-
-        Raises:
-            SurroundingsFailed: it is still not published.
-        """
-        result = self._dbt(FINISH, "tables").after(before)
-        if ledger.publication_of(self.connection, self.delivery.as_of) is None:
-            raise self._dbt_failed(result)
-        return result
-
-    def _publication(self) -> ledger.Publication:
-        """What readers see for this date, where it has just been published."""
-        publication = ledger.publication_of(self.connection, self.delivery.as_of)
-        if publication is None:
-            raise SurroundingsFailed(f"month {self.delivery.label} is not published: was ops changed by hand?")
-        return publication
-
-    def _published(
-        self, result: DbtRun, message: str, settled: Collection[str], verdicts: list[AuditResult] | None = None
-    ) -> Outcome:
-        """A month that is published; a table that had its history before is counted as unchanged."""
-        outcome = self._outcome("published", message, verdicts)
-        standing = ledger.history_on(self.connection, self.delivery.as_of)
-        counts = [TableCounts.of(standing[table.name]) for table in self.tables]
-        outcome.counts = [count.again() if count.table in settled else count for count in counts]
-        outcome.failed = result.bad
-        return outcome
-
-    def _audited(self, result: DbtRun) -> tuple[list[AuditResult], list[Problem]]:
-        """The verdicts of all audits, and what the warnings are about.
-
-        Raises:
-            Refused: an error-level audit failed.
-        """
-        verdicts = ledger.audits_of(self.connection, self.load_id)
-        if any(verdict.status == "fail" for verdict in verdicts):
-            raise self._refusal(rows_found(self, result, verdicts, "fail"), verdicts=verdicts)
-        if not verdicts or (self.command == "check" and not result.success):
-            raise self._dbt_failed(result)
-        return verdicts, list(islice(rows_found(self, result, verdicts, "warn"), WARNINGS_KEPT))
-
-    def _dbt(self, arguments: list[str], step: str) -> DbtRun:
-        self.progress.step(step)
-        ended = retries.sessions_ended(self.connection)
-
-        def begun(invocation_id: str) -> None:
-            ledger.register_run(self.connection, invocation_id)
-
-        with self.clock.step(step):
-            result = self.dbt.run(self.database, arguments, begun, self.progress.node)
-        if not result.success and retries.sessions_ended(self.connection) > ended:
-            raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
-        return result
-
-    def _dbt_failed(self, result: DbtRun) -> SurroundingsFailed:
-        reasons = [*result.errors, *(str(node) for node in result.bad if node.status != "skipped")]
-        log = self.settings.home / "logs" / "dbt.log"
-        return SurroundingsFailed(
-            "\n  ".join([f"dbt failed; its log is {log}", *(reasons or ["dbt ended without publishing the month"])])
-            + f"\nNothing is half published: ingest month {self.delivery.label} again when that is mended."
-        )
-
-    def _refusal(
-        self, problems: Iterable[Problem], message: str | None = None, verdicts: list[AuditResult] | None = None
-    ) -> Refused:
-        rejects = write_rejects(problems, self.settings.home / "rejects" / f"month_{self.delivery.label}.csv")
-        if message is None:
-            things = "1 thing is" if rejects.count == 1 else f"{rejects.count:,} things are"
-            files = "1 file" if len(rejects.files) == 1 else f"{len(rejects.files)} files"
-            message = f"month {self.delivery.label} refused: {things} wrong in {files}, nothing was changed"
-        outcome = self._outcome("refused", message, verdicts)
-        outcome.rejects = rejects
-        return Refused(outcome, rejects)
-
-    def _outcome(self, state: str, message: str, verdicts: list[AuditResult] | None = None) -> Outcome:
-        return Outcome(
-            self.command,
-            self.delivery.label,
-            self.delivery.as_of,
-            state,
-            self.database.uri,
-            message,
-            audits=verdicts or [],
-            timings=self.clock.timings,
-        )
-
-    def _close(self, state: str, *, failed: Sequence[Node] = (), error: str | None = None) -> None:
-        names = [node.name for node in failed]
-        with contextlib.suppress(psycopg.Error):  # where the ledger cannot be reached, the next run enters the end
-            ledger.finish(
-                self.connection, self.load_id, state, timings=self.clock.timings, failed_nodes=names, error=error
-            )
-
-    def _versions(self) -> dict[str, str]:
-        version = self.connection.info.server_version
-        return {
-            "streamflow": __version__,
-            "python": platform.python_version(),
-            "dbt": metadata.version("dbt-core"),
-            "postgresql": f"{version // 10000}.{version % 10000}",
-            "audited_with": audit_package() or "none",
-        }

@@ -14,12 +14,10 @@ from psycopg import sql
 from psycopg.rows import TupleRow, class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from loader.database.connect import Connection
-from loader.database.ddl import ops_ddl, run_lock
-from loader.database.sql_files import statement
-from loader.delivery.deliveries import Delivery
+from loader.database import Connection, ops_ddl, run_lock, statement
+from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
-from loader.landing.copy import LandedFile
+from loader.landing import LandedFile
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,19 @@ def prepare(connection: Connection) -> None:
 
 
 def exists(connection: Connection) -> bool:
-    """Whether this database has a ledger."""
-    return connection.execute("select to_regclass('ops.published') is not null").fetchone() == (True,)
+    """Whether this database has a ledger.
+
+    Raises:
+        SurroundingsFailed: it has one of an earlier version.
+    """
+    query = "select to_regclass('ops.standing_history') is not null, to_regclass('ops.loads') is not null"
+    current, some = one_row(connection, query)
+    if some and not current:
+        raise SurroundingsFailed(
+            "this database was made by an earlier version of streamflow, which kept another ledger: ingest the months"
+            " into a new database (POSTGRES_DB, or STREAMFLOW_HOME for the embedded server)."
+        )
+    return bool(current)
 
 
 def lock(connection: Connection) -> None:
@@ -176,7 +185,7 @@ def was_published(connection: Connection, as_of: dt.date) -> bool:
 
 
 def left_to_build(connection: Connection, as_of: dt.date) -> list[str]:
-    """What dbt is to select so that all below a published month is built: what failed, or all of it after a run cut off."""
+    """What dbt is to select to build all below a published month: what failed, or everything after a run cut off."""
     row = connection.execute(statement(__file__, "left_to_build"), [as_of]).fetchone()
     return list(row[0]) if row else []
 

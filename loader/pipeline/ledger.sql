@@ -53,7 +53,7 @@ select
     history.rows_inserted,
     history.rows_updated,
     file ->> 'sha256' as sha256
-from ops.complete_history as history
+from ops.standing_history as history
 inner join ops.loads as loads on history.load_id = loads.load_id
 left join lateral jsonb_array_elements(loads.files) as file on file ->> 'table' = history.table_name
 where history.as_of = %s;
@@ -73,7 +73,7 @@ where load_id = %s
 order by array_position(array['fail', 'warn', 'pass'], status), audit_name;
 
 -- name: left_to_build
-select case when state = 'published' then failed_nodes else array['published+'] end
+select case when state = 'published' then failed_nodes else array['published_months+'] end
 from ops.loads
 where as_of = %s and command = 'ingest' and state in ('published', 'failed', 'interrupted')
 order by load_id desc

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from loader.delivery.deliveries import Problem
+from loader.delivery import Problem
 from loader.errors import DataRefused
-from loader.landing.rejects import Rejects
+from loader.landing import Rejects
 from loader.pipeline.dbt import Node
 from loader.pipeline.ledger import AuditResult, TableHistory
 
@@ -51,8 +51,8 @@ class TableCounts:
 class Outcome:
     """How one attempt at one month ended. `timings` are seconds per step.
 
-    `state` is published, unchanged, landed, checked or refused. `failed` has the models and tests that failed or were skipped
-    after the month was published.
+    `state` is published, unchanged, landed, checked or refused. `failed` has the models and tests that failed or were
+    skipped after the month was published.
     """
 
     command: Command

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from loader.contract.tables import Table, load_contract
-from loader.database.connect import open_database
-from loader.delivery.deliveries import Delivery, Problem
+from loader.contract.tables import load_contract
+from loader.database import Connection, open_database
+from loader.delivery import Delivery, Problem
 from loader.pipeline import compare, ledger
-from loader.pipeline.ledger import TableHistory
 from loader.settings import Settings
 
 
@@ -41,24 +39,18 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
     Raises:
         SurroundingsFailed: the database cannot be reached.
     """
-    tables = load_contract()
-    found = delivery.find(tables)
+    found = delivery.find(load_contract())
     files = [PlannedFile(name, file.name, file.size, file.sha256()) for name, file in found.files.items()]
     with open_database(settings).connect() as connection:
-        there = ledger.exists(connection)
-        known = ledger.history_on(connection, delivery.as_of) if there else {}
-        published = there and ledger.publication_of(connection, delivery.as_of) is not None
-    action = (
-        "refuse" if found.problems else _action(tables, {file.table: file.sha256 for file in files}, known, published)
-    )
+        action = "refuse" if found.problems else _action(connection, delivery, files)
     return Plan(delivery.label, str(delivery.as_of), str(delivery.folder), action, files, found.problems)
 
 
-def _action(
-    tables: Sequence[Table], hashes: Mapping[str, str], known: Mapping[str, TableHistory], published: bool
-) -> str:
+def _action(connection: Connection, delivery: Delivery, files: list[PlannedFile]) -> str:
+    known = ledger.history_on(connection, delivery.as_of) if ledger.exists(connection) else {}
     if not known:
         return "land, audit and publish"
-    if compare.differing_tables(tables, hashes, known):
+    if compare.differing_tables(load_contract(), {file.table: file.sha256 for file in files}, known):
         return "compare with what is published, and refuse where a row differs"
+    published = ledger.publication_of(connection, delivery.as_of) is not None
     return "nothing: published already" if published else "finish what was begun"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from loader.delivery.deliveries import Problem
-from loader.landing.copy import LandedFile, Landing, NotTaken
-from loader.landing.diagnosis import diagnose
-from loader.pipeline import ledger
+from loader.contract.tables import Table
+from loader.delivery import Problem
+from loader.landing import LandedFile, Landing, NotTaken, diagnose
+from loader.pipeline import compare, ledger
 from loader.pipeline.dbt import DbtRun
 from loader.pipeline.failed_audits import failed_rows
 from loader.pipeline.ledger import AuditResult
 
 if TYPE_CHECKING:
-    from loader.pipeline.ingest import Run
+    from loader.pipeline.run import Run
 
 
 def rows_found(run: Run, result: DbtRun, verdicts: Sequence[AuditResult], status: str) -> Iterator[Problem]:
@@ -51,6 +51,13 @@ def wrong_values(run: Run, not_taken: Sequence[NotTaken]) -> Generator[Problem, 
         file = run.files[stopped.table.name]
         read_whole &= yield from diagnose(run.database, run.delivery, stopped.table, file, stopped)
     return read_whole
+
+
+def other_rows(run: Run, differing: Sequence[Table]) -> Iterator[Problem]:
+    """The landed files that hold other rows than history has from that date, with the number of customers."""
+    for table in differing:
+        if count := compare.rows_that_differ(run.connection, table, run.delivery):
+            yield Problem(run.files[table.name].name, f"rows that differ from what is published: {count:,}")
 
 
 def _rows_of(run: Run, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:

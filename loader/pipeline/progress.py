@@ -1,28 +1,58 @@
-"""What is told of a run while it goes on; this one shows nothing, terminal.py has those that do."""
+"""What is told of a run while it goes on. It goes to the log "streamflow", which is silent unless somebody listens."""
 
 from __future__ import annotations
 
+import logging
+import time
+
+log = logging.getLogger("streamflow")
+log.addHandler(logging.NullHandler())
+
 
 class Progress:
-    """Told of steps, bytes and dbt nodes as they pass. Called from several threads."""
+    """Told of steps, bytes and dbt nodes as they pass; logs each step with its seconds. Called from several threads."""
+
+    def __init__(self) -> None:
+        self._month: str | None = None
+        self._step: str | None = None
+        self._began = 0.0
+        self._nodes: list[str] = []
 
     def month(self, label: str) -> None:
         """The month that all that follows is about, until another is named."""
+        self.close()
+        self._month = label
 
     def step(self, name: str) -> None:
         """A step begins, and with it the one before has ended."""
+        self.close()
+        self._step, self._began, self._nodes = name, time.perf_counter(), []
+        self._log(logging.DEBUG, "step_begun", name, step=name)
 
     def files(self, sizes: dict[str, int]) -> None:
         """The files that will be copied, and their bytes."""
+        size = sum(sizes.values())
+        message = f"landing {len(sizes)} files, {size / 1e6:,.1f} MB"
+        self._log(logging.INFO, "files", message, files=len(sizes), bytes=size)
 
     def advance(self, file: str, size: int) -> None:
         """So many more bytes of a file have gone in."""
 
     def node(self, kind: str) -> None:
         """An audit (kind `test`) or a table (kind `model`) is done."""
+        self._nodes.append(kind)
 
     def tell(self, message: str) -> None:
         """Something that the person at the terminal should know."""
+        self._log(logging.WARNING, "notice", message)
 
     def close(self) -> None:
-        """Nothing more will be told."""
+        """The last step has ended."""
+        name, self._step = self._step, None
+        if name is not None:
+            seconds, count = round(time.perf_counter() - self._began, 3), len(self._nodes)
+            message = f"{name}: {seconds:.1f} s" + (f", {count} dbt nodes" if count else "")
+            self._log(logging.INFO, "step_done", message, step=name, seconds=seconds, dbt_nodes=count or None)
+
+    def _log(self, level: int, event: str, message: str, **fields: object) -> None:
+        log.log(level, message, extra={"fields": {"event": event, "month": self._month, **fields}})

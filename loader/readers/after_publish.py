@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 from loader.contract.tables import load_contract
-from loader.database.connect import open_database
+from loader.database import open_database
 from loader.readers.freeze import freeze
 from loader.readers.report import write_index, write_month
 from loader.settings import Settings

@@ -14,8 +14,7 @@ from dotenv import dotenv_values
 from loader.contract.models import out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
-from loader.database.connect import Connection, Database
-from loader.database.sql_files import statement
+from loader.database import Connection, Database, statement
 from loader.pipeline import ledger
 from loader.readers import oncall
 from loader.readers.roles import relations
@@ -133,9 +132,10 @@ def _database(database: Database | None) -> Found:
         text = f"PostgreSQL {connection.info.parameter_status('server_version')} at {database.uri}"
         version = connection.info.server_version // 10000
     wrong = f"streamflow is tested on PostgreSQL {OLDEST} to {NEWEST}"
-    yield (
-        ("ok", text, "") if OLDEST <= version <= NEWEST else ("problem" if version < OLDEST else "warning", text, wrong)
-    )
+    if OLDEST <= version <= NEWEST:
+        yield "ok", text, ""
+    else:
+        yield "problem" if version < OLDEST else "warning", text, wrong
 
 
 def _rights(connection: Connection) -> Found:

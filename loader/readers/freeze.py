@@ -9,8 +9,7 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
-from loader.database.connect import Connection
-from loader.database.sql_files import statement
+from loader.database import Connection, statement
 from loader.errors import SurroundingsFailed, WrongUsage
 
 

@@ -12,8 +12,7 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table, load_contract
-from loader.database.connect import Connection
-from loader.database.sql_files import statement
+from loader.database import Connection, statement
 from loader.errors import WrongUsage
 from loader.readers.published import published_months
 
@@ -51,12 +50,9 @@ def chosen(name: str | None) -> list[Table]:
         WrongUsage: no table of that name is declared.
     """
     tables = load_contract()
-    if name is None:
-        return tables
-    found = [table for table in tables if table.name == name]
-    if not found:
-        raise WrongUsage(f"no table {name} is declared: it is one of {', '.join(table.name for table in tables)}.")
-    return found
+    if found := [table for table in tables if name in {None, table.name}]:
+        return found
+    raise WrongUsage(f"no table {name} is declared: it is one of {', '.join(table.name for table in tables)}.")
 
 
 def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> dict[str, list[State]]:

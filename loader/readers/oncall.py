@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loader.database.connect import Connection
+from loader.database import Connection
 from loader.pipeline import ledger
 
 

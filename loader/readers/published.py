@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import class_row
 
-from loader.database.connect import Connection
-from loader.delivery.deliveries import parse_month
+from loader.database import Connection
+from loader.delivery import parse_month
 from loader.errors import WrongUsage
 
 MONTHS = "select month, as_of, previous_as_of, load_id, published_at from public.published_months order by as_of"

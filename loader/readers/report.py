@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from loader.contract.tables import load_contract
-from loader.database.connect import open_database
+from loader.database import open_database
 from loader.errors import SurroundingsFailed
 from loader.readers.published import PublishedMonth, find
 from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month

@@ -12,8 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from loader.contract.tables import Table
-from loader.database.connect import Connection
-from loader.database.sql_files import statement
+from loader.database import Connection, statement
 from loader.readers import marts
 from loader.readers.published import PublishedMonth, published_months
 

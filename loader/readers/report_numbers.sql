@@ -1,6 +1,6 @@
 -- name: load
 -- The attempt that published the month.
-select started_by, started_at, finished_at, data_dir, reason, files, counts, timings, versions
+select started_by, started_at, finished_at, data_dir, reason, files, timings, versions
 from ops.loads
 where load_id = %(load_id)s;
 
@@ -15,7 +15,9 @@ select
     (users.customers_delivered - before.customers) / before.customers::double precision as change,
     coalesce(users.customers_new, 0) as customers_new,
     coalesce(users.customers_departed, 0) as customers_departed,
-    coalesce(users.customers_returned, 0) as customers_returned
+    coalesce(users.customers_returned, 0) as customers_returned,
+    history.rows_inserted,
+    history.rows_updated
 from unnest(%(tables)s::text []) with ordinality as tables (name, place)
 left join public.report_users as users
     on tables.name = users.table_name and users.as_of = %(as_of)s and users.previous_as_of {is_previous}
@@ -24,6 +26,7 @@ left join public.report_freshness as before
         tables.name = before.table_name
         and before.as_of = %(previous)s::date
         and before.observed_as_of = %(previous)s::date
+left join ops.history as history on tables.name = history.table_name and history.as_of = %(as_of)s
 order by tables.place;
 
 -- name: columns

@@ -13,9 +13,7 @@ from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
 from loader.contract.tables import Table
-from loader.database.connect import Connection
-from loader.database.nodes import takes_role
-from loader.database.sql_files import statement
+from loader.database import Connection, statement, takes_role
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.readers import marts
 
@@ -138,22 +136,19 @@ def _all_or_nothing(connection: Connection) -> Iterator[None]:
             connection.execute(sql.SQL("set local lock_timeout = {}").format(PATIENCE))
             yield
             if warned:
-                raise _lacks_rights(warned[0])
+                raise psycopg.errors.InsufficientPrivilege(warned[0])
     except psycopg.errors.InsufficientPrivilege as error:
-        raise _lacks_rights(str(error.diag.message_primary)) from None
+        raise SurroundingsFailed(
+            f"the database refuses it, and the roles are as they were: {error.diag.message_primary or error}. Have a"
+            " superuser run `streamflow init --roles`, or the database's owner, with CREATEROLE and as the owner of all"
+            " tables that are there."
+        ) from None
     except psycopg.errors.LockNotAvailable:
         raise SurroundingsFailed(
             "a table is in use and cannot be handed over; the roles are as they were. Try again when nobody reads it."
         ) from None
     finally:
         connection.remove_notice_handler(hear)
-
-
-def _lacks_rights(reason: str) -> SurroundingsFailed:
-    return SurroundingsFailed(
-        f"the database refuses it, and the roles are as they were: {reason}. Have a superuser run `streamflow init"
-        " --roles`, or the database's owner, with CREATEROLE and as the owner of all tables that are there."
-    )
 
 
 def _make(connection: Connection, role: Role) -> Made:

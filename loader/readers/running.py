@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from loader.database import server
-from loader.database.connect import Database, open_database
+from loader.database import Database, open_database, server
 from loader.settings import Settings
 
 

@@ -12,8 +12,7 @@ from typing import BinaryIO, TextIO
 
 from psycopg import sql
 
-from loader.database.connect import Connection
-from loader.database.sql_files import statement
+from loader.database import Connection, statement
 from loader.errors import WrongUsage
 from loader.readers import marts
 from loader.readers.published import find

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from psycopg import sql
 
-from loader.database.connect import Connection
-from loader.database.sql_files import statement
+from loader.database import Connection, statement
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,16 @@ def verify(connection: Connection) -> Iterator[Verdict]:
 
 
 def _history(
-    connection: Connection, name: str, as_of: dt.date, rows: int, checksum: object, covered: list[str]
+    connection: Connection, name: str, as_of: dt.date, rows: int, partition: str, checksum: object, covered: list[str]
 ) -> Verdict:
     columns, _ = _shape(connection, f"{name}_snapshots")
+    history = sql.Identifier("public", f"{name}_snapshots")
     query = statement(__file__, "checksum").format(
-        covered=_identifiers(covered),
+        covered=sql.Literal(covered),
         later=sql.SQL(", ").join([sql.NULL, *map(sql.Identifier, set(columns) - set(covered))]),
-        history=sql.Identifier("public", f"{name}_snapshots"),
+        history=history,
+        history_name=sql.Literal(history.as_string(connection)),
+        partition=sql.Literal(partition),
         as_of=sql.Literal(as_of),
     )
     [(found, actual, filled)] = connection.execute(query).fetchall()
@@ -51,14 +53,19 @@ def _history(
 
 
 def _production(connection: Connection, name: str) -> Verdict:
-    columns, key = _shape(connection, name)
+    """Compare the columns that history has too: somebody's own columns of production are theirs."""
+    known, key = _shape(connection, f"{name}_snapshots")
+    columns, _ = _shape(connection, name)
     query = statement(__file__, "production").format(
         key=sql.Identifier(key),
-        columns=_identifiers(columns),
+        columns=sql.SQL(", ").join(sql.Identifier(column) for column in columns if column in known),
         history=sql.Identifier("public", f"{name}_snapshots"),
         production=sql.Identifier("public", name),
     )
     [(rows, differing)] = connection.execute(query).fetchall()
+    [(unmerged,)] = connection.execute(statement(__file__, "unmerged"), [name]).fetchall()
+    if unmerged:
+        return Verdict(name, None, rows, True, f"not finished: it has yet to take in {unmerged}")
     if differing:
         return Verdict(name, None, rows, False, f"rows that differ from what history says: {differing:,}")
     return Verdict(name, None, rows, True, "what history says")
@@ -68,7 +75,3 @@ def _shape(connection: Connection, table: str) -> tuple[list[str], str]:
     """The columns of a table, and the first one of its primary key."""
     [(columns, key)] = connection.execute(statement(__file__, "shape"), {"table": table}).fetchall()
     return columns, key
-
-
-def _identifiers(names: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, names))

@@ -1,16 +1,27 @@
 -- name: entries
-select table_name, as_of, rows_total, checksum, checksum_columns
+select table_name, as_of, rows_total, partition_name, checksum, checksum_columns
 from ops.history
 order by table_name, as_of;
 
 -- name: checksum
--- Rows, their checksum over the columns that it was taken of, and rows with a value in a column that was declared since.
+-- Rows, their checksum over the columns that it was taken of, and rows with a value in a column that was declared since. There
+-- is no checksum where the partition is gone, or is none of the table any more.
 select
     count(*),
-    coalesce(sum(hash_record_extended(row({covered}), 0)), 0),
+    (
+        select ops.checksum(attached.inhrelid, {covered}::text [])
+        from pg_catalog.pg_inherits as attached
+        where
+            attached.inhparent = {history_name}::regclass
+            and attached.inhrelid = to_regclass(format('history.%I', {partition}::text))
+    ),
     count(*) filter (where num_nonnulls({later}) > 0)
 from {history}
 where as_of = {as_of};
+
+-- name: unmerged
+-- The dates whose deliveries production has yet to take in.
+select string_agg(as_of::text, ', ' order by as_of) from ops.history where table_name = %s and merged_at is null;
 
 -- name: production
 -- The newest delivered row of every customer, beside the row that production has.

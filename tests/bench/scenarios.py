@@ -102,9 +102,9 @@ LANDING = """
 import resource, sys
 from pathlib import Path
 from loader.contract.tables import load_contract
-from loader.database.connect import open_database
-from loader.delivery.deliveries import find_delivery
-from loader.landing.copy import land
+from loader.database import open_database
+from loader.delivery import find_delivery
+from loader.landing import land
 from loader.settings import load_settings
 from loader.pipeline import ledger
 settings, tables = load_settings(), load_contract()

@@ -91,7 +91,7 @@
     from {{ source('ops', 'history') }} as history
     left join {{ source('ops', 'restatements') }} as restatements
         on restatements.table_name = history.table_name and restatements.as_of = history.as_of and restatements.load_id = history.load_id
-    where history.load_id not in (select load_id from {{ source('ops', 'complete_loads') }})
+    where (history.table_name, history.as_of) not in (select table_name, as_of from {{ source('ops', 'standing_history') }})
         and history.load_id not in (select load_id from {{ source('ops', 'published_loads') }})
         and history.load_id is distinct from (select max(load_id) from {{ source('ops', 'staged') }})
 {% endmacro %}

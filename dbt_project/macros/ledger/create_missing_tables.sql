@@ -17,6 +17,11 @@
 {% macro create_missing_tables() %}
     {%- do require_schema_public() -%}
     {%- set existing = columns_in_database() -%}
+    {%- if 'ops.loads' in existing and 'ops.runs' not in existing -%}
+        {{ exceptions.raise_compiler_error(
+            "this database was made by an earlier version of streamflow, which kept another ledger: use a new database"
+        ) }}
+    {%- endif -%}
     {%- if 'ops.published' not in existing -%}
         {%- do run_query(ops_ddl()) -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}

@@ -120,12 +120,7 @@ with files as (
     cross join lateral jsonb_array_elements(loads.files) as file
 )
 
-select
-    files.load_id,
-    files.as_of,
-    files.month,
-    bool_and(history.merged_at is not null) as is_merged,
-    array_agg(files.table_name) as tables
+select files.load_id, files.as_of, files.month, bool_and(history.merged_at is not null) as is_merged
 from files
 left join ops.history as history on history.table_name = files.table_name and history.as_of = files.as_of
 left join files as built_from on built_from.load_id = history.load_id and built_from.table_name = files.table_name
@@ -134,15 +129,14 @@ having
     bool_or(history.load_id = files.load_id)
     and bool_and(coalesce(history.load_id = files.load_id or built_from.sha256 = files.sha256, false));
 
--- the history that complete loads speak of, whichever load built it: one that restates a month builds only what differs
-create or replace view ops.complete_history as
+-- history of complete loads, also where a later one has replaced a part of it
+create or replace view ops.standing_history as
 select history.*
 from ops.history as history
-where
-    exists (
-        select 1 from ops.complete_loads as complete
-        where complete.as_of = history.as_of and history.table_name = any (complete.tables)
-    );
+where exists (
+    select 1 from ops.complete_loads as complete
+    where complete.as_of = history.as_of and complete.load_id >= history.load_id
+);
 
 -- of all rows whatever their order: the sum of PostgreSQL's own 64-bit hash of each
 create or replace function ops.checksum(relation regclass, columns text []) returns numeric

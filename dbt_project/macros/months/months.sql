@@ -33,7 +33,7 @@
     {%- set query -%}
         with known as (
             select history.as_of, history.load_id
-            from {{ source('ops', 'complete_history') }} as history
+            from {{ source('ops', 'standing_history') }} as history
             where
                 history.table_name = '{{ table_name }}'
                 and history.as_of < (select max(as_of) from {{ gate }})
@@ -83,7 +83,7 @@
         history.as_of::text as as_of,
         history.merged_at is not null as is_merged,
         restatements.as_of is not null as is_restated
-    from {{ source('ops', 'complete_history') }} as history
+    from {{ source('ops', 'standing_history') }} as history
     left join {{ source('ops', 'restatements') }} as restatements
         on
             restatements.table_name = history.table_name

@@ -1,10 +1,10 @@
 with landed as (
     {% for table_name in declared_tables() %}
-    select
-        '{{ table_name }}' as table_name,
-        count(*) as row_count
-    from {{ source('staging', table_name) }}
-    {% if not loop.last %}union all{% endif %}
+        select
+            '{{ table_name }}' as table_name,
+            count(*) as row_count
+        from {{ source('staging', table_name) }}
+        {% if not loop.last %}union all{% endif %}
     {% endfor %}
 )
 

@@ -14,21 +14,32 @@ with deliveries as (
         snapshots.add_on_backup,
         snapshots.add_on_device_protect,
         snapshots.add_on_support,
-        snapshots.as_of
+        snapshots.as_of,
+        row(
+            snapshots.user_id,
+            snapshots.months_active,
+            snapshots.plan_stream_tv,
+            snapshots.plan_stream_movies,
+            snapshots.contract_type,
+            snapshots.paperless_billing,
+            snapshots.monthly_fee,
+            snapshots.total_paid,
+            snapshots.net_service,
+            snapshots.add_on_security,
+            snapshots.add_on_backup,
+            snapshots.add_on_device_protect,
+            snapshots.add_on_support
+        ) as delivered
     from {{ ref('subscriptions_snapshots') }} as snapshots
     inner join {{ ref('published_months') }} as published on snapshots.as_of = published.as_of
     where snapshots.observed_as_of = snapshots.as_of
 ),
 
-compared as (
+versions as (
     select
         *,
-        row_number() over by_date = 1
-        or (
-            user_id, months_active, plan_stream_tv, plan_stream_movies, contract_type, paperless_billing, monthly_fee, total_paid, net_service, add_on_security, add_on_backup, add_on_device_protect, add_on_support
-        ) is distinct from lag((
-            user_id, months_active, plan_stream_tv, plan_stream_movies, contract_type, paperless_billing, monthly_fee, total_paid, net_service, add_on_security, add_on_backup, add_on_device_protect, add_on_support
-        )) over by_date as is_version
+        lag(delivered) over by_date as delivered_before,
+        row_number() over by_date as delivery_number
     from deliveries
     window by_date as (partition by user_id order by as_of)
 )
@@ -50,6 +61,6 @@ select
     as_of as valid_from,
     lead(as_of) over by_date as valid_to,
     lead(as_of) over by_date is null as is_current
-from compared
-where is_version
+from versions
+where delivery_number = 1 or delivered is distinct from delivered_before
 window by_date as (partition by user_id order by as_of)

@@ -7,21 +7,25 @@ with deliveries as (
         snapshots.user_is_senior,
         snapshots.has_family,
         snapshots.has_dependents,
-        snapshots.as_of
+        snapshots.as_of,
+        row(
+            snapshots.user_id,
+            snapshots.signup_date,
+            snapshots.user_gender,
+            snapshots.user_is_senior,
+            snapshots.has_family,
+            snapshots.has_dependents
+        ) as delivered
     from {{ ref('users_snapshots') }} as snapshots
     inner join {{ ref('published_months') }} as published on snapshots.as_of = published.as_of
     where snapshots.observed_as_of = snapshots.as_of
 ),
 
-compared as (
+versions as (
     select
         *,
-        row_number() over by_date = 1
-        or (
-            user_id, signup_date, user_gender, user_is_senior, has_family, has_dependents
-        ) is distinct from lag((
-            user_id, signup_date, user_gender, user_is_senior, has_family, has_dependents
-        )) over by_date as is_version
+        lag(delivered) over by_date as delivered_before,
+        row_number() over by_date as delivery_number
     from deliveries
     window by_date as (partition by user_id order by as_of)
 )
@@ -36,6 +40,6 @@ select
     as_of as valid_from,
     lead(as_of) over by_date as valid_to,
     lead(as_of) over by_date is null as is_current
-from compared
-where is_version
+from versions
+where delivery_number = 1 or delivered is distinct from delivered_before
 window by_date as (partition by user_id order by as_of)

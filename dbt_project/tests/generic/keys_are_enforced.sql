@@ -1,19 +1,15 @@
 {#- The database enforces every key that the model declares, so no row can break one. Row grain: missing key. -#}
 {% test keys_are_enforced(model) %}
-    {%- set contypes = {'primary_key': 'p', 'foreign_key': 'f'} -%}
-    {%- set node = graph.nodes.get(context['model'].attached_node, {}) if execute else {} -%}
-    select declared.contype
-    from unnest(array[
-        {%- for constraint in node.constraints or [] if constraint.type in contypes %}'{{ contypes[constraint.type] }}', {% endfor %}null
-    ]::"char" []) as declared (contype)
+{%- set node = graph.nodes.get(context['model'].attached_node, {}) if execute else {} -%}
+{%- set kinds = node.constraints | default([]) | map(attribute='type') | select('in', ['primary_key', 'foreign_key']) | map('first') -%}
+select declared.contype
+from unnest(string_to_array('{{ kinds | join(' ') }}', ' ')) as declared (contype)
+where not exists (
+    select 1
+    from pg_constraint as enforced
     where
-        declared.contype is not null
-        and not exists (
-            select 1
-            from pg_constraint as enforced
-            where
-                enforced.conrelid = '{{ node.relation_name }}'::regclass
-                and enforced.contype = declared.contype
-                and enforced.convalidated
-        )
+        enforced.conrelid = to_regclass('{{ node.relation_name }}')
+        and enforced.contype = declared.contype::"char"
+        and enforced.convalidated
+)
 {% endtest %}

@@ -1,8 +1,8 @@
-"""Citus: whether a database is a cluster's, and what its nodes do otherwise than one PostgreSQL does."""
+"""Whether a database is a Citus cluster's, and its nodes; what is SQL about that is in dbt_project/macros/citus."""
 
 from __future__ import annotations
 
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
+import time
 
 from loader.database.connect import Connection
 from loader.database.ddl import pending_nodes_sql
@@ -37,21 +37,14 @@ def pending_nodes(connection: Connection) -> list[str]:
 
     Nodes commit one after the other, and another session's commit may be under way: a second is waited for that.
     """
-    if not is_cluster(connection):
-        return []
-
-    def ask() -> list[str]:
+    nodes: list[str] = []
+    for _ in range(10 if is_cluster(connection) else 0):
         nodes = [node for (node,) in connection.execute(pending_nodes_sql()).fetchall()]
-        if nodes:
-            connection.execute(RECOVER)
-        return nodes
-
-    def last_answer(state: RetryCallState) -> list[str]:
-        return state.outcome.result() if state.outcome else []
-
-    return Retrying(
-        retry=retry_if_result(bool), wait=wait_fixed(0.1), stop=stop_after_delay(1), retry_error_callback=last_answer
-    )(ask)
+        if not nodes:
+            break
+        connection.execute(RECOVER)
+        time.sleep(0.1)
+    return nodes
 
 
 def nodes_failed(nodes: list[str]) -> str:

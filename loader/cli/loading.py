@@ -1,0 +1,181 @@
+"""`ingest`, `land`, `check`, `status` and `verify`: a month from its files to its tables, and what became of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loader.cli import completion, summaries, terminal
+from loader.cli.terminal import Json, show
+from loader.database import open_database
+from loader.delivery import Delivery, find_delivery, parse_month, parse_months
+from loader.errors import ModelsFailed, WrongUsage
+from loader.pipeline.progress import log
+from loader.settings import load_settings
+
+if TYPE_CHECKING:
+    from loader.pipeline.outcome import Command, Outcome, Refused
+
+ONE = "The number of the month, like 001."
+SEVERAL = "The number of the month, like 001; or the first and the last of several, like 000..011."
+Month = Annotated[str | None, typer.Argument(help=ONE, autocompletion=completion.months)]
+Months = Annotated[str | None, typer.Argument(help=SEVERAL, autocompletion=completion.months)]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The folder of months; seeds_data unless given.")]
+AsOf = Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Another date than the month's last day.")]
+Force = Annotated[bool, typer.Option("--force", help="Take the month through again even where nothing is new.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Restate = Annotated[bool, typer.Option("--restate", help="Replace a published month, and keep what is replaced.")]
+Reason = Annotated[str | None, typer.Option(help="Why a month is restated; the ledger keeps it.")]
+
+
+def ingest(
+    month: Months = None,
+    data_dir: DataDir = None,
+    as_of: AsOf = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    restate: Restate = False,
+    reason: Reason = None,
+    as_json: Json = False,
+) -> None:
+    """Land a month's files, audit them, and publish them: all six or none. Without a month it says which there are.
+
+    Of several months each is published before the next one begins; the first that is refused is the last that is tried.
+    """
+    _require_reason(restate, reason)
+    deliveries = _deliveries(month, data_dir, as_of, several=True)
+    if len(deliveries) > 1 and (restate or as_of is not None):
+        raise WrongUsage("--restate and --as-of are for one month: give its number alone.")
+    if dry_run:
+        _plan(deliveries, as_json)
+    else:
+        _run("ingest", deliveries, as_json, force, reason)
+
+
+def land(
+    month: Month = None,
+    data_dir: DataDir = None,
+    as_of: AsOf = None,
+    force: Force = False,
+    restate: Restate = False,
+    reason: Reason = None,
+    as_json: Json = False,
+) -> None:
+    """Copy a month's files into staging and register them, no more: `dbt build` audits and publishes the month."""
+    _require_reason(restate, reason)
+    _run("land", _deliveries(month, data_dir, as_of), as_json, force, reason)
+
+
+def check(month: Month = None, data_dir: DataDir = None, as_of: AsOf = None, as_json: Json = False) -> None:
+    """Land and audit a month and say what is wrong with it; publish nothing."""
+    _run("check", _deliveries(month, data_dir, as_of), as_json)
+
+
+def status(as_json: Json = False) -> None:
+    """The months known: state, counts, audits and the hashes of their files; and what is left to do."""
+    from loader.pipeline import ledger
+    from loader.readers import oncall
+
+    with open_database(load_settings()).connect() as connection:
+        months = ledger.months(connection) if ledger.exists(connection) else []
+        settled = [month for month in months if month["state"] != "not finished"]
+        lines = list(oncall.headlines(connection, settled))
+        if not oncall.under_way(connection):
+            lines += summaries.left_to_do(months)
+    if months:
+        show(as_json, months, *lines, *summaries.known(months))
+    else:
+        show(as_json, months, "no month yet: streamflow ingest 000")
+
+
+def verify(as_json: Json = False) -> None:
+    """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
+    from loader import api
+
+    verdicts = api.verify()
+    wrong = sum(not verdict.sound for verdict in verdicts)
+    rows = [[verdict.table, verdict.as_of or "production", verdict.rows, verdict.finding] for verdict in verdicts]
+    last = f"{wrong} of {len(verdicts)} differ" if wrong else f"all {len(verdicts)} are sound"
+    show(as_json, verdicts, terminal.table(["table", "as of", "rows", "verdict"], rows), last)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _require_reason(restate: bool, reason: str | None) -> None:
+    if restate != bool(reason and reason.strip()):
+        raise WrongUsage('--restate and --reason "..." belong together: say why a published month is replaced.')
+
+
+def _deliveries(
+    text: str | None, data_dir: Path | None, as_of: dt.datetime | None, *, several: bool = False
+) -> list[Delivery]:
+    settings = load_settings()
+    if text is None:
+        folder = data_dir or settings.data_dir
+        there = ", ".join(completion.labels(folder)) or "no month"
+        raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
+    months = parse_months(text) if several else [parse_month(text)]
+    return [find_delivery(settings, month, data_dir, as_of.date() if as_of else None) for month in months]
+
+
+def _run(
+    command: Command, deliveries: Sequence[Delivery], as_json: bool, force: bool = False, restate: str | None = None
+) -> None:
+    from loader.pipeline.ingest import run_months
+    from loader.pipeline.outcome import Refused
+
+    several = len(deliveries) > 1
+    progress = terminal.progress(quiet=as_json)
+    outcomes: list[Outcome] = []
+    refused: Refused | None = None
+    try:
+        for outcome in run_months(load_settings(), command, deliveries, progress, force=force, restate=restate):
+            progress.close()
+            outcomes.append(outcome)
+            if not as_json:
+                show(as_json, outcome, *summaries.outcome(outcome, brief=several))
+            _follow_up(command, outcome)
+    except Refused as error:
+        outcomes.append((refused := error).outcome)
+    finally:
+        progress.close()
+    if refused:
+        month, rejects = refused.outcome.month, refused.rejects
+        more = {"month": month, "problems": rejects.count, "rejects": rejects.path}
+        terminal.complain(str(refused), rejects.as_lines(), event="refused", **more)
+    untried = [delivery.label for delivery in deliveries[len(outcomes) :]]
+    if as_json or several:
+        show(as_json, outcomes if several else outcomes[0], *summaries.several(outcomes, untried))
+    if refused or any(outcome.failed for outcome in outcomes):
+        raise typer.Exit(refused.exit_code if refused else ModelsFailed.exit_code)
+
+
+def _follow_up(command: Command, outcome: Outcome) -> None:
+    """What failed below a published month, and what settings ask for once it is there: the month stands either way."""
+    if outcome.failed:
+        message = "built on it, and failed: the month stands; the same command builds only these again"
+        terminal.complain(message, [f"  {node}" for node in outcome.failed], month=outcome.month)
+    if command != "ingest" or outcome.state != "published":
+        return
+    from loader.readers.after_publish import after_publish
+
+    try:
+        for line in after_publish(load_settings(), outcome.as_of):
+            log.info(line)
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        terminal.complain(f"month {outcome.month} is published, but its report failed: {reason}")
+
+
+def _plan(deliveries: Sequence[Delivery], as_json: bool) -> None:
+    from loader.pipeline.plan import plan_month
+
+    plans = [plan_month(load_settings(), delivery) for delivery in deliveries]
+    lines = [line for plan in plans for line in summaries.plan(plan)]
+    show(as_json, plans if len(plans) > 1 else plans[0], *lines)
+    if any(plan.problems for plan in plans):
+        raise typer.Exit(1)

@@ -1,0 +1,125 @@
+"""`init`, `dbt`, `models`, `setup` and `doctor`: the tables, the dbt project, and what they stand on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from psycopg.sql import Identifier
+from rich.text import Text
+
+from loader.cli.terminal import Json, show
+from loader.contract.tables import load_contract
+from loader.database import open_database
+from loader.errors import SurroundingsFailed, WrongUsage
+from loader.readers.roles import RolesMade, make_roles, refuse_powerful, wanted
+from loader.settings import load_settings
+
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+Roles = Annotated[bool, typer.Option("--roles", help="Also make or update a role that loads and one that reads.")]
+LoaderRole = Annotated[str | None, typer.Option(help="Its name, if not streamflow_loader.")]
+ReaderRole = Annotated[str | None, typer.Option(help="Its name, if not streamflow_reader.")]
+
+
+def init(
+    roles: Roles = False, loader_role: LoaderRole = None, reader_role: ReaderRole = None, as_json: Json = False
+) -> None:
+    """Create every table, empty. `ingest` does so by itself.
+
+    With --roles, for a superuser or the database's owner, the tables are handed over to the role that loads.
+
+    Passwords come from STREAMFLOW_LOADER_PASSWORD and STREAMFLOW_READER_PASSWORD.
+    """
+    from loader.pipeline import ledger
+    from loader.pipeline.dbt import Dbt
+
+    if (loader_role is not None or reader_role is not None) and not roles:
+        raise WrongUsage("--loader-role and --reader-role name what --roles makes: give --roles too.")
+    settings = load_settings()
+    both = wanted([loader_role, reader_role], [settings.loader_password, settings.reader_password])
+    database = open_database(settings)
+    with database.connect() as connection:
+        if roles:
+            refuse_powerful(connection, both)
+        ledger.prepare(connection)
+        ledger.lock(connection)
+        operation = ["run-operation", "create_missing_tables"]
+        result = Dbt(settings).run(database, operation, lambda _: None, lambda _: None)
+        if not result.success:
+            raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
+        made = make_roles(connection, both, load_contract()) if roles else None
+    if made and database.embedded:
+        made.notes.append("the embedded server asks nobody for a password")
+    there = f"all tables are there: {database.uri}"
+    show(as_json, {"uri": database.uri, **(asdict(made) if made else {})}, there, *(_made(made) if made else []))
+
+
+def _made(made: RolesMade) -> Iterator[str]:
+    for role in made.roles:
+        passwords = {
+            "set": f"with the password of STREAMFLOW_{role.purpose.upper()}_PASSWORD",
+            "kept": "its password is as it was",
+            "none": f"without a password; to set one, in psql: \\password {Identifier(role.role).as_string()}",
+        }
+        yield f"{role.purpose} {role.role}: {'created' if role.created else 'up to date'}, {passwords[role.password]}"
+    if made.handed_over:
+        yield f"objects handed over to {made.roles[0].role}: {made.handed_over}"
+    yield from (f"note: {note}" for note in made.notes)
+
+
+def dbt(context: typer.Context) -> None:
+    """Run dbt with this project, profile and database: streamflow dbt build, streamflow dbt ls, ..."""
+    from loader.pipeline.dbt import environment
+
+    os.environ.update(environment(load_settings(), open_database(load_settings())))
+    os.execv(Path(sys.executable).with_name("dbt"), ["dbt", *context.args])  # noqa: S606
+
+
+def models(
+    names: Annotated[list[str] | None, typer.Argument(help="Only these models.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where the models lack a column.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write anew, whatever somebody edited.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the dbt models of the tables that models/staging/_sources.yml declares, where they are missing."""
+    from loader.contract.models import out_of_step, write_models
+
+    tables = load_contract()
+    paths = [] if check else write_models(tables, names or (), overwrite=overwrite)
+    written, lacking = [f"dbt_project/{path}" for path in paths], list(out_of_step(tables))
+    lines = [*(f"written: {path}" for path in written), *(f"out of step: {reason}" for reason in lacking)]
+    show(as_json, {"written": written, "out_of_step": lacking}, *lines)
+    if lacking:
+        raise typer.Exit(1)
+
+
+def setup(as_json: Json = False) -> None:
+    """Install the dbt packages: from dbt's hub where it answers, else the stand-in that the repository carries."""
+    from loader.contract import packages
+
+    done = packages.install()
+    show(as_json, {"message": done}, done)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Look for what may keep streamflow from working here; change nothing, start nothing. Exit 3 on a problem."""
+    from loader.readers.doctor import examine
+
+    findings = list(examine())
+    lines = []
+    for found in findings:
+        text = f" {found.check}: {found.message}{f': {found.remedy}' if found.remedy else ''}"
+        lines.append(Text.assemble((f"{found.level:<8}", COLOURS[found.level]), text))
+    problems = sum(found.level == "problem" for found in findings)
+    last = f"problems: {problems}" if problems else "no problem found"
+    show(as_json, {"problems": problems, "findings": findings}, *lines, last)
+    if problems:
+        raise typer.Exit(SurroundingsFailed.exit_code)

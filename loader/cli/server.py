@@ -1,0 +1,63 @@
+"""`db`: the embedded server, or the one that POSTGRES_* names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+import typer
+
+from loader.cli.terminal import Json, show
+from loader.database import open_database, server
+from loader.errors import WrongUsage
+from loader.settings import Settings, load_settings
+
+
+def start(as_json: Json = False) -> None:
+    """Start the embedded server, where it does not run, and say where it is."""
+    where = open_database(_embedded()).uri
+    show(as_json, {"running": True, "uri": where}, f"running: {where}")
+
+
+def stop(as_json: Json = False) -> None:
+    """Stop the embedded server."""
+    stopped = server.stop(_embedded().home)
+    show(as_json, {"running": False, "stopped": stopped}, "stopped" if stopped else "it was not running")
+
+
+def status(as_json: Json = False) -> None:
+    """Whether the database can be reached, where it is, and which version it has."""
+    settings = load_settings()
+    running = not settings.embedded or server.socket_directory(settings.home) is not None
+    state: dict[str, Any] = {"embedded": settings.embedded, "running": running}
+    where = "not running: streamflow db start"
+    if running:
+        database = open_database(settings)
+        with database.connect() as connection:
+            state |= {"uri": database.uri, "version": connection.info.parameter_status("server_version")}
+        where = f"PostgreSQL {state['version']} at {database.uri}"
+    show(as_json, state, f"{'embedded' if settings.embedded else 'POSTGRES_HOST'}: {where}")
+
+
+def uri(as_json: Json = False) -> None:
+    """Print one libpq URI, without the password, and leave the server up. libpq reads PGPASSWORD and ~/.pgpass."""
+    where = open_database(load_settings()).uri
+    show(as_json, {"uri": where}, where)
+
+
+def psql(context: typer.Context) -> None:
+    """Open psql on the database; what follows is passed on to it."""
+    database = open_database(load_settings())
+    carried = server.programs() / "psql"  # it has no TLS, which a socket does not need
+    installed = shutil.which("psql")
+    program = installed if installed and not (database.host.startswith("/") and carried.exists()) else str(carried)
+    os.environ.update(database.libpq_environment)
+    os.execv(program, ["psql", *context.args])  # noqa: S606
+
+
+def _embedded() -> Settings:
+    settings = load_settings()
+    if not settings.embedded:
+        raise WrongUsage(f"POSTGRES_HOST is set to {settings.host}: that server is not streamflow's to start or stop.")
+    return settings

@@ -1,0 +1,83 @@
+"""What a person reads of months: how they were ingested, what is planned, which are known, and what is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from loader.cli.terminal import table
+from loader.landing import as_rows
+
+if TYPE_CHECKING:
+    from loader.pipeline.outcome import Outcome
+    from loader.pipeline.plan import Plan
+
+COUNTED = ("delivered", "inserted", "updated", "unchanged", "carried_forward")
+
+
+def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
+    """A month that was taken, or found to be there already; `brief` where it is one of several."""
+    yield Text.assemble((done.message, "bold green"), f" in {done.timings['total']:.1f} s")
+    if done.counts and not brief:
+        counts = ([count.table, *(getattr(count, name) for name in COUNTED)] for count in done.counts)
+        yield table(["table", *(name.replace("_", " ") for name in COUNTED)], counts)
+    if done.audits and not brief:
+        yield f"audits: {len(done.audits_that('pass'))} passed, {len(done.audits_that('warn'))} warned"
+    yield from (f"  {line}" for line in as_rows(done.warnings))
+    if not brief:
+        steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in done.timings.items() if name != "total")
+        yield f"time: {steps}\ndatabase: {done.uri}\n  open it: make psql (or: streamflow db psql)"
+
+
+def several(outcomes: Sequence[Outcome], untried: Sequence[str]) -> Iterator[RenderableType]:
+    """What became of several months: the rows of all files together, and which months were not tried."""
+    rows = []
+    for done in outcomes:
+        sums = [sum(getattr(count, name) for count in done.counts) if done.counts else "" for name in COUNTED]
+        rows.append([done.month, done.as_of, done.state, *sums, f"{done.timings['total']:.1f}"])
+    yield table(["month", "as of", "state", *(name.replace("_", "\n") for name in COUNTED), "s"], rows)
+    yield f"{len(outcomes)} months in {sum(done.timings['total'] for done in outcomes):.1f} s"
+    if untried:
+        yield f"not tried: {', '.join(untried)}"
+    yield f"database: {outcomes[-1].uri}"
+
+
+def plan(planned: Plan) -> Iterator[RenderableType]:
+    """What an ingest would do."""
+    yield f"month {planned.month}, as of {planned.as_of}, from {planned.folder}\nwould do: {planned.action}"
+    yield table(["file", "bytes", "sha256"], ([file.file, file.bytes, file.sha256[:16]] for file in planned.files))
+    yield from (f"  {line}" for line in as_rows(planned.problems))
+
+
+def known(months: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
+    """The months that the ledger knows: a row each, then their files with sizes and hashes."""
+    rows, files = [], []
+    for month in months:
+        since = "" if month["last_attempt"] in {month["state"], "unchanged"} else f", {month['last_attempt']} since"
+        verdicts = ((month[f"audits_{name}"], name) for name in ("passed", "warned", "failed"))
+        audits = ", ".join(f"{count} {name}" for count, name in verdicts if count or name == "passed")
+        package = month["versions"].get("audited_with", "").removeprefix("dbt_expectations ")
+        delivered = sum(file["rows"] for file in month["files"])
+        rows.append([month["month"], month["as_of"], month["state"] + since, delivered, audits, package])
+        files += [[month["month"], f["file"], f["rows"], f["bytes"], f["sha256"][:16]] for f in month["files"]]
+    yield table(["month", "as of", "state", "rows", "audits", "dbt_expectations"], rows)
+    for month in months:
+        if replaced := ", ".join(month["built_on_replaced"]):
+            yield f"{month['month']} was built on {replaced} as it was before it was restated"
+    yield "\nfiles:"
+    yield table(["month", "file", "rows", "bytes", "sha256"], files)
+
+
+def left_to_do(months: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What was begun and not finished, and what failed after its month was published; and the commands for both."""
+    for month in months:
+        label, ingest = month["month"], f"streamflow ingest {month['month']}"
+        if month["state"] == "not finished" and month["published_at"]:
+            yield f"not finished: {label}, which was being restated: streamflow dbt build, or {ingest} with --restate"
+        elif month["state"] == "not finished":
+            yield f"not finished: {label}, begun and not published: {ingest}, or streamflow dbt build"
+        if month["failed_nodes"]:
+            yield f"failed: {', '.join(month['failed_nodes'])}, after {label} was published: {ingest}"

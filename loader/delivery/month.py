@@ -1,0 +1,180 @@
+"""A month's delivery on disk: where its files are, and whether their headers are those of the contract."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loader.contract.tables import Table
+from loader.delivery.files import UNREADABLE, SourceFile, unreadable
+from loader.delivery.records import NOT_TEXT, Broken, Record, read_records
+from loader.errors import NotDelivered, WrongUsage
+from loader.settings import Settings
+
+SHOWN = 200
+"""Characters of a value that a report holds."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a delivery. `line` counts as an editor does, from 1."""
+
+    file: str
+    reason: str
+    line: int | None = None
+    column: str | None = None
+    value: str | None = None
+    audit: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a delivery that can be read, by table, and what is wrong with folder, files and headers."""
+
+    files: dict[str, SourceFile]
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The month that was asked for: the folder of months it is in, and the date it speaks for."""
+
+    month: int
+    data_dir: Path
+    as_of: dt.date
+
+    @property
+    def label(self) -> str:
+        """The month as people write it: three digits."""
+        return f"{self.month:03d}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.data_dir / f"month_{self.label}"
+
+    @property
+    def archive(self) -> Path:
+        """Where they may be instead."""
+        return self.data_dir / f"month_{self.label}.zip"
+
+    def find(self, tables: Sequence[Table]) -> Found:
+        """Look for the file of every table, and at their headers.
+
+        Raises:
+            NotDelivered: neither the folder nor the archive of the month is there.
+        """
+        found = Found({}, [])
+        try:
+            there = self._files()
+        except UNREADABLE as error:
+            place = self.folder if self.folder.exists() else self.archive
+            return Found({}, [Problem(place.name, unreadable(error))])
+        for table in tables:
+            wanted = f"{table.name}.csv"
+            matching = [file for file in there if file.base in {wanted, f"{wanted}.gz"}]
+            if not matching:
+                hint = _near(wanted, (file.base for file in there))
+                found.problems.append(Problem(wanted, f"the file is missing{hint}"))
+            elif len(matching) > 1:
+                names = ", ".join(file.name for file in matching)
+                found.problems.append(Problem(wanted, f"is there more than once: {names}"))
+            elif problems := list(_problems(matching[0], table)):
+                found.problems.extend(problems)
+            else:
+                found.files[table.name] = matching[0]
+        return found
+
+    def _files(self) -> list[SourceFile]:
+        if self.folder.exists() and self.archive.exists():
+            raise FileExistsError(f"{self.archive.name} is there too: take one of them away")
+        if self.archive.is_file():
+            with zipfile.ZipFile(self.archive) as archive:
+                return [SourceFile(self.archive, name) for name in archive.namelist() if not name.endswith("/")]
+        if not self.folder.exists():
+            raise NotDelivered(f"month {self.label} is not there: {_missing_folder(self.folder)}")
+        return [SourceFile(path) for path in sorted(self.folder.iterdir())]
+
+
+def find_delivery(
+    settings: Settings, month: int, data_dir: Path | None = None, as_of: dt.date | None = None
+) -> Delivery:
+    """The delivery of a month: by default in the settings' data_dir and as of the month's last day."""
+    return Delivery(month, (data_dir or settings.data_dir).expanduser(), as_of or settings.as_of(month))
+
+
+def parse_month(text: str) -> int:
+    """The number of a month given as 1, 001 or month_001; WrongUsage for anything else."""
+    match = re.fullmatch(r"(?:month_)?(\d{1,4})", text.strip(), re.ASCII)
+    if match is None:
+        raise WrongUsage(f'"{text}" is not a month: give its number, like 001.')
+    return int(match.group(1))
+
+
+def parse_months(text: str) -> list[int]:
+    """The numbers of one month, or of the first and the last of several: 000..011; WrongUsage for anything else."""
+    first, dots, last = text.partition("..")
+    months = list(range(parse_month(first), parse_month(last if dots else first) + 1))
+    if not months:
+        raise WrongUsage(f'"{text}" has no month in it: give the earlier one first, like 000..011.')
+    return months
+
+
+def _problems(file: SourceFile, table: Table) -> Iterator[Problem]:
+    """What is wrong with a file as a whole, or with its header."""
+    if not file.path.is_file():
+        yield Problem(file.name, "is a folder, not a file" if file.path.is_dir() else "is not a file")
+        return
+    try:
+        records = read_records(file)
+        header = next(records, None)
+        if reason := _unusable(header, file):
+            yield Problem(file.name, reason, line=1)
+        elif problems := list(_header_problems(file.name, header.fields if header else [], table)):
+            yield from problems
+        elif not any(record.text.strip("\r\n") for record in records):
+            yield Problem(file.name, "the file has a header and no rows", line=1)
+    except Broken as error:
+        yield Problem(file.name, str(error), error.line)
+
+
+def _unusable(header: Record | None, file: SourceFile) -> str | None:
+    """Why no names can be read from a header."""
+    if header is None or not header.fields:
+        return "the first line is empty" if file.size else "the file is empty"
+    if NOT_TEXT.search(header.text):
+        return "the header is not UTF-8, or has a NUL byte in it"
+    if header.end == "\r":
+        return "its lines end in CR alone, where LF or CRLF belongs"
+    return None if header.is_well_quoted else "the header is not CSV: a quote within a name"
+
+
+def _header_problems(file: str, header: list[str], table: Table) -> Iterator[Problem]:
+    missing = [column for column in table.column_names if column not in header]
+    for name in sorted(set(header) - set(table.column_names)):
+        yield Problem(file, f"unknown column{_near(name, missing)}", line=1, column=name)
+    counts = Counter(header)
+    for name in sorted(name for name, count in counts.items() if count > 1):
+        yield Problem(file, f"the column is there {counts[name]} times", line=1, column=name)
+    for column in table.columns:
+        if column.name in missing and not column.optional:
+            yield Problem(file, "the column is missing", line=1, column=column.name)
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    by_lower = {candidate.strip().lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1, cutoff=0.75)
+    return f': did you mean "{by_lower[close[0]]}"?' if close else ""
+
+
+def _missing_folder(folder: Path) -> str:
+    if not folder.parent.is_dir():
+        return f"{folder} is missing, and so is {folder.parent}"
+    months = sorted(path.name for path in folder.parent.glob("month_*"))
+    return f"{folder} is missing, {folder.parent} has {', '.join(months[:12]) or 'no month in it'}"

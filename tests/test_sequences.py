@@ -1,0 +1,112 @@
+"""No dead end: whatever became of one command, the next one works or names the one that does, and all tell the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TABLES, Streamflow
+from tests.files import copy_month, edit, set_value
+from tests.pauses import PATIENCE, paused
+from tests.test_crashes import wait_until
+from tests.test_gate import published
+
+Step = Callable[[Streamflow, Path, Path], None]
+"""Does something to February of a database in which January is published; given the months and a folder to write to."""
+
+REASON = ("--restate", "--reason", "corrected")
+
+
+def refused(streamflow: Streamflow, months: Path, folder: Path) -> None:
+    """February comes with a bad value."""
+    month = copy_month(months, "001", folder / "bad")
+    set_value(month / "usage_agg_30d.csv", 3, "watch_hours_30d", "-1")
+    assert streamflow("ingest", "001", "--data-dir", folder / "bad").code == 1
+
+
+def corrected(streamflow: Streamflow, months: Path, folder: Path) -> None:
+    """February comes with one customer less: taken, or refused because it is published, and then restated."""
+    month = copy_month(months, "001", folder / "corrected")
+    for table in TABLES:
+        edit(month / f"{table}.csv", lambda rows: rows.__delitem__(8))
+    result = streamflow("ingest", "001", "--data-dir", folder / "corrected")
+    if result.code:
+        named = "from other files" in result.err or "--restate" in result.err
+        assert named, result
+        streamflow.ok("ingest", "001", "--data-dir", folder / "corrected", *REASON)
+
+
+def restated(streamflow: Streamflow, months: Path, folder: Path) -> None:
+    """January is restated."""
+    month = copy_month(months, "000", folder / "restated")
+    set_value(month / "usage_agg_30d.csv", 4, "watch_hours_30d", "7.25")
+    streamflow.ok("ingest", "000", "--data-dir", folder / "restated", *REASON)
+
+
+def by_hand(streamflow: Streamflow, months: Path, folder: Path) -> None:
+    """dbt build, whatever staging holds."""
+    streamflow.dbt("build")
+
+
+def landed_and_built(streamflow: Streamflow, months: Path, folder: Path) -> None:
+    """February is landed and built by hand; where it is published, landing does nothing or names what to do."""
+    result = streamflow("land", "001", "--data-dir", months)
+    assert result.code in {0, 1, 3}, result
+    assert result.code == 0 or "published already" in result.err or "--restate" in result.err
+    streamflow.dbt("build")
+
+
+def killed(point: str, *arguments: str) -> Step:
+    """An ingest of February is killed at a point, if it comes to that point."""
+
+    def step(streamflow: Streamflow, months: Path, folder: Path) -> None:
+        month = copy_month(months, "001", folder / f"killed_{point.replace(' ', '_')}")
+        for table in TABLES:
+            edit(month / f"{table}.csv", lambda rows: rows.__delitem__(4))
+        restate = REASON if "2024-02-29" in published(streamflow) else ()
+        with paused(streamflow, point, "ingest", "001", "--data-dir", month.parent, *restate, *arguments) as run:
+            run.process.kill()
+            run.process.wait(PATIENCE)
+        wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
+
+    step.__name__ = f"killed at {point}"
+    return step
+
+
+STEPS: list[Step] = [
+    refused, corrected, restated, by_hand, landed_and_built,
+    killed("landing"), killed("last history"), killed("last merge"), killed("published"), killed("verdicts"),
+]  # fmt: skip
+SHORT = {
+    ("refused", "by_hand"), ("killed at last history", "corrected"), ("killed at last merge", "corrected"),
+    ("killed at last history", "by_hand"), ("killed at published", "restated"), ("killed at verdicts", "corrected"),
+    ("corrected", "killed at last history"), ("restated", "killed at last merge"), ("killed at landing", "by_hand"),
+    ("killed at last merge", "landed_and_built"), ("killed at last history", "killed at last history"),
+}  # fmt: skip
+PAIRS = [
+    pytest.param(
+        first, second, id=f"{first.__name__}, {second.__name__}",
+        marks=() if (first.__name__, second.__name__) in SHORT else pytest.mark.long,
+    )
+    for first, second in product(STEPS, STEPS)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_no_pair_is_a_dead_end(january: Streamflow, months: Path, tmp_path: Path, first: Step, second: Step) -> None:
+    for number, step in enumerate((first, second)):
+        step(january, months, tmp_path / str(number))
+        states = {month["as_of"]: month["state"] for month in january.ok("status", "--json").json}
+        dates = january.rows("select as_of::text from published_months")
+        assert {as_of for as_of, state in states.items() if state == "published"} == {as_of for (as_of,) in dates}
+        assert january("verify").code == 0
+        assert january("doctor").code == 0
+    january.ok("ingest", "002", "--data-dir", months)
+    assert published(january)[-1] == "2024-03-31"
+    verdicts = january.ok("verify", "--json").json
+    assert not [verdict for verdict in verdicts if "not finished" in verdict["finding"]]
+    last = {month["state"] for month in january.ok("status", "--json").json if month["as_of"] in published(january)}
+    assert last == {"published"}
