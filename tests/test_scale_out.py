@@ -35,8 +35,8 @@ TEMPORARY = re.compile(r"\"(\w+__dbt_tmp\w*)\"")
 QUERY = re.compile(r"(select|with|merge|update|delete|insert)\b(?! into ops\b)", re.I)
 WRITE = re.compile(r"(merge into|delete from|insert into) \S*\"(?:public|history)\"", re.I)
 SIZE = r"{}: (\d+) (bytes|kB|MB)"
-FEW_BYTES = 2_000
-"""What a few sums take, however many customers there are; a month of 7,043 takes hundreds of times as much."""
+FEW_BYTES = 4_000
+"""What sums or five rows of each shard take, however many customers there are; 2,000 of them take hundreds of kilobytes."""
 
 
 @pytest.fixture(scope="module")
