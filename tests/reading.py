@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loader.contract.tables import Table
-from loader.database import POSITION, Database, is_cluster
+from loader.database import Database, files_at_once, is_cluster, place_in_file
 from loader.delivery import Delivery, Problem, files
 from loader.landing import diagnosis, land
 
@@ -62,17 +62,17 @@ def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK
         if found.problems:
             return Reading(found.problems, [])
         with database.connect() as connection:
-            spread = is_cluster(connection)
-        landing = land(database, delivery, [TABLE], found.files, lambda *_: None, 1)
+            spread, at_once = is_cluster(connection), files_at_once(connection)
+        landing = land(database, delivery, [TABLE], found.files, lambda *_: None, at_once)
         assert not landing.problems
         if not landing.not_taken:
-            rows = staged(database, spread)
+            rows = staged(database)
             assert landing.files[0].rows == len(rows)
             return Reading([], rows, taken=True, on_citus=spread)
         [stopped] = landing.not_taken
         problems: list[Problem] = []
         to_the_end = drain(diagnosis.diagnose(database, delivery, TABLE, found.files["things"], stopped), problems)
-        return Reading(problems, staged(database, spread), to_the_end=to_the_end, on_citus=spread)
+        return Reading(problems, staged(database), to_the_end=to_the_end, on_citus=spread)
 
 
 def drain(generator: Generator[Problem, None, bool], problems: list[Problem]) -> bool:
@@ -84,10 +84,9 @@ def drain(generator: Generator[Problem, None, bool], problems: list[Problem]) ->
             return bool(end.value)
 
 
-def staged(database: Database, spread: bool) -> list[Row]:
+def staged(database: Database) -> list[Row]:
     """The rows in staging, in the order of the file."""
     query = "select user_id, number, amount::text, flag, day::text, note from staging.things order by "
-    query += POSITION if spread else "ctid"
     with database.connect() as connection:
-        rows = connection.execute(query.encode()).fetchall()
+        rows = connection.execute(query.encode() + place_in_file(connection).encode()).fetchall()
         return [dict(zip(KINDS, row, strict=True)) for row in rows]

@@ -166,3 +166,20 @@ def test_a_test_of_ones_own_on_staging_is_an_audit(
     assert f"labels.csv:{guilty[0]} " in said
     assert said.count("[ours]") == min(len(guilty), 20)
     assert published(streamflow) == ([] if severity == "error" else ["2024-01-31"])
+
+
+def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
+    copy: Path, streamflow: Streamflow, months: Path
+) -> None:
+    """dbt runs the gate after a test only where the gate depends on all that the test reads."""
+    audit = "select 1 from {{ source('staging', 'labels') }}, {{ source('ops', 'restatements') }} limit 0"
+    write(copy, "tests/ours.sql", audit)
+    result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert result.returncode == 3
+    assert "add a depends_on of that source to models/gate/gate.sql" in result.stderr
+    gate = copy / "dbt_project" / "models" / "gate" / "gate.sql"
+    gate.write_text("-- depends_on: {{ source('ops', 'restatements') }}\n" + gate.read_text())
+    assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months)).returncode == 0
+    write(copy, "tests/ours.sql", audit.replace(" limit 0", " right join (select 1) as one on true"))
+    assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 1
+    assert published(streamflow) == ["2024-01-31"]

@@ -1,12 +1,34 @@
 """Connections to PostgreSQL: the embedded server or another, one PostgreSQL or a Citus cluster."""
 
 from loader.database import retries, server
-from loader.database.cluster import POSITION, files_at_once, is_cluster, nodes_failed, pending_nodes, takes_role
 from loader.database.connect import Connection, Database, open_database
 from loader.database.ddl import ops_ddl, run_lock, staging_ddl
+from loader.database.engines import (
+    POSITION,
+    files_at_once,
+    is_cluster,
+    nodes_failed,
+    pending_nodes,
+    place_in_file,
+    takes_role,
+)  # fmt: skip
 from loader.database.sql_files import statement
 
 __all__ = [
-    "POSITION", "Connection", "Database", "files_at_once", "is_cluster", "nodes_failed", "open_database",
-    "ops_ddl", "pending_nodes", "retries", "run_lock", "server", "staging_ddl", "statement", "takes_role",
+    "POSITION",
+    "Connection",
+    "Database",
+    "files_at_once",
+    "is_cluster",
+    "nodes_failed",
+    "open_database",
+    "ops_ddl",
+    "pending_nodes",
+    "place_in_file",
+    "retries",
+    "run_lock",
+    "server",
+    "staging_ddl",
+    "statement",
+    "takes_role",
 ]  # fmt: skip

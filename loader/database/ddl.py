@@ -11,7 +11,7 @@ from loader.settings import DBT_PROJECT
 
 @cache
 def _macros(path: str) -> Any:
-    """The macros of a file, to call by name those that are plain Jinja."""
+    """The macros of a file, to call by name."""
     import jinja2
 
     files = jinja2.FileSystemLoader(DBT_PROJECT / "macros")
@@ -32,9 +32,9 @@ def run_lock() -> tuple[int, int]:
 
 def staging_ddl(table: Table) -> list[bytes]:
     """The statements that create one staging table. Names and types were checked when the contract was read."""
-    table_ddl = _macros("ledger/staging_ddl.sql").staging_ddl(table.name, table.columns)
-    spread = _macros("citus/citus.sql").spread_over_nodes(f'staging."{table.name}"', table.primary_key, True)
-    return [str(table_ddl).encode(), str(spread).encode()]
+    created = _macros("ledger/staging_ddl.sql").staging_ddl(table.name, table.columns)
+    spread = _macros("citus/citus.sql").spread_over_nodes(f'"staging"."{table.name}"', table.primary_key, True)
+    return [str(created).encode(), str(spread).encode()]
 
 
 def pending_nodes_sql() -> bytes:

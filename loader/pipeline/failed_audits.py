@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
-from loader.database import POSITION, Connection
+from loader.database import Connection, place_in_file
 from loader.delivery import SHOWN, LineNumbers, Problem, SourceFile
 from loader.pipeline.audit_reasons import of_double, of_row, of_table
 
@@ -117,7 +117,7 @@ class _Search:
         self.parts: dict[str, sql.Composable] = {
             "table": sql.Identifier(audit.table_name),
             "staging": sql.SQL(audit.relation),
-            "place": sql.SQL(POSITION if POSITION in self.columns else "row_number() over (order by ctid)"),
+            "place": sql.SQL(place_in_file(connection)),
             "column": sql.Identifier("r", self.column),
             "shown": sql.Literal(SHOWN),
             "where": sql.SQL(audit.where or "true"),

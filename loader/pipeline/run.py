@@ -143,8 +143,8 @@ class Run:
         there = [self.files[table.name] for table in tables if table.name in self.files]
         self.progress.files({file.name: file.size for file in there})
         ledger.clear_staged(self.connection)
+        at_once = files_at_once(self.connection)
         with self.clock.step("landing"):
-            at_once = files_at_once(self.connection)
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing

@@ -31,12 +31,6 @@ $spread$
 {% endmacro %}
 
 
-{#- Citus calls triggers unsafe, as one that writes could write to another node. Those of history only refuse. -#}
-{% macro allow_triggers_on_cluster() %}
-    {%- if is_cluster() %}{% do run_query('set citus.enable_unsafe_triggers = on') %}{% endif -%}
-{% endmacro %}
-
-
 {#- A temporary table would be the coordinator's own and pull all rows through it: a view leaves the rows on their nodes. -#}
 {% macro postgres__create_table_as(temporary, relation, sql) %}
     {%- if temporary and model.config.incremental_strategy in ['as_of_partition', 'newest_wins'] and is_cluster() -%}

@@ -82,7 +82,9 @@
         ~ (' partition by list (as_of)' if is_history else ' with (fillfactor = 48)')
     ) -%}
     {%- do run_query(spread_over_nodes(relation, unique_key[0] if is_history else unique_key)) -%}
-    {%- if is_history %}{% do make_immutable(relation) %}{% endif -%}
+    {%- if is_history %}{% do run_query("select ops.make_immutable('" ~ relation ~ "')") %}{% endif -%}
+    {%- do run_query(alter_relation_comment(relation, model.description)) -%}
+    {%- do run_query(alter_column_comment(relation, model.columns)) -%}
     {%- do adapter.cache_added(relation) -%}
 {% endmacro %}
 
@@ -127,18 +129,4 @@
             ~ " streamflow_" ~ target.schema ~ ", and ingest there. Models of your own go to another schema by their config."
         ) }}
     {%- endif -%}
-{% endmacro %}
-
-
-{#- Rows of history come and stay. Two triggers, since one for TRUNCATE among others is known to a cluster's coordinator only. -#}
-{% macro make_immutable(relation) %}
-    {%- do allow_triggers_on_cluster() -%}
-    {%- do run_query(
-        "create trigger history_is_immutable before insert or update or delete on " ~ relation
-        ~ " for each statement execute function ops.refuse_change()"
-    ) -%}
-    {%- do run_query(
-        "create trigger history_is_not_truncated before truncate on " ~ relation
-        ~ " for each statement execute function ops.refuse_change()"
-    ) -%}
 {% endmacro %}

@@ -160,4 +160,32 @@ begin
         hint = 'History changes only by publishing a month.';
 end
 $$;
+
+-- rows of history come and stay; two triggers, since one for TRUNCATE among others is known to a cluster's coordinator only
+create or replace function ops.make_immutable(relation regclass) returns void language plpgsql as $$
+begin
+    perform set_config('citus.enable_unsafe_triggers', 'on', true);
+    execute format(
+        'create trigger history_is_immutable before insert or update or delete on %s'
+        ' for each statement execute function ops.refuse_change()', relation
+    );
+    execute format(
+        'create trigger history_is_not_truncated before truncate on %s'
+        ' for each statement execute function ops.refuse_change()', relation
+    );
+end
+$$;
+
+-- makes a filled table a partition of history; with the check PostgreSQL attaches it without reading the rows again
+create or replace function ops.attach_partition(parent regclass, partition regclass, key text, as_of date) returns void
+language plpgsql as $$
+begin
+    execute format('alter table %s add constraint as_of_of_this_partition check (as_of = %L)', partition, as_of);
+    execute format('alter table %s add primary key (%s)', partition, key);
+    execute format('alter table %s attach partition %s for values in (%L)', parent, partition, as_of);
+    execute format('alter table %s drop constraint as_of_of_this_partition', partition);
+    perform ops.make_immutable(partition);
+    execute format('analyze %s', partition);
+end
+$$;
 {% endmacro %}

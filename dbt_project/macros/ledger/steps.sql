@@ -13,12 +13,15 @@
             ) }}
         {%- endif -%}
         {%- do require_settled_cluster() -%}
-        {{ use_memory() }}
     {%- endif -%}
 {% endmacro %}
 
 
-{#- Row grain: one row. is_of_ingest: whether an ingest began this run; is_shared: whether the lock lets it go on. -#}
+{#-
+  Row grain: one row. is_of_ingest: whether an ingest began this run; is_shared: whether the lock lets it go on. The settings let the
+  transaction sort and hash a million customers in memory, up to a limit that a small server can give; a server set to more keeps its
+  own. Compiling a statement to machine code costs more than it saves in statements that run once.
+-#}
 {% macro share_run_lock_sql() %}
     select
         runs.lock_holder is not null as is_of_ingest,
@@ -30,14 +33,15 @@
                     and (classid::int, objid::int) = ({{ run_lock() }})
                     and database = (select oid from pg_database where datname = current_database())
             )
-        end as is_shared
+        end as is_shared,
+        set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), 64 << 20)::bigint / 1024 || 'kB', true),
+        set_config(
+            'maintenance_work_mem',
+            greatest(pg_size_bytes(current_setting('maintenance_work_mem')), 256 << 20)::bigint / 1024 || 'kB', true
+        ),
+        set_config('jit', 'off', true)
     from ops.runs as runs
     where runs.invocation_id = '{{ invocation_id }}'
-{% endmacro %}
-
-
-{% macro lock_for_writing() %}
-    lock table {{ this }} in share row exclusive mode
 {% endmacro %}
 
 
@@ -47,21 +51,6 @@
             "nothing is written from rows that are left out: run dbt without --empty and --sample"
         ) }}
     {%- endif -%}
-{% endmacro %}
-
-
-{#-
-  Lets the transaction sort and hash a million customers in memory, up to a limit that a small server can give; a server set to more
-  keeps its own. Compiling a statement to machine code costs more than it saves in statements that run once.
--#}
-{% macro use_memory() %}
-    select
-        set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), 64 << 20)::bigint / 1024 || 'kB', true),
-        set_config(
-            'maintenance_work_mem',
-            greatest(pg_size_bytes(current_setting('maintenance_work_mem')), 256 << 20)::bigint / 1024 || 'kB', true
-        ),
-        set_config('jit', 'off', true)
 {% endmacro %}
 
 

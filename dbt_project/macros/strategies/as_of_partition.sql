@@ -20,7 +20,10 @@
     {%- do run_query('insert into ' ~ partition ~ ' (' ~ columns ~ ') select ' ~ columns ~ ' from ' ~ arguments.temp_relation) -%}
     {%- do require_delivery(partition, build) -%}
     {%- if build.replaces %}{% do keep_replaced_partition(parent, table_name, build) %}{% endif -%}
-    {%- do attach_partition(parent, partition, quoted(arguments.unique_key), build.as_of) -%}
+    {%- do run_query(
+        "select ops.attach_partition('" ~ parent ~ "', '" ~ partition ~ "', '" ~ quoted(arguments.unique_key) | join(', ') ~ "', '"
+        ~ build.as_of ~ "')"
+    ) -%}
     insert into ops.history
         (table_name, as_of, load_id, rows_delivered, rows_total, partition_name, checksum, checksum_columns)
     select
@@ -75,17 +78,6 @@
             ~ " were landed: does the model leave rows out, or was staging changed? History is as it was."
         ) }}
     {%- endif -%}
-{% endmacro %}
-
-
-{#- The check lets PostgreSQL attach without reading the rows again. -#}
-{% macro attach_partition(parent, partition, key, as_of) %}
-    {%- do run_query("alter table " ~ partition ~ " add constraint as_of_of_this_partition check (as_of = date '" ~ as_of ~ "')") -%}
-    {%- do run_query('alter table ' ~ partition ~ ' add primary key (' ~ key | join(', ') ~ ')') -%}
-    {%- do run_query('alter table ' ~ parent ~ ' attach partition ' ~ partition ~ " for values in ('" ~ as_of ~ "')") -%}
-    {%- do run_query('alter table ' ~ partition ~ ' drop constraint as_of_of_this_partition') -%}
-    {%- do make_immutable(partition) -%}
-    {%- do run_query('analyze ' ~ partition) -%}
 {% endmacro %}
 
 

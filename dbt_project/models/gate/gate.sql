@@ -1,3 +1,5 @@
+-- what audits read besides staging, so that dbt lets the gate wait for them
+-- depends_on: {{ source('ops', 'history') }}
 with landed as (
     {% for table_name in declared_tables() %}
         select

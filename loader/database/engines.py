@@ -1,4 +1,4 @@
-"""Whether a database is a Citus cluster's, and its nodes; what is SQL about that is in dbt_project/macros/citus."""
+"""Whether this is one PostgreSQL or Citus, and its nodes; what is SQL about that is in dbt_project/macros/citus."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ RECOVER = (
 def is_cluster(connection: Connection) -> bool:
     """Whether the database has the extension of Citus."""
     return connection.execute("select 1 from pg_extension where extname = 'citus'").fetchone() is not None
+
+
+def place_in_file(connection: Connection) -> str:
+    """SQL for what a row of a staging table is in its file, counted from 1."""
+    return POSITION if is_cluster(connection) else "row_number() over (order by ctid)"
 
 
 def files_at_once(connection: Connection) -> int:
