@@ -36,18 +36,17 @@ def _history(
 ) -> Verdict:
     columns, _ = _shape(connection, f"{name}_snapshots")
     history = sql.Identifier("public", f"{name}_snapshots")
-    query = statement(__file__, "checksum").format(
-        covered=sql.Literal(covered),
+    query = statement(__file__, "counts").format(
         later=sql.SQL(", ").join([sql.NULL, *map(sql.Identifier, set(columns) - set(covered))]),
         history=history,
-        history_name=sql.Literal(history.as_string(connection)),
-        partition=sql.Literal(partition),
         as_of=sql.Literal(as_of),
     )
-    [(found, actual, filled)] = connection.execute(query).fetchall()
+    [(found, filled)] = connection.execute(query).fetchall()
     if found != rows:
         return Verdict(name, as_of, found, False, f"{found:,} rows, and {rows:,} were written")
-    if actual != checksum or filled:
+    names = [covered, history.as_string(connection), partition]
+    actual = connection.execute(statement(__file__, "checksum"), names).fetchone()
+    if actual != (checksum,) or filled:
         return Verdict(name, as_of, found, False, "rows are not those that were written: the checksum differs")
     return Verdict(name, as_of, found, True, "as it was written")
 

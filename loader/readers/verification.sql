@@ -3,21 +3,17 @@ select table_name, as_of, rows_total, partition_name, checksum, checksum_columns
 from ops.history
 order by table_name, as_of;
 
--- name: checksum
--- Rows, their checksum over the columns that it was taken of, and rows with a value in a column that was declared since. There
--- is no checksum where the partition is gone, or is none of the table any more.
-select
-    count(*),
-    (
-        select ops.checksum(attached.inhrelid, {covered}::text [])
-        from pg_catalog.pg_inherits as attached
-        where
-            attached.inhparent = {history_name}::regclass
-            and attached.inhrelid = to_regclass(format('history.%I', {partition}::text))
-    ),
-    count(*) filter (where num_nonnulls({later}) > 0)
+-- name: counts
+-- Rows, and those with a value in a column that was declared since.
+select count(*), count(*) filter (where num_nonnulls({later}) > 0)
 from {history}
 where as_of = {as_of};
+
+-- name: checksum
+-- Over the columns that it was taken of; none where the partition is gone, or is none of the table any more.
+select ops.checksum(inhrelid, %s::text [])
+from pg_catalog.pg_inherits
+where inhparent = %s::regclass and inhrelid = to_regclass(format('history.%%I', %s::text));
 
 -- name: unmerged
 -- The dates whose deliveries production has yet to take in.
