@@ -49,7 +49,7 @@ def points(*short: Any, long: Iterable[Any] = ()) -> list[Any]:
     return [*short, *(pytest.param(point, marks=pytest.mark.long) for point in rest)]
 
 
-@pytest.mark.parametrize("point", points("landing", "last history", "last merge", "published", "verdicts"))
+@pytest.mark.parametrize("point", points("last history", "published", "verdicts"))
 def test_the_loader_is_killed(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
     before = january.latest()
     with paused(january, point, "ingest", "001", "--data-dir", months) as run:
@@ -60,7 +60,9 @@ def test_the_loader_is_killed(january: Streamflow, months: Path, undisturbed: An
     ends_as_undisturbed(january, months, undisturbed)
 
 
-@pytest.mark.parametrize("point", points("landing", "first history", "last history", "first merge", "last merge"))
+@pytest.mark.parametrize(
+    "point", points("last history", "first merge", long=["landing", "first history", "last merge"])
+)
 def test_the_loader_is_killed_and_another_month_comes(
     january: Streamflow, months: Path, new_database: Callable[..., Streamflow], january_published: str, point: str
 ) -> None:

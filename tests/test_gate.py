@@ -72,7 +72,7 @@ def test_no_way_round_the_audits(landed: Streamflow, arguments: tuple[str, ...])
     before = landed.state()
     result = landed.dbt(*arguments)
     assert not result.success
-    assert statuses(result)["gate"] == "error"
+    assert statuses(result)["gate"] in {"error", "skipped"}
     assert landed.state() == before
 
 
@@ -200,7 +200,8 @@ def test_what_a_model_file_says_is_what_runs(landed: Streamflow) -> None:
     assert "date '2024-02-29'" in text["users_snapshots"]
     assert "date '2024-01-31'" in text["users_snapshots"]
     assert "as_of in (date '2024-02-29')" in text["users"]
-    [shown] = landed.dbt("show", "--select", "users", "--limit", "3").result.results
+    results = landed.dbt("show", "--select", "users", "--limit", "3").result.results
+    [shown] = [result for result in results if result.node.name == "users"]
     rows = [tuple(row.values()) for row in shown.agate_table.rows]
     there = {user for (user,) in landed.rows("select user_id from users")}
     assert len(rows) == 3

@@ -63,6 +63,7 @@ def test_the_steps_are_in_the_log_and_nowhere_else(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(log, "handlers", [logging.NullHandler()])
+    monkeypatch.setattr(log, "propagate", True)  # which a command that ran in this process has switched off
     caplog.set_level(logging.INFO, "streamflow")
     api.check_month(0, months)
     assert [message.split(":")[0] for message in caplog.messages if " s" in message] == ["landing", "audits"]

@@ -82,8 +82,8 @@ STEPS: list[Step] = [
 ]  # fmt: skip
 SHORT = {
     ("refused", "by_hand"), ("killed at last history", "corrected"), ("killed at last merge", "corrected"),
-    ("killed at last history", "by_hand"), ("killed at published", "restated"), ("killed at verdicts", "corrected"),
-    ("corrected", "killed at last history"), ("restated", "killed at last merge"), ("killed at landing", "by_hand"),
+    ("killed at published", "restated"), ("killed at verdicts", "corrected"),
+    ("corrected", "killed at last history"), ("restated", "killed at last merge"),
     ("killed at last merge", "landed_and_built"), ("killed at last history", "killed at last history"),
 }  # fmt: skip
 PAIRS = [
