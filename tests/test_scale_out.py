@@ -36,7 +36,7 @@ QUERY = re.compile(r"(select|with|merge|update|delete|insert)\b(?! into ops\b)",
 WRITE = re.compile(r"(merge into|delete from|insert into) \S*\"(?:public|history)\"", re.I)
 SIZE = r"{}: (\d+) (bytes|kB|MB)"
 FEW_BYTES = 4_000
-"""What sums or five rows of each shard take, however many customers there are; 2,000 of them take hundreds of kilobytes."""
+"""What sums or five rows of each shard take, however many customers there are; 2,000 of them take 100 times that."""
 
 
 @pytest.fixture(scope="module")
