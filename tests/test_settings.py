@@ -61,7 +61,7 @@ def test_other_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_month_by_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
     load_settings.cache_clear()
-    assert [parse_month(text) for text in ("2024-02", "2025-01", "001", "month_001")] == [0, 1, 12, 1, 1]
+    assert [parse_month(text) for text in ("2024-01", "2024-02", "2025-01", "001", "month_001")] == [0, 1, 12, 1, 1]
     for wrong in ("2023-12", "2024-13", "2024-2"):
         with pytest.raises(WrongUsage):
             parse_month(wrong)

@@ -13,6 +13,8 @@ EXCLUDED = (
     "references.qualification",
     "references.quoting",  # dbt quotes every relation and the macros every column
     "layout.end_of_file",
+    "layout.start_of_file",  # lines that set a variable compile to empty ones
+    "layout.newlines",
 )
 
 
