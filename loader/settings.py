@@ -60,8 +60,12 @@ class Settings(BaseSettings):
 
     def last_month(self, day: dt.date) -> int:
         """The number of the month before the one that the day is in; negative where the first one was not over yet."""
-        year, first = (int(part) for part in self.first_month.split("-"))
-        return (day.year - year) * 12 + day.month - first - 1
+        return self.number_of(day.year, day.month) - 1
+
+    def number_of(self, year: int, month: int) -> int:
+        """The number of a calendar month; negative before STREAMFLOW_FIRST_MONTH."""
+        first_year, first_month = (int(part) for part in self.first_month.split("-"))
+        return (year - first_year) * 12 + month - first_month
 
 
 @cache

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from tests.conftest import Streamflow
+from tests.test_terminal import begun_and_not_published
 
 
 def found(result: Any, check: str) -> list[tuple[str, str]]:
@@ -69,6 +70,21 @@ def test_a_month_left_unfinished_is_a_warning(january: Streamflow) -> None:
     [(level, text)] = found(january.ok("doctor", "--json"), "months")
     assert level == "warning"
     assert text.endswith("streamflow ingest 001")
+
+
+def test_a_month_begun_and_not_published_is_a_warning(january: Streamflow) -> None:
+    begun_and_not_published(january, "landed")
+    [(level, text)] = found(january.ok("doctor", "--json"), "months")
+    assert (level, text.split(": ")[0]) == (
+        "warning", "the last attempt at month 001 (as of 2024-02-29) left it begun and not published",
+    )  # fmt: skip
+
+
+def test_what_failed_after_publishing_is_a_warning(january: Streamflow) -> None:
+    january.connection.execute("update ops.loads set failed_nodes = array['mine']")
+    assert found(january.ok("doctor", "--json"), "months") == [
+        ("warning", "failed after month 000 was published: mine: streamflow ingest 000")
+    ]
 
 
 def test_psycopg_errors_have_no_traceback(january: Streamflow) -> None:

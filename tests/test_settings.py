@@ -36,7 +36,7 @@ def test_a_month_may_be_written_in_several_ways(text: str) -> None:
     assert parse_month(text) == 1
 
 
-@pytest.mark.parametrize("text", ["", "abc", "-1", "1.5", "2024-01", "month_"])
+@pytest.mark.parametrize("text", ["", "abc", "-1", "1.5", "month_"])
 def test_what_is_not_a_month_is_refused(text: str) -> None:
     with pytest.raises(WrongUsage, match="is not a month"):
         parse_month(text)
@@ -57,3 +57,11 @@ def test_other_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().embedded
     assert Settings().user == "streamflow"
     assert Settings().home.name == ".streamflow"
+
+
+def test_a_month_by_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_settings.cache_clear()
+    assert [parse_month(text) for text in ("2024-02", "2025-01", "001", "month_001")] == [0, 1, 12, 1, 1]
+    for wrong in ("2023-12", "2024-13", "2024-2"):
+        with pytest.raises(WrongUsage):
+            parse_month(wrong)

@@ -20,8 +20,8 @@ from loader.settings import load_settings
 if TYPE_CHECKING:
     from loader.pipeline.outcome import Command, Outcome, Refused
 
-ONE = "The number of the month, like 001."
-SEVERAL = "The number of the month, like 001; or the first and the last of several, like 000..011."
+ONE = "The month by its number, like 001, or by its date, like 2024-02."
+SEVERAL = f"{ONE[:-1]}; or the first and the last of several, like 000..011."
 Month = Annotated[str | None, typer.Argument(help=ONE, autocompletion=completion.months)]
 Months = Annotated[str | None, typer.Argument(help=SEVERAL, autocompletion=completion.months)]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The folder of months; seeds_data unless given.")]

@@ -68,6 +68,7 @@ def log_to_stderr(*, quiet: bool) -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JsonLine())
     log.handlers = [handler]
+    log.propagate = False  # dbt gives the root logger a handler of its own
     log.setLevel(logging.DEBUG if logs_json() else logging.WARNING if quiet else logging.INFO)
 
 

@@ -15,7 +15,7 @@ from loader.contract.tables import Table
 from loader.delivery.files import UNREADABLE, SourceFile, unreadable
 from loader.delivery.records import NOT_TEXT, Broken, Record, read_records
 from loader.errors import NotDelivered, WrongUsage
-from loader.settings import Settings
+from loader.settings import Settings, load_settings
 
 SHOWN = 200
 """Characters of a value that a report holds."""
@@ -110,10 +110,15 @@ def find_delivery(
 
 
 def parse_month(text: str) -> int:
-    """The number of a month given as 1, 001 or month_001; WrongUsage for anything else."""
+    """The number of a month given as 1, 001, month_001 or by its date, 2024-02; WrongUsage for anything else."""
+    if date := re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])", text.strip(), re.ASCII):
+        number = load_settings().number_of(int(date[1]), int(date[2]))
+        if number < 0:
+            raise WrongUsage(f"{text} is before the first month of all, STREAMFLOW_FIRST_MONTH.")
+        return number
     match = re.fullmatch(r"(?:month_)?(\d{1,4})", text.strip(), re.ASCII)
     if match is None:
-        raise WrongUsage(f'"{text}" is not a month: give its number, like 001.')
+        raise WrongUsage(f'"{text}" is not a month: give its number, like 001, or its date, like 2024-02.')
     return int(match.group(1))
 
 

@@ -154,7 +154,11 @@ def _months(connection: Connection) -> Found:
     for month in left:
         text = f"the last attempt at month {month['month']} (as of {month['as_of']}) {oncall.why(month)}"
         yield "warning", text, f"streamflow ingest {month['month']}"
+    failed = [month for month in months if month["failed_nodes"]]
+    for month in failed:
+        text = f"failed after month {month['month']} was published: {', '.join(month['failed_nodes'])}"
+        yield "warning", text, f"streamflow ingest {month['month']}"
     if running:
         yield "ok", f"under way: {running}", ""
-    elif not left:
+    elif not left and not failed:
         yield "ok", f"{sum(month['state'] == 'published' for month in months)} published, none left unfinished", ""

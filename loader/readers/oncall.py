@@ -16,9 +16,13 @@ def under_way(connection: Connection) -> str | None:
 
 
 def unfinished(months: Sequence[dict[str, Any]], running: str | None) -> list[dict[str, Any]]:
-    """The months whose last attempt came to no verdict on the data; only where nobody runs does `running` mean that."""
+    """The months that an attempt began and none ended; while somebody runs, only those that were cut off before."""
     cut_off = {"interrupted", "failed"} if running else {"running", "interrupted", "failed"}
-    return [month for month in months if month["last_attempt"] in cut_off]
+    return [
+        month
+        for month in months
+        if month["last_attempt"] in cut_off or (month["state"] == "not finished" and not running)
+    ]
 
 
 def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -45,6 +49,8 @@ def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Itera
 
 def why(month: dict[str, Any]) -> str:
     """How the last attempt at a month ended that did not finish."""
-    if month["last_attempt"] != "failed":
+    if month["last_attempt"] in {"running", "interrupted"}:
         return "was cut off"
+    if month["last_attempt"] != "failed":
+        return "left it begun and not published"
     return f"failed ({month['error'].splitlines()[0]})" if month["error"] else "failed"
