@@ -32,7 +32,7 @@ STATEMENT = re.compile(r"\[debug\] \[[^\]]*\]: On \S+: (.*?)(?=\n[^\n]*\d\d:\d\d
 COMMENT = re.compile(r"/\*.*?\*/", re.S)
 VIEW = re.compile(r"create temporary view \"(\w+)\"")
 TEMPORARY = re.compile(r"\"(\w+__dbt_tmp\w*)\"")
-QUERY = re.compile(r"(select|with|merge|update|delete|insert)\b(?! into ops\b)", re.I)
+QUERY = re.compile(r"(select|with|merge|update|delete|insert)\b(?! (into )?ops\b)", re.I)
 WRITE = re.compile(r"(merge into|delete from|insert into) \S*\"(?:public|history)\"", re.I)
 SIZE = r"{}: (\d+) (bytes|kB|MB)"
 FEW_BYTES = 4_000

@@ -123,9 +123,9 @@ class _Search:
             "where": sql.SQL(audit.where or "true"),
             "audit": sql.SQL(_query(audit)),
             "audit_of_row": alone,
-            "audit_of_twins": twice,
+            "fails_alone": sql.SQL("true") if audit.others else sql.SQL("exists ({})").format(alone),
+            "fails_twice": sql.SQL("true") if audit.others else sql.SQL("exists ({})").format(twice),
             "audit_of_the_rest": self._audit_on(passing),
-            "trusts_values": sql.Literal(audit.others),
         }
 
     def goes_by_row(self) -> bool:

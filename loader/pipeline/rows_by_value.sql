@@ -27,7 +27,7 @@ suspects as (
     from delivered as r
     inner join named on named.same = jsonb_build_array({columns})
     cross join lateral (
-        select {trusts_values} or exists ({audit_of_row}) as alone, {trusts_values} or exists ({audit_of_twins}) as twice
+        select {fails_alone} as alone, {fails_twice} as twice
     ) as verdict
     where verdict.alone or verdict.twice
 ),
