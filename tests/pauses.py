@@ -38,6 +38,10 @@ POINTS: dict[str, Sequence[tuple[str, str]]] = {
 """Where a run can be stopped -> the tables to lock, and how: each lock lets readers through and the next step not."""
 
 
+ELSEWHERE = {"forgotten": [("ops.forgotten", "share")]}
+"""The same of what is no ingest."""
+
+
 class Paused:
     """A run that stands still: its process, the server processes that wait, and, once it has ended, what it said."""
 
@@ -62,7 +66,7 @@ def paused(streamflow: Streamflow, point: str, *arguments: str | Path) -> Iterat
         contextlib.closing(connect(server, "streamflow")) as watch,
     ):
         holder.execute("begin")
-        for table, mode in POINTS[point]:
+        for table, mode in POINTS.get(point) or ELSEWHERE[point]:
             name = sql.Identifier(*table.split("."))
             holder.execute(sql.SQL("lock table {} in {} mode").format(name, sql.SQL(mode)))
         process = start(streamflow, *arguments)

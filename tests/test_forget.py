@@ -10,6 +10,8 @@ from psycopg import sql
 
 from tests.conftest import TABLES, Streamflow, rejects_of
 from tests.files import copy_month, edit, set_value, value_at
+from tests.pauses import paused
+from tests.test_crashes import wait_until
 from tests.test_gate import land_only
 
 WHY = ("--reason", "they asked for it")
@@ -153,6 +155,18 @@ def test_all_or_nothing(january: Streamflow, months: Path) -> None:
     january.ok("verify")
     january.connection.execute(b"alter table ops.forgotten drop constraint never")
     january.ok("forget", customer(months), *WHY)
+
+
+def test_killed_at_its_last_step(january: Streamflow, months: Path) -> None:
+    before, user = january.state(), customer(months)
+    with paused(january, "forgotten", "forget", user, *WHY) as run:
+        assert january.state() == before, "readers do not wait"
+        run.process.kill()
+    wait_until(january, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
+    assert january.state() == before
+    january.ok("verify")
+    january.ok("forget", user, *WHY)
+    assert mentions(january, user) == []
 
 
 def test_nothing_is_forgotten_in_a_ledger_that_was_tampered_with(january: Streamflow, months: Path) -> None:

@@ -101,7 +101,7 @@ FOUND = {
         "ops.checksum is not the function", "ops", None,
     ),
     "a function put beside it": Tamper(
-        "create function ops.checksum(relation regclass, columns text []) returns numeric language sql as 'select 0::numeric'",
+        "create function ops.checksum(relation regclass, columns text []) returns numeric language sql as 'select 0.0'",
         "ops.checksum is not the function", "ops", None,
     ),
     "a kept table changed": Tamper(unguarded(KEPT, CHANGE.format(KEPT)), "the checksum differs", as_of="2024-02-29"),

@@ -8,11 +8,9 @@ where sha256(convert_to({key} || {customer}, 'UTF8')) = any({tombstones});
 
 -- name: known
 select customer
-from unnest(%(customers)s::text []) as customer
-where exists (
-    select from ops.forgotten
-    where tombstone = sha256(convert_to(key || customer, 'UTF8'))
-);
+from (select distinct key from ops.forgotten) as secret
+cross join unnest(%(customers)s::text []) as customer
+inner join ops.forgotten on forgotten.tombstone = sha256(convert_to(secret.key || customer, 'UTF8'));
 
 -- name: enter
 with secret as (

@@ -107,6 +107,7 @@ def _from_history(connection: Connection, entry: Entry, customers: list[str]) ->
     with connection.cursor(row_factory=dict_row) as cursor:
         gone = cursor.execute(query, values).fetchone() or {}
     if gone["rows_total"]:
+        gone["checksum"] = ledger.one_row(connection, statement(__file__, "checksum"), values)[0]
         for change in ("alter table {} disable trigger user", "delete from {} where {} = any(%s)",
                        "alter table {} enable trigger user"):  # fmt: skip
             composed = sql.SQL(change).format(entry.relation, sql.Identifier(key))

@@ -10,10 +10,12 @@ where indrelid = to_regclass(%s) and indisprimary;
 select
     count(*) as rows_total,
     count(*) filter (where observed_as_of = as_of) as rows_delivered,
-    ops.checksum(%(relation)s::regclass, %(covered)s::text [], %(key)s, %(customers)s::text []) as checksum,
-    array_agg(distinct {key}::text) as customers
+    array_agg({key}::text) as customers
 from {relation}
 where {key} = any(%(customers)s);
+
+-- name: checksum
+select ops.checksum(%(relation)s::regclass, %(covered)s::text [], %(key)s, %(customers)s::text []);
 
 -- name: staged
 -- What staging holds: the ledger's table, and whether it is there.

@@ -54,7 +54,9 @@ class Publication:
     month: str
 
 
-def one_row(connection: Connection, query: str | sql.SQL | sql.Composed, values: Sequence[object] = ()) -> TupleRow:
+def one_row(
+    connection: Connection, query: str | sql.SQL | sql.Composed, values: Sequence[object] | Mapping[str, object] = ()
+) -> TupleRow:
     """The row of a query that has exactly one."""
     row = connection.execute(query, values).fetchone()
     if row is None:
