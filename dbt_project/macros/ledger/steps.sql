@@ -6,6 +6,7 @@
 {% macro begin_step() %}
     {%- if execute -%}
         {%- do require_all_rows() -%}
+        {%- do require_settled_cluster() -%}
         {%- set lock = run_query(
             ('lock table ' ~ this ~ ' in share row exclusive mode; ' if config.get('materialized') == 'incremental' else '')
             ~ share_run_lock_sql()
@@ -16,7 +17,6 @@
                 else "an ingest or a check is under way on this database (`streamflow status` names it): run dbt when it has ended"
             ) }}
         {%- endif -%}
-        {%- do require_settled_cluster() -%}
     {%- endif -%}
 {% endmacro %}
 

@@ -58,7 +58,7 @@
     )
 
     update ops.history as history
-    set merged_at = clock_timestamp(), rows_inserted = counted.rows_inserted, rows_updated = counted.rows_updated
+    set merged_at = now(), rows_inserted = counted.rows_inserted, rows_updated = counted.rows_updated
     from counted
     where history.table_name = '{{ target.identifier }}' and history.as_of = counted.observed_as_of and history.merged_at is null
 {% endmacro %}
