@@ -6,7 +6,8 @@ import contextlib
 import platform
 from collections.abc import Collection, Iterable, Sequence
 from importlib import metadata
-from itertools import chain, islice
+from itertools import chain as joined
+from itertools import islice
 
 import psycopg
 
@@ -18,7 +19,7 @@ from loader.database import files_at_once, nodes_failed, open_database, pending_
 from loader.delivery import Delivery, Found, Problem, SourceFile
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
-from loader.pipeline import compare, ledger
+from loader.pipeline import chain, compare, ledger
 from loader.pipeline.dbt import Dbt, DbtRun, Node
 from loader.pipeline.ledger import AuditResult, TableHistory
 from loader.pipeline.outcome import Clock, Command, Outcome, Refused, TableCounts
@@ -115,7 +116,7 @@ class Run:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
         landing = self._land(differing)
         if landing.problems or landing.not_taken:
-            raise self._refusal(chain(landing.problems, wrong_values(self, landing.not_taken)))
+            raise self._refusal(joined(landing.problems, wrong_values(self, landing.not_taken)))
         if problems := list(other_rows(self, differing)):
             if self._publication() is None:
                 self._finish(DbtRun(True))
@@ -203,6 +204,8 @@ class Run:
         counts = [TableCounts.of(standing[table.name]) for table in self.tables]
         outcome.counts = [count.again() if count.table in settled else count for count in counts]
         outcome.failed = result.bad
+        if publication := self._publication():
+            outcome.manifest = chain.line_of(self.connection, publication.load_id)
         return outcome
 
     def _audited(self, result: DbtRun) -> tuple[list[AuditResult], list[Problem]]:

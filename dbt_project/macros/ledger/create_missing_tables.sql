@@ -17,7 +17,7 @@
 {% macro create_missing_tables() %}
     {%- do require_schema_public() -%}
     {%- set existing = columns_in_database() -%}
-    {%- if 'ops.loads' in existing and 'ops.runs' not in existing -%}
+    {%- if 'ops.loads' in existing and 'ops.chain' not in existing -%}
         {{ exceptions.raise_compiler_error(
             "this database was made by an earlier version of streamflow, which kept another ledger: use a new database"
         ) }}

@@ -28,7 +28,7 @@
     merge into {{ target }} as target
     using {{ newest }} as newest
     on target.{{ key }} = newest.{{ key }}
-    when matched and {% if rebuild %}{{ rows_differ('newest', 'target', columns) }}
+    when matched and {% if rebuild %}{{ rows_differ('newest', 'target', columns, by_digit=true) }}
     {%- else %}newest.observed_as_of > target.observed_as_of{% endif %} then update set
         {%- for column in columns if column != key %}
         {{ column }} = newest.{{ column }}{{ ',' if not loop.last }}
@@ -64,9 +64,11 @@
 {% endmacro %}
 
 
-{% macro rows_differ(left, right, columns) -%}
-    ({% for column in columns %}{{ left }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
-    is distinct from ({% for column in columns %}{{ right }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
+{#- Equal numbers are no difference, whatever their digits are; to `*<>`, which compares records by the byte, they are. -#}
+{% macro rows_differ(left, right, columns, by_digit=false) -%}
+    row({% for column in columns %}{{ left }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
+    {{- '::record *<>' if by_digit else ' is distinct from' }} row(
+    {%- for column in columns %}{{ right }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %}){{ '::record' if by_digit }}
 {%- endmacro %}
 
 
