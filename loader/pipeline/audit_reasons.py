@@ -55,8 +55,6 @@ def of_table(audit: Audit, failures: int) -> str:
             return f"the number of rows is {failures} % off the month before"
         case "null_percent":
             return f"up to {failures} % of the values are missing in a column that should have them"
-        case "columns_match_declaration":
-            return f"{failures} columns are not those that are declared"
         case _:
             return f"{audit.description or audit.audit_name} ({failures} found)"
 

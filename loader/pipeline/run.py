@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from itertools import chain, islice
 
@@ -104,7 +104,7 @@ class Run:
             return self._outcome("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
         if self.command == "check":
             return self._check()
-        return self._build(set() if restate else set(known), restate)
+        return self._build(restate)
 
     def _differing(self, known: dict[str, TableHistory]) -> list[Table]:
         with self.clock.step("compare"):
@@ -129,11 +129,11 @@ class Run:
         message = f"month {self.delivery.label} is published already, from these same rows: "
         if publication is None:
             result = self._finish(DbtRun(True))
-            return self._published(result, f"month {self.delivery.label} published, which was begun before", known)
+            return self._published(result, f"month {self.delivery.label} published, which was begun before")
         if left and self.command == "ingest":
             result = self._dbt([*BELOW, *(f"+{name}" for name in left)], "models")
             done = "what had failed fails again" if result.bad else "what had failed was built"
-            return self._published(result, message + done, known)
+            return self._published(result, message + done)
         outcome = self._outcome("unchanged", message + "nothing to do")
         outcome.counts = [TableCounts.of(known[table.name]).again() for table in self.tables]
         return outcome
@@ -161,8 +161,8 @@ class Run:
         outcome.warnings = warnings
         return outcome
 
-    def _build(self, settled: set[str], restate: bool) -> Outcome:
-        """Run dbt build. `settled` are the tables whose history of this date stands already, and stays."""
+    def _build(self, restate: bool) -> Outcome:
+        """Audit what staging holds and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         verdicts, warnings = self._audited(result)
         if self._publication() is None and ledger.history_on(self.connection, self.delivery.as_of):
@@ -172,7 +172,7 @@ class Run:
             raise self._dbt_failed(result)
         done = "published" if publication.load_id == self.load_id else "found as it was published"
         message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
-        outcome = self._published(result, message, settled, verdicts)
+        outcome = self._published(result, message, verdicts)
         outcome.warnings = warnings
         return outcome
 
@@ -194,14 +194,13 @@ class Run:
         publication = self._publication()
         return publication.month if publication else self.delivery.label
 
-    def _published(
-        self, result: DbtRun, message: str, settled: Collection[str], verdicts: list[AuditResult] | None = None
-    ) -> Outcome:
-        """A month that is published; a table that had its history before is counted as unchanged."""
+    def _published(self, result: DbtRun, message: str, verdicts: list[AuditResult] | None = None) -> Outcome:
+        """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
         outcome = self._outcome("published", message, verdicts)
         standing = ledger.history_on(self.connection, self.delivery.as_of)
-        counts = [TableCounts.of(standing[table.name]) for table in self.tables]
-        outcome.counts = [count.again() if count.table in settled else count for count in counts]
+        for history in (standing[table.name] for table in self.tables):
+            counts = TableCounts.of(history)
+            outcome.counts.append(counts if history.load_id == self.load_id else counts.again())
         outcome.failed = result.bad
         return outcome
 
