@@ -14,7 +14,7 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database import Connection, Database, staging_ddl
-from loader.delivery import UNREADABLE, Broken, Delivery, Problem, SourceFile, Unfit, header_of, unreadable, watched
+from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, Unfit, unreadable, watched
 from loader.errors import SurroundingsFailed
 
 PLANNED_WITHOUT_STATISTICS = 50_000
@@ -115,25 +115,19 @@ def _land_file(
     connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance
 ) -> LandedFile | Problem | NotTaken:
     try:
-        before = file.path.stat()
-        landed = _copy(connection, delivery, table, file, advance)
-        after = file.path.stat()
+        return _copy(connection, delivery, table, file, advance)
     except (Unfit, psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
         # as an internal error Citus passes on what a node finds in a row
         return NotTaken(table, Problem(file.name, str(error).partition("\n")[0]))
-    except (*UNREADABLE, Broken) as error:
+    except UNREADABLE as error:
         return Problem(file.name, unreadable(error))
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        reason = "it changed while it was read, so it is still being written: try again when it is done"
-        return Problem(file.name, reason)
-    return landed
 
 
 def _copy(connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance) -> LandedFile:
     """COPY the file into a new staging table, hashing and watching the bytes on their way."""
-    header, digest, size = header_of(file), hashlib.sha256(), 0
-    columns = sql.SQL(", ").join(map(sql.Identifier, header))
-    kinds = [table.column(name).data_type for name in header]
+    digest, size = hashlib.sha256(), 0
+    columns = sql.SQL(", ").join(map(sql.Identifier, file.columns))
+    kinds = {name: table.column(name).data_type for name in file.columns}
     with new_staging_table(connection, table, delivery) as staging, connection.cursor() as cursor:
         with cursor.copy(sql.SQL(COPY).format(staging, columns, columns)) as copy:
             for chunk in watched(file.chunks(), kinds):

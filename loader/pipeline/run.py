@@ -87,7 +87,7 @@ class Run:
                 " ingest with --restate, finishes that. Ingesting another month brings back what was published."
             )
         if known and not found.problems:
-            differing = self._differing(known)
+            differing = self._differing(known, found)
             if differing and not restate:
                 self._refuse_other_rows(differing)
             whole = all(table.name in known for table in self.tables)
@@ -106,10 +106,12 @@ class Run:
             return self._check()
         return self._build(restate)
 
-    def _differing(self, known: dict[str, TableHistory]) -> list[Table]:
+    def _differing(self, known: dict[str, TableHistory], found: Found) -> list[Table]:
         with self.clock.step("compare"):
-            hashes = {name: file.sha256() for name, file in self.files.items()}
-            return compare.differing_tables(self.tables, hashes, known)
+            hashes = found.hashes()
+        if found.problems:
+            raise self._refusal(found.problems)
+        return compare.differing_tables(self.tables, hashes, known)
 
     def _refuse_other_rows(self, differing: list[Table]) -> None:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""

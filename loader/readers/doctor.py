@@ -111,7 +111,7 @@ def _disk() -> Found:
     months = settings.data_dir.glob("month_*")
     sizes = [sum(file.stat().st_size for file in (month, *month.rglob("*"))) for month in months]
     needed = max(LEAST, TIMES * max(sizes, default=0))
-    place = settings.home.expanduser().resolve() / "pgdata"
+    place = settings.home.resolve() / "pgdata"
     there = next(folder for folder in (place, *place.parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     text = f"{free / 1e9:,.1f} GB free in {there}; a month needs about {needed / 1e9:,.1f}"
