@@ -116,6 +116,14 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "empty user_id": (put("labels.csv", 5, "user_id", ""), ["labels.csv:5", "is empty"]),
     "doubled user_id": (double("labels.csv", str), ["refused: 1 thing", "labels.csv:57", "second row for this user, first on line 4"]),
     "doubled user_id after trimming": (double("users.csv", lambda user: f" {user}"), ["users.csv:57", "user_id_well_formed"]),
+    "invisible characters around user_ids": (
+        each(
+            double("users.csv", lambda user: f"{user}\u00a0"), double("users.csv", lambda user: f"\u200b{user}"),
+            double("users.csv", lambda user: f"\u3000{user}"), double("users.csv", lambda user: f"{user}\ufeff"),
+            double("users.csv", lambda user: f"\u202e{user}"), double("users.csv", lambda user: f"{user}\x85"),
+        ),
+        ["refused: 6 things", "users.csv:57", "users.csv:62", "\\xa0", "\\u200b", "has blanks or invisible characters around it"],
+    ),
     "blank user_id": (put("users.csv", 5, "user_id", "   "), ["users.csv:5", "user_id_well_formed"]),
     "unknown user_id": (put("support_agg_90d.csv", 5, "user_id", "stranger"), ["support_agg_90d.csv:5", "no such customer in users.csv"]),
     "negative hours": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "-0.001"), ["usage_agg_30d.csv:5", "not between 0 and 744"]),

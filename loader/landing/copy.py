@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
-from loader.database import Connection, Database, staging_ddl
+from loader.database import Connection, Database, staging_ddl, statement
 from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, Unfit, unreadable, watched
 from loader.errors import SurroundingsFailed
 
@@ -94,18 +94,28 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
     """A transaction that makes the staging table anew; what happens inside is part of it.
 
     Raises:
-        SurroundingsFailed: another session has been reading the table for too long.
+        SurroundingsFailed: another session has been reading the table for too long, or something is somebody else's.
     """
-    staging = sql.Identifier("staging", table.name)
+    staging, name = sql.Identifier("staging", table.name), f"staging.{table.name}"
     with connection.transaction():
+        if connection.execute(statement(__file__, "stranger"), [table.name]).fetchone():
+            raise SurroundingsFailed(
+                f"{name} was not made by streamflow, which makes its own table of that name for each month, so nothing"
+                " was dropped. Move it to another schema (alter ... set schema ...) or drop it, then try again."
+            )
         connection.execute("set local lock_timeout = '10s'")
         try:
             connection.execute(sql.SQL("drop table if exists {}").format(staging))
-            for statement in staging_ddl(table):
-                connection.execute(statement)
+            for ddl in staging_ddl(table):
+                connection.execute(ddl)
         except psycopg.errors.LockNotAvailable:
-            reason = f"staging.{table.name} is being read by another session: try again when that has ended"
+            reason = f"{name} is being read by another session: try again when that has ended"
             raise SurroundingsFailed(reason) from None
+        except psycopg.errors.DependentObjectsStillExist as error:
+            raise SurroundingsFailed(
+                f"{name} cannot be made anew, as each landing does: {error.diag.message_detail}. Drop that, or have it read"
+                f" latest.{table.name}, and try again."
+            ) from None
         default = sql.SQL("alter table {} alter column as_of set default {}")
         connection.execute(default.format(staging, sql.Literal(delivery.as_of)))
         yield staging
