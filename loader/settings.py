@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,6 +40,14 @@ class Settings(BaseSettings):
     report: bool = Field(default=False, validation_alias="STREAMFLOW_REPORT")
     loader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_LOADER_PASSWORD")
     reader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_READER_PASSWORD")
+
+    @field_validator("*")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError("is not UTF-8")
+        return value
 
     @field_validator("first_month")
     @classmethod

@@ -227,6 +227,28 @@ def test_every_further_row_of_a_user_names_the_first(streamflow: Streamflow, mon
     ]
 
 
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\u202e=1", " =1"]
+
+
+def test_rejects_run_no_formula(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Excel and others run a cell of a CSV file that begins with one of these; a number may keep its sign."""
+    folder = copy_month(months, "001", tmp_path)
+    for line, formula in enumerate(FORMULAS, 2):
+        set_value(folder / "subscriptions.csv", line, "contract_type", formula)
+    set_value(folder / "usage_agg_30d.csv", 3, "watch_hours_30d", "-4.5")
+    result = january("check", "001", "--data-dir", tmp_path)
+    values = [row["value"] for row in rejects_of(january, "001")]
+    assert len(values) == len(FORMULAS) + 1
+    assert "-4.5" in values
+    values.remove("-4.5")
+    assert all(value.startswith(("'", "\\")) for value in values), values
+    assert "\u202e" not in "".join(values) + result.err
+
+    header("users.csv", lambda names: names.__setitem__(1, "=1+1"))(folder)
+    january("check", "001", "--data-dir", tmp_path)
+    assert "'=1+1" in [row["column"] for row in rejects_of(january, "001")]
+
+
 def test_a_rejects_file_has_an_end(
     january: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -71,16 +72,32 @@ def land(
     Each file is one transaction, and a file that is not taken leaves its table as it was.
     """
 
+    connections: list[Connection] = []
+    given_up = threading.Event()
+
+    def go_on(file: str, size: int) -> None:
+        if given_up.is_set():
+            raise SurroundingsFailed("landing was interrupted")
+        advance(file, size)
+
     def land_one(table: Table) -> LandedFile | Problem | NotTaken | None:
         with database.connect() as connection:
+            connections.append(connection)
             if table.name in files:
-                return _land_file(connection, delivery, table, files[table.name], advance)
+                return _land_file(connection, delivery, table, files[table.name], go_on)
             with new_staging_table(connection, table, delivery):
                 return None
 
     largest_first = sorted(tables, key=lambda table: files[table.name].size if table.name in files else 0, reverse=True)
     with ThreadPoolExecutor(at_once) as pool:
-        done = dict(zip((table.name for table in largest_first), pool.map(land_one, largest_first), strict=True))
+        try:
+            done = dict(zip((table.name for table in largest_first), pool.map(land_one, largest_first), strict=True))
+        except BaseException:  # an interrupt does not wait for the files that are under way
+            given_up.set()
+            for connection in connections:
+                if not connection.closed:
+                    connection.cancel_safe()
+            raise
     results = [done[table.name] for table in tables]
     return Landing(
         [result for result in results if isinstance(result, LandedFile)],

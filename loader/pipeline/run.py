@@ -68,6 +68,9 @@ class Run:
             reason = (error.diag.message_primary or str(error)).strip()
             self._close("failed", error=reason)
             raise retries.failure(self.delivery.label, reason, error) from None
+        except Exception as error:
+            self._close("failed", error=f"{type(error).__name__}: {error}")
+            raise
         except BaseException:
             self._close("interrupted", error="interrupted")
             raise
