@@ -14,7 +14,7 @@ from loader import __version__
 from loader.contract.models import require_models
 from loader.contract.packages import audit_package
 from loader.contract.tables import Table, load_contract
-from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries
+from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, SourceFile
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
@@ -149,7 +149,7 @@ class Run:
         self.progress.files({file.name: file.size for file in there})
         ledger.clear_staged(self.connection)
         at_once = files_at_once(self.connection)
-        with self.clock.step("landing"):
+        with self.clock.step("landing"), telling_who_blocks(self.database, self.progress.tell):
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
@@ -229,7 +229,7 @@ class Run:
         def begun(invocation_id: str) -> None:
             ledger.register_run(self.connection, invocation_id)
 
-        with self.clock.step(step):
+        with self.clock.step(step), telling_who_blocks(self.database, self.progress.tell):
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
