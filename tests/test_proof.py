@@ -92,17 +92,17 @@ FOUND = {
     ),
     "the trigger's function emptied": Tamper(
         "create or replace function ops.refuse_change() returns trigger language plpgsql as 'begin return null; end'",
-        "ops.refuse_change is not the function", "ops", None,
+        "ops.refuse_change is not the function of", "ops", None,
     ),
     "the checksum's function forged": Tamper(
         unguarded(JANUARY, CHANGE.format(JANUARY)) + "; create or replace function ops.checksum(relation regclass,"
         " columns text [], key text default null, among text [] default null) returns numeric language sql as"
         " 'select checksum from ops.history where to_regclass(''history.'' || partition_name) = relation'",
-        "ops.checksum is not the function", "ops", None,
+        "ops.checksum is not the function of", "ops", None,
     ),
     "a function put beside it": Tamper(
         "create function ops.checksum(relation regclass, columns text []) returns numeric language sql as 'select 0.0'",
-        "ops.checksum is not the function", "ops", None,
+        "ops.checksum is not the function of", "ops", None,
     ),
     "a kept table changed": Tamper(unguarded(KEPT, CHANGE.format(KEPT)), "the checksum differs", as_of="2024-02-29"),
     "a kept table dropped": Tamper(f"drop table {KEPT}", "is gone", as_of="2024-02-29"),

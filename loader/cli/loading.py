@@ -15,7 +15,7 @@ from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, parse_month, parse_months
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log
-from loader.settings import load_settings
+from loader.settings import expanded, load_settings
 
 if TYPE_CHECKING:
     from loader.pipeline.outcome import Command, Outcome, Refused
@@ -121,7 +121,7 @@ def _deliveries(
 ) -> list[Delivery]:
     settings = load_settings()
     if text is None:
-        folder = data_dir or settings.data_dir
+        folder = expanded(data_dir) if data_dir else settings.data_dir
         there = ", ".join(completion.labels(folder)) or "no month"
         raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]

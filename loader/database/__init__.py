@@ -13,11 +13,13 @@ from loader.database.engines import (
     takes_role,
 )  # fmt: skip
 from loader.database.sql_files import statement
+from loader.database.waiting import blockers, telling_who_blocks
 
 __all__ = [
     "POSITION",
     "Connection",
     "Database",
+    "blockers",
     "files_at_once",
     "is_cluster",
     "nodes_failed",
@@ -32,4 +34,5 @@ __all__ = [
     "staging_ddl",
     "statement",
     "takes_role",
+    "telling_who_blocks",
 ]  # fmt: skip

@@ -80,7 +80,7 @@ def programs() -> Path:
 
 
 def _data(home: Path) -> Path:
-    return home.expanduser().resolve() / "pgdata"
+    return home.resolve() / "pgdata"
 
 
 def _socket_of(data: Path) -> Path | None:

@@ -4,7 +4,7 @@ select key::text, array_agg(tombstone) from ops.forgotten group by key;
 -- name: take_out
 -- Only functions of PostgreSQL's own, which a cluster's nodes have too.
 delete from {staging}
-where sha256(convert_to({key} || {customer}, 'UTF8')) = any({tombstones});
+where sha256(convert_to({key} || {customer}::text, 'UTF8')) = any({tombstones});
 
 -- name: known
 select customer

@@ -100,18 +100,17 @@ def _forget(connection: Connection, customers: list[str], reason: str) -> tuple[
 
 def _from_history(connection: Connection, entry: Entry, customers: list[str]) -> dict[str, Any]:
     """Delete from one partition, or what was kept of one; its entry loses the rows and their part of the checksum."""
-    name = entry.relation.as_string(connection)
-    key = _key(connection, name)
-    values = {"relation": name, "covered": entry.covered, "key": key, "customers": customers}
-    query = statement(__file__, "rows_of").format(relation=entry.relation, key=sql.Identifier(key))
+    relation = entry.relation.as_string(connection)
+    key, data_type = ledger.one_row(connection, statement(__file__, "key"), [relation])
+    names = {"relation": entry.relation, "key": sql.Identifier(key), "type": sql.SQL(data_type)}
+    values = {"relation": relation, "covered": entry.covered, "key": key, "customers": customers}
     with connection.cursor(row_factory=dict_row) as cursor:
-        gone = cursor.execute(query, values).fetchone() or {}
+        gone = cursor.execute(statement(__file__, "rows_of").format(**names), values).fetchone() or {}
     if gone["rows_total"]:
         gone["checksum"] = ledger.one_row(connection, statement(__file__, "checksum"), values)[0]
-        for change in ("alter table {} disable trigger user", "delete from {} where {} = any(%s)",
-                       "alter table {} enable trigger user"):  # fmt: skip
-            composed = sql.SQL(change).format(entry.relation, sql.Identifier(key))
-            connection.execute(composed, [customers] if "%s" in change else None)
+        connection.execute(sql.SQL("alter table {} disable trigger user").format(entry.relation))
+        connection.execute(statement(__file__, "delete").format(**names), values)
+        connection.execute(sql.SQL("alter table {} enable trigger user").format(entry.relation))
         update = "update_history" if entry.schema_name == "history" else "update_restated"
         which = {"table": entry.table_name, "as_of": entry.as_of, "load": entry.load_id}
         connection.execute(statement(__file__, update), {**gone, **which})
@@ -123,15 +122,13 @@ def _from_table(connection: Connection, schema: str, table: Table, customers: li
     relation = sql.Identifier(schema, table.name)
     if connection.execute("select to_regclass(%s)", [relation.as_string(connection)]).fetchone() == (None,):
         return set()
-    query = sql.SQL("delete from {0} where {1} = any(%s) returning {1}::text")
-    found = connection.execute(query.format(relation, sql.Identifier(table.primary_key)), [customers]).fetchall()
+    key = table.column(table.primary_key)
+    names = {"relation": relation, "key": sql.Identifier(key.name), "type": sql.SQL(key.data_type)}
+    query = statement(__file__, "delete").format(**names)
+    found = {customer for (customer,) in connection.execute(query, {"customers": customers}).fetchall()}
     if schema == "staging":
         connection.execute(statement(__file__, "update_staged"), [len(found), table.name])
-    return {customer for (customer,) in found}
-
-
-def _key(connection: Connection, relation: str) -> str:
-    return str(ledger.one_row(connection, statement(__file__, "key"), [relation])[0])
+    return found
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 -- name: key
--- The first column of a table's primary key; no row where the table is gone.
-select attname::text
+-- The first column of a table's primary key, and its type.
+select attname::text, format_type(atttypid, null)
 from pg_catalog.pg_index
 inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = indkey[0]
 where indrelid = to_regclass(%s) and indisprimary;
@@ -12,14 +12,15 @@ select
     count(*) filter (where observed_as_of = as_of) as rows_delivered,
     array_agg({key}::text) as customers
 from {relation}
-where {key} = any(%(customers)s);
+where {key} = any(%(customers)s::text [] ::{type} []);
 
 -- name: checksum
 select ops.checksum(%(relation)s::regclass, %(covered)s::text [], %(key)s, %(customers)s::text []);
 
--- name: staged
--- What staging holds: the ledger's table, and whether it is there.
-select table_name from ops.staged where to_regclass(format('staging.%%I', table_name)) is not null;
+-- name: delete
+delete from {relation}
+where {key} = any(%(customers)s::text [] ::{type} [])
+returning {key}::text;
 
 -- name: update_staged
 update ops.staged set row_count = row_count - %s where table_name = %s;

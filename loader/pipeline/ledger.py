@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from loader.database import Connection, ops_ddl, run_lock, statement
 from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
-from loader.landing import LandedFile
+from loader.landing import LandedFile, printable
 
 
 @dataclass(frozen=True)
@@ -223,4 +223,4 @@ def who() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()} (process {os.getpid()})"
+    return f"{printable(user)}@{socket.gethostname()} (process {os.getpid()})"

@@ -59,7 +59,8 @@ def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link
 def _functions(connection: Connection) -> Iterator[Verdict]:
     there = set(connection.execute(statement(__file__, "functions")).fetchall())
     for name in sorted({name for name, _ in there ^ set(ops_functions().items())}):
-        yield Verdict(LEDGER, None, 0, False, f"ops.{name} is not the function that it was: nothing else was looked at")
+        finding = f"ops.{name} is not the function of this version of streamflow, so nothing else was looked at"
+        yield Verdict(LEDGER, None, 0, False, finding)
 
 
 def _ledger(connection: Connection, links: Sequence[Link]) -> Iterator[Verdict]:

@@ -111,7 +111,7 @@ create table if not exists ops.published (
     published_at timestamptz not null
 );
 
--- what readers were given and who was taken out of it, in order; each link has the SHA-256 of the one before it and of what it tells itself
+-- what readers were given, and that some were taken out of it; each link has the SHA-256 of the one before and of what it tells
 create table if not exists ops.chain (
     link bigint primary key,
     tells jsonb not null,
@@ -168,7 +168,9 @@ begin
             from unnest(columns) with ordinality as covered (name, place)
             inner join pg_attribute on attrelid = relation and attname = name and not attisdropped
         ),
-        relation || coalesce(' where ' || quote_ident(key) || ' = any ($1)', '')
+        relation || coalesce((
+            select format(' where %I = any ($1::%s [])', attname, format_type(atttypid, null)) from pg_attribute where attrelid = relation and attname = key
+        ), '')
     ) into result using among;
     return result;
 end
