@@ -103,6 +103,8 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "a date that is none": (put("users.csv", 5, "signup_date", "2023-02-30"), ["users.csv:5", "out of range for date"]),
     "text for a boolean": (put("labels.csv", 5, "churn_label", "maybe"), ["labels.csv:5", "not true or false"]),
     "number out of range": (put("payments_agg_90d.csv", 5, "failed_payments_90d", "2147483648"), ["out of range for int"]),
+    "number that no mean can be taken of": (put("subscriptions.csv", 5, "total_paid", "1e309"), ["subscriptions.csv:5", "out of range for numeric"]),
+    "number of too many digits": (put("subscriptions.csv", 5, "total_paid", "1e-301"), ["subscriptions.csv:5", "out of range for numeric"]),
     "NaN": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "NaN"), ["usage_agg_30d.csv:5", "NaN and infinity"]),
     "infinity": (put("usage_agg_30d.csv", 5, "avg_session_mins_7d", "-Infinity"), ["usage_agg_30d.csv:5", "NaN and infinity"]),
     "infinite date": (put("users.csv", 5, "signup_date", "infinity"), ["users.csv:5", "NaN and infinity"]),

@@ -29,7 +29,12 @@ AsOf = Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="An
 Force = Annotated[bool, typer.Option("--force", help="Take the month through again even where nothing is new.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Restate = Annotated[bool, typer.Option("--restate", help="Replace a published month, and keep what is replaced.")]
+Manifest = Annotated[
+    Path | None, typer.Option(help="A file kept elsewhere, to compare with, and to add to where all is sound.")
+]
 Reason = Annotated[str | None, typer.Option(help="Why a month is restated; the ledger keeps it.")]
+
+NOTHING = "nothing to verify: no month has any history yet"
 
 
 def ingest(
@@ -92,15 +97,16 @@ def status(as_json: Json = False) -> None:
         show(as_json, months, "no month yet: streamflow ingest 000")
 
 
-def verify(as_json: Json = False) -> None:
+def verify(manifest: Manifest = None, as_json: Json = False) -> None:
     """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
     from loader import api
 
-    verdicts = api.verify()
+    verdicts = api.verify(manifest=manifest)
     wrong = sum(not verdict.sound for verdict in verdicts)
-    rows = [[verdict.table, verdict.as_of or "production", verdict.rows, verdict.finding] for verdict in verdicts]
+    rows = [[one.table, one.as_of or one.about, one.rows, one.finding] for one in verdicts]
     last = f"{wrong} of {len(verdicts)} differ" if wrong else f"all {len(verdicts)} are sound"
-    show(as_json, verdicts, terminal.table(["table", "as of", "rows", "verdict"], rows), last)
+    shown = terminal.table(["table", "as of", "rows", "verdict"], rows)
+    show(as_json, verdicts, *((shown, last) if verdicts else (NOTHING,)))
     if wrong:
         raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 from loader.database import retries, server
 from loader.database.connect import Connection, Database, open_database
-from loader.database.ddl import ops_ddl, run_lock, staging_ddl
+from loader.database.ddl import ops_ddl, ops_functions, run_lock, staging_ddl
 from loader.database.engines import (
     POSITION,
     files_at_once,
@@ -25,6 +25,7 @@ __all__ = [
     "nodes_failed",
     "open_database",
     "ops_ddl",
+    "ops_functions",
     "pending_nodes",
     "place_in_file",
     "retries",

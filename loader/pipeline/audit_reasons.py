@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loader.delivery import SHOWN
-
-if TYPE_CHECKING:
-    from loader.pipeline.failed_audits import Audit
+from loader.pipeline.audits import Audit
 
 Arguments = Mapping[str, Any]
 

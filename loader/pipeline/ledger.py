@@ -74,7 +74,7 @@ def exists(connection: Connection) -> bool:
     Raises:
         SurroundingsFailed: it has one of an earlier version.
     """
-    query = "select to_regclass('ops.standing_history') is not null, to_regclass('ops.loads') is not null"
+    query = "select to_regclass('ops.chain') is not null, to_regclass('ops.loads') is not null"
     current, some = one_row(connection, query)
     if some and not current:
         raise SurroundingsFailed(

@@ -6,7 +6,8 @@ import contextlib
 import platform
 from collections.abc import Iterable, Sequence
 from importlib import metadata
-from itertools import chain, islice
+from itertools import chain as joined
+from itertools import islice
 
 import psycopg
 
@@ -18,11 +19,11 @@ from loader.database import files_at_once, nodes_failed, open_database, pending_
 from loader.delivery import Delivery, Found, Problem, SourceFile
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
-from loader.pipeline import compare, ledger
+from loader.pipeline import chain, compare, ledger
 from loader.pipeline.dbt import Dbt, DbtRun, Node
 from loader.pipeline.ledger import AuditResult, TableHistory
 from loader.pipeline.outcome import Clock, Command, Outcome, Refused, TableCounts
-from loader.pipeline.problems import everything_wrong, other_rows, rows_found, wrong_values
+from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
 from loader.settings import Settings
 
@@ -101,7 +102,9 @@ class Run:
         self.dbt.prepare(self.database)
         landing = self._land(self.tables)
         if found.problems or landing.problems or landing.not_taken:
-            raise self._refusal(everything_wrong(self, found.problems, landing))
+            if landing.not_taken:
+                self.progress.step("looking for everything that is wrong")
+            raise self._refusal(self._problems().everything(found.problems, landing, self._audit))
         ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
         if self.command == "land":
             return self._outcome("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
@@ -120,8 +123,8 @@ class Run:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
         landing = self._land(differing)
         if landing.problems or landing.not_taken:
-            raise self._refusal(chain(landing.problems, wrong_values(self, landing.not_taken)))
-        if problems := list(other_rows(self, differing)):
+            raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken)))
+        if problems := list(self._problems().other_rows(differing)):
             if self._publication() is None:
                 self._finish(DbtRun(True))
             message = f"is published already for {self.delivery.as_of}, from other files; nothing was changed"
@@ -154,12 +157,14 @@ class Run:
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
 
-    def audit(self) -> DbtRun:
-        """Run the audits on what staging holds."""
+    def _problems(self) -> Problems:
+        return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
+
+    def _audit(self) -> DbtRun:
         return self._dbt(AUDIT, "audits")
 
     def _check(self) -> Outcome:
-        verdicts, warnings = self._audited(self.audit())
+        verdicts, warnings = self._audited(self._audit())
         outcome = self._outcome(
             "checked", f"month {self.delivery.label} can be ingested; nothing was published", verdicts
         )
@@ -207,6 +212,8 @@ class Run:
             counts = TableCounts.of(history)
             outcome.counts.append(counts if history.load_id == self.load_id else counts.again())
         outcome.failed = result.bad
+        if publication := self._publication():
+            outcome.manifest = chain.line_of(self.connection, publication.load_id)
         return outcome
 
     def _audited(self, result: DbtRun) -> tuple[list[AuditResult], list[Problem]]:
@@ -217,10 +224,10 @@ class Run:
         """
         verdicts = ledger.audits_of(self.connection, self.load_id)
         if any(verdict.status == "fail" for verdict in verdicts):
-            raise self._refusal(rows_found(self, result, verdicts, "fail"), verdicts=verdicts)
+            raise self._refusal(self._problems().found_by(result, verdicts, "fail"), verdicts=verdicts)
         if not verdicts or (self.command == "check" and not result.success):
             raise self._dbt_failed(result)
-        return verdicts, list(islice(rows_found(self, result, verdicts, "warn"), WARNINGS_KEPT))
+        return verdicts, list(islice(self._problems().found_by(result, verdicts, "warn"), WARNINGS_KEPT))
 
     def _dbt(self, arguments: list[str], step: str) -> DbtRun:
         self.progress.step(step)
