@@ -17,13 +17,15 @@ from typing import Any
 
 import psycopg
 
+from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import find_delivery, parse_month
 from loader.errors import DataRefused, ModelsFailed, NotDelivered, StreamflowError, SurroundingsFailed, WrongUsage
-from loader.pipeline import ledger
+from loader.pipeline import chain, ledger
 from loader.pipeline.ingest import run_month
 from loader.pipeline.outcome import Command, Outcome, Refused
 from loader.pipeline.progress import Progress
+from loader.readers import manifest as manifests
 from loader.readers import verification
 from loader.readers.after_publish import after_publish
 from loader.readers.verification import Verdict
@@ -109,13 +111,21 @@ def months(settings: Settings | None = None) -> list[MonthState]:
     return [MonthState(row["month"], row["as_of"], row["state"], row) for row in rows]
 
 
-def verify(settings: Settings | None = None) -> list[Verdict]:
+def verify(settings: Settings | None = None, manifest: Path | None = None) -> list[Verdict]:
     """Prove that history is as it was written and that production follows from it: a verdict per table and date.
 
     Nothing is raised for one that is not `sound`; SurroundingsFailed and WrongUsage as of `ingest_month`.
+
+    Args:
+        manifest: a file that tells what was published before. What it does not tell yet is added to it if all is sound.
     """
     with _connection(settings) as connection:
-        return list(verification.verify(connection)) if ledger.exists(connection) else []
+        links = chain.links(connection) if ledger.exists(connection) else None
+        verdicts = list(manifests.compare(manifest, links or [])) if manifest else []
+        verdicts = [*verification.verify(connection, load_contract(), links), *verdicts]
+    if manifest and all(verdict.sound for verdict in verdicts):
+        manifests.extend(manifest, links or [])
+    return verdicts
 
 
 def _run(

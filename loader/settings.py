@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,11 +34,20 @@ class Settings(BaseSettings):
     home: Path = Field(default=REPOSITORY / ".streamflow", validation_alias="STREAMFLOW_HOME")
     first_month: str = Field(default="2024-01", validation_alias="STREAMFLOW_FIRST_MONTH")
     data_dir: Path = Field(default=REPOSITORY / "seeds_data", validation_alias="STREAMFLOW_DATA_DIR")
+    links_to: Path | None = Field(default=None, validation_alias="STREAMFLOW_LINKS_TO")
     freeze: bool = Field(default=False, validation_alias="STREAMFLOW_FREEZE")
     log_format: Literal["text", "json"] = Field(default="text", validation_alias="STREAMFLOW_LOG_FORMAT")
     report: bool = Field(default=False, validation_alias="STREAMFLOW_REPORT")
     loader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_LOADER_PASSWORD")
     reader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_READER_PASSWORD")
+
+    @field_validator("*")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError("is not UTF-8")
+        return value
 
     @field_validator("first_month")
     @classmethod
@@ -46,6 +55,14 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"[12]\d{3}-(0[1-9]|1[0-2])", value, re.ASCII):
             raise ValueError('must be a year and a month like "2024-01"')
         return value
+
+    @field_validator("home", "data_dir", "links_to")
+    @classmethod
+    def _path_is_of_a_known_user(cls, value: Path | None) -> Path | None:
+        try:
+            return expanded(value) if value else None
+        except WrongUsage as error:
+            raise ValueError(error) from None
 
     @property
     def embedded(self) -> bool:
@@ -66,6 +83,18 @@ class Settings(BaseSettings):
         """The number of a calendar month; negative before STREAMFLOW_FIRST_MONTH."""
         first_year, first_month = (int(part) for part in self.first_month.split("-"))
         return (year - first_year) * 12 + month - first_month
+
+
+def expanded(path: Path) -> Path:
+    """A path with the folder of the user whom ~ or ~name stands for.
+
+    Raises:
+        WrongUsage: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise WrongUsage(f"{path} cannot be used: there is no user of that name.") from None
 
 
 @cache

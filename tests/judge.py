@@ -39,9 +39,10 @@ def _int(text: str) -> Any:
 
 def _numeric(text: str) -> Any:
     bare = text.strip(BLANKS)
-    if (number := _whole(bare)) is not None:
-        return Decimal(number)
-    return Decimal(bare) if re.fullmatch(DECIMAL, bare) else WRONG
+    if (whole := _whole(bare)) is None and not re.fullmatch(DECIMAL, bare):
+        return WRONG
+    number = Decimal(bare if whole is None else whole)
+    return number if abs(number) < Decimal("1e100") and int(number.as_tuple().exponent) >= -300 else WRONG
 
 
 def _boolean(text: str) -> Any:

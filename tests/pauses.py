@@ -37,6 +37,9 @@ POINTS: dict[str, Sequence[tuple[str, str]]] = {
 }
 """Where a run can be stopped -> the tables to lock, and how: each lock lets readers through and the next step not."""
 
+FIRST_MONTH_ONLY = {"keys": [("public.users", "access share")]}
+"""The keys of a table are built after its first rows."""
+
 
 class Paused:
     """A run that stands still: its process, the server processes that wait, and, once it has ended, what it said."""
@@ -54,15 +57,19 @@ def start(streamflow: Streamflow, *arguments: str | Path) -> subprocess.Popen[st
 
 
 @contextlib.contextmanager
-def paused(streamflow: Streamflow, point: str, *arguments: str | Path) -> Iterator[Paused]:
-    """Run `streamflow ARGUMENTS` up to a point, and let it go on at the end, if it still lives."""
+def paused(streamflow: Streamflow, point: str, *arguments: str | Path, application_name: str = "") -> Iterator[Paused]:
+    """Run `streamflow ARGUMENTS` up to a point, and let it go on at the end, if it still lives.
+
+    `application_name` is what the session that holds it up is called.
+    """
     server = Server(streamflow.connection.info.host, streamflow.connection.info.port)
     with (
         contextlib.closing(connect(server, "streamflow")) as holder,
         contextlib.closing(connect(server, "streamflow")) as watch,
     ):
+        holder.execute("select set_config('application_name', %s, false)", [application_name])
         holder.execute("begin")
-        for table, mode in POINTS[point]:
+        for table, mode in {**POINTS, **FIRST_MONTH_ONLY}[point]:
             name = sql.Identifier(*table.split("."))
             holder.execute(sql.SQL("lock table {} in {} mode").format(name, sql.SQL(mode)))
         process = start(streamflow, *arguments)

@@ -103,6 +103,8 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "a date that is none": (put("users.csv", 5, "signup_date", "2023-02-30"), ["users.csv:5", "out of range for date"]),
     "text for a boolean": (put("labels.csv", 5, "churn_label", "maybe"), ["labels.csv:5", "not true or false"]),
     "number out of range": (put("payments_agg_90d.csv", 5, "failed_payments_90d", "2147483648"), ["out of range for int"]),
+    "number that no mean can be taken of": (put("subscriptions.csv", 5, "total_paid", "1e309"), ["subscriptions.csv:5", "out of range for numeric"]),
+    "number of too many digits": (put("subscriptions.csv", 5, "total_paid", "1e-301"), ["subscriptions.csv:5", "out of range for numeric"]),
     "NaN": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "NaN"), ["usage_agg_30d.csv:5", "NaN and infinity"]),
     "infinity": (put("usage_agg_30d.csv", 5, "avg_session_mins_7d", "-Infinity"), ["usage_agg_30d.csv:5", "NaN and infinity"]),
     "infinite date": (put("users.csv", 5, "signup_date", "infinity"), ["users.csv:5", "NaN and infinity"]),
@@ -116,6 +118,14 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "empty user_id": (put("labels.csv", 5, "user_id", ""), ["labels.csv:5", "is empty"]),
     "doubled user_id": (double("labels.csv", str), ["refused: 1 thing", "labels.csv:57", "second row for this user, first on line 4"]),
     "doubled user_id after trimming": (double("users.csv", lambda user: f" {user}"), ["users.csv:57", "user_id_well_formed"]),
+    "invisible characters around user_ids": (
+        each(
+            double("users.csv", lambda user: f"{user}\u00a0"), double("users.csv", lambda user: f"\u200b{user}"),
+            double("users.csv", lambda user: f"\u3000{user}"), double("users.csv", lambda user: f"{user}\ufeff"),
+            double("users.csv", lambda user: f"\u202e{user}"), double("users.csv", lambda user: f"{user}\x85"),
+        ),
+        ["refused: 6 things", "users.csv:57", "users.csv:62", "\\xa0", "\\u200b", "has blanks or invisible characters around it"],
+    ),
     "blank user_id": (put("users.csv", 5, "user_id", "   "), ["users.csv:5", "user_id_well_formed"]),
     "unknown user_id": (put("support_agg_90d.csv", 5, "user_id", "stranger"), ["support_agg_90d.csv:5", "no such customer in users.csv"]),
     "negative hours": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "-0.001"), ["usage_agg_30d.csv:5", "not between 0 and 744"]),
@@ -217,6 +227,28 @@ def test_every_further_row_of_a_user_names_the_first(streamflow: Streamflow, mon
         ("12", "two\nlines", "second row for this user, first on line 3"),
         ("14", "a", "third row for this user, first on line 6"),
     ]
+
+
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\u202e=1", " =1"]
+
+
+def test_rejects_run_no_formula(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Excel and others run a cell of a CSV file that begins with one of these; a number may keep its sign."""
+    folder = copy_month(months, "001", tmp_path)
+    for line, formula in enumerate(FORMULAS, 2):
+        set_value(folder / "subscriptions.csv", line, "contract_type", formula)
+    set_value(folder / "usage_agg_30d.csv", 3, "watch_hours_30d", "-4.5")
+    result = january("check", "001", "--data-dir", tmp_path)
+    values = [row["value"] for row in rejects_of(january, "001")]
+    assert len(values) == len(FORMULAS) + 1
+    assert "-4.5" in values
+    values.remove("-4.5")
+    assert all(value.startswith(("'", "\\")) for value in values), values
+    assert "\u202e" not in "".join(values) + result.err
+
+    header("users.csv", lambda names: names.__setitem__(1, "=1+1"))(folder)
+    january("check", "001", "--data-dir", tmp_path)
+    assert "'=1+1" in [row["column"] for row in rejects_of(january, "001")]
 
 
 def test_a_rejects_file_has_an_end(

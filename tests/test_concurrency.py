@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit
-from tests.pauses import PATIENCE, paused
+from tests.pauses import PATIENCE, Paused, paused
 from tests.servers import connect
 from tests.test_gate import land_only, published, statuses
 
@@ -173,3 +174,35 @@ def test_a_whole_month_that_comes_corrected_is_a_restatement(january: Streamflow
     assert published(january) == ["2024-01-31", FEBRUARY]
     january.ok("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "corrected")
     assert january("verify").code == 0
+
+
+def names_who_blocks(streamflow: Streamflow, run: Paused) -> None:
+    """The waiting run names the session that it waits for, on its screen, and so does the doctor."""
+    assert run.process.stderr is not None
+    told = next(line for line in run.process.stderr if "waiting for" in line)
+    assert re.search(r"waiting for session \d+ of postgres \(the reader\), which has a lock on (public\.)?\w+", told), (
+        told
+    )
+    assert "idle in transaction, its transaction begun at 20" in told
+    assert re.search(r"select pg_terminate_backend\(\d+\)$", told.strip()), told
+    findings = streamflow.ok("doctor", "--json").json["findings"]
+    [found] = [one for one in findings if one["check"] == "locks"]
+    assert found["level"] == "warning"
+    assert "session" in found["message"]
+    assert "pg_terminate_backend" in found["remedy"]
+
+
+@pytest.mark.parametrize("point", ["last history", pytest.param("landing", marks=pytest.mark.long)])
+def test_who_holds_a_lock_that_an_ingest_waits_for_is_named(january: Streamflow, months: Path, point: str) -> None:
+    with paused(january, point, "ingest", "001", "--data-dir", months, application_name="the reader") as run:
+        names_who_blocks(january, run)
+    assert run.process.returncode == 0
+
+
+def test_a_reader_of_empty_tables_is_named_where_their_keys_are_built(streamflow: Streamflow, months: Path) -> None:
+    """There is no time limit: the first month goes on when the reader has ended, and nothing is lost."""
+    streamflow.ok("init")
+    with paused(streamflow, "keys", "ingest", "000", "--data-dir", months, application_name="the reader") as run:
+        names_who_blocks(streamflow, run)
+    assert run.process.returncode == 0
+    assert published(streamflow) == ["2024-01-31"]

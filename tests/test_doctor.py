@@ -21,7 +21,7 @@ def test_a_sound_installation_has_no_problem(january: Streamflow) -> None:
     before = january.state()
     result = january.ok("doctor", "--json")
     assert result.json["problems"] == 0
-    for check in ("settings", "dbt packages", "models", "disk", "database", "rights", "months"):
+    for check in ("settings", "dbt packages", "models", "disk", "database", "rights", "locks", "months"):
         assert found(result, check), check
     assert found(result, "months") == [("ok", "1 published, none left unfinished: ")]
     assert january.state() == before

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from loader.contract.packages import STAND_IN
 from loader.delivery import Problem, SourceFile
 from loader.pipeline import failed_audits
-from loader.pipeline.failed_audits import Audit, audit_of, failed_rows
+from loader.pipeline.audits import Audit, audit_of
+from loader.pipeline.failed_audits import failed_rows
 from tests.audit_cases import CASES, COLUMNS, GUILTY, HEADER, OWN, ROWS, SINGULAR, TABLE, Row
 from tests.conftest import REPOSITORY
 from tests.servers import Server, connect

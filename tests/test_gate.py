@@ -49,6 +49,8 @@ def test_build_by_hand_publishes_what_was_landed(
     assert landed.dbt("build").success
     by_hand = landed.state()
     assert published(landed) == ["2024-01-31", "2024-02-29"]
+    assert [month["last_attempt"] for month in landed.ok("status", "--json").json] == ["published", "published"]
+    assert "since" not in landed.ok("status").out, "nothing was landed after it"
 
     by_ingest = new_database()
     for month in ("000", "001"):

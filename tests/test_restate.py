@@ -127,7 +127,15 @@ def test_restating_twice_keeps_both(published: Streamflow, months: Path, tmp_pat
     published.ok("ingest", "002", "--data-dir", tmp_path, *REASON)
     set_value(folder / "labels.csv", 4, "churn_label", "")
     published.ok("ingest", "002", "--data-dir", tmp_path, *REASON)
-    assert published.value("select count(*) from ops.restatements where table_name = 'labels'") == 2
+    state = published.state()
+    set_value(folder / "labels.csv", 5, "churn_label", "")
+    counts = published.ok("ingest", "002", "--data-dir", tmp_path, *REASON, "--json").json["counts"]
+    inserted_or_updated = {one["table"] for one in counts if one["inserted"] or one["updated"]}
+    assert inserted_or_updated == {"labels"}, "the others stayed as they were"
+    march = next(month for month in published.ok("status", "--json").json if month["month"] == "002")
+    assert sorted(march["counts"], key=lambda one: one["table"]) == sorted(counts, key=lambda one: one["table"])
+    assert published.state() != state
+    assert published.value("select count(*) from ops.restatements where table_name = 'labels'") == 3
     assert published.value("select count(*) from ops.restatements where table_name = 'users'") == 1, "the same file"
     assert published("verify").code == 0
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlparse
 from psycopg import sql
 
 from loader.database import server as embedded_server
@@ -58,7 +59,8 @@ def sent(server: Server, dbt_target: Path, tmp_path_factory: pytest.TempPathFact
         log = COMMENT.sub("", (folder / "logs" / "dbt.log").read_text())
         [name] = streamflow.rows("select partition_name from ops.history where partition_name like '%%_load_%%'")
         log = log.replace(f'"{name[0].split("_load_")[0]}"', f'"{name[0]}"')  # what replaced it is looked at instead
-        yield Sent(streamflow, list(dict.fromkeys(map(str.strip, STATEMENT.findall(log)))), data)
+        statements = [one.strip(" ;\n") for sent in STATEMENT.findall(log) for one in sqlparse.split(sent)]
+        yield Sent(streamflow, list(dict.fromkeys(statements)), data)
 
 
 def build(streamflow: Streamflow, *arguments: str) -> None:

@@ -22,21 +22,43 @@
 
 
 {#-
+  What a strategy of this project reads is a view: dbt's temporary table would write all rows once more, without statistics, and pull
+  those of a cluster through its coordinator.
+-#}
+{% macro postgres__create_table_as(temporary, relation, sql) %}
+    {%- if temporary and model.config.incremental_strategy in ['as_of_partition', 'newest_wins'] -%}
+        {{ get_assert_columns_equivalent(sql) }}
+        create temporary view {{ relation }} as
+        {{ sql }}
+    {%- else -%}
+        {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- For them dbt need not compare columns in the catalog: on-run-start has added what is declared, and the contract holds the rows to it. -#}
+{% macro postgres__process_schema_changes(on_schema_change, source_relation, target_relation) %}
+    {%- if model.config.incremental_strategy in ['as_of_partition', 'newest_wins'] -%}
+        {{ return(model.columns.values() | list) }}
+    {%- endif -%}
+    {{ return(dbt.default__process_schema_changes(on_schema_change, source_relation, target_relation)) }}
+{% endmacro %}
+
+
+{#-
   dbt replaces a view by renaming and dropping it: readers would wait for that behind whoever reads it in a long transaction, and
   views and grants that others made on it would go. A view that says what it said stays as it is; dbt's own way is taken otherwise.
 -#}
 {% materialization view, adapter='postgres' %}
     {%- set existing, wanted = load_cached_relation(this), make_temp_relation(this) -%}
-    {%- set is_same = false -%}
-    {%- if existing and existing.is_view -%}
-        {%- do run_query('create temporary view ' ~ wanted ~ ' as ' ~ sql) -%}
-        {%- set is_same = run_query(
-            "select pg_get_viewdef('" ~ wanted ~ "'::regclass) = pg_get_viewdef('" ~ existing ~ "'::regclass)"
-        ).rows[0][0] -%}
-        {%- do run_query('drop view ' ~ wanted) -%}
+    {%- if not existing or not existing.is_view or pre_hooks or post_hooks -%}
+        {{ return(dbt.materialization_view_default()) }}
     {%- endif -%}
-    {%- if not is_same or pre_hooks or post_hooks %}{{ return(dbt.materialization_view_default()) }}{% endif -%}
-    {%- call statement('main', auto_begin=True) %}select 'as it was'{% endcall -%}
+    {%- call statement('main', fetch_result=True, auto_begin=True) -%}
+        create temporary view {{ wanted }} as {{ sql }};
+        select pg_get_viewdef('{{ wanted }}'::regclass) = pg_get_viewdef('{{ existing }}'::regclass)
+    {%- endcall -%}
+    {%- if not load_result('main').table.rows[0][0] %}{{ return(dbt.materialization_view_default()) }}{% endif -%}
     {%- do apply_grants(existing, config.get('grants'), should_revoke=true) -%}
     {%- do persist_docs(existing, model) -%}
     {{ adapter.commit() }}

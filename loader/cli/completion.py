@@ -18,7 +18,7 @@ MONTH = re.compile(r"month_(\d{3,})(?:\.zip)?", re.ASCII)
 
 def labels(data_dir: Path) -> list[str]:
     """The months that are in a folder."""
-    names = [path.name for path in data_dir.expanduser().glob("month_*")]
+    names = [path.name for path in data_dir.glob("month_*")]
     return sorted({found[1] for name in names if (found := MONTH.fullmatch(name))})
 
 

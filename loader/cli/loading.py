@@ -15,7 +15,7 @@ from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, parse_month, parse_months
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log
-from loader.settings import load_settings
+from loader.settings import expanded, load_settings
 
 if TYPE_CHECKING:
     from loader.pipeline.outcome import Command, Outcome, Refused
@@ -29,7 +29,12 @@ AsOf = Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="An
 Force = Annotated[bool, typer.Option("--force", help="Take the month through again even where nothing is new.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Restate = Annotated[bool, typer.Option("--restate", help="Replace a published month, and keep what is replaced.")]
+Manifest = Annotated[
+    Path | None, typer.Option(help="A file kept elsewhere, to compare with, and to add to where all is sound.")
+]
 Reason = Annotated[str | None, typer.Option(help="Why a month is restated; the ledger keeps it.")]
+
+NOTHING = "nothing to verify: no month has any history yet"
 
 
 def ingest(
@@ -92,15 +97,16 @@ def status(as_json: Json = False) -> None:
         show(as_json, months, "no month yet: streamflow ingest 000")
 
 
-def verify(as_json: Json = False) -> None:
+def verify(manifest: Manifest = None, as_json: Json = False) -> None:
     """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
     from loader import api
 
-    verdicts = api.verify()
+    verdicts = api.verify(manifest=manifest)
     wrong = sum(not verdict.sound for verdict in verdicts)
-    rows = [[verdict.table, verdict.as_of or "production", verdict.rows, verdict.finding] for verdict in verdicts]
+    rows = [[one.table, one.as_of or one.about, one.rows, one.finding] for one in verdicts]
     last = f"{wrong} of {len(verdicts)} differ" if wrong else f"all {len(verdicts)} are sound"
-    show(as_json, verdicts, terminal.table(["table", "as of", "rows", "verdict"], rows), last)
+    shown = terminal.table(["table", "as of", "rows", "verdict"], rows)
+    show(as_json, verdicts, *((shown, last) if verdicts else (NOTHING,)))
     if wrong:
         raise typer.Exit(1)
 
@@ -115,7 +121,7 @@ def _deliveries(
 ) -> list[Delivery]:
     settings = load_settings()
     if text is None:
-        folder = data_dir or settings.data_dir
+        folder = expanded(data_dir) if data_dir else settings.data_dir
         there = ", ".join(completion.labels(folder)) or "no month"
         raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]

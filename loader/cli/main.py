@@ -10,7 +10,9 @@ import psycopg
 import typer
 
 from loader.cli import loading, project, reading, server, terminal
-from loader.errors import StreamflowError
+from loader.delivery import NOT_TEXT
+from loader.errors import StreamflowError, WrongUsage
+from loader.landing import printable
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 """What typer raises where a command is used wrongly; the module that has it is not the same in all versions."""
@@ -43,7 +45,10 @@ def main() -> None:
     in_json = _wants_json() or terminal.logs_json()
     terminal.log_to_stderr(quiet=_wants_json())
     try:
+        _require_text()
         code = app(standalone_mode=not in_json)  # by itself, typer explains a wrong word in a box
+    except SystemExit as ended:  # typer's way to end, also of an interrupt
+        code = ended.code
     except StreamflowError as error:
         _end_with(error.exit_code, str(error))
     except CLICK_ERROR as error:
@@ -54,6 +59,10 @@ def main() -> None:
         from loader.api import complaint
 
         _end_with(3, complaint(error))
+    except Exception as error:
+        from loader.cli.unexpected import sentence
+
+        _end_with(3, sentence(error))
     finally:
         gc.enable()
     if code == 130:
@@ -68,7 +77,19 @@ def _end_with(code: int, message: str) -> NoReturn:
     sys.exit(code)
 
 
+def _require_text() -> None:
+    """Refuse words that neither the database nor a log could take."""
+    for word in _own_words():
+        if NOT_TEXT.search(word):
+            raise WrongUsage(f'"{printable(word)}" is not UTF-8: give another word, or rename the file or folder.')
+
+
 def _wants_json() -> bool:
-    """Whether --json was given to a command of ours: what follows `dbt` and `psql` is theirs."""
+    """Whether --json was given to a command of ours."""
+    return "--json" in _own_words()
+
+
+def _own_words() -> list[str]:
+    """The words of the command line; none of `dbt` and `psql`, as what follows is theirs."""
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    return "--json" in sys.argv[1:] and words[:1] != ["dbt"] and words[:2] != ["db", "psql"]
+    return [] if words[:1] == ["dbt"] or words[:2] == ["db", "psql"] else sys.argv[1:]

@@ -1,25 +1,71 @@
-"""The program `streamflow`."""
+"""The program `streamflow`: its streams, its signals, and its end."""
 
 from __future__ import annotations
 
 import atexit
+import io
 import os
+import signal
 import sys
+from contextlib import suppress
+from typing import Any
 
-from loader.cli.main import main
+SAYS_WHAT_BECAME_OF_A_MONTH = (["ingest"], ["land"], ["check"])
+"""Commands whose exit code is about the month, also where nobody could be told of it."""
+
+
+class Outlet(io.FileIO):
+    """stdout or stderr. What cannot be written is lost, and ends nothing: a reader that has gone had enough."""
+
+    lost: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write, or remember why not."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                self.lost = error
+            return len(data)
 
 
 def program() -> None:
     """Run the command line. Ends without taking its objects apart one by one, which takes half a second with dbt's."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # it was closed, and the database's socket or a file would get its number
+            os.open(os.devnull, os.O_RDWR)
+    out, err = Outlet(1, "w", closefd=False), Outlet(2, "w", closefd=False)
+    sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
+    terminated = []
+
+    def end(number: int, _: object) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    from loader.cli.main import main
+
     code = 0
     try:
         main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    if terminated and code == 128 + signal.SIGINT:
+        code = 128 + signal.SIGTERM
     atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
+    sys.stdout.flush()
+    if out.lost and code == 0:
+        sys.stderr.write(f"streamflow: the result cannot be written: {out.lost.strerror}\n")
+        code = 0 if sys.argv[1:2] in SAYS_WHAT_BECAME_OF_A_MONTH else 3
+    with suppress(OSError):
         sys.stderr.flush()
-    except BrokenPipeError:  # whoever read the output has gone
-        code = code or 1
     os._exit(code)
+
+
+def _text(outlet: Outlet, before: Any) -> io.TextIOWrapper:
+    """A stream in place of the one before, which takes any text; stderr and terminals get each line at once."""
+    encoding = getattr(before, "encoding", None) or "utf-8"
+    at_once = outlet.fileno() == 2 or outlet.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(outlet), encoding, "backslashreplace", line_buffering=at_once)

@@ -17,6 +17,7 @@ from loader.cli.terminal import Json, show
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed, WrongUsage
+from loader.landing import printable
 from loader.readers.roles import RolesMade, make_roles, refuse_powerful, wanted
 from loader.settings import load_settings
 
@@ -117,7 +118,7 @@ def doctor(as_json: Json = False) -> None:
     lines = []
     for found in findings:
         text = f" {found.check}: {found.message}{f': {found.remedy}' if found.remedy else ''}"
-        lines.append(Text.assemble((f"{found.level:<8}", COLOURS[found.level]), text))
+        lines.append(Text.assemble((f"{found.level:<8}", COLOURS[found.level]), printable(text)))
     problems = sum(found.level == "problem" for found in findings)
     last = f"problems: {problems}" if problems else "no problem found"
     show(as_json, {"problems": problems, "findings": findings}, *lines, last)

@@ -27,6 +27,8 @@ def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
     if done.audits and not brief:
         yield f"audits: {len(done.audits_that('pass'))} passed, {len(done.audits_that('warn'))} warned"
     yield from (f"  {line}" for line in as_rows(done.warnings))
+    if done.manifest:
+        yield f"manifest: {done.manifest}"
     if not brief:
         steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in done.timings.items() if name != "total")
         yield f"time: {steps}\ndatabase: {done.uri}\n  open it: make psql (or: streamflow db psql)"

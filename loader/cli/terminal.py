@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loader.errors import WrongUsage
+from loader.landing import printable
 from loader.pipeline.progress import Progress, log
 from loader.settings import load_settings
 
@@ -37,7 +38,8 @@ def show(as_json: bool, result: Any, *lines: RenderableType) -> None:
         sys.stdout.write(json.dumps(result, indent=2, default=_plain) + "\n")
         return
     for line in lines:
-        out.print(line, soft_wrap=not isinstance(line, Table))
+        shown = printable(line, keep="\n") if isinstance(line, str) else line
+        out.print(shown, soft_wrap=not isinstance(line, Table))
 
 
 def _plain(value: Any) -> Any:
@@ -52,7 +54,7 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
         made.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         cells = (f"{cell:,}" if isinstance(cell, int) else cell for cell in row)
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in cells))
     return made
 
 
@@ -87,15 +89,16 @@ class _JsonLine(logging.Formatter):
         time = dt.datetime.fromtimestamp(record.created, dt.timezone.utc).isoformat(timespec="milliseconds")
         entry = {"time": time, "level": record.levelname.lower(), "event": "notice", "message": record.getMessage()}
         entry |= {name: value for name, value in getattr(record, "fields", {}).items() if value is not None}
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return json.dumps(entry, default=str)
 
 
 class _Person(logging.Handler):
     """For a person: a complaint with the program's name before it, or in bold with its lines below."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        message, lines = record.getMessage(), getattr(record, "lines", None)
+        message, lines = printable(record.getMessage(), keep="\n"), getattr(record, "lines", None)
         if lines is not None:
+            lines = [printable(line, keep="\n") for line in lines]
             err.print(Text(message, style="bold red"), *lines, sep="\n", soft_wrap=True)
         elif record.levelno >= logging.WARNING:
             err.print(Text.assemble(("streamflow: ", "bold red"), message), soft_wrap=True)

@@ -101,6 +101,15 @@ def load_contract(path: Path = SOURCES_FILE) -> list[Table]:
     return tables
 
 
+def model_columns(model: str) -> set[str]:
+    """The columns that a dbt model's properties name, as in `production/users`; none where there is no such file."""
+    path = (DBT_PROJECT / "models" / model).with_suffix(".yml")
+    if not path.is_file():
+        return set()
+    document = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}  # noqa: S506 (a safe loader)
+    return {column["name"] for entry in document.get("models", []) for column in entry.get("columns", [])}
+
+
 def _table(raw: dict[str, Any]) -> Table:
     try:
         return Table.model_validate(raw)

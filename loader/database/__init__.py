@@ -2,7 +2,7 @@
 
 from loader.database import retries, server
 from loader.database.connect import Connection, Database, open_database
-from loader.database.ddl import ops_ddl, run_lock, staging_ddl
+from loader.database.ddl import ops_ddl, ops_functions, run_lock, staging_ddl
 from loader.database.engines import (
     POSITION,
     files_at_once,
@@ -13,16 +13,19 @@ from loader.database.engines import (
     takes_role,
 )  # fmt: skip
 from loader.database.sql_files import statement
+from loader.database.waiting import blockers, telling_who_blocks
 
 __all__ = [
     "POSITION",
     "Connection",
     "Database",
+    "blockers",
     "files_at_once",
     "is_cluster",
     "nodes_failed",
     "open_database",
     "ops_ddl",
+    "ops_functions",
     "pending_nodes",
     "place_in_file",
     "retries",
@@ -31,4 +34,5 @@ __all__ = [
     "staging_ddl",
     "statement",
     "takes_role",
+    "telling_who_blocks",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -22,6 +23,11 @@ def _macros(path: str) -> Any:
 def ops_ddl() -> bytes:
     """Creates the ops schema and its tables where they are missing."""
     return str(_macros("ledger/ops_ddl.sql").ops_ddl()).encode()
+
+
+def ops_functions() -> dict[str, str]:
+    """The functions of the ledger by name, as the server keeps their bodies."""
+    return dict(re.findall(r"function ops\.(\w+)\(.*?\$\$(.*?)\$\$", ops_ddl().decode(), re.DOTALL))
 
 
 def run_lock() -> tuple[int, int]:

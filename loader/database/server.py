@@ -111,7 +111,7 @@ def programs(version: int | None = None) -> Path:
 
 
 def _data(home: Path) -> Path:
-    return home.expanduser().resolve() / "pgdata"
+    return home.resolve() / "pgdata"
 
 
 def _pid_file(data: Path) -> PidFile | None:

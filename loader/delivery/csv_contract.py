@@ -7,8 +7,9 @@ must be such records. What is wrong with one that is not, landing/diagnosis.py f
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 RECORD_LIMIT = 1 << 20
 """Bytes of a record at most, line ends in it included: where one seems longer, a quote is missing."""
@@ -24,15 +25,16 @@ class Unfit(Exception):
     """A file holds a record that must not land."""
 
 
-def watched(chunks: Iterable[bytes], kinds: Sequence[str]) -> Iterator[bytes]:
+def watched(chunks: Iterable[bytes], columns: Mapping[str, str]) -> Iterator[bytes]:
     """Pass on the chunks of a file, each after a look at the records that end in it.
 
     Args:
-        kinds: the data types of the columns, in the order of the header.
+        columns: the names that the header must have, in its order, and their data types.
 
     Raises:
         Unfit: a record is not as the contract wants it, or does not end.
     """
+    kinds = columns.values()
     record = b",".join(DATE if kind == "date" else FIELD for kind in kinds)
     records = re.compile(rb"(?:(?!" + END_OF_DATA + rb")" + record + rb"\r?\n)*")
     plain_allowed, in_header, rest = "date" not in kinds, True, b""
@@ -46,7 +48,10 @@ def watched(chunks: Iterable[bytes], kinds: Sequence[str]) -> Iterator[bytes]:
     for chunk in chunks:
         rest += chunk
         if in_header and b"\n" in rest:
-            in_header, rest = False, rest.partition(b"\n")[2]
+            header, _, rest = rest.partition(b"\n")
+            in_header = False
+            if next(csv.reader([header.decode("utf-8-sig", "replace").rstrip("\r")]), None) != list(columns):
+                raise Unfit("the header is not the one that was looked at")
         if not in_header:
             rest = after_records(rest)
         # a line end in what is left belongs to a field in quotes that goes on, or the record is wrong

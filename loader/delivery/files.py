@@ -4,31 +4,64 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from loader.errors import DataRefused
+
 CHUNK = 1 << 20
 
-UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
-"""What reading a damaged, encrypted or forbidden file raises."""
+CHANGED = "changed while it was read, so it is still being written: try again when it is done"
+FURTHER = (
+    "is a link that leads out of the folder that it is in: put the file itself there, or set STREAMFLOW_LINKS_TO to"
+    " the folder that links may lead to"
+)
+KINDS = {stat.S_IFDIR: "is a folder, not a file", stat.S_IFIFO: "is a pipe, not a file"}
+
+Identity = tuple[int, ...]
+"""What tells one state of a file from another: device, inode, size, and when content and attributes last changed."""
+
+
+class FileRefused(DataRefused):
+    """A file is not one that may be read, or no longer the one that was looked at."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file} {reason}. Nothing was published.")
+        self.reason = reason
+
+
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, FileRefused)
+"""What reading a damaged, encrypted, forbidden or refused file raises."""
 
 
 def unreadable(error: BaseException) -> str:
     """Why a file cannot be read, in one line."""
+    if isinstance(error, FileRefused):
+        return error.reason
     return f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a delivery: the file at `path`, or the member of that name of the archive there."""
+    """One file of a delivery: the file at `path`, or the member of that name of the archive there.
+
+    `links_to` is a folder that links may lead to, besides the one that the file is in. The other fields are what was
+    seen of it when it was looked at; from then on it is read only while it is the same.
+    """
 
     path: Path
     member: str | None = None
+    links_to: Path | None = None
+    identity: Identity | None = None
+    size: int = 0
+    columns: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -40,22 +73,51 @@ class SourceFile:
         """Its name without the folders that it is in."""
         return PurePosixPath(self.member or self.path.name).name
 
-    @property
-    def size(self) -> int:
-        """How many bytes it holds, as far as that is known before it is read."""
-        if self.member is None:
-            return self.path.stat().st_size
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.getinfo(self.member).file_size
+    def looked_at(self) -> SourceFile:
+        """The same file, with what it is now. UNREADABLE where it cannot be read."""
+        with self.opened() as stream:
+            there = os.fstat(stream.fileno())
+            size = zipfile.ZipFile(stream).getinfo(self.member).file_size if self.member else there.st_size
+        return replace(self, identity=_identity(there), size=size)
+
+    @contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """The plain file itself, open; refused where it is another than was looked at, now or at the end."""
+        with ExitStack() as stack:
+            target, before = self._plain()
+            # not blocked by a pipe, nor led on by a link, that has taken its place in this moment
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+            stream = stack.enter_context(os.fdopen(os.open(target, flags), "rb"))
+            self._require(os.fstat(stream.fileno()), self.identity or _identity(before))
+            yield stream
+            self._require(os.fstat(stream.fileno()), self.identity or _identity(before))
+
+    def _plain(self) -> tuple[Path, os.stat_result]:
+        try:
+            target = self.path.resolve(strict=True)
+            there = target.stat()
+        except OSError:
+            if self.identity:
+                raise FileRefused(self.name, CHANGED) from None
+            raise
+        folders = [self.path.parent, *([self.links_to] if self.links_to else [])]
+        if not any(target.is_relative_to(folder.resolve()) for folder in folders):
+            raise FileRefused(self.name, FURTHER)
+        if not stat.S_ISREG(there.st_mode):
+            raise FileRefused(self.name, KINDS.get(stat.S_IFMT(there.st_mode), "is a device or a socket, not a file"))
+        return target, there
+
+    def _require(self, there: os.stat_result, identity: Identity) -> None:
+        if _identity(there) != identity:
+            raise FileRefused(self.name, CHANGED)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes] | gzip.GzipFile]:
         """Open it for reading from the start, unpacked."""
         with ExitStack() as stack:
-            if self.member is None:
-                stream: IO[bytes] = stack.enter_context(self.path.open("rb"))
-            else:
-                archive = stack.enter_context(zipfile.ZipFile(self.path))
+            stream = stack.enter_context(self.opened())
+            if self.member is not None:
+                archive = stack.enter_context(zipfile.ZipFile(stream))
                 stream = stack.enter_context(archive.open(self.member))
             yield stack.enter_context(gzip.open(stream)) if self.base.endswith(".gz") else stream
 
@@ -71,3 +133,7 @@ class SourceFile:
         for chunk in self.chunks():
             digest.update(chunk)
         return digest.hexdigest()
+
+
+def _identity(there: os.stat_result) -> Identity:
+    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns

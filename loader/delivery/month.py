@@ -8,14 +8,14 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loader.contract.tables import Table
 from loader.delivery.files import UNREADABLE, SourceFile, unreadable
 from loader.delivery.records import NOT_TEXT, Broken, Record, read_records
 from loader.errors import NotDelivered, WrongUsage
-from loader.settings import Settings, load_settings
+from loader.settings import Settings, expanded, load_settings
 
 SHOWN = 200
 """Characters of a value that a report holds."""
@@ -40,14 +40,25 @@ class Found:
     files: dict[str, SourceFile]
     problems: list[Problem]
 
+    def hashes(self) -> dict[str, str]:
+        """Table -> the hash of its file. A file that cannot be read to its end is one more problem."""
+        hashes = {}
+        for table, file in self.files.items():
+            try:
+                hashes[table] = file.sha256()
+            except UNREADABLE as error:
+                self.problems.append(Problem(file.name, unreadable(error)))
+        return hashes
+
 
 @dataclass(frozen=True)
 class Delivery:
-    """The month that was asked for: the folder of months it is in, and the date it speaks for."""
+    """The month that was asked for: the folder of months it is in, the date it speaks for, where links may lead."""
 
     month: int
     data_dir: Path
     as_of: dt.date
+    links_to: Path | None = None
 
     @property
     def label(self) -> str:
@@ -85,28 +96,31 @@ class Delivery:
             elif len(matching) > 1:
                 names = ", ".join(file.name for file in matching)
                 found.problems.append(Problem(wanted, f"is there more than once: {names}"))
-            elif problems := list(_problems(matching[0], table)):
-                found.problems.extend(problems)
             else:
-                found.files[table.name] = matching[0]
+                file, problems = _look(matching[0], table)
+                found.problems.extend(problems)
+                if not problems:
+                    found.files[table.name] = file
         return found
 
     def _files(self) -> list[SourceFile]:
         if self.folder.exists() and self.archive.exists():
             raise FileExistsError(f"{self.archive.name} is there too: take one of them away")
-        if self.archive.is_file():
-            with zipfile.ZipFile(self.archive) as archive:
-                return [SourceFile(self.archive, name) for name in archive.namelist() if not name.endswith("/")]
+        if self.archive.exists():
+            packed = SourceFile(self.archive, links_to=self.links_to)
+            with packed.opened() as stream, zipfile.ZipFile(stream) as archive:
+                return [replace(packed, member=name) for name in archive.namelist() if not name.endswith("/")]
         if not self.folder.exists():
             raise NotDelivered(f"month {self.label} is not there: {_missing_folder(self.folder)}")
-        return [SourceFile(path) for path in sorted(self.folder.iterdir())]
+        return [SourceFile(path, links_to=self.links_to) for path in sorted(self.folder.iterdir())]
 
 
 def find_delivery(
     settings: Settings, month: int, data_dir: Path | None = None, as_of: dt.date | None = None
 ) -> Delivery:
     """The delivery of a month: by default in the settings' data_dir and as of the month's last day."""
-    return Delivery(month, (data_dir or settings.data_dir).expanduser(), as_of or settings.as_of(month))
+    folder = expanded(data_dir) if data_dir else settings.data_dir
+    return Delivery(month, folder, as_of or settings.as_of(month), settings.links_to)
 
 
 def parse_month(text: str) -> int:
@@ -131,28 +145,31 @@ def parse_months(text: str) -> list[int]:
     return months
 
 
-def _problems(file: SourceFile, table: Table) -> Iterator[Problem]:
-    """What is wrong with a file as a whole, or with its header."""
-    if not file.path.is_file():
-        yield Problem(file.name, "is a folder, not a file" if file.path.is_dir() else "is not a file")
-        return
+def _look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
+    """A file with what is seen of it, and what is wrong with it as a whole, or with its header."""
     try:
+        file = file.looked_at()
+        if not file.size:  # nor is one read that only seems to be, as those in /proc
+            return file, [Problem(file.name, "the file is empty", line=1)]
         records = read_records(file)
         header = next(records, None)
-        if reason := _unusable(header, file):
-            yield Problem(file.name, reason, line=1)
-        elif problems := list(_header_problems(file.name, header.fields if header else [], table)):
-            yield from problems
-        elif not any(record.text.strip("\r\n") for record in records):
-            yield Problem(file.name, "the file has a header and no rows", line=1)
+        if header is None or not header.fields:
+            return file, [Problem(file.name, "the first line is empty", line=1)]
+        if reason := _unusable(header):
+            return file, [Problem(file.name, reason, line=1)]
+        file = replace(file, columns=tuple(header.fields))
+        problems = list(_header_problems(file.name, header.fields, table))
+        if not problems and not any(record.text.strip("\r\n") for record in records):
+            problems = [Problem(file.name, "the file has a header and no rows", line=1)]
+        return file, problems
     except Broken as error:
-        yield Problem(file.name, str(error), error.line)
+        return file, [Problem(file.name, str(error), error.line)]
+    except UNREADABLE as error:
+        return file, [Problem(file.name, unreadable(error))]
 
 
-def _unusable(header: Record | None, file: SourceFile) -> str | None:
+def _unusable(header: Record) -> str | None:
     """Why no names can be read from a header."""
-    if header is None or not header.fields:
-        return "the first line is empty" if file.size else "the file is empty"
     if NOT_TEXT.search(header.text):
         return "the header is not UTF-8, or has a NUL byte in it"
     if header.end == "\r":

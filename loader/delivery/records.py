@@ -108,11 +108,6 @@ def read_records(file: SourceFile) -> Iterator[Record]:
         raise Broken(line, unreadable(error)) from None
 
 
-def header_of(file: SourceFile) -> list[str]:
-    """The names of the columns; [] for an empty file, Broken as of read_records."""
-    return next((record.fields for record in read_records(file)), [])
-
-
 class LineNumbers:
     """From a record's place in a file (1 is the first after the header) to its line in an editor.
 

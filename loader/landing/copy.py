@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
-from loader.database import Connection, Database, staging_ddl
-from loader.delivery import UNREADABLE, Broken, Delivery, Problem, SourceFile, Unfit, header_of, unreadable, watched
+from loader.database import Connection, Database, staging_ddl, statement
+from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, Unfit, unreadable, watched
 from loader.errors import SurroundingsFailed
 
 PLANNED_WITHOUT_STATISTICS = 50_000
@@ -71,16 +72,32 @@ def land(
     Each file is one transaction, and a file that is not taken leaves its table as it was.
     """
 
+    connections: list[Connection] = []
+    given_up = threading.Event()
+
+    def go_on(file: str, size: int) -> None:
+        if given_up.is_set():
+            raise SurroundingsFailed("landing was interrupted")
+        advance(file, size)
+
     def land_one(table: Table) -> LandedFile | Problem | NotTaken | None:
         with database.connect() as connection:
+            connections.append(connection)
             if table.name in files:
-                return _land_file(connection, delivery, table, files[table.name], advance)
+                return _land_file(connection, delivery, table, files[table.name], go_on)
             with new_staging_table(connection, table, delivery):
                 return None
 
     largest_first = sorted(tables, key=lambda table: files[table.name].size if table.name in files else 0, reverse=True)
     with ThreadPoolExecutor(at_once) as pool:
-        done = dict(zip((table.name for table in largest_first), pool.map(land_one, largest_first), strict=True))
+        try:
+            done = dict(zip((table.name for table in largest_first), pool.map(land_one, largest_first), strict=True))
+        except BaseException:  # an interrupt does not wait for the files that are under way
+            given_up.set()
+            for connection in connections:
+                if not connection.closed:
+                    connection.cancel_safe()
+            raise
     results = [done[table.name] for table in tables]
     return Landing(
         [result for result in results if isinstance(result, LandedFile)],
@@ -94,18 +111,28 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
     """A transaction that makes the staging table anew; what happens inside is part of it.
 
     Raises:
-        SurroundingsFailed: another session has been reading the table for too long.
+        SurroundingsFailed: another session has been reading the table for too long, or something is somebody else's.
     """
-    staging = sql.Identifier("staging", table.name)
+    staging, name = sql.Identifier("staging", table.name), f"staging.{table.name}"
     with connection.transaction():
+        if connection.execute(statement(__file__, "stranger"), [table.name]).fetchone():
+            raise SurroundingsFailed(
+                f"{name} was not made by streamflow, which makes its own table of that name for each month, so nothing"
+                " was dropped. Move it to another schema (alter ... set schema ...) or drop it, then try again."
+            )
         connection.execute("set local lock_timeout = '10s'")
         try:
             connection.execute(sql.SQL("drop table if exists {}").format(staging))
-            for statement in staging_ddl(table):
-                connection.execute(statement)
+            for ddl in staging_ddl(table):
+                connection.execute(ddl)
         except psycopg.errors.LockNotAvailable:
-            reason = f"staging.{table.name} is being read by another session: try again when that has ended"
+            reason = f"{name} is being read by another session: try again when that has ended"
             raise SurroundingsFailed(reason) from None
+        except psycopg.errors.DependentObjectsStillExist as error:
+            raise SurroundingsFailed(
+                f"{name} cannot be made anew, as each landing does: {error.diag.message_detail}. Drop that, or have it"
+                f" read latest.{table.name}, and try again."
+            ) from None
         default = sql.SQL("alter table {} alter column as_of set default {}")
         connection.execute(default.format(staging, sql.Literal(delivery.as_of)))
         yield staging
@@ -115,25 +142,19 @@ def _land_file(
     connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance
 ) -> LandedFile | Problem | NotTaken:
     try:
-        before = file.path.stat()
-        landed = _copy(connection, delivery, table, file, advance)
-        after = file.path.stat()
+        return _copy(connection, delivery, table, file, advance)
     except (Unfit, psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
         # as an internal error Citus passes on what a node finds in a row
         return NotTaken(table, Problem(file.name, str(error).partition("\n")[0]))
-    except (*UNREADABLE, Broken) as error:
+    except UNREADABLE as error:
         return Problem(file.name, unreadable(error))
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        reason = "it changed while it was read, so it is still being written: try again when it is done"
-        return Problem(file.name, reason)
-    return landed
 
 
 def _copy(connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance) -> LandedFile:
     """COPY the file into a new staging table, hashing and watching the bytes on their way."""
-    header, digest, size = header_of(file), hashlib.sha256(), 0
-    columns = sql.SQL(", ").join(map(sql.Identifier, header))
-    kinds = [table.column(name).data_type for name in header]
+    digest, size = hashlib.sha256(), 0
+    columns = sql.SQL(", ").join(map(sql.Identifier, file.columns))
+    kinds = {name: table.column(name).data_type for name in file.columns}
     with new_staging_table(connection, table, delivery) as staging, connection.cursor() as cursor:
         with cursor.copy(sql.SQL(COPY).format(staging, columns, columns)) as copy:
             for chunk in watched(file.chunks(), kinds):

@@ -7,6 +7,7 @@ look at the rest of the month and everything is reported in one go; such a load 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from psycopg.types.json import Json
 
 from loader.contract.tables import Table
 from loader.database import POSITION, Connection, Database, is_cluster, statement
-from loader.delivery import NOT_TEXT, NUL, SHOWN, Broken, Delivery, Problem, Record, SourceFile, header_of, read_records
+from loader.delivery import CHANGED, NOT_TEXT, NUL, SHOWN, Broken, Delivery, Problem, Record, SourceFile, read_records
 from loader.landing.copy import NotTaken, new_staging_table
 
 BATCH = 5_000
@@ -52,7 +53,7 @@ def diagnose(
         Whether the file could be read to its end.
     """
     found, unread = False, list[Problem]()
-    columns = header_of(file)
+    columns = file.columns
     with database.connect() as judge, database.connect() as lander:
         spread = is_cluster(judge)
         names = map(sql.Identifier, [*columns, POSITION] if spread else columns)
@@ -83,10 +84,14 @@ def _has_key(row: Row, file: str, position: int, key: str) -> bool:
 
 def _rows(connection: Connection, table: Table, file: SourceFile, unread: list[Problem]) -> Iterator[Row]:
     """The rows of a file with all that is wrong with each. Why reading ended before the file did goes to `unread`."""
-    records = read_records(file)
-    header = next(records)
-    kinds = [table.column(name).data_type for name in header.fields]
+    kinds = [table.column(name).data_type for name in file.columns]
     typed = [(place, kind) for place, kind in enumerate(kinds) if kind != "text"]
+    records, header = read_records(file), None
+    with contextlib.suppress(Broken):
+        header = next(records, None)
+    if header is None or tuple(header.fields) != file.columns:
+        unread.append(Problem(file.name, CHANGED))
+        return
     for batch in _batches(records, file.name, unread):
         rows = [_row(file.name, record, header, kinds) for record in batch]
         wrong = _wrong_values(

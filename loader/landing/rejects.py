@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
-from loader.delivery import Problem
+from loader.delivery import NOT_TEXT, Problem
 
 ON_SCREEN = 20
 IN_FILE = 1_000_000
 """How many problems a rejects file holds at most; those beyond are counted."""
+FORMULA = re.compile(r"\s*[=+\-@]")
+NUMBER = re.compile(r"[+-]?[\d.,]*")
 COLUMNS = [field.name for field in fields(Problem)]
 
 
@@ -46,7 +49,7 @@ def as_rows(problems: Iterable[Problem], most: int = ON_SCREEN) -> list[str]:
     """Problems as aligned lines for a person: where, column, value, why, and the audit that found it."""
     rows = [
         (
-            f"{problem.file}:{problem.line}" if problem.line else problem.file,
+            f"{printable(problem.file)}:{problem.line}" if problem.line else printable(problem.file),
             printable(problem.column or ""),
             printable(json.dumps(problem.value, ensure_ascii=False)) if problem.value is not None else "",
             printable(problem.reason) + (f"  [{problem.audit}]" if problem.audit else ""),
@@ -59,9 +62,24 @@ def as_rows(problems: Iterable[Problem], most: int = ON_SCREEN) -> list[str]:
     ]
 
 
-def printable(text: str) -> str:
-    """A file's own words without what would steer the terminal."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+def printable(text: str, keep: str = "") -> str:
+    """Text without what would steer the terminal or turn the order of its letters: that is shown by its number."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in keep else _by_number(one) for one in text)
+
+
+def _by_number(character: str) -> str:
+    """An escape for a character, or for a byte that is not UTF-8."""
+    return f"\\x{ord(character) - 0xDC00:02x}" if NOT_TEXT.match(character) else repr(character)[1:-1]
+
+
+def without_formulas(value: object) -> object:
+    """A field for a CSV file that may be opened as a spreadsheet: nothing in it is a formula, or steers a terminal."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value, keep="\n")
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 
 def write_rejects(problems: Iterable[Problem], path: Path) -> Rejects:
@@ -80,7 +98,7 @@ def write_rejects(problems: Iterable[Problem], path: Path) -> Rejects:
             if count <= ON_SCREEN:
                 first.append(problem)
             if count <= IN_FILE:
-                writer.writerow(values(problem))
+                writer.writerow(map(without_formulas, values(problem)))
         written = min(count, IN_FILE)
         if count > written:
             writer.writerow(["", f"and {count - written:,} more, which are not written here"])

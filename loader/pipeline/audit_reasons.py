@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loader.delivery import SHOWN
-
-if TYPE_CHECKING:
-    from loader.pipeline.failed_audits import Audit
+from loader.pipeline.audits import Audit
 
 Arguments = Mapping[str, Any]
 
@@ -19,19 +17,21 @@ UNIQUE = {"unique", "expect_column_values_to_be_unique", "expect_compound_column
 
 
 def of_row(audit: Audit, column: str, key: str) -> str:
-    """Why a row is wrong.
+    """Why a row is wrong: what whoever declared the audit says of it, or else what its test is known to ask.
 
     Args:
         column: the one whose value is shown.
         key: the table's primary key.
     """
+    if audit.description:
+        return audit.description
     with contextlib.suppress(KeyError):  # somebody's own test may have the name and other arguments
         if audit.test == "relationships":
             known = (re.findall(r"\w+", str(audit.arguments["to"])) or [""])[-1]
             return f"no such {'customer' if column == key else 'value'} in {known}.csv"
         if audit.test in PHRASES:
             return PHRASES[audit.test](audit.arguments)
-    return audit.description or _fails(audit)
+    return _fails(audit)
 
 
 def of_double(audit: Audit, columns: Sequence[str], key: str, number: int, first: int) -> str:
@@ -55,8 +55,6 @@ def of_table(audit: Audit, failures: int) -> str:
             return f"the number of rows is {failures} % off the month before"
         case "null_percent":
             return f"up to {failures} % of the values are missing in a column that should have them"
-        case "columns_match_declaration":
-            return f"{failures} columns are not those that are declared"
         case _:
             return f"{audit.description or audit.audit_name} ({failures} found)"
 

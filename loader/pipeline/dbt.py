@@ -17,7 +17,7 @@ from typing import Any
 from loader.contract.packages import audit_package
 from loader.database import Database
 from loader.errors import SurroundingsFailed
-from loader.pipeline.failed_audits import Audit, audit_of
+from loader.pipeline.audits import Audit, audit_of
 from loader.settings import DBT_PROJECT, PROFILES, Settings
 
 QUIET = ["--log-level", "none", "--log-level-file", "none"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from loader.contract.tables import Table
 from loader.database import Connection, place_in_file
 from loader.delivery import SHOWN, LineNumbers, Problem, SourceFile
 from loader.pipeline.audit_reasons import of_double, of_row, of_table
+from loader.pipeline.audits import Audit
 
 BATCH = 5_000
 COUNTS_ROWS = {"count(*)", "count(1)"}
@@ -30,53 +30,6 @@ UNUSUAL = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedErro
 
 LIMITS = "set local statement_timeout = '5min'; set local enable_nestloop = {}"
 """Where the server takes a million unknown keys for one, a nested loop would look through all rows for each of them."""
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What dbt says of one test on staging: its declaration, and the SQL that it was compiled to."""
-
-    audit_id: str
-    audit_name: str
-    table_name: str
-    column_name: str | None
-    test: str
-    arguments: dict[str, Any]
-    description: str
-    compiled: str
-    where: str | None
-    fail_calc: str
-    relation: str
-    others: bool
-
-
-def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
-    """The audit that a compiled test of dbt's is; None for a test that does not read staging.
-
-    `sources` are those of dbt's manifest by unique id.
-    """
-    read = [sources[name] for name in node.depends_on.nodes if name in sources]
-    staged = {source.name: source for source in read if source.source_name == "staging"}
-    if not staged:
-        return None
-    generic = getattr(node, "test_metadata", None)  # a singular test has none
-    arguments = dict(generic.kwargs) if generic else {}
-    declared_on = re.search(r"source\('staging', '(\w+)'\)", str(arguments.pop("model", "")))
-    table = staged.get(declared_on.group(1) if declared_on else "", next(iter(staged.values())))
-    return Audit(
-        audit_id=node.unique_id,
-        audit_name=node.name,
-        table_name=table.name,
-        column_name=getattr(node, "column_name", None),
-        test=generic.name if generic else node.name,
-        arguments=arguments,
-        description=node.description,
-        compiled=node.compiled_code or "",
-        where=node.config.where,
-        fail_calc=node.config.fail_calc,
-        relation=table.relation_name,
-        others=set(node.depends_on.nodes) != {table.unique_id},
-    )
 
 
 def failed_rows(

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from loader.database import Connection, ops_ddl, run_lock, statement
 from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
-from loader.landing import LandedFile
+from loader.landing import LandedFile, printable
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def exists(connection: Connection) -> bool:
     Raises:
         SurroundingsFailed: it has one of an earlier version.
     """
-    query = "select to_regclass('ops.standing_history') is not null, to_regclass('ops.loads') is not null"
+    query = "select to_regclass('ops.chain') is not null, to_regclass('ops.loads') is not null"
     current, some = one_row(connection, query)
     if some and not current:
         raise SurroundingsFailed(
@@ -220,4 +220,4 @@ def _who() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()} (process {os.getpid()})"
+    return f"{printable(user)}@{socket.gethostname()} (process {os.getpid()})"

@@ -131,7 +131,9 @@ select
         when published.load_id is not null then 'published'
         else attempts.state
     end as state,
-    attempts.state as last_attempt,
+    case
+        when attempts.state = 'landed' and attempts.load_id = published.load_id then 'published' else attempts.state
+    end as last_attempt,
     attempts.attempts,
     published.published_at,
     attempts.error,
@@ -146,12 +148,18 @@ select
             jsonb_build_object(
                 'table', history.table_name,
                 'delivered', history.rows_delivered,
-                'inserted', history.rows_inserted,
-                'updated', history.rows_updated,
-                'unchanged', history.rows_delivered - history.rows_inserted - history.rows_updated,
+                'inserted', changed.inserted,
+                'updated', changed.updated,
+                'unchanged', history.rows_delivered - changed.inserted - changed.updated,
                 'carried_forward', history.rows_total - history.rows_delivered
             )
         from ops.history as history
+        cross join lateral (
+            -- a restatement leaves the tables of which it has the same file
+            select
+                case when history.load_id = published.load_id then history.rows_inserted else 0 end as inserted,
+                case when history.load_id = published.load_id then history.rows_updated else 0 end as updated
+        ) as changed
         where history.as_of = attempts.as_of and published.load_id is not null
         order by history.table_name
     ) as counts,

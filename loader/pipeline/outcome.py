@@ -52,7 +52,7 @@ class Outcome:
     """How one attempt at one month ended. `timings` are seconds per step.
 
     `state` is published, unchanged, landed, checked or refused. `failed` has the models and tests that failed or were
-    skipped after the month was published.
+    skipped after the month was published. `manifest` is the line of its publication, for whoever keeps a manifest.
     """
 
     command: Command
@@ -67,6 +67,7 @@ class Outcome:
     failed: list[Node] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     rejects: Rejects | None = None
+    manifest: str | None = None
 
     def audits_that(self, status: str) -> list[AuditResult]:
         """The audits with that verdict: pass, warn or fail."""

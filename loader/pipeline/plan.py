@@ -40,7 +40,8 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
         SurroundingsFailed: the database cannot be reached.
     """
     found = delivery.find(load_contract())
-    files = [PlannedFile(name, file.name, file.size, file.sha256()) for name, file in found.files.items()]
+    hashes = found.hashes()
+    files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
     with open_database(settings).connect() as connection:
         action = "refuse" if found.problems else _action(connection, delivery, files)
     return Plan(delivery.label, str(delivery.as_of), str(delivery.folder), action, files, found.problems)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
-from itertools import chain, islice
+from itertools import chain as joined
+from itertools import islice
 
 import psycopg
 
@@ -14,15 +15,15 @@ from loader import __version__
 from loader.contract.models import require_models
 from loader.contract.packages import audit_package
 from loader.contract.tables import Table, load_contract
-from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries
+from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, SourceFile
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
-from loader.pipeline import compare, ledger
+from loader.pipeline import chain, compare, ledger
 from loader.pipeline.dbt import Dbt, DbtRun, Node
 from loader.pipeline.ledger import AuditResult, TableHistory
 from loader.pipeline.outcome import Clock, Command, Outcome, Refused, TableCounts
-from loader.pipeline.problems import everything_wrong, other_rows, rows_found, wrong_values
+from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
 from loader.settings import Settings
 
@@ -68,6 +69,9 @@ class Run:
             reason = (error.diag.message_primary or str(error)).strip()
             self._close("failed", error=reason)
             raise retries.failure(self.delivery.label, reason, error) from None
+        except Exception as error:
+            self._close("failed", error=f"{type(error).__name__}: {error}")
+            raise
         except BaseException:
             self._close("interrupted", error="interrupted")
             raise
@@ -87,7 +91,7 @@ class Run:
                 " ingest with --restate, finishes that. Ingesting another month brings back what was published."
             )
         if known and not found.problems:
-            differing = self._differing(known)
+            differing = self._differing(known, found)
             if differing and not restate:
                 self._refuse_other_rows(differing)
             whole = all(table.name in known for table in self.tables)
@@ -98,25 +102,29 @@ class Run:
         self.dbt.prepare(self.database)
         landing = self._land(self.tables)
         if found.problems or landing.problems or landing.not_taken:
-            raise self._refusal(everything_wrong(self, found.problems, landing))
+            if landing.not_taken:
+                self.progress.step("looking for everything that is wrong")
+            raise self._refusal(self._problems().everything(found.problems, landing, self._audit))
         ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
         if self.command == "land":
             return self._outcome("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
         if self.command == "check":
             return self._check()
-        return self._build(set() if restate else set(known), restate)
+        return self._build(restate)
 
-    def _differing(self, known: dict[str, TableHistory]) -> list[Table]:
+    def _differing(self, known: dict[str, TableHistory], found: Found) -> list[Table]:
         with self.clock.step("compare"):
-            hashes = {name: file.sha256() for name, file in self.files.items()}
-            return compare.differing_tables(self.tables, hashes, known)
+            hashes = found.hashes()
+        if found.problems:
+            raise self._refusal(found.problems)
+        return compare.differing_tables(self.tables, hashes, known)
 
     def _refuse_other_rows(self, differing: list[Table]) -> None:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
         landing = self._land(differing)
         if landing.problems or landing.not_taken:
-            raise self._refusal(chain(landing.problems, wrong_values(self, landing.not_taken)))
-        if problems := list(other_rows(self, differing)):
+            raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken)))
+        if problems := list(self._problems().other_rows(differing)):
             if self._publication() is None:
                 self._finish(DbtRun(True))
             message = f"is published already for {self.delivery.as_of}, from other files; nothing was changed"
@@ -129,11 +137,11 @@ class Run:
         message = f"month {self.delivery.label} is published already, from these same rows: "
         if publication is None:
             result = self._finish(DbtRun(True))
-            return self._published(result, f"month {self.delivery.label} published, which was begun before", known)
+            return self._published(result, f"month {self.delivery.label} published, which was begun before")
         if left and self.command == "ingest":
             result = self._dbt([*BELOW, *(f"+{name}" for name in left)], "models")
             done = "what had failed fails again" if result.bad else "what had failed was built"
-            return self._published(result, message + done, known)
+            return self._published(result, message + done)
         outcome = self._outcome("unchanged", message + "nothing to do")
         outcome.counts = [TableCounts.of(known[table.name]).again() for table in self.tables]
         return outcome
@@ -144,25 +152,27 @@ class Run:
         self.progress.files({file.name: file.size for file in there})
         ledger.clear_staged(self.connection)
         at_once = files_at_once(self.connection)
-        with self.clock.step("landing"):
+        with self.clock.step("landing"), telling_who_blocks(self.database, self.progress.tell):
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
 
-    def audit(self) -> DbtRun:
-        """Run the audits on what staging holds."""
+    def _problems(self) -> Problems:
+        return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
+
+    def _audit(self) -> DbtRun:
         return self._dbt(AUDIT, "audits")
 
     def _check(self) -> Outcome:
-        verdicts, warnings = self._audited(self.audit())
+        verdicts, warnings = self._audited(self._audit())
         outcome = self._outcome(
             "checked", f"month {self.delivery.label} can be ingested; nothing was published", verdicts
         )
         outcome.warnings = warnings
         return outcome
 
-    def _build(self, settled: set[str], restate: bool) -> Outcome:
-        """Run dbt build. `settled` are the tables whose history of this date stands already, and stays."""
+    def _build(self, restate: bool) -> Outcome:
+        """Audit what staging holds and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         verdicts, warnings = self._audited(result)
         if self._publication() is None and ledger.history_on(self.connection, self.delivery.as_of):
@@ -172,7 +182,7 @@ class Run:
             raise self._dbt_failed(result)
         done = "published" if publication.load_id == self.load_id else "found as it was published"
         message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
-        outcome = self._published(result, message, settled, verdicts)
+        outcome = self._published(result, message, verdicts)
         outcome.warnings = warnings
         return outcome
 
@@ -194,15 +204,16 @@ class Run:
         publication = self._publication()
         return publication.month if publication else self.delivery.label
 
-    def _published(
-        self, result: DbtRun, message: str, settled: Collection[str], verdicts: list[AuditResult] | None = None
-    ) -> Outcome:
-        """A month that is published; a table that had its history before is counted as unchanged."""
+    def _published(self, result: DbtRun, message: str, verdicts: list[AuditResult] | None = None) -> Outcome:
+        """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
         outcome = self._outcome("published", message, verdicts)
         standing = ledger.history_on(self.connection, self.delivery.as_of)
-        counts = [TableCounts.of(standing[table.name]) for table in self.tables]
-        outcome.counts = [count.again() if count.table in settled else count for count in counts]
+        for history in (standing[table.name] for table in self.tables):
+            counts = TableCounts.of(history)
+            outcome.counts.append(counts if history.load_id == self.load_id else counts.again())
         outcome.failed = result.bad
+        if publication := self._publication():
+            outcome.manifest = chain.line_of(self.connection, publication.load_id)
         return outcome
 
     def _audited(self, result: DbtRun) -> tuple[list[AuditResult], list[Problem]]:
@@ -213,10 +224,10 @@ class Run:
         """
         verdicts = ledger.audits_of(self.connection, self.load_id)
         if any(verdict.status == "fail" for verdict in verdicts):
-            raise self._refusal(rows_found(self, result, verdicts, "fail"), verdicts=verdicts)
+            raise self._refusal(self._problems().found_by(result, verdicts, "fail"), verdicts=verdicts)
         if not verdicts or (self.command == "check" and not result.success):
             raise self._dbt_failed(result)
-        return verdicts, list(islice(rows_found(self, result, verdicts, "warn"), WARNINGS_KEPT))
+        return verdicts, list(islice(self._problems().found_by(result, verdicts, "warn"), WARNINGS_KEPT))
 
     def _dbt(self, arguments: list[str], step: str) -> DbtRun:
         self.progress.step(step)
@@ -225,7 +236,7 @@ class Run:
         def begun(invocation_id: str) -> None:
             ledger.register_run(self.connection, invocation_id)
 
-        with self.clock.step(step):
+        with self.clock.step(step), telling_who_blocks(self.database, self.progress.tell):
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")

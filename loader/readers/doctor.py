@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 from loader.contract.models import out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
-from loader.database import Connection, Database, statement
+from loader.database import Connection, Database, blockers, statement
 from loader.pipeline import ledger
 from loader.readers import oncall
 from loader.readers.roles import relations
@@ -59,6 +59,7 @@ def examine() -> Iterator[Finding]:
             with database.connect() as connection:
                 connection.execute("set default_transaction_read_only = on")
                 yield from _findings("rights", lambda: _rights(connection))
+                yield from _findings("locks", lambda: _locks(connection))
                 yield from _findings("months", lambda: _months(connection))
 
 
@@ -111,7 +112,7 @@ def _disk() -> Found:
     months = settings.data_dir.glob("month_*")
     sizes = [sum(file.stat().st_size for file in (month, *month.rglob("*"))) for month in months]
     needed = max(LEAST, TIMES * max(sizes, default=0))
-    place = settings.home.expanduser().resolve() / "pgdata"
+    place = settings.home.resolve() / "pgdata"
     there = next(folder for folder in (place, *place.parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     text = f"{free / 1e9:,.1f} GB free in {there}; a month needs about {needed / 1e9:,.1f}"
@@ -145,6 +146,14 @@ def _rights(connection: Connection) -> Found:
         yield "problem", message, remedy
     if not lacking:
         yield "ok", "the role may create what is missing and owns what is there", ""
+
+
+def _locks(connection: Connection) -> Found:
+    waited_for = blockers(connection)
+    for who, remedy in waited_for:
+        yield "warning", f"a run waits for {who}", f"wait for it to end, or as its role or a superuser: {remedy}"
+    if not waited_for:
+        yield "ok", "no run waits for a lock of somebody else", ""
 
 
 def _months(connection: Connection) -> Found:

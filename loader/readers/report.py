@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed
+from loader.landing import printable
 from loader.readers.published import PublishedMonth, find
 from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month
 from loader.settings import Settings
@@ -120,13 +121,14 @@ def _row_findings(tables: list[Json]) -> Iterator[Finding]:
 
 
 def environment() -> Environment:
-    """What renders the pages: every value in them is escaped."""
+    """What renders the pages: every value in them is escaped, marks that turn the order of letters too."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda shown: printable(shown, keep="\n\t") if type(shown) is str else shown,
     )
     made.filters |= {"share": share, "value": value, "bars": bars, "stamp": lambda when: f"{when:%Y-%m-%d %H:%M} UTC"}
     return made

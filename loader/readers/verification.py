@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
+from psycopg.rows import class_row
 
-from loader.database import Connection, statement
+from loader.contract.tables import Table, model_columns
+from loader.database import Connection, ops_functions, statement
+from loader.pipeline.chain import Link
+
+LEDGER = "ops"
+"""What a verdict on the ledger itself names as its table."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one table on one date, or of a production table (as_of is None)."""
+    """What was found of one table on one date, of a production table (as_of is None), or of the ledger."""
 
     table: str
     as_of: dt.date | None
@@ -21,40 +27,130 @@ class Verdict:
     sound: bool
     finding: str
 
-
-def verify(connection: Connection) -> Iterator[Verdict]:
-    """Compute the checksum of every history table and date anew, and compare production with history."""
-    entries = connection.execute(statement(__file__, "entries")).fetchall()
-    for entry in entries:
-        yield _history(connection, *entry)
-    for name in dict.fromkeys(entry[0] for entry in entries):
-        yield _production(connection, name)
+    @property
+    def about(self) -> str:
+        """What it is about where that is no date."""
+        return "" if self.table in {LEDGER, "manifest"} else "production"
 
 
-def _history(
-    connection: Connection, name: str, as_of: dt.date, rows: int, partition: str, checksum: object, covered: list[str]
-) -> Verdict:
-    columns, _ = _shape(connection, f"{name}_snapshots")
-    history = sql.Identifier("public", f"{name}_snapshots")
+@dataclass(frozen=True)
+class Entry:
+    """History of one table and date, or what a restatement kept of it, by the ledger and by the chain."""
+
+    table_name: str
+    as_of: dt.date
+    rows: int
+    schema_name: str | None
+    partition_name: str
+    checksum: object
+    covered: list[str]
+    wrong: str | None
+    is_published: bool
+
+    @property
+    def relation(self) -> sql.Identifier:
+        return sql.Identifier(self.schema_name or "history", self.partition_name)
+
+
+def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link] | None) -> Iterator[Verdict]:
+    """Hold the tables against the ledger, the ledger against its chain, and production against history.
+
+    Args:
+        tables: the declared ones.
+        links: the chain; None where there is no ledger.
+    """
+    entries: list[Entry] = []
+    if links is not None:
+        with connection.cursor(row_factory=class_row(Entry)) as cursor:
+            entries = cursor.execute(statement(__file__, "entries")).fetchall()
+        yield from _ledger(connection, links)
+    names = list(dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in tables)]))
+    yield from (_history(connection, entry) for entry in entries)
+    yield from _strays(connection, entries, names)
+    for name in names:
+        if any(entry.table_name == name for entry in entries):
+            declared = {column for table in tables if table.name == name for column in table.column_names}
+            covered = {column for entry in entries if entry.table_name == name for column in entry.covered or ()}
+            yield from _as_declared(connection, name, declared | covered | model_columns(f"history/{name}_snapshots"))
+            yield _production(connection, name)
+
+
+def _ledger(connection: Connection, links: Sequence[Link]) -> Iterator[Verdict]:
+    there: dict[str, str] = dict(connection.execute(statement(__file__, "functions")).fetchall())
+    wrong = [f"ops.{name} is gone or was changed" for name, body in ops_functions().items() if there.get(name) != body]
+    wrong += [f"link {link.link} of ops.chain {link.wrong}" for link in links if link.wrong]
+    wrong += [f"ops.chain: {text}" for (text,) in connection.execute(statement(__file__, "unlinked")).fetchall()]
+    yield from (Verdict(LEDGER, None, len(links), False, text) for text in wrong)
+    if links and not wrong:
+        yield Verdict(LEDGER, None, len(links), True, "the chain of publications holds")
+
+
+def _history(connection: Connection, entry: Entry) -> Verdict:
+    rows, wrong = (entry.rows, entry.wrong) if entry.wrong else _rows(connection, entry)
+    sound = "as it was written" if entry.is_published else "not finished: not published yet"
+    if entry.schema_name == "restated":
+        sound = "kept as it was before it was restated"
+    return Verdict(entry.table_name, entry.as_of, rows, not wrong, wrong or sound)
+
+
+def _rows(connection: Connection, entry: Entry) -> tuple[int, str | None]:
+    """How many rows the table of an entry has, and what is wrong with it."""
+    is_partition = entry.schema_name == "history"
+    name, parent = entry.relation.as_string(connection), _public(connection, f"{entry.table_name}_snapshots")
+    wrong, guarded = _guarded(connection, name, parent if is_partition else None)
+    if wrong:
+        return 0, wrong
+    columns, _ = _shape(connection, name)
     query = statement(__file__, "counts").format(
-        later=sql.SQL(", ").join([sql.NULL, *map(sql.Identifier, set(columns) - set(covered))]),
-        history=history,
-        as_of=sql.Literal(as_of),
+        later=sql.SQL(", ").join([sql.NULL, *map(sql.Identifier, set(columns) - set(entry.covered))]),
+        relation=sql.Identifier("public", f"{entry.table_name}_snapshots") if is_partition else entry.relation,
+        as_of=sql.Literal(entry.as_of),
     )
-    [(found, filled)] = connection.execute(query).fetchall()
-    if found != rows:
-        return Verdict(name, as_of, found, False, f"{found:,} rows, and {rows:,} were written")
-    names = [covered, history.as_string(connection), partition]
-    actual = connection.execute(statement(__file__, "checksum"), names).fetchone()
-    if actual != (checksum,) or filled:
-        return Verdict(name, as_of, found, False, "rows are not those that were written: the checksum differs")
-    return Verdict(name, as_of, found, True, "as it was written")
+    [(rows, filled)] = connection.execute(query).fetchall()
+    if rows != entry.rows:
+        return rows, f"{rows:,} rows, and {entry.rows:,} were written"
+    actual = connection.execute("select ops.checksum(%s::regclass, %s::text [])", [name, entry.covered]).fetchone()
+    if actual != (entry.checksum,) or filled:
+        return rows, "rows are not those that were written: the checksum differs"
+    return rows, guarded
+
+
+def _guarded(connection: Connection, relation: str, parent: str | None = None) -> tuple[str | None, str | None]:
+    """What is wrong with a table of history as such, and with the triggers that refuse changes."""
+    names = {"relation": relation, "parent": parent}
+    [(wrong, guarded)] = connection.execute(statement(__file__, "relation"), names).fetchall()
+    return wrong, None if guarded else f"{relation} no longer refuses changes: its triggers are not as they were"
+
+
+def _strays(connection: Connection, entries: Sequence[Entry], names: Sequence[str]) -> Iterator[Verdict]:
+    """Tables with history that no entry of the ledger is of, as where the ledger was emptied."""
+    known = [entry.relation.as_string(connection) for entry in entries if entry.partition_name]
+    parents = [_public(connection, f"{name}_snapshots") for name in names]
+    found = connection.execute(statement(__file__, "strays"), {"known": known, "parents": parents}).fetchall()
+    yield from (Verdict(LEDGER, None, 0, False, f"no entry is of {name}, which holds history") for (name,) in found)
+
+
+def _as_declared(connection: Connection, name: str, known: set[str]) -> Iterator[Verdict]:
+    """Triggers that history lacks, and columns that nobody declared, in somebody's own model either."""
+    wrong, unguarded = _guarded(connection, _public(connection, f"{name}_snapshots"))
+    if unguarded and not wrong:
+        yield Verdict(name, None, 0, False, unguarded)
+    added = {"as_of", "observed_as_of"}
+    there = {table: set(_shape(connection, _public(connection, table))[0]) for table in (f"{name}_snapshots", name)}
+    for table, strange in (
+        (f"{name}_snapshots", there[f"{name}_snapshots"] - known - added),
+        (name, there[name] - known - added - model_columns(f"production/{name}")),
+    ):
+        for column in sorted(strange):
+            yield Verdict(name, None, 0, False, f"{table} has a column {column} that is not declared")
 
 
 def _production(connection: Connection, name: str) -> Verdict:
     """Compare the columns that history has too: somebody's own columns of production are theirs."""
-    known, key = _shape(connection, f"{name}_snapshots")
-    columns, _ = _shape(connection, name)
+    history, production = (_public(connection, table) for table in (f"{name}_snapshots", name))
+    (known, key), (columns, _) = _shape(connection, history), _shape(connection, production)
+    if not known or not columns:
+        return Verdict(name, None, 0, False, f"{history if not known else production} is gone")
     query = statement(__file__, "production").format(
         key=sql.Identifier(key),
         columns=sql.SQL(", ").join(sql.Identifier(column) for column in columns if column in known),
@@ -70,7 +166,11 @@ def _production(connection: Connection, name: str) -> Verdict:
     return Verdict(name, None, rows, True, "what history says")
 
 
-def _shape(connection: Connection, table: str) -> tuple[list[str], str]:
-    """The columns of a table, and the first one of its primary key."""
-    [(columns, key)] = connection.execute(statement(__file__, "shape"), {"table": table}).fetchall()
+def _public(connection: Connection, table: str) -> str:
+    return sql.Identifier("public", table).as_string(connection)
+
+
+def _shape(connection: Connection, relation: str) -> tuple[list[str], str]:
+    """The columns of a table, and the first one of its primary key; no column where it is gone."""
+    [(columns, key)] = connection.execute(statement(__file__, "shape"), [relation]).fetchall()
     return columns, key

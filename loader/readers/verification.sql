@@ -1,26 +1,107 @@
 -- name: entries
-select table_name, as_of, rows_total, partition_name, checksum, checksum_columns
-from ops.history
-order by table_name, as_of;
+-- What stands and what was replaced, as the ledger says now, beside what the chain told of it last: `wrong` where they differ.
+with told as (
+    select distinct on (entry."table", entry.as_of, entry.load)
+        entry."table" as table_name,
+        entry.as_of,
+        entry.load as load_id,
+        entry.rows,
+        entry.checksum
+    from ops.chain
+    cross join lateral jsonb_to_recordset(chain.tells -> 'tables') as entry (
+        "table" text, as_of date, load bigint, rows bigint, checksum numeric
+    )
+    order by 1, 2, 3, chain.link desc
+),
+
+ledger as (
+    select 'history' as schema_name, history.* from ops.history as history
+    union all
+    select 'restated' as schema_name, kept.*
+    from ops.restatements as restatements
+    cross join lateral jsonb_populate_record(null::ops.history, restatements.replaced) as kept
+)
+
+select
+    table_name,
+    as_of,
+    coalesce(told.rows, ledger.rows_total) as rows,
+    ledger.schema_name,
+    ledger.partition_name,
+    ledger.checksum,
+    ledger.checksum_columns as covered,
+    case
+        when ledger.schema_name is null then 'its entry in the ledger is gone'
+        when (told.rows, told.checksum) is distinct from (ledger.rows_total, ledger.checksum) and told.rows is not null
+            then 'its entry in the ledger is not the one that was published'
+        when told.rows is null and load_id in (select published.load_id from ops.published as published)
+            then 'its entry in the ledger is of a publication that does not tell of it'
+    end as wrong,
+    told.rows is not null as is_published
+from told
+full join ledger using (table_name, as_of, load_id)
+order by table_name, as_of, ledger.schema_name, load_id;
+
+-- name: unlinked
+-- The publications that the chain does not tell of.
+select 'the publication of month ' || month || ' by load ' || load_id || ' is none that it tells of'
+from ops.published
+where load_id not in (select (tells ->> 'load')::bigint from ops.chain where tells ->> 'event' = 'published')
+order by load_id;
+
+-- name: functions
+select proname, prosrc from pg_catalog.pg_proc where pronamespace = 'ops'::regnamespace;
+
+-- name: relation
+-- What is wrong with the table of an entry, and whether it refuses changes.
+select
+    case
+        when relation.oid is null then 'its table ' || %(relation)s || ' is gone'
+        when %(parent)s::text is not null and not exists (
+            select from pg_catalog.pg_inherits where inhrelid = relation.oid and inhparent = to_regclass(%(parent)s)
+        ) then %(relation)s || ' is no longer a part of it'
+    end,
+    2 = (
+        select count(*)
+        from pg_catalog.pg_trigger
+        where
+            tgrelid = relation.oid
+            and tgfoid = to_regprocedure('ops.refuse_change()')
+            and tgenabled in ('O', 'A')
+            and tgqual is null
+            -- before a statement that inserts, updates or deletes, and before truncate
+            and tgtype in (30, 34)
+    )
+from (values (to_regclass(%(relation)s))) as relation (oid);
+
+-- name: strays
+-- What history shows or kept, and is no table of an entry. Asks nothing of the ledger, which may be gone.
+select relation.oid::regclass::text
+from pg_catalog.pg_class as relation
+where
+    relation.relkind in ('r', 'p')
+    and relation.oid <> all(array(select to_regclass(name) from unnest(%(known)s::text []) as name where to_regclass(name) is not null))
+    and (
+        relation.relnamespace in (to_regnamespace('history'), to_regnamespace('restated'))
+        or relation.oid in (
+            select inhrelid from pg_catalog.pg_inherits
+            where inhparent = any(array(select to_regclass(name) from unnest(%(parents)s::text []) as name))
+        )
+    )
+order by 1;
 
 -- name: counts
 -- Rows, and those with a value in a column that was declared since.
 select count(*), count(*) filter (where num_nonnulls({later}) > 0)
-from {history}
+from {relation}
 where as_of = {as_of};
-
--- name: checksum
--- Over the columns that it was taken of; none where the partition is gone, or is none of the table any more.
-select ops.checksum(inhrelid, %s::text [])
-from pg_catalog.pg_inherits
-where inhparent = %s::regclass and inhrelid = to_regclass(format('history.%%I', %s::text));
 
 -- name: unmerged
 -- The dates whose deliveries production has yet to take in.
 select string_agg(as_of::text, ', ' order by as_of) from ops.history where table_name = %s and merged_at is null;
 
 -- name: production
--- The newest delivered row of every customer, beside the row that production has.
+-- The newest delivered row of every customer, beside the row that production has; equal numbers differ by their digits.
 with newest as (
     select distinct on ({key}) {columns}
     from {history}
@@ -34,16 +115,16 @@ actual as (
 
 select
     count(actual.{key}),
-    count(*) filter (where newest.* is distinct from actual.*)
+    count(*) filter (where (newest.* *= actual.*) is not true)
 from newest
 full join actual on newest.{key} = actual.{key};
 
 -- name: shape
--- The columns of a table, and the first one of its primary key.
+-- The columns of a table, and the first one of its primary key; none where it is gone.
 select
-    array_agg(attname::text order by attnum),
+    coalesce(array_agg(attname::text order by attnum), '{}'),
     min(attname::text) filter (
         where attnum = (select indkey[0] from pg_catalog.pg_index where indrelid = attrelid and indisprimary)
     )
 from pg_catalog.pg_attribute
-where attrelid = format('public.%%I', %(table)s::text)::regclass and attnum > 0 and not attisdropped;
+where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped;

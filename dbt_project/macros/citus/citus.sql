@@ -31,17 +31,6 @@ $spread$
 {% endmacro %}
 
 
-{#- A temporary table would be the coordinator's own and pull all rows through it: a view leaves the rows on their nodes. -#}
-{% macro postgres__create_table_as(temporary, relation, sql) %}
-    {%- if temporary and model.config.incremental_strategy in ['as_of_partition', 'newest_wins'] and is_cluster() -%}
-        create temporary view {{ relation }} as
-        {{ sql }}
-    {%- else -%}
-        {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
-    {%- endif -%}
-{% endmacro %}
-
-
 {#- The workers that cannot be reached, or have yet to commit what was prepared there. Plain Jinja: the loader renders it too. -#}
 {% macro pending_nodes_sql() %}
     select nodename || ':' || nodeport as node

@@ -34,7 +34,7 @@
 -#}
 {% macro audits(severity=none) %}
     {%- set found = [] -%}
-    {%- for node in graph.nodes.values() if node.resource_type == 'test' and audited_table(node) -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'test' and node.sources and audited_table(node) -%}
         {%- if severity is none or node.config.severity | lower == severity %}{% do found.append(node) %}{% endif -%}
     {%- endfor -%}
     {{ return(found) }}

@@ -18,7 +18,7 @@
     {%- do require_schema_public() -%}
     {%- do require_utf8() -%}
     {%- set existing = columns_in_database() -%}
-    {%- if 'ops.loads' in existing and 'ops.runs' not in existing -%}
+    {%- if 'ops.loads' in existing and 'ops.chain' not in existing -%}
         {{ exceptions.raise_compiler_error(
             "this database was made by an earlier version of streamflow, which kept another ledger: use a new database"
         ) }}
@@ -62,7 +62,7 @@
 
 {#-
   An empty table of history or production, which dbt's `incremental` then finds. History is partitioned by as_of. Production gets its
-  keys after its first rows (enforce_keys); half of each page is left free, as every row is written anew each month.
+  keys after its first rows (finish_merge); half of each page is left free, as every row is written anew each month.
 -#}
 {% macro create_table_of(model) %}
     {%- set is_history = model.config.incremental_strategy == 'as_of_partition' -%}

@@ -111,6 +111,13 @@ create table if not exists ops.published (
     published_at timestamptz not null
 );
 
+-- what readers were given, in order; each link has the SHA-256 of the one before it and of what it tells itself
+create table if not exists ops.chain (
+    link bigint primary key,
+    tells jsonb not null,
+    sha256 text not null
+);
+
 -- a load is complete when the history of every table that it landed stands, built by it or from the same file: production may
 -- take it in. One that built nothing is none: its month was there already.
 create or replace view ops.complete_loads as
@@ -138,19 +145,53 @@ where exists (
     where complete.as_of = history.as_of and complete.load_id >= history.load_id
 );
 
--- of all rows whatever their order: the sum of PostgreSQL's own 64-bit hash of each
+-- of all rows, whatever their order: the sum of a 64-bit hash of each. A row's hash is linear in its values: hashed once more, no
+-- swap of two customers' values leaves the sum as it is. Numbers count by their digits, and nothing depends on a setting
 create or replace function ops.checksum(relation regclass, columns text []) returns numeric
 language plpgsql stable as $$
 declare
     result numeric;
 begin
     execute format(
-        'select coalesce(sum(hash_record_extended(row(%s), 0)), 0) from %s',
-        (select string_agg(quote_ident(name), ', ' order by place) from unnest(columns) with ordinality as c (name, place)),
+        'select coalesce(sum(hashint8extended(hash_record_extended(row(%s), 0), 0)), 0) from %s',
+        (
+            select string_agg(quote_ident(attname) || case when atttypid = 'numeric'::regtype then '::text' else '' end, ', ' order by place)
+            from unnest(columns) with ordinality as covered (name, place)
+            inner join pg_attribute on attrelid = relation and attname = name and not attisdropped
+        ),
         relation
     ) into result;
     return result;
 end
+$$;
+
+create or replace function ops.link_sha256(before text, tells jsonb) returns text language sql immutable as $$
+    select encode(sha256(convert_to(coalesce(before, '') || tells, 'UTF8')), 'hex')
+$$;
+
+create or replace function ops.add_link(tells jsonb) returns void language plpgsql as $$
+begin
+    lock table ops.chain in share row exclusive mode;
+    insert into ops.chain
+    select coalesce(max(link), 0) + 1, add_link.tells, ops.link_sha256((array_agg(sha256 order by link desc))[1], add_link.tells)
+    from ops.chain;
+end
+$$;
+
+-- a link for each publication that has none: of every table the load, the rows and their checksum, as readers get them
+create or replace function ops.link_publications() returns void language sql as $$
+    select ops.add_link(jsonb_build_object(
+        'event', 'published', 'at', published_at, 'load', load_id, 'as_of', as_of, 'month', month, 'tables', (
+            select jsonb_agg(jsonb_build_object(
+                'table', table_name, 'as_of', as_of, 'load', load_id, 'rows', rows_total, 'checksum', checksum
+            ) order by table_name)
+            from ops.history as history
+            where history.as_of = published.as_of
+        )
+    ))
+    from ops.published as published
+    where not exists (select from ops.chain where tells @> jsonb_build_object('event', 'published', 'load', published.load_id))
+    order by load_id
 $$;
 
 create or replace function ops.refuse_change() returns trigger language plpgsql as $$

@@ -14,22 +14,17 @@
         database=parent.database, schema='history',
         identifier=table_name ~ '_' ~ build.as_of | replace('-', '_') ~ ('_load_' ~ build.load_id if build.replaces else '')
     ) -%}
-    {%- set columns = quoted(model.columns) | join(', ') -%}
-    {%- do run_query('create table ' ~ partition ~ ' (like ' ~ parent ~ ')') -%}
-    {%- if is_cluster() %}{% do run_query(spread_over_nodes(partition, arguments.unique_key[0])) %}{% endif -%}
-    {%- do run_query('insert into ' ~ partition ~ ' (' ~ columns ~ ') select ' ~ columns ~ ' from ' ~ arguments.temp_relation) -%}
-    {%- do require_delivery(partition, build) -%}
+    {%- set rows = run_query(fill_partition(partition, parent, arguments)).rows[0] -%}
+    {%- do require_delivery(rows.delivered, build) -%}
     {%- if build.replaces %}{% do keep_replaced_partition(parent, table_name, build) %}{% endif -%}
-    {%- do run_query(
-        "select ops.attach_partition('" ~ parent ~ "', '" ~ partition ~ "', '" ~ quoted(arguments.unique_key) | join(', ') ~ "', '"
-        ~ build.as_of ~ "')"
-    ) -%}
+    select ops.attach_partition(
+        '{{ parent }}', '{{ partition }}', '{{ quoted(arguments.unique_key) | join(', ') }}', '{{ build.as_of }}'
+    );
     insert into ops.history
         (table_name, as_of, load_id, rows_delivered, rows_total, partition_name, checksum, checksum_columns)
     select
-        '{{ table_name }}', date '{{ build.as_of }}', {{ build.load_id }}, {{ build.rows_delivered }},
-        (select count(*) from {{ partition }}), '{{ partition.identifier }}',
-        ops.checksum('{{ partition }}', checksum_columns), checksum_columns
+        '{{ table_name }}', date '{{ build.as_of }}', {{ build.load_id }}, {{ rows.delivered }}, {{ rows.total }},
+        '{{ partition.identifier }}', ops.checksum('{{ partition }}', checksum_columns), checksum_columns
     from (select array['{{ model.columns | join("', '") }}'] as checksum_columns) as covered
 {% endmacro %}
 
@@ -67,14 +62,21 @@
 {% endmacro %}
 
 
+{#- Fills a table that is not history yet. Row grain of what it selects: one row, how many rows it has and the month delivered. -#}
+{% macro fill_partition(partition, parent, arguments) %}
+    {%- set columns = quoted(model.columns) | join(', ') -%}
+    create table {{ partition }} (like {{ parent }});
+    {{ spread_over_nodes(partition, arguments.unique_key[0]) }};
+    insert into {{ partition }} ({{ columns }}) select {{ columns }} from {{ arguments.temp_relation }};
+    select count(*) as total, count(*) filter (where observed_as_of = as_of) as delivered from {{ partition }}
+{% endmacro %}
+
+
 {#- Ends the run where the rows are not those that were landed and audited. -#}
-{% macro require_delivery(partition, build) %}
-    {%- set delivered = run_query(
-        "select count(*) from " ~ partition ~ " where observed_as_of = as_of and as_of = date '" ~ build.as_of ~ "'"
-    ).rows[0][0] -%}
-    {%- if delivered != build.rows_delivered -%}
+{% macro require_delivery(rows_delivered, build) %}
+    {%- if rows_delivered != build.rows_delivered -%}
         {{ exceptions.raise_compiler_error(
-            this.identifier ~ " would get " ~ delivered ~ " delivered rows of " ~ build.as_of ~ ", and " ~ build.rows_delivered
+            this.identifier ~ " would get " ~ rows_delivered ~ " delivered rows of " ~ build.as_of ~ ", and " ~ build.rows_delivered
             ~ " were landed: does the model leave rows out, or was staging changed? History is as it was."
         ) }}
     {%- endif -%}

@@ -1,0 +1,44 @@
+"""Who holds a lock that a run waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+import psycopg
+
+from loader.database.connect import Connection, Database
+from loader.database.sql_files import statement
+from loader.errors import StreamflowError
+
+PATIENCE = 3
+"""Seconds that a lock is waited for before it is worth a word."""
+
+
+def blockers(connection: Connection) -> list[tuple[str, str]]:
+    """Who holds a lock that a session of streamflow has waited for that long, and the SQL that would end that."""
+    return connection.execute(statement(__file__, "blockers"), [PATIENCE]).fetchall()
+
+
+@contextlib.contextmanager
+def telling_who_blocks(database: Database, tell: Callable[[str], object]) -> Iterator[None]:
+    """While what is inside goes on, tell who it waits for: each of them once."""
+    done = threading.Event()
+    threading.Thread(target=_watch, args=[database, tell, done], name="waiting", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _watch(database: Database, tell: Callable[[str], object], done: threading.Event) -> None:
+    told = set[str]()
+    if done.wait(PATIENCE):
+        return
+    with contextlib.suppress(psycopg.Error, StreamflowError), database.connect() as connection:
+        while not done.wait(1):
+            for who, remedy in blockers(connection):
+                if who not in told and not done.is_set():
+                    told.add(who)
+                    tell(f"waiting for {who}; to end it, as its role or a superuser: {remedy}")

@@ -1,0 +1,39 @@
+"""The ledger's chain: what readers were given, in order, each link with a hash over itself and the one before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.rows import class_row
+
+from loader.database import Connection, statement
+
+
+@dataclass(frozen=True)
+class Link:
+    """One event, the hash that it ends with, and what is wrong with it, where something is."""
+
+    link: int
+    tells: dict[str, Any]
+    sha256: str
+    wrong: str | None
+
+    @property
+    def line(self) -> str:
+        """The link as a manifest has it: its number, its hash, and what it tells in short."""
+        tells = self.tells
+        what = f"{tells['as_of']} published as month {tells['month']} by load {tells['load']}"
+        return f"{self.link} {self.sha256} {what}"
+
+
+def links(connection: Connection) -> list[Link]:
+    """All links, the oldest first."""
+    with connection.cursor(row_factory=class_row(Link)) as cursor:
+        return cursor.execute(statement(__file__, "links")).fetchall()
+
+
+def line_of(connection: Connection, load_id: int) -> str | None:
+    """The manifest's line on the publication by that load."""
+    told = (link for link in links(connection) if link.tells["event"] == "published")
+    return next((link.line for link in told if link.tells["load"] == load_id), None)

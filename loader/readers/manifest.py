@@ -1,0 +1,51 @@
+"""The manifest: a line per link of the chain, kept where whoever writes to the database cannot write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from loader.errors import WrongUsage
+from loader.pipeline.chain import Link
+from loader.readers.verification import Verdict
+
+HEAD = "# streamflow verify --manifest: what was published. Keep it where nobody who can write to the database can.\n"
+
+
+def compare(path: Path, links: Sequence[Link]) -> Iterator[Verdict]:
+    """A verdict on the first line that the chain does not bear out; what follows it hangs on it. One in all if none."""
+    hashes = {str(link.link): link.sha256 for link in links}
+    noted = _noted(path)
+    for place, number, sha256, what in noted:
+        if hashes.get(number) != sha256:
+            finding = f"line {place} of {path} is not borne out ({what}): the ledger "
+            finding += "has another publication there" if number in hashes else "knows nothing of it"
+            yield Verdict("manifest", None, len(noted), False, finding)
+            return
+    if noted:
+        yield Verdict("manifest", None, len(noted), True, f"all that {path} tells is borne out")
+
+
+def extend(path: Path, links: Sequence[Link]) -> int:
+    """Append the links that the manifest does not tell of yet, and return how many these are."""
+    noted = {number for _, number, _, _ in _noted(path)}
+    new = [link.line for link in links if str(link.link) not in noted]
+    if new:
+        head = "" if path.exists() else HEAD
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(head + "".join(f"{text}\n" for text in new))
+    return len(new)
+
+
+def _noted(path: Path) -> list[tuple[int, str, str, str]]:
+    """The lines: place in the file, number, hash, what they tell. None where there is no file yet."""
+    if not path.exists():
+        return []
+    found: list[tuple[int, str, str, str]] = []
+    for place, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if text.strip() and not text.startswith("#"):
+            number, sha256, what, *_ = [*text.removeprefix("manifest: ").split(maxsplit=2), "", "", ""]
+            if not number.isdigit() or len(sha256) != 64:
+                raise WrongUsage(f"{path}:{place} is no line of a manifest: is it the file that --manifest wrote?")
+            found.append((place, number, sha256, what))
+    return found

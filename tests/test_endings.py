@@ -1,0 +1,217 @@
+"""How a command ends whatever it is given and wherever its output goes: no traceback, no wrong exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.conftest import REPOSITORY, TABLES, Streamflow
+from tests.files import copy_month
+from tests.pauses import PATIENCE, paused
+from tests.test_crashes import wait_until
+
+PROGRAM = [sys.executable, "-c", "from loader.cli.program import program; program()"]
+Word = str | bytes | Path
+
+
+def ended(
+    streamflow: Streamflow,
+    *arguments: Word,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    more: Mapping[str, str] | None = None,
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the program in a process of its own."""
+    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), **(more or {})}
+    done = subprocess.run(
+        [*PROGRAM, *arguments], env=environment, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=PATIENCE
+    )
+    err = done.stderr.decode()
+    assert "Traceback" not in err
+    return done.returncode, (done.stdout or b"").decode(), err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (b"\xff",),
+        ("ingest", b"\xff"),
+        ("ingest", "000", "--data-dir", b"/tmp/\xff"),
+        ("ingest", "000", "--restate", "--reason", b"\xff"),
+        ("history", b"\xff"),
+        ("history", b"\xff", "--json"),
+        ("diff", b"\xff", "000"),
+        ("training-set", "--as-of", b"\xff", "--label-as-of", "2024-01-31"),
+        ("report", "000", "--out", b"/tmp/\xff.html"),
+        ("models", b"\xff"),
+        ("db", b"\xff"),
+    ],
+    ids=repr,
+)
+def test_words_that_are_not_utf_8(streamflow: Streamflow, words: Sequence[Word]) -> None:
+    code, _, err = ended(streamflow, *words)
+    assert code == 2
+    assert "\\xff" in err
+    assert "is not UTF-8" in err
+
+
+@pytest.mark.parametrize("name", ["STREAMFLOW_HOME", "STREAMFLOW_DATA_DIR", "POSTGRES_DB", "STREAMFLOW_LINKS_TO"])
+def test_settings_that_are_not_utf_8(streamflow: Streamflow, name: str) -> None:
+    code, _, err = ended(streamflow, "status", more={name: os.fsdecode(b"/tmp/\xff")})
+    assert code == 2
+    assert name in err
+
+
+def test_file_names_that_are_not_utf_8(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "001", tmp_path)
+    (folder / "labels.csv").rename(folder / os.fsdecode(b"labels.cs\xff"))
+    code, _, err = ended(january, "check", "001", "--data-dir", tmp_path)
+    assert code == 1
+    assert 'labels.csv  the file is missing: did you mean "labels.cs\\xff"?' in err
+
+
+@pytest.mark.parametrize("words", [("ingest", "000"), ("ingest",), ("check", "0")])
+def test_nobody_s_home(streamflow: Streamflow, words: Sequence[str]) -> None:
+    code, _, err = ended(streamflow, *words, "--data-dir", "~no-such-user/x")
+    assert code == 2
+    assert "~no-such-user/x cannot be used: there is no user of that name" in err
+
+
+@pytest.mark.parametrize("name", ["STREAMFLOW_HOME", "STREAMFLOW_DATA_DIR"])
+def test_nobody_s_home_in_the_settings(streamflow: Streamflow, name: str) -> None:
+    code, _, err = ended(streamflow, "status", more={name: "~no-such-user"})
+    assert code == 2
+    assert name in err
+
+
+@pytest.fixture
+def nobody_reads() -> Iterator[IO[bytes]]:
+    """A pipe whose reader has gone, as `| head -1` goes."""
+    there, here = os.pipe()
+    os.close(there)
+    with os.fdopen(here, "wb") as stream:
+        yield stream
+
+
+READ = [
+    ("--help",), ("status",), ("status", "--json"), ("history", "nobody"), ("diff", "000", "000"), ("db", "uri"),
+    ("training-set", "--as-of", "2024-01-31", "--label-as-of", "2024-01-31"), ("verify",),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", READ, ids=" ".join)
+def test_a_reader_that_has_gone_is_no_failure(
+    january: Streamflow, nobody_reads: IO[bytes], words: Sequence[str]
+) -> None:
+    code, _, err = ended(january, *words, stdout=nobody_reads)
+    assert code == (2 if "nobody" in words else 0), err
+    assert (err == "") or "nobody" in words or "training-set" in words
+
+
+@pytest.mark.parametrize("words", READ, ids=" ".join)
+def test_a_result_that_cannot_be_written_is_3(january: Streamflow, words: Sequence[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        code, _, err = ended(january, *words, stdout=full)
+    assert code == (2 if "nobody" in words else 3)
+    assert "the result cannot be written: No space left on device" in err or "nobody" in words
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=repr)
+@pytest.mark.parametrize("where", ["full", "nobody reads", "closed"])
+def test_the_exit_code_of_an_ingest_is_about_the_month(
+    january: Streamflow, months: Path, nobody_reads: IO[bytes], where: str, more: Sequence[str]
+) -> None:
+    words = ["ingest", "001", "--data-dir", str(months), *more]
+    if where == "closed":
+        command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *PROGRAM, *words]
+        environment = {**os.environ, **january.environment, "PYTHONPATH": str(REPOSITORY)}
+        code = subprocess.run(command, env=environment, check=False).returncode
+    elif where == "full":
+        with Path("/dev/full").open("wb") as full:
+            code, _, err = ended(january, *words, stdout=full)
+            assert "the result cannot be written: No space left on device" in err
+    else:
+        code, _, err = ended(january, *words, stdout=nobody_reads)
+    assert code == 0
+    assert january.value("select state from ops.loads order by load_id desc limit 1") == "published"
+    with Path("/dev/full").open("wb") as full:
+        assert ended(january, "ingest", "077", "--data-dir", months, *more, stdout=full)[0] == 4
+
+
+def test_progress_that_nobody_reads_does_not_end_an_ingest(january: Streamflow, months: Path) -> None:
+    """As with `2>&1 | head -1`."""
+    there, here = os.pipe()
+    os.close(there)
+    environment = {**os.environ, **january.environment, "PYTHONPATH": str(REPOSITORY)}
+    words = ["ingest", "001", "--data-dir", str(months)]
+    done = subprocess.run([*PROGRAM, *words], env=environment, stdout=here, stderr=here, check=False)
+    os.close(here)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=repr)
+def test_a_bug_is_a_sentence_and_a_log(
+    january: Streamflow, months: Path, more: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loader.pipeline.run.land", lambda *_: TABLES["nothing"])  # type: ignore[call-overload]
+    result = january("ingest", "001", "--data-dir", months, *more)
+    log = Path(january.environment["STREAMFLOW_HOME"]) / "logs" / "streamflow.log"
+    assert result.code == 3
+    assert "an unexpected error, a bug of streamflow: TypeError: list indices" in result.err
+    assert str(log) in result.err
+    assert "Traceback" not in result.out + result.err
+    assert "Traceback" in log.read_text()
+    assert "test_endings.py" in log.read_text()
+    [(state, error)] = january.rows("select state, error from ops.loads order by load_id desc limit 1")
+    assert (state, error[:9]) == ("failed", "TypeError")
+    log.unlink()
+    log.mkdir()
+    assert "cannot be written: Is a directory" in january("ingest", "001", "--data-dir", months).err
+
+
+@pytest.mark.parametrize("point", ["landing", "last history", "dbt begins"])
+def test_a_signal_to_end_is_as_an_interrupt(january: Streamflow, months: Path, point: str) -> None:
+    with paused(january, point, "ingest", "001", "--data-dir", months) as run:
+        run.process.send_signal(signal.SIGTERM)
+        run.process.wait(PATIENCE)
+        for session in run.waiting:
+            wait_until(january, f"select count(*) = 0 from pg_stat_activity where pid = {session}")
+    assert run.process.returncode == 143
+    assert run.said[1].endswith("streamflow: interrupted\n")
+    assert january.value("select state from ops.loads order by load_id desc limit 1") == "interrupted"
+    january.ok("ingest", "001", "--data-dir", months)
+
+
+STEERING = "\x1b[2J\u202e\u2066"
+SHOWN = "\\x1b[2J\\u202e\\u2066"
+
+
+def test_nothing_that_is_shown_steers_a_terminal(january: Streamflow, months: Path) -> None:
+    """Whoever can write into the ledger, or has a strange name, does not reach the terminal of those who look."""
+    january.connection.execute(
+        "insert into ops.loads"
+        " (command, month, as_of, started_by, data_dir, versions, state, error, failed_nodes, files)"
+        " select 'ingest', %(s)s, '2024-02-29', %(s)s, '/', '{}', 'failed', %(s)s, array[%(s)s],"
+        " jsonb_build_array(jsonb_build_object('file', %(s)s::text, 'rows', 1, 'bytes', 1, 'sha256', ''))",
+        {"s": STEERING},
+    )
+    january.environment["STREAMFLOW_HOM" + STEERING] = "x"
+    for words in (("status",), ("doctor",), ("history", STEERING), ("diff", STEERING, "0"), ("status", "--json")):
+        result = january(*words)
+        for text in (result.out, result.err):
+            assert all(character.isprintable() or character in "\n\t" for character in text), words
+        assert SHOWN in result.out + result.err or "--json" in words, words
+    january.connection.execute("update ops.loads set state = 'running' where state = 'failed'")
+    january.connection.execute("select pg_advisory_lock(%s, %s)", [0x5F10, 1])
+    assert SHOWN in january.ok("status").out
+    for log_format in ("text", "json"):
+        january.environment["STREAMFLOW_LOG_FORMAT"] = log_format
+        err = january("ingest", "001", "--data-dir", months).err
+        assert "another run is under way" in err
+        assert all(character.isprintable() or character == "\n" for character in err)

@@ -1,0 +1,186 @@
+"""What was looked at is what lands: files that are replaced meanwhile, links, and what is not a plain file."""
+
+from __future__ import annotations
+
+import os
+import socket
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Streamflow, rejects_of
+from tests.files import copy_month, edit
+from tests.pauses import paused
+
+Change = Callable[[Path], object]
+
+
+def without_a_column(path: Path) -> None:
+    """Another file of that name, in which a column is gone, with the size and the time of the first."""
+    before = path.stat()
+    other = path.with_suffix(".new")
+    other.write_bytes(path.read_bytes())
+    edit(other, lambda rows: [row.pop(-1) for row in rows])
+    other.write_bytes(other.read_bytes().ljust(before.st_size, b"\n"))
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+
+
+def with_other_values(path: Path) -> None:
+    """The same file with as many other bytes, and the time that it had."""
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"True", b"true"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def with_two_headers(path: Path) -> None:
+    """The header once more."""
+    text = path.read_bytes()
+    path.write_bytes(text[: text.index(b"\n") + 1] + text)
+
+
+def as_a_pipe(path: Path) -> None:
+    """Something whose reader waits for a writer."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def as_a_link(path: Path) -> None:
+    """A link to a file elsewhere, with the same rows."""
+    path.rename(path.parent.parent / "elsewhere.csv")
+    path.symlink_to("../elsewhere.csv")
+
+
+MEANWHILE: dict[str, Change] = {
+    "a column is gone": without_a_column,
+    "other values": with_other_values,
+    "emptied": lambda path: path.write_bytes(b""),
+    "two headers": with_two_headers,
+    "grown": lambda path: path.write_bytes(path.read_bytes() + b"late,Male\n"),
+    "deleted": lambda path: path.unlink(),
+    "a pipe": as_a_pipe,
+    "a link": as_a_link,
+}
+
+
+@pytest.mark.parametrize("change", MEANWHILE.values(), ids=MEANWHILE)
+def test_a_file_that_is_replaced_after_it_was_looked_at(
+    january: Streamflow, months: Path, tmp_path: Path, change: Change
+) -> None:
+    folder = copy_month(months, "001", tmp_path)
+    before = january.state()
+    with paused(january, "ledger", "ingest", "001", "--data-dir", tmp_path) as run:
+        change(folder / "users.csv")
+    _, err = run.said
+    assert run.process.returncode == 1, err
+    assert "  users.csv" in err
+    assert "Traceback" not in err
+    assert january.state() == before
+    assert january.value("select state from ops.loads order by load_id desc limit 1") == "refused"
+
+
+def test_files_of_a_published_month_that_are_replaced_while_they_are_compared(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    with paused(january, "ledger", "ingest", "000", "--data-dir", tmp_path) as run:
+        (folder / "labels.csv").unlink()
+    assert run.process.returncode == 1, run.said
+    assert "labels.csv" in run.said[1]
+
+
+def a_socket(path: Path) -> None:
+    """Something that can be listened at."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(path.parent)
+        listener.bind(path.name)
+
+
+NOT_PLAIN: dict[str, tuple[Change, str]] = {
+    "a pipe": (os.mkfifo, "is a pipe, not a file"),
+    "a folder": (lambda path: path.mkdir(), "is a folder, not a file"),
+    "a socket": (a_socket, "is a device or a socket"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a link that leads out of the folder"),
+    "the environment": (lambda path: path.symlink_to("/proc/self/environ"), "is a link that leads out of the folder"),
+    "another file": (lambda path: path.symlink_to("/etc/passwd"), "is a link that leads out of the folder"),
+    "a link to nothing": (lambda path: path.symlink_to("nothing"), "cannot be read: No such file"),
+    "a link to itself": (lambda path: path.symlink_to(path.name), "cannot be read: "),
+}
+
+
+@pytest.mark.parametrize(("make", "said"), NOT_PLAIN.values(), ids=NOT_PLAIN)
+def test_only_plain_files_are_read(
+    january: Streamflow, months: Path, tmp_path: Path, make: Change, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # or the socket leaves the tests in another folder
+    folder = copy_month(months, "001", tmp_path)
+    (folder / "users.csv").unlink()
+    make(folder / "users.csv.gz")
+    before = january.state()
+
+    result = january("ingest", "001", "--data-dir", tmp_path)
+
+    assert result.code == 1
+    assert f"users.csv.gz  {said}" in result.err
+    assert january.state() == before
+    shown = result.err + str(rejects_of(january, "001"))
+    assert "PATH=" not in shown
+    assert "root:" not in shown
+
+
+@pytest.mark.parametrize("allowed", ["/proc", "/"])
+def test_the_environment_is_not_read_even_where_links_may_lead_there(
+    january: Streamflow, months: Path, tmp_path: Path, allowed: str
+) -> None:
+    folder = copy_month(months, "001", tmp_path)
+    (folder / "users.csv").unlink()
+    (folder / "users.csv").symlink_to("/proc/self/environ")
+    january.environment["STREAMFLOW_LINKS_TO"] = allowed
+    result = january("check", "001", "--data-dir", tmp_path)
+    assert (result.code, "users.csv:1  the file is empty" in result.err) == (1, True), result.err
+    assert "=" not in str(rejects_of(january, "001"))
+
+
+def test_links_within_the_folder_and_to_the_folder_of_the_setting(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """The month's own folder may be a link too: whoever names the folder of months says what is in it."""
+    pool = copy_month(months, "001", tmp_path / "pool")
+    folder = copy_month(months, "001", tmp_path / "linked")
+    (folder / "labels.csv").unlink()
+    (folder / "labels.csv").symlink_to(pool / "labels.csv")
+    (folder / "users.csv").rename(folder / "v2.csv")
+    (folder / "users.csv").symlink_to("v2.csv")
+    (tmp_path / "months").mkdir()
+    (tmp_path / "months" / "month_001").symlink_to(folder)
+
+    result = january("check", "001", "--data-dir", tmp_path / "months")
+    assert result.code == 1
+    assert "labels.csv  is a link that leads out of the folder" in result.err
+    assert "STREAMFLOW_LINKS_TO" in result.err
+    assert "users.csv  is" not in result.err
+
+    january.environment["STREAMFLOW_LINKS_TO"] = str(tmp_path / "pool")
+    january.ok("land", "001", "--data-dir", tmp_path / "months")
+    assert january.value("select count(*) from staging.labels") > 0
+
+
+def test_an_archive_is_a_plain_file_too(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "001", tmp_path / "packed")
+    with zipfile.ZipFile(tmp_path / "elsewhere.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    data_dir = tmp_path / "months"
+    data_dir.mkdir()
+    (data_dir / "month_001.zip").symlink_to("../elsewhere.zip")
+    result = january("check", "001", "--data-dir", data_dir)
+    assert (result.code, "month_001.zip  is a link" in result.err) == (1, True), result.err
+    (data_dir / "month_001.zip").unlink()
+    os.mkfifo(data_dir / "month_001.zip")
+    result = january("check", "001", "--data-dir", data_dir)
+    assert (result.code, "month_001.zip  is a pipe" in result.err) == (1, True), result.err
+    (data_dir / "month_001.zip").unlink()
+    (tmp_path / "elsewhere.zip").rename(data_dir / "month_001.zip")
+    january.ok("land", "001", "--data-dir", data_dir)

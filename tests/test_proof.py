@@ -1,0 +1,289 @@
+"""What `verify` proves: every way to tamper with what was published is found and named, and nothing else is."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TABLES, Streamflow, environment
+from tests.files import copy_month, set_value
+from tests.servers import Server, connect
+from tests.test_gate import land_only
+
+JANUARY, FEBRUARY = "history.labels_2024_01_31", "history.labels_2024_02_29_load_3"
+KEPT = "restated.labels_2024_02_29"
+CHANGE = "update {0} set churn_label = churn_label is not true where user_id = (select min(user_id) from {0})"
+ENTRY = "table_name = 'labels' and as_of = '2024-01-31'"
+FITTING = f"update ops.history set checksum = ops.checksum('{JANUARY}', checksum_columns) where {ENTRY}"
+TELL = (
+    "update ops.chain set tells = jsonb_set(tells, '{tables}', ("
+    " select jsonb_agg(case when entry ->> 'table' = 'labels' then entry || jsonb_build_object('checksum', checksum)"
+    " else entry end) from jsonb_array_elements(tells -> 'tables') as entry, ops.history where " + ENTRY + "))"
+    " where link = 1"
+)
+LINK_ANEW = (
+    "do $$ begin for number in 1 .. (select max(link) from ops.chain) loop"
+    " update ops.chain set sha256 = ops.link_sha256((select sha256 from ops.chain where link = number - 1), tells)"
+    " where link = number; end loop; end $$"
+)
+LAST = "(select max(link) from ops.chain)"
+
+
+def unguarded(relation: str, change: str) -> str:
+    """A change of history by its owner, who takes the triggers off for it."""
+    return f"alter table {relation} disable trigger user; {change}; alter table {relation} enable trigger user"
+
+
+FORGED = f"{unguarded(JANUARY, CHANGE.format(JANUARY))}; {FITTING}"
+
+
+@dataclass(frozen=True)
+class Tamper:
+    """What somebody did, what `verify` says of it, and of which table and date."""
+
+    did: str
+    finding: str
+    table: str = "labels"
+    as_of: str | None = "2024-01-31"
+
+
+FOUND = {
+    "a partition dropped": Tamper(f"drop table {JANUARY}", "is gone"),
+    "a partition detached": Tamper(f"alter table labels_snapshots detach partition {JANUARY}", "no longer a part"),
+    "an entry deleted": Tamper(f"delete from ops.history where {ENTRY}", "its entry in the ledger is gone"),
+    "an entry deleted, its partition left": Tamper(
+        f"delete from ops.history where {ENTRY}", f"no entry is of {JANUARY}", "ops", None
+    ),
+    "partition and entry deleted": Tamper(
+        f"delete from ops.history where {ENTRY}; drop table {JANUARY}", "its entry in the ledger is gone"
+    ),
+    "rows changed": Tamper(unguarded(JANUARY, CHANGE.format(JANUARY)), "the checksum differs"),
+    "a row deleted": Tamper(unguarded(JANUARY, f"delete from {JANUARY} where churn_label"), "were written"),
+    "partitions swapped": Tamper(
+        f"alter table labels_snapshots detach partition {JANUARY};"
+        f"alter table labels_snapshots detach partition {FEBRUARY};"
+        + unguarded(JANUARY, f"update {JANUARY} set as_of = '2024-02-29'") + ";"
+        + unguarded(FEBRUARY, f"update {FEBRUARY} set as_of = '2024-01-31'") + ";"
+        f"alter table {JANUARY} rename to other; alter table {FEBRUARY} rename to labels_2024_01_31;"
+        "alter table history.other rename to labels_2024_02_29_load_3;"
+        f"alter table labels_snapshots attach partition {JANUARY} for values in ('2024-01-31');"
+        f"alter table labels_snapshots attach partition {FEBRUARY} for values in ('2024-02-29')",
+        "were written",
+    ),
+    "entries swapped": Tamper(
+        "update ops.history as one set checksum = two.checksum from ops.history as two"
+        " where one.table_name = 'labels' and two.table_name = 'labels' and one.as_of <> two.as_of",
+        "not the one that was published",
+    ),
+    "rows forged, with a checksum that fits": Tamper(FORGED, "not the one that was published"),
+    "rows forged, and the chain's link": Tamper(f"{FORGED}; {TELL}", "link 1 of ops.chain is not what", "ops", None),
+    "the ledger emptied": Tamper(
+        "truncate ops.loads, ops.history, ops.restatements, ops.published, ops.chain cascade",
+        f"no entry is of {JANUARY}", "ops", None,
+    ),
+    "the ledger dropped": Tamper("drop schema ops cascade", f"no entry is of {JANUARY}", "ops", None),
+    "a trigger dropped": Tamper(f"drop trigger history_is_immutable on {JANUARY}", "no longer refuses changes"),
+    "a trigger disabled": Tamper(
+        f"alter table {JANUARY} disable trigger history_is_not_truncated", "no longer refuses changes"
+    ),
+    "the trigger of the whole table dropped": Tamper(
+        "drop trigger history_is_immutable on labels_snapshots", "no longer refuses changes", "labels", None
+    ),
+    "the trigger's function emptied": Tamper(
+        "create or replace function ops.refuse_change() returns trigger language plpgsql as 'begin return null; end'",
+        "ops.refuse_change is gone or was changed", "ops", None,
+    ),
+    "the checksum's function forged": Tamper(
+        unguarded(JANUARY, CHANGE.format(JANUARY)) + "; create or replace function ops.checksum(relation regclass,"
+        " columns text []) returns numeric language sql as 'select checksum from ops.history"
+        " where to_regclass(''history.'' || partition_name) = relation'",
+        "ops.checksum is gone or was changed", "ops", None,
+    ),
+    "a kept table changed": Tamper(unguarded(KEPT, CHANGE.format(KEPT)), "the checksum differs", as_of="2024-02-29"),
+    "a kept table dropped": Tamper(f"drop table {KEPT}", "is gone", as_of="2024-02-29"),
+    "a restatement's entry deleted": Tamper(
+        "delete from ops.restatements", "its entry in the ledger is gone", as_of="2024-02-29"
+    ),
+    "production changed": Tamper(CHANGE.format("labels"), "differ from what history says: 1", as_of=None),
+    "production dropped": Tamper("drop table labels cascade", "labels\" is gone", as_of=None),
+    "a column of history added": Tamper(
+        "alter table labels_snapshots add column own int", "labels_snapshots has a column own", as_of=None
+    ),
+    "a column of production added": Tamper("alter table labels add own int", "labels has a column own", as_of=None),
+    "a column of history dropped": Tamper(
+        "alter table labels_snapshots drop column churn_label cascade", "the checksum differs"
+    ),
+    "a link deleted": Tamper("delete from ops.chain where link = 2", "link 3 of ops.chain is not what", "ops", None),
+    "the last link deleted": Tamper(
+        f"delete from ops.chain where link = {LAST}", "load 3 is none that it tells of", "ops", None
+    ),
+    "a publication deleted": Tamper(
+        "delete from ops.published where load_id = 1", "gone from ops.published", "ops", None
+    ),
+    "a publication changed": Tamper(
+        "update ops.published set month = '007' where load_id = 1", "gone from ops.published", "ops", None
+    ),
+    "a publication forged": Tamper(
+        "insert into ops.published values (7, '2024-01-31', '000', now())", "by load 7 is none", "ops", None
+    ),
+}  # fmt: skip
+
+HIDDEN = {
+    "rows forged, and all of the chain": (f"{FORGED}; {TELL}; {LINK_ANEW}", "2024-01-31 published as month 000"),
+    "the last month forgotten by the ledger": (
+        f"delete from ops.published where load_id = 3; delete from ops.chain where link = {LAST}",
+        "2024-02-29 published as month 001 by load 3",
+    ),
+}
+"""What only a manifest finds."""
+
+
+@pytest.fixture(scope="session")
+def restated_published(
+    server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, str]:
+    """The name of a database with a restated month, to copy, and what its manifest is."""
+    server.make("streamflow", january_published)
+    folder = tmp_path_factory.mktemp("restated")
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        streamflow = Streamflow(environment(server, dbt_target, folder), connection)
+        streamflow.ok("ingest", "001", "--data-dir", months)
+        set_value(copy_month(months, "001", folder) / "labels.csv", 3, "churn_label", "")
+        streamflow.ok("ingest", "001", "--data-dir", folder, "--restate", "--reason", "a label was wrong")
+        streamflow.ok("verify", "--manifest", folder / "manifest")
+    server.keep("streamflow", "restated")
+    return "restated", (folder / "manifest").read_text()
+
+
+@pytest.fixture
+def restated(
+    new_database: Callable[..., Streamflow], restated_published: tuple[str, str], tmp_path: Path
+) -> tuple[Streamflow, Path]:
+    """A database with a restated month, and its manifest."""
+    name, manifest = restated_published
+    path = tmp_path / "manifest"
+    path.write_text(manifest)
+    return new_database(name), path
+
+
+def wrong(verdicts: list[dict[str, str]]) -> list[tuple[str, str | None, str]]:
+    """Table, date and finding of what is not sound."""
+    return [(one["table"], one["as_of"], one["finding"]) for one in verdicts if not one["sound"]]
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_tampering_is_found_and_named(restated: tuple[Streamflow, Path], name: str) -> None:
+    streamflow, manifest = restated
+    if streamflow.on_citus and "partition" in name:
+        pytest.skip("a partition is attached to a distributed table in other words")
+    tamper, kept = FOUND[name], manifest.read_text()
+    streamflow.connection.execute(tamper.did.encode())
+    for arguments in (["verify", "--json"], ["verify", "--json", "--manifest", manifest]):
+        result = streamflow(*arguments)
+        assert result.code == 1, result
+        found = wrong(result.json)
+        assert [each for each in found if each[:2] == (tamper.table, tamper.as_of) and tamper.finding in each[2]], found
+    assert manifest.read_text() == kept
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_manifest_finds_what_fits_together(restated: tuple[Streamflow, Path], name: str) -> None:
+    streamflow, manifest = restated
+    did, told = HIDDEN[name]
+    streamflow.connection.execute(did.encode())
+    streamflow.ok("verify")
+    result = streamflow("verify", "--json", "--manifest", manifest)
+    assert result.code == 1
+    [(table, _, finding)] = wrong(result.json)
+    assert table == "manifest"
+    assert told in finding
+
+
+def test_a_manifest_has_a_line_a_publication_and_grows(
+    restated: tuple[Streamflow, Path], months: Path, tmp_path: Path
+) -> None:
+    streamflow, manifest = restated
+    noted = manifest.read_text()
+    lines = [line.split() for line in noted.splitlines() if not line.startswith("#")]
+    assert [(line[0], line[2], " ".join(line[3:])) for line in lines] == [
+        ("1", "2024-01-31", "published as month 000 by load 1"),
+        ("2", "2024-02-29", "published as month 001 by load 2"),
+        ("3", "2024-02-29", "published as month 001 by load 3"),
+    ]
+    shown = streamflow.ok("ingest", "002", "--data-dir", months).out
+    [printed] = [line.removeprefix("manifest: ") for line in shown.splitlines() if line.startswith("manifest: ")]
+    streamflow.ok("verify", "--manifest", manifest)
+    assert manifest.read_text() == f"{noted}{printed}\n"
+    by_hand = tmp_path / "by hand"
+    by_hand.write_text(f"manifest: {printed}\n")
+    assert "is borne out" in streamflow.ok("verify", "--manifest", by_hand).out
+    by_hand.write_text("user_id,churn_label\n")
+    assert streamflow("verify", "--manifest", by_hand).code == 2
+
+
+def test_a_swap_of_two_customers_is_always_found(january: Streamflow) -> None:
+    if january.on_citus:
+        pytest.skip("the function is the same, and rows move between nodes slowly")
+    partition = "history.subscriptions_2024_01_31"
+    before = january.value(f"select ops.checksum('{partition}', checksum_columns) from ops.history"
+                           " where table_name = 'subscriptions'")  # fmt: skip
+    keys = [key for (key,) in january.rows(f"select user_id from {partition} order by 1")]
+    columns = [name for name, in january.rows(
+        "select unnest(checksum_columns) from ops.history where table_name = 'subscriptions'"
+    ) if name not in {"user_id", "as_of", "observed_as_of"}]  # fmt: skip
+    january.connection.execute(f"alter table {partition} disable trigger user".encode())
+    chosen, found, swaps = random.Random(15), 0, 0  # noqa: S311
+    while swaps < 200:
+        (one, two), column = chosen.sample(keys, 2), chosen.choice(columns)
+        query = f"select {column} from {partition} where user_id in (%s, %s)"
+        if len(set(january.rows(query, one, two))) == 1:
+            continue
+        with january.connection.transaction(force_rollback=True):
+            january.connection.execute(
+                f"update {partition} as a set {column} = b.{column} from {partition} as b where"
+                " (a.user_id, b.user_id) in ((%s, %s), (%s, %s))".encode(), [one, two, two, one],
+            )  # fmt: skip
+            columns_of = "(select checksum_columns from ops.history where table_name = 'subscriptions')"
+            found += january.value(f"select ops.checksum('{partition}', {columns_of})") != before
+        swaps += 1
+    assert found == swaps
+
+
+def test_other_digits_of_the_same_number_are_found(january: Streamflow) -> None:
+    partition = "history.subscriptions_2024_01_31"
+    change = f"update {partition} set monthly_fee = (monthly_fee::text || '0')::numeric"
+    january.connection.execute(unguarded(partition, change).encode())
+    assert ("subscriptions", "2024-01-31") in [each[:2] for each in wrong(january("verify", "--json").json)]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["datestyle = 'sql, dmy'", "timezone = 'Asia/Tokyo'", "extra_float_digits = -15", "bytea_output = escape",
+     "intervalstyle = sql_standard"],
+)  # fmt: skip
+def test_no_setting_changes_a_checksum(january: Streamflow, months: Path, setting: str) -> None:
+    """One written with the setting of one day is computed with that of another."""
+    january.connection.execute(f"alter database streamflow set {setting}".encode())
+    january.ok("verify")
+
+
+def test_nothing_to_verify(streamflow: Streamflow) -> None:
+    assert streamflow.ok("verify").out == "nothing to verify: no month has any history yet\n"
+    assert streamflow.dbt("build").success
+    assert "nothing to verify" in streamflow.ok("verify").out
+
+
+def test_half_a_month_is_not_finished_and_no_forgery(january: Streamflow, months: Path) -> None:
+    land_only(january, months / "month_001", 1)
+    january.connection.execute("create table history.labels_2024_02_29 ()")
+    assert not january.dbt("build").success
+    assert january.value("select count(*) between 1 and 5 from ops.history where as_of = '2024-02-29'")
+    january.connection.execute("drop table history.labels_2024_02_29")
+    verdicts = january.ok("verify", "--json").json
+    assert {one["finding"] for one in verdicts if one["as_of"] == "2024-02-29"} == {"not finished: not published yet"}
+    assert len(verdicts) > 2 * len(TABLES) + 1

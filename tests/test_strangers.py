@@ -1,0 +1,45 @@
+"""Somebody else's objects in the schema staging: nothing of theirs is dropped, and they are told what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Streamflow
+
+THEIRS = {
+    "a table": "create table staging.users (user_id text, note text)",
+    "a table with the same columns": "create table staging.users as select * from public.users_snapshots",
+    "an unlogged table": "create unlogged table staging.users (user_id text, as_of date not null)",
+    "a view": "create view staging.users as select 'a'::text as user_id",
+    "a materialized view": "create materialized view staging.users as select 'a'::text as user_id",
+    "a sequence": "create sequence staging.users",
+}
+
+
+@pytest.mark.parametrize("create", THEIRS.values(), ids=THEIRS)
+def test_what_somebody_else_has_made_is_not_dropped(january: Streamflow, months: Path, create: str) -> None:
+    january.connection.execute("drop table staging.users")
+    january.connection.execute(create.encode())
+    kind = "select relkind, oid from pg_class where oid = 'staging.users'::regclass"
+    before, state = january.rows(kind), january.state()
+
+    result = january("ingest", "001", "--data-dir", months)
+
+    assert result.code == 3
+    assert "staging.users was not made by streamflow" in result.err
+    assert "set schema" in result.err
+    assert (january.rows(kind), january.state()) == (before, state)
+
+
+def test_what_hangs_on_staging_is_named(january: Streamflow, months: Path) -> None:
+    january.connection.execute("create view public.who as select user_id from staging.users")
+    state = january.state()
+    result = january("ingest", "001", "--data-dir", months)
+    assert result.code == 3
+    assert "view who depends on table staging.users" in result.err
+    assert "have it read latest.users" in result.err
+    assert january.state() == state
+    january.connection.execute("drop view public.who")
+    january.ok("ingest", "001", "--data-dir", months)
