@@ -124,7 +124,8 @@ def verify(settings: Settings | None = None, manifest: Path | None = None) -> li
         verdicts = list(manifests.compare(manifest, links or [])) if manifest else []
         verdicts = [*verification.verify(connection, load_contract(), links), *verdicts]
     if manifest and all(verdict.sound for verdict in verdicts):
-        manifests.extend(manifest, links or [])
+        added = manifests.extend(manifest, links or [])
+        verdicts += [Verdict("manifest", None, len(links or []), True, f"added to it: {line}") for line in added]
     return verdicts
 
 

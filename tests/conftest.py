@@ -30,6 +30,7 @@ from loader.database import Database
 from loader.database import server as embedded_server
 from loader.pipeline import dbt, ledger
 from loader.settings import load_settings
+from tests.files import copy_month, set_value
 from tests.servers import Server, cluster, connect
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -301,6 +302,34 @@ def january_published(server: Server, dbt_target: Path, months: Path, tmp_path_f
 def january(new_database: Callable[..., Streamflow], january_published: str) -> Streamflow:
     """The command line on a database in which month 000 of `months` is published."""
     return new_database(january_published)
+
+
+@pytest.fixture(scope="session")
+def restated_published(
+    server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, str]:
+    """The name of a database with a restated month, to copy, and what its manifest is."""
+    server.make("streamflow", january_published)
+    folder = tmp_path_factory.mktemp("restated")
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        streamflow = Streamflow(environment(server, dbt_target, folder), connection)
+        streamflow.ok("ingest", "001", "--data-dir", months)
+        set_value(copy_month(months, "001", folder) / "labels.csv", 3, "churn_label", "")
+        streamflow.ok("ingest", "001", "--data-dir", folder, "--restate", "--reason", "a label was wrong")
+        streamflow.ok("verify", "--manifest", folder / "manifest")
+    server.keep("streamflow", "restated")
+    return "restated", (folder / "manifest").read_text()
+
+
+@pytest.fixture
+def restated(
+    new_database: Callable[..., Streamflow], restated_published: tuple[str, str], tmp_path: Path
+) -> tuple[Streamflow, Path]:
+    """A database with a restated month, and its manifest."""
+    name, manifest = restated_published
+    path = tmp_path / "manifest"
+    path.write_text(manifest)
+    return new_database(name), path
 
 
 @pytest.fixture(scope="session")

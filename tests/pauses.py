@@ -40,6 +40,9 @@ POINTS: dict[str, Sequence[tuple[str, str]]] = {
 FIRST_MONTH_ONLY = {"keys": [("public.users", "access share")]}
 """The keys of a table are built after its first rows."""
 
+ELSEWHERE = {"forgotten": [("ops.forgotten", "share")]}
+"""The same of what is no ingest."""
+
 
 class Paused:
     """A run that stands still: its process, the server processes that wait, and, once it has ended, what it said."""
@@ -69,7 +72,7 @@ def paused(streamflow: Streamflow, point: str, *arguments: str | Path, applicati
     ):
         holder.execute("select set_config('application_name', %s, false)", [application_name])
         holder.execute("begin")
-        for table, mode in {**POINTS, **FIRST_MONTH_ONLY}[point]:
+        for table, mode in {**POINTS, **FIRST_MONTH_ONLY, **ELSEWHERE}[point]:
             name = sql.Identifier(*table.split("."))
             holder.execute(sql.SQL("lock table {} in {} mode").format(name, sql.SQL(mode)))
         process = start(streamflow, *arguments)

@@ -88,5 +88,5 @@ def staged(database: Database) -> list[Row]:
     """The rows in staging, in the order of the file."""
     query = "select user_id, number, amount::text, flag, day::text, note from staging.things order by "
     with database.connect() as connection:
-        rows = connection.execute(query.encode() + place_in_file(connection).encode()).fetchall()
+        rows = connection.execute(query.encode() + place_in_file(connection, "staging.things").encode()).fetchall()
         return [dict(zip(KINDS, row, strict=True)) for row in rows]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TABLES, Streamflow, environment
-from tests.files import copy_month, set_value
-from tests.servers import Server, connect
+from tests.conftest import TABLES, Streamflow
 from tests.test_gate import land_only
 
 JANUARY, FEBRUARY = "history.labels_2024_01_31", "history.labels_2024_02_29_load_3"
@@ -96,13 +92,17 @@ FOUND = {
     ),
     "the trigger's function emptied": Tamper(
         "create or replace function ops.refuse_change() returns trigger language plpgsql as 'begin return null; end'",
-        "ops.refuse_change is gone or was changed", "ops", None,
+        "ops.refuse_change is not the function of", "ops", None,
     ),
     "the checksum's function forged": Tamper(
         unguarded(JANUARY, CHANGE.format(JANUARY)) + "; create or replace function ops.checksum(relation regclass,"
-        " columns text []) returns numeric language sql as 'select checksum from ops.history"
-        " where to_regclass(''history.'' || partition_name) = relation'",
-        "ops.checksum is gone or was changed", "ops", None,
+        " columns text [], key text default null, among text [] default null) returns numeric language sql as"
+        " 'select checksum from ops.history where to_regclass(''history.'' || partition_name) = relation'",
+        "ops.checksum is not the function of", "ops", None,
+    ),
+    "a function put beside it": Tamper(
+        "create function ops.checksum(relation regclass, columns text []) returns numeric language sql as 'select 0.0'",
+        "ops.checksum is not the function of", "ops", None,
     ),
     "a kept table changed": Tamper(unguarded(KEPT, CHANGE.format(KEPT)), "the checksum differs", as_of="2024-02-29"),
     "a kept table dropped": Tamper(f"drop table {KEPT}", "is gone", as_of="2024-02-29"),
@@ -141,34 +141,6 @@ HIDDEN = {
     ),
 }
 """What only a manifest finds."""
-
-
-@pytest.fixture(scope="session")
-def restated_published(
-    server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, str]:
-    """The name of a database with a restated month, to copy, and what its manifest is."""
-    server.make("streamflow", january_published)
-    folder = tmp_path_factory.mktemp("restated")
-    with contextlib.closing(connect(server, "streamflow")) as connection:
-        streamflow = Streamflow(environment(server, dbt_target, folder), connection)
-        streamflow.ok("ingest", "001", "--data-dir", months)
-        set_value(copy_month(months, "001", folder) / "labels.csv", 3, "churn_label", "")
-        streamflow.ok("ingest", "001", "--data-dir", folder, "--restate", "--reason", "a label was wrong")
-        streamflow.ok("verify", "--manifest", folder / "manifest")
-    server.keep("streamflow", "restated")
-    return "restated", (folder / "manifest").read_text()
-
-
-@pytest.fixture
-def restated(
-    new_database: Callable[..., Streamflow], restated_published: tuple[str, str], tmp_path: Path
-) -> tuple[Streamflow, Path]:
-    """A database with a restated month, and its manifest."""
-    name, manifest = restated_published
-    path = tmp_path / "manifest"
-    path.write_text(manifest)
-    return new_database(name), path
 
 
 def wrong(verdicts: list[dict[str, str]]) -> list[tuple[str, str | None, str]]:

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from loader.readers.roles import DEFAULTS
 from tests.conftest import REPOSITORY, TABLES, Streamflow, run_copy
-from tests.files import copy_month, set_value
+from tests.files import copy_month, set_value, value_at
 from tests.test_contract import PLANS, declare
 
 DENIED = "42501"
@@ -555,3 +555,14 @@ def test_what_a_person_sees(roles: Roles) -> None:
     again = roles.admin.ok(*roles.arguments).out
     assert f"loader {roles.loader_name}: up to date, its password is as it was" in again
     assert f"reader {roles.reader_name}: up to date, its password is as it was" in again
+
+
+def test_only_the_owner_forgets(roles: Roles, months: Path) -> None:
+    user = value_at(months / "month_000" / "users.csv", 3, "user_id")
+    roles.make()
+    refused = roles.reader("forget", user, "--reason", "they asked")
+    assert refused.code == 3
+    assert refused.err.count("\n") <= 2
+    assert roles.loader.value("select count(*) from users where user_id = %s", user) == 1
+    roles.loader.ok("forget", user, "--reason", "they asked")
+    assert roles.loader.value("select count(*) from users where user_id = %s", user) == 0

@@ -9,7 +9,7 @@ from typing import NoReturn
 import psycopg
 import typer
 
-from loader.cli import loading, project, reading, server, terminal
+from loader.cli import forgetting, loading, project, reading, server, terminal
 from loader.delivery import NOT_TEXT
 from loader.errors import StreamflowError, WrongUsage
 from loader.landing import printable
@@ -29,6 +29,7 @@ db = typer.Typer(help="The embedded PostgreSQL server, or the one that POSTGRES_
 for command in (
     *(loading.ingest, loading.land, loading.check, loading.status, loading.verify),
     *(reading.history, reading.diff, reading.training_set, reading.freeze, reading.report),
+    forgetting.forget,
     *(project.doctor, project.init, project.models, project.setup),
 ):
     app.command()(command)

@@ -8,7 +8,10 @@ from loader.database.connect import Connection
 from loader.database.ddl import pending_nodes_sql
 
 POSITION = "position_in_file"
-"""What says where in its file a row is that landed on a cluster; one PostgreSQL has the rows in that order."""
+"""What says where in its file a row is that landed on a cluster, or beside others that were taken out again."""
+HAS_POSITION = """
+select exists (select from pg_attribute where attrelid = to_regclass(%s) and attname = %s and not attisdropped)
+"""
 
 RECOVER = (
     "select recover_prepared_transactions() where has_function_privilege('recover_prepared_transactions()', 'execute')"
@@ -21,9 +24,10 @@ def is_cluster(connection: Connection) -> bool:
     return connection.execute("select 1 from pg_extension where extname = 'citus'").fetchone() is not None
 
 
-def place_in_file(connection: Connection) -> str:
+def place_in_file(connection: Connection, staging: str) -> str:
     """SQL for what a row of a staging table is in its file, counted from 1."""
-    return POSITION if is_cluster(connection) else "row_number() over (order by ctid)"
+    has_position = connection.execute(HAS_POSITION, [staging, POSITION]).fetchone() == (True,)
+    return POSITION if has_position else "row_number() over (order by ctid)"
 
 
 def files_at_once(connection: Connection) -> int:

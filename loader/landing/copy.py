@@ -17,6 +17,7 @@ from loader.contract.tables import Table
 from loader.database import Connection, Database, staging_ddl, statement
 from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, Unfit, unreadable, watched
 from loader.errors import SurroundingsFailed
+from loader.landing.forgotten import take_out
 
 PLANNED_WITHOUT_STATISTICS = 50_000
 """Rows up to which any plan of an audit is a fast one."""
@@ -162,7 +163,7 @@ def _copy(connection: Connection, delivery: Delivery, table: Table, file: Source
                 size += len(chunk)
                 copy.write(chunk)
                 advance(file.name, len(chunk))
-        rows = cursor.rowcount
+        rows = cursor.rowcount - take_out(connection, staging, table)
         if rows > PLANNED_WITHOUT_STATISTICS:  # enough statistics to plan audits by, in a tenth of the time
             cursor.execute("set local default_statistics_target = 10")
             cursor.execute(sql.SQL("analyze {}").format(staging))

@@ -19,6 +19,7 @@ from loader.contract.tables import Table
 from loader.database import POSITION, Connection, Database, is_cluster, statement
 from loader.delivery import CHANGED, NOT_TEXT, NUL, SHOWN, Broken, Delivery, Problem, Record, SourceFile, read_records
 from loader.landing.copy import NotTaken, new_staging_table
+from loader.landing.forgotten import take_out
 
 BATCH = 5_000
 BATCH_SIZE = 1 << 22
@@ -60,14 +61,16 @@ def diagnose(
         into = sql.SQL("copy {} ({}) from stdin").format(
             sql.Identifier("staging", table.name), sql.SQL(", ").join(names)
         )
-        with new_staging_table(lander, table, delivery), lander.cursor().copy(into) as copy:
-            for place, row in enumerate(_rows(judge, table, file, unread), 1):
-                if not spread:
-                    copy.write_row(row.values)
-                elif _has_key(row, file.name, columns.index(table.primary_key), table.primary_key):
-                    copy.write_row([*row.values, place])
-                yield from row.problems
-                found = found or bool(row.problems)
+        with new_staging_table(lander, table, delivery) as staging:
+            with lander.cursor().copy(into) as copy:
+                for place, row in enumerate(_rows(judge, table, file, unread), 1):
+                    if not spread:
+                        copy.write_row(row.values)
+                    elif _has_key(row, file.name, columns.index(table.primary_key), table.primary_key):
+                        copy.write_row([*row.values, place])
+                    yield from row.problems
+                    found = found or bool(row.problems)
+            take_out(lander, staging, table)
     yield from unread
     if not found and not unread:
         yield stopped.problem

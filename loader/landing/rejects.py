@@ -82,6 +82,25 @@ def without_formulas(value: object) -> object:
     return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 
+def forget_in_rejects(folder: Path, customers: Iterable[str]) -> int:
+    """Take every row that names one of the customers out of the rejects files; returns how many files changed."""
+    changed, wanted = 0, set(customers)
+    for path in sorted(folder.glob("month_*.csv")):
+        without, dropped = path.with_suffix(".part"), 0
+        with path.open(newline="", encoding="utf-8") as old, without.open("w", newline="", encoding="utf-8") as new:
+            writer = csv.writer(new)
+            for row in csv.reader(old):
+                if wanted.isdisjoint(row):
+                    writer.writerow(row)
+                else:
+                    dropped += 1
+        if dropped:
+            without.replace(path)
+        without.unlink(missing_ok=True)
+        changed += bool(dropped)
+    return changed
+
+
 def write_rejects(problems: Iterable[Problem], path: Path) -> Rejects:
     """Write the problems to a CSV file as they come, keeping only the first of them in memory.
 

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+from psycopg import sql
 from psycopg.rows import class_row
 
 from loader.database import Connection, statement
+
+
+@dataclass(frozen=True)
+class Entry:
+    """History of one table and date, or what a restatement kept of it, by the ledger and by the chain."""
+
+    table_name: str
+    as_of: dt.date
+    load_id: int
+    rows: int
+    schema_name: str | None
+    partition_name: str
+    checksum: Decimal
+    covered: list[str]
+    wrong: str | None
+    event: str | None
+
+    @property
+    def relation(self) -> sql.Identifier:
+        """The table that has the rows."""
+        return sql.Identifier(self.schema_name or "history", self.partition_name)
 
 
 @dataclass(frozen=True)
@@ -23,8 +47,17 @@ class Link:
     def line(self) -> str:
         """The link as a manifest has it: its number, its hash, and what it tells in short."""
         tells = self.tells
-        what = f"{tells['as_of']} published as month {tells['month']} by load {tells['load']}"
+        if tells["event"] == "forgotten":
+            what = f"{tells['at'][:10]} customers forgotten: {tells['customers']}"
+        else:
+            what = f"{tells['as_of']} published as month {tells['month']} by load {tells['load']}"
         return f"{self.link} {self.sha256} {what}"
+
+
+def entries(connection: Connection) -> list[Entry]:
+    """What the ledger says of history and of what restatements kept, and where it is not what the chain told."""
+    with connection.cursor(row_factory=class_row(Entry)) as cursor:
+        return cursor.execute(statement(__file__, "entries")).fetchall()
 
 
 def links(connection: Connection) -> list[Link]:

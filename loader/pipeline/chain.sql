@@ -1,3 +1,50 @@
+-- name: entries
+-- What stands and what was replaced, as the ledger says now, beside what the chain told of it last: `wrong` where they differ.
+-- `event` is what told of it; null of what is not published yet.
+with told as (
+    select distinct on (entry."table", entry.as_of, entry.load)
+        entry."table" as table_name,
+        entry.as_of,
+        entry.load as load_id,
+        entry.rows,
+        entry.checksum,
+        chain.tells ->> 'event' as event
+    from ops.chain
+    cross join lateral jsonb_to_recordset(chain.tells -> 'tables') as entry (
+        "table" text, as_of date, load bigint, rows bigint, checksum numeric
+    )
+    order by 1, 2, 3, chain.link desc
+),
+
+ledger as (
+    select 'history' as schema_name, history.* from ops.history as history
+    union all
+    select 'restated' as schema_name, kept.*
+    from ops.restatements as restatements
+    cross join lateral jsonb_populate_record(null::ops.history, restatements.replaced) as kept
+)
+
+select
+    table_name,
+    as_of,
+    load_id,
+    coalesce(told.rows, ledger.rows_total) as rows,
+    ledger.schema_name,
+    ledger.partition_name,
+    ledger.checksum,
+    ledger.checksum_columns as covered,
+    case
+        when ledger.schema_name is null then 'its entry in the ledger is gone'
+        when (told.rows, told.checksum) is distinct from (ledger.rows_total, ledger.checksum) and told.rows is not null
+            then 'its entry in the ledger is not the one that was published'
+        when told.rows is null and load_id in (select published.load_id from ops.published as published)
+            then 'its entry in the ledger is of a publication that does not tell of it'
+    end as wrong,
+    told.event
+from told
+full join ledger using (table_name, as_of, load_id)
+order by table_name, as_of, ledger.schema_name, load_id;
+
 -- name: links
 -- The chain: whether each link holds, and a publication that it tells of is there.
 select

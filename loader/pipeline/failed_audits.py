@@ -70,7 +70,7 @@ class _Search:
         self.parts: dict[str, sql.Composable] = {
             "table": sql.Identifier(audit.table_name),
             "staging": sql.SQL(audit.relation),
-            "place": sql.SQL(place_in_file(connection)),
+            "place": sql.SQL(place_in_file(connection, audit.relation)),
             "column": sql.Identifier("r", self.column),
             "shown": sql.Literal(SHOWN),
             "where": sql.SQL(audit.where or "true"),

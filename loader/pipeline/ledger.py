@@ -54,7 +54,9 @@ class Publication:
     month: str
 
 
-def one_row(connection: Connection, query: str | sql.SQL | sql.Composed, values: Sequence[object] = ()) -> TupleRow:
+def one_row(
+    connection: Connection, query: str | sql.SQL | sql.Composed, values: Sequence[object] | Mapping[str, object] = ()
+) -> TupleRow:
     """The row of a query that has exactly one."""
     row = connection.execute(query, values).fetchone()
     if row is None:
@@ -118,7 +120,7 @@ def begin(
     With the lock held no other attempt can be running: those that say so were cut off, and are marked as interrupted.
     """
     connection.execute(statement(__file__, "mark_interrupted"))
-    values = [command, delivery.label, delivery.as_of, _who(), str(delivery.data_dir), Jsonb(dict(versions))]
+    values = [command, delivery.label, delivery.as_of, who(), str(delivery.data_dir), Jsonb(dict(versions))]
     return int(one_row(connection, statement(__file__, "begin"), [*values, restates is not None, restates])[0])
 
 
@@ -215,7 +217,8 @@ def months(connection: Connection) -> list[dict[str, Any]]:
         return cursor.execute(statement(__file__, "months")).fetchall()
 
 
-def _who() -> str:
+def who() -> str:
+    """The person and the process, for the ledger."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

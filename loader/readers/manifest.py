@@ -26,15 +26,15 @@ def compare(path: Path, links: Sequence[Link]) -> Iterator[Verdict]:
         yield Verdict("manifest", None, len(noted), True, f"all that {path} tells is borne out")
 
 
-def extend(path: Path, links: Sequence[Link]) -> int:
-    """Append the links that the manifest does not tell of yet, and return how many these are."""
+def extend(path: Path, links: Sequence[Link]) -> list[str]:
+    """Append the links that the manifest does not tell of yet, and return their lines."""
     noted = {number for _, number, _, _ in _noted(path)}
     new = [link.line for link in links if str(link.link) not in noted]
     if new:
         head = "" if path.exists() else HEAD
         with path.open("a", encoding="utf-8") as stream:
             stream.write(head + "".join(f"{text}\n" for text in new))
-    return len(new)
+    return new
 
 
 def _noted(path: Path) -> list[tuple[int, str, str, str]]:

@@ -111,11 +111,18 @@ create table if not exists ops.published (
     published_at timestamptz not null
 );
 
--- what readers were given, in order; each link has the SHA-256 of the one before it and of what it tells itself
+-- what readers were given, and that some were taken out of it; each link has the SHA-256 of the one before and of what it tells
 create table if not exists ops.chain (
     link bigint primary key,
     tells jsonb not null,
     sha256 text not null
+);
+
+-- customers who must not come back, by a keyed hash of who they are; link is the one of the chain that tells of it
+create table if not exists ops.forgotten (
+    tombstone bytea primary key,
+    key uuid not null,
+    link bigint not null
 );
 
 -- a load is complete when the history of every table that it landed stands, built by it or from the same file: production may
@@ -146,8 +153,10 @@ where exists (
 );
 
 -- of all rows, whatever their order: the sum of a 64-bit hash of each. A row's hash is linear in its values: hashed once more, no
--- swap of two customers' values leaves the sum as it is. Numbers count by their digits, and nothing depends on a setting
-create or replace function ops.checksum(relation regclass, columns text []) returns numeric
+-- swap of two customers' values leaves the sum as it is. Numbers count by their digits, and nothing depends on a setting.
+-- With `among`, of the rows of these customers only, as the column `key` has them
+create or replace function ops.checksum(relation regclass, columns text [], key text default null, among text [] default null)
+returns numeric
 language plpgsql stable as $$
 declare
     result numeric;
@@ -159,8 +168,10 @@ begin
             from unnest(columns) with ordinality as covered (name, place)
             inner join pg_attribute on attrelid = relation and attname = name and not attisdropped
         ),
-        relation
-    ) into result;
+        relation || coalesce((
+            select format(' where %I = any ($1::%s [])', attname, format_type(atttypid, null)) from pg_attribute where attrelid = relation and attname = key
+        ), '')
+    ) into result using among;
     return result;
 end
 $$;
@@ -169,17 +180,21 @@ create or replace function ops.link_sha256(before text, tells jsonb) returns tex
     select encode(sha256(convert_to(coalesce(before, '') || tells, 'UTF8')), 'hex')
 $$;
 
-create or replace function ops.add_link(tells jsonb) returns void language plpgsql as $$
+create or replace function ops.add_link(tells jsonb) returns bigint language plpgsql as $$
+declare
+    added bigint;
 begin
     lock table ops.chain in share row exclusive mode;
-    insert into ops.chain
+    insert into ops.chain as chain
     select coalesce(max(link), 0) + 1, add_link.tells, ops.link_sha256((array_agg(sha256 order by link desc))[1], add_link.tells)
-    from ops.chain;
+    from ops.chain
+    returning chain.link into added;
+    return added;
 end
 $$;
 
 -- a link for each publication that has none: of every table the load, the rows and their checksum, as readers get them
-create or replace function ops.link_publications() returns void language sql as $$
+create or replace function ops.link_publications() returns setof bigint language sql as $$
     select ops.add_link(jsonb_build_object(
         'event', 'published', 'at', published_at, 'load', load_id, 'as_of', as_of, 'month', month, 'tables', (
             select jsonb_agg(jsonb_build_object(

@@ -1,0 +1,23 @@
+-- name: tombstones
+select key::text, array_agg(tombstone) from ops.forgotten group by key;
+
+-- name: take_out
+-- Only functions of PostgreSQL's own, which a cluster's nodes have too.
+delete from {staging}
+where sha256(convert_to({key} || {customer}::text, 'UTF8')) = any({tombstones});
+
+-- name: known
+select customer
+from (select distinct key from ops.forgotten) as secret
+cross join unnest(%(customers)s::text []) as customer
+inner join ops.forgotten on forgotten.tombstone = sha256(convert_to(secret.key || customer, 'UTF8'));
+
+-- name: enter
+with secret as (
+    select coalesce((select key from ops.forgotten limit 1), gen_random_uuid()) as key
+)
+
+insert into ops.forgotten (tombstone, key, link)
+select sha256(convert_to(secret.key || customer, 'UTF8')), secret.key, %(link)s
+from secret
+cross join unnest(%(customers)s::text []) as customer;

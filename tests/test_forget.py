@@ -1,0 +1,210 @@
+"""A customer who must be forgotten is in no table any more, does not come back, and everybody else is as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from tests.conftest import TABLES, Streamflow, rejects_of, run_copy
+from tests.files import copy_month, edit, set_value, value_at
+from tests.pauses import paused
+from tests.test_contract import declare
+from tests.test_crashes import wait_until
+from tests.test_gate import land_only
+
+WHY = ("--reason", "they asked for it")
+
+
+def customer(months: Path, line: int = 3) -> str:
+    """One of January's customers."""
+    return value_at(months / "month_000" / "users.csv", line, "user_id")
+
+
+def mentions(streamflow: Streamflow, text: str) -> list[str]:
+    """The tables of the whole database with a row that has that text in it."""
+    tables = streamflow.rows(
+        "select relation.oid::regclass::text from pg_class as relation where relkind in ('r', 'm')"
+        " and relnamespace::regnamespace::text !~ '^(pg_|information_schema|citus)'"
+        " and relation.oid not in (select inhparent from pg_inherits)"
+    )
+    found = []
+    for (name,) in tables:
+        query = sql.SQL("select exists (select from {} as row where row::text like %s)").format(sql.SQL(name))
+        if streamflow.connection.execute(query, [f"%{text}%"]).fetchone() == (True,):
+            found.append(name)
+    return found
+
+
+def others(state: tuple[dict[str, Any], dict[str, Any]], gone: set[str]) -> Any:
+    """Production and history without some customers."""
+    return [{name: [row for row in rows if row[0] not in gone] for name, rows in part.items()} for part in state]
+
+
+def test_a_customer_is_forgotten_everywhere(restated: tuple[Streamflow, Path], months: Path) -> None:
+    streamflow, manifest = restated
+    user = customer(months)
+    land_only(streamflow, months / "month_002", 2)
+    there = mentions(streamflow, user)
+    assert {"labels", "history.labels_2024_01_31", "restated.labels_2024_02_29", "staging.labels"} <= set(there)
+    before = streamflow.state()
+
+    done = streamflow.ok("forget", user, *WHY, "--json").json
+
+    assert (done["customers"], done["before"]) == (1, 0)
+    assert done["rows"] >= 4 * len(TABLES) + 1
+    assert mentions(streamflow, user) == []
+    assert list(streamflow.state()) == others(before, {user})
+    verdicts = streamflow.ok("verify", "--manifest", manifest, "--json").json
+    findings = {verdict["finding"] for verdict in verdicts if verdict["as_of"]}
+    assert findings == {"as it was written, without those who were forgotten since"}
+    assert manifest.read_text().splitlines()[-1] == done["manifest"]
+    assert "customers forgotten: 1" in done["manifest"]
+    assert user not in manifest.read_text()
+
+
+@pytest.mark.parametrize("way", ["the next month", "restated", "landed before", "full refresh"])
+def test_a_forgotten_customer_does_not_come_back(
+    january: Streamflow, months: Path, tmp_path: Path, undisturbed: Any, way: str
+) -> None:
+    user = customer(months)
+    if way == "landed before":
+        land_only(january, months / "month_001", 1)
+    january.ok("forget", user, *WHY)
+    if way == "landed before":
+        assert january.dbt("build").success
+    else:
+        january.ok("ingest", "001", "--data-dir", months)
+    if way == "restated":
+        folder = copy_month(months, "001", tmp_path)
+        set_value(folder / "labels.csv", 9, "churn_label", "")
+        january.ok("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "a label")
+        january.ok("ingest", "001", "--data-dir", months, "--restate", "--reason", "no, it was right")
+    if way == "full refresh":
+        assert january.dbt("build", "--full-refresh").success
+    assert january.ok("ingest", "000", "--data-dir", months, "--json").json["state"] == "unchanged"
+    assert mentions(january, user) == []
+    assert list(january.state()) == others(undisturbed, {user})
+    january.ok("verify")
+    counts = january.ok("status", "--json").json[-1]["counts"]
+    assert all(count["unchanged"] >= 0 and count["carried_forward"] >= 0 for count in counts)
+
+
+def test_lines_of_bad_rows_are_those_of_the_file(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Rows of forgotten customers do not count as rows, and still count as lines."""
+    january.ok("forget", customer(months, 2), customer(months, 3), *WHY)
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "usage_agg_30d.csv", 20, "watch_hours_30d", "-1")
+    refused = january("ingest", "001", "--data-dir", tmp_path)
+    assert refused.code == 1
+    assert "usage_agg_30d.csv:20" in refused.err
+    set_value(folder / "labels.csv", 15, "churn_label", "maybe")
+    refused = january("ingest", "001", "--data-dir", tmp_path)
+    assert "labels.csv:15" in refused.err
+    assert "usage_agg_30d.csv:20" in refused.err
+    assert mentions(january, customer(months, 2)) == []
+
+
+def test_a_key_that_is_a_number(copy: Path, streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    """A table of one's own, of which the key has another type: 5, as no training set can join that."""
+    columns = [{"name": "card", "data_type": "bigint"}, {"name": "points", "data_type": "numeric"}]
+    declare(copy, {"name": "cards", "config": {"meta": {"primary_key": "card"}}, "columns": columns})
+    run_copy(copy, streamflow, "models")
+    run_copy(copy, streamflow, "models", "training_set", "--overwrite")
+    for month in ("000", "001"):
+        (copy_month(months, month, tmp_path) / "cards.csv").write_text("card,points\n71,1.5\n72,2\n73,3\n")
+    assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(tmp_path)).returncode == 5
+    forget = run_copy(copy, streamflow, "forget", "72", *WHY)
+    assert "1 customers forgotten, 3 rows of theirs deleted" in forget.stdout, forget
+    assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(tmp_path)).returncode == 5
+    assert streamflow.rows("select card from cards order by 1") == [(71,), (73,)]
+    assert run_copy(copy, streamflow, "verify").returncode == 0
+
+
+def test_rejects_forget_too(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "001", tmp_path)
+    user = value_at(folder / "users.csv", 4, "user_id")
+    for name in ("users.csv", "labels.csv"):
+        edit(folder / name, lambda rows: rows.append(list(rows[3])))
+    set_value(folder / "labels.csv", 6, "churn_label", "maybe")
+    assert january("ingest", "001", "--data-dir", tmp_path).code == 1
+    problems = rejects_of(january, "001")
+    assert user in {problem["value"] for problem in problems}
+    done = january.ok("forget", user, *WHY, "--json").json
+    assert done["rejects"] == 1
+    assert rejects_of(january, "001") == [problem for problem in problems if problem["value"] != user]
+
+
+def test_a_list_in_a_file_and_odd_names(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    users = [customer(months, line) for line in (2, 5, 7)]
+    before = january.state()
+    listed = tmp_path / "who"
+    listed.write_text("\n".join(users[1:]) + "\n\n")
+    done = january.ok("forget", users[0], "--from", listed, *WHY, "--json").json
+    assert done["customers"] == 3
+    assert list(january.state()) == others(before, set(users))
+    again = january.ok("forget", users[1], *WHY)
+    assert "0 customers forgotten, 0 rows of theirs deleted; 1 had been forgotten before" in again.out
+    assert january.value("select count(*) from ops.chain") == 2
+    refused = january("forget", "'; drop table labels; --", *WHY)
+    assert refused.code == 2
+    january.ok("verify")
+
+
+@pytest.mark.parametrize("arguments", [("nobody", *WHY), ("--reason", "why"), ("{user}",), ("{user}", "nobody", *WHY)])
+def test_what_is_refused_changes_nothing(january: Streamflow, months: Path, arguments: tuple[str, ...]) -> None:
+    before = january.state()
+    result = january("forget", *(argument.format(user=customer(months)) for argument in arguments))
+    assert result.code == 2, result
+    assert january.state() == before
+    assert january.value("select count(*) from ops.forgotten") == 0
+    january.ok("verify")
+
+
+def test_all_or_nothing(january: Streamflow, months: Path) -> None:
+    """What fails at the last step has changed nothing."""
+    before = january.state()
+    january.connection.execute(b"alter table ops.forgotten add constraint never check (false)")
+    assert january("forget", customer(months), *WHY).code == 3
+    assert january.state() == before
+    january.ok("verify")
+    january.connection.execute(b"alter table ops.forgotten drop constraint never")
+    january.ok("forget", customer(months), *WHY)
+
+
+def test_killed_at_its_last_step(january: Streamflow, months: Path) -> None:
+    before, user = january.state(), customer(months)
+    with paused(january, "forgotten", "forget", user, *WHY) as run:
+        assert january.state() == before, "readers do not wait"
+        run.process.kill()
+    wait_until(january, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
+    assert january.state() == before
+    january.ok("verify")
+    january.ok("forget", user, *WHY)
+    assert mentions(january, user) == []
+
+
+def test_nothing_is_forgotten_in_a_ledger_that_was_tampered_with(january: Streamflow, months: Path) -> None:
+    """Otherwise what was forged would be entered anew, as if it were right."""
+    january.connection.execute(b"update ops.history set checksum = 0 where table_name = 'labels'")
+    result = january("forget", customer(months), *WHY)
+    assert result.code == 3
+    assert "labels of 2024-01-31: its entry in the ledger is not the one that was published" in result.err
+
+
+def test_what_was_forged_before_is_found_afterwards(january: Streamflow, months: Path) -> None:
+    partition = "history.labels_2024_01_31"
+    january.connection.execute(
+        f"alter table {partition} disable trigger user; update {partition} set churn_label = churn_label is not true"
+        f" where user_id = (select max(user_id) from {partition}); alter table {partition} enable trigger user".encode()
+    )
+    january.ok("forget", customer(months), *WHY)
+    assert january("verify").code == 1
+
+
+def test_history_still_refuses_changes(january: Streamflow, months: Path) -> None:
+    january.ok("forget", customer(months), *WHY)
+    query = "select count(*) from pg_trigger where tgfoid = 'ops.refuse_change'::regproc and tgenabled <> 'O'"
+    assert january.value(query) == 0
