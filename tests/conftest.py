@@ -27,7 +27,7 @@ from psycopg import sql
 from loader.cli import main as cli
 from loader.contract.tables import load_contract
 from loader.database import Database
-from loader.database.server import _pgserver
+from loader.database import server as embedded_server
 from loader.pipeline import dbt, ledger
 from loader.settings import load_settings
 from tests.files import copy_month, set_value
@@ -214,13 +214,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == CITUS:
         yield cluster(str(CITUS_URI))
         return
-    data = tmp_path_factory.mktemp(request.param) / "data"
-    running = _pgserver().get_server(data, cleanup_mode="stop", postgres_version=int(request.param.removeprefix("pg")))
-    with psycopg.connect(running.get_uri(), autocommit=True) as connection:
+    home = tmp_path_factory.mktemp(request.param)
+    running = Server(str(embedded_server.start(home, int(request.param.removeprefix("pg")))))
+    with contextlib.closing(connect(running, "postgres")) as connection:
         connection.execute("alter system set fsync = off")
         connection.execute("select pg_reload_conf()")
-    yield Server(str(running.get_postmaster_info().socket_dir))
-    running.cleanup()
+    yield running
+    embedded_server.stop(home)
 
 
 @pytest.fixture(scope="session")

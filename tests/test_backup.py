@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from loader.database.server import _pgserver
+from loader.database.server import programs
 from tests.conftest import Streamflow
 from tests.test_server import Embedded
 
@@ -29,7 +29,7 @@ def fresh_server(january: Streamflow, tmp_path: Path) -> Iterator[Embedded]:
 def test_a_backup_is_restored_into_a_fresh_server(
     january: Streamflow, fresh_server: Embedded, months: Path, tmp_path: Path, undisturbed: Any
 ) -> None:
-    folder = Path(_pgserver().utils.POSTGRES_VERSIONS[january.connection.info.server_version // 10000])
+    folder = programs(january.connection.info.server_version // 10000)
     dump = tmp_path / "streamflow.dump"
     before = january.state()
     source = january.ok("db", "uri").out.strip()

@@ -18,7 +18,7 @@ import pytest
 import sqlparse
 from psycopg import sql
 
-from loader.database.server import _pgserver
+from loader.database import server as embedded_server
 from tests.bench.machine import generate
 from tests.conftest import CITUS_URI, REPOSITORY, TABLES, Streamflow, environment
 from tests.files import copy_month, set_value
@@ -300,7 +300,7 @@ def test_a_database_is_moved_as_the_guide_says(
         for arguments in (("000", "--data-dir", months), ("001", "--data-dir", months), ("001", *again)):
             by_itself(old, "ingest", *arguments)
         uris = {name: f"postgresql://postgres@{server.host}:{server.port}/{name}" for name in ("old", "streamflow")}
-        programs = Path(_pgserver().utils.POSTGRES_VERSIONS[18])
+        programs = embedded_server.programs(18)
         subprocess.run(
             ["sh", "-ec", documented("Moving a database", "shell")[0]],
             env={"PATH": f"{programs}:{os.defpath}", "OLD": uris["old"], "NEW": uris["streamflow"]},

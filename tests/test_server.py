@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
+from loader.database import open_database, retries, server
+from loader.settings import Settings
 from tests.conftest import EMBEDDED
 
 
@@ -160,19 +165,155 @@ def test_nobody_else_reaches_the_socket(embedded: Embedded, tmp_path: Path, belo
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-@pytest.mark.parametrize("name", ["streamflow-runtime-0", "streamflow-sockets-0"])
-def test_a_folder_of_somebody_else_is_refused(embedded: Embedded, tmp_path: Path, name: str) -> None:
-    embedded.environment |= {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": ""}
-    (tmp_path / name).mkdir()
-    os.chown(tmp_path / name, 12345, 12345)
+def test_a_folder_of_somebody_else_is_refused(embedded: Embedded, tmp_path: Path) -> None:
+    embedded.environment |= {"TMPDIR": str(tmp_path), "STREAMFLOW_HOME": str(tmp_path / ("long" * 30))}
+    (tmp_path / "streamflow-sockets-0").mkdir()
+    os.chown(tmp_path / "streamflow-sockets-0", 12345, 12345)
     result = embedded("db", "start", check=False)
     assert result.returncode == 3
     assert "belongs to another user" in result.stderr
-    (tmp_path / name).rmdir()
 
 
-def test_a_home_with_blanks_is_refused_in_a_sentence(embedded: Embedded, tmp_path: Path) -> None:
-    embedded.environment["STREAMFLOW_HOME"] = str(tmp_path / "my home")
+NAMES = ["my home", "it's", 'a "b"', "$(touch caught)", "`touch caught`", "a;touch caught", "a,b", "é\\%s*&|"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_home_of_any_name_works_and_reaches_no_shell(
+    embedded: Embedded, months: Path, tmp_path: Path, name: str
+) -> None:
+    embedded.environment |= {"STREAMFLOW_HOME": str(tmp_path / name), "DBT_TARGET_PATH": str(tmp_path / "target")}
+    embedded("db", "start")
+    if name == NAMES[3]:
+        assert "month 000 published" in embedded("ingest", "000", "--data-dir", months).stdout
+        assert embedded("dbt", "build", "--quiet").returncode == 0
+    assert embedded("db", "psql", "-At", "-c", "select 1").stdout == "1\n"
+    with psycopg.connect(embedded("db", "uri").stdout.strip()) as connection:
+        assert connection.info.dbname == "streamflow"
+    assert embedded("db", "stop").stdout == "stopped\n"
+    assert not [path for path in (Path.cwd(), tmp_path, *tmp_path.rglob("*")) if (path / "caught").exists()]
+
+
+def test_a_line_break_in_the_path_is_refused_in_a_sentence(embedded: Embedded, tmp_path: Path) -> None:
+    embedded.environment["STREAMFLOW_HOME"] = str(tmp_path / "two\nlines")
     result = embedded("db", "start", check=False)
     assert result.returncode == 2
-    assert "a path without blanks" in result.stderr
+    assert "a path without line breaks" in result.stderr
+
+
+POINTS = [
+    "pgdata.new-*",
+    "pgdata.new-*/PG_VERSION",
+    "pgdata.new-*/global/pg_control",
+    "pgdata",
+    "pgdata/postmaster.pid",
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_during_the_first_start_leaves_no_dead_folder(embedded: Embedded, point: str) -> None:
+    home = Path(embedded.environment["STREAMFLOW_HOME"])
+    command = [str(Path(sys.executable).with_name("streamflow")), "db", "start"]
+    with subprocess.Popen(command, env=embedded.environment, start_new_session=True) as first:
+        while not list(home.glob(point)):
+            assert first.poll() is None
+        os.killpg(first.pid, signal.SIGKILL)
+    assert embedded("db", "start").stdout.startswith("running: postgresql://")
+    assert embedded("db", "psql", "-At", "-c", "select 1").stdout == "1\n"
+    assert [path.name for path in home.glob("pgdata*")] == ["pgdata"]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "7", "no number\n/nowhere\n", "\x00" * 20])
+def test_a_pid_file_that_says_nothing_is_no_server(embedded: Embedded, text: str) -> None:
+    embedded("db", "start")
+    embedded("db", "stop")
+    (Path(embedded.environment["STREAMFLOW_HOME"]) / "pgdata" / "postmaster.pid").write_text(text)
+    assert "not running" in embedded("db", "status").stdout
+    embedded("db", "start")
+    assert "embedded: PostgreSQL" in embedded("db", "status").stdout
+
+
+def test_a_copied_home_never_writes_into_the_original(embedded: Embedded, months: Path, tmp_path: Path) -> None:
+    embedded("ingest", "000", "--data-dir", months)
+    home, copied = Path(embedded.environment["STREAMFLOW_HOME"]), tmp_path / "copied"
+    subprocess.run(["cp", "-a", home, copied], check=True)
+    embedded.environment["STREAMFLOW_HOME"] = str(copied)
+    assert "not running" in embedded("db", "status").stdout
+    assert embedded("db", "stop").stdout == "it was not running\n"
+    refused = embedded("ingest", "001", "--data-dir", months, check=False)
+    assert refused.returncode == 3
+    assert f"was copied from {home / 'pgdata'} while the server there ran" in refused.stderr
+
+    embedded.environment["STREAMFLOW_HOME"] = str(home)
+    assert "embedded: PostgreSQL" in embedded("db", "status").stdout, "the original was left alone"
+    embedded("db", "stop")
+    home.rename(tmp_path / "moved")
+    embedded.environment["STREAMFLOW_HOME"] = str(tmp_path / "moved")
+    assert "nothing to do" in embedded("ingest", "000", "--data-dir", months).stdout
+    embedded("db", "stop")
+
+
+def test_a_home_that_was_moved_after_a_kill_comes_back(embedded: Embedded, tmp_path: Path) -> None:
+    embedded("db", "start")
+    home = Path(embedded.environment["STREAMFLOW_HOME"])
+    server = psutil.Process(int((home / "pgdata" / "postmaster.pid").read_text().split()[0]))
+    ended = [server, *server.children()]
+    server.kill()
+    psutil.wait_procs(ended)
+    home.rename(tmp_path / "moved")
+    embedded.environment["STREAMFLOW_HOME"] = str(tmp_path / "moved")
+    embedded("db", "start")
+    assert "moved" in embedded("db", "status").stdout
+
+
+@pytest.mark.parametrize("waits_in", ["start", "connect"])
+def test_a_recovery_is_waited_for_while_the_server_says_so(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch, waits_in: str
+) -> None:
+    """A server that is to recover until it is promoted, and no patience with one that does not answer."""
+    monkeypatch.setattr(retries, "PATIENCE", -1)
+    embedded("db", "start")
+    embedded("db", "stop")
+    home = Path(embedded.environment["STREAMFLOW_HOME"])
+    data = home / "pgdata"
+    for file, text in (("standby.signal", ""), ("postgresql.auto.conf", "hot_standby = off\n")):
+        (data / file).write_text(text)
+        if os.geteuid() == 0:
+            shutil.chown(data / file, server.SYSTEM_USER)
+    settings = Settings(STREAMFLOW_HOME=home)  # type: ignore[call-arg]
+    with ThreadPoolExecutor() as pool:
+        started = pool.submit(server.start, home)
+        while b"standby" not in ((data / "postmaster.pid").read_bytes() if (data / "postmaster.pid").exists() else b""):
+            assert not started.done()
+        if waits_in == "connect":
+            opened = pool.submit(lambda: open_database(settings).connect().close())
+            while (data / "log").read_text().count("FATAL") < 3:
+                assert not opened.done()
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        (data / "promote").touch()
+        os.kill(pid, signal.SIGUSR1)
+        assert started.result() == server.socket_directory(home)
+        if waits_in == "connect":
+            opened.result()
+
+
+@pytest.mark.parametrize("version", ["17", "", "new"])
+def test_data_of_another_version_are_refused_in_a_sentence(embedded: Embedded, version: str) -> None:
+    embedded("db", "start")
+    embedded("db", "stop")
+    file = Path(embedded.environment["STREAMFLOW_HOME"]) / "pgdata" / "PG_VERSION"
+    kept = file.read_text()
+    file.write_text(f"{version}\n")
+    refused = embedded("status", check=False)
+    assert refused.returncode == 3
+    assert f"its data are of PostgreSQL {version!r}, and streamflow carries 16 and 18" in refused.stderr
+    file.write_text(kept)
+    embedded("db", "start")
+
+
+def test_another_version_cannot_be_asked_for(embedded: Embedded) -> None:
+    for version in ("17", "new"):
+        embedded.environment["PGSERVER_POSTGRES_VERSION"] = version
+        refused = embedded("db", "start", check=False)
+        assert refused.returncode == 2
+        assert "PGSERVER_POSTGRES_VERSION is 16 or 18" in refused.stderr
+    del embedded.environment["PGSERVER_POSTGRES_VERSION"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,9 +10,12 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
 from psycopg.rows import TupleRow
 
 from loader.database import retries, server
+from loader.database.sessions import closed_on_failure, require_session_of_its_own, require_utf8, session_settings
 from loader.errors import SurroundingsFailed
 from loader.settings import Settings
 
@@ -50,6 +54,7 @@ class Database:
             "POSTGRES_USER": self.user,
             "POSTGRES_PASSWORD": self.password or "none needed",
             "POSTGRES_DB": self.name,
+            "PGCLIENTENCODING": "UTF8",
             "STREAMFLOW_TARGET": os.environ.get("STREAMFLOW_TARGET") or ("embedded" if self.embedded else "server"),
         }
 
@@ -62,29 +67,45 @@ class Database:
     def connect(self) -> Connection:
         """A new connection in autocommit mode; each transaction is opened by name.
 
-        A server that is just starting, or restarting, is given some seconds.
+        A server that does not answer is given some seconds, one that says that it recovers as long as it does.
 
         Raises:
-            SurroundingsFailed: the server cannot be reached or does not let us in.
+            SurroundingsFailed: the server cannot be reached, does not let us in, or is not fit for use.
         """
         try:
-            return retries.CONNECTING(
-                psycopg.connect,
-                host=self.host,
-                port=self.port,
-                user=self.user,
-                password=self.password,
-                dbname=self.name,
-                application_name="streamflow",
-                connect_timeout=10,
-                autocommit=True,
-                options="-c datestyle=ISO,YMD -c client_min_messages=warning -c timezone=UTC",
-            )
+            connection = retries.connecting(self._recovers)(self._open)
+            with closed_on_failure(connection):
+                require_utf8(connection)
+                require_session_of_its_own(connection, self._open)
+                connection.execute(session_settings())
+                connection.commit()
         except psycopg.OperationalError as error:
             reason = str(error).strip().splitlines()[0]
             raise SurroundingsFailed(
                 f"no connection to {self.uri}: {reason}\nCheck POSTGRES_* in the environment and .env."
             ) from None
+        return connection
+
+    def _recovers(self) -> bool:
+        """Whether the server is there, and says that it does not take connections yet."""
+        where = make_conninfo(host=self.host, port=self.port, user=self.user, dbname=self.name, connect_timeout=10)
+        recovers = PGconn.ping(where.encode()) == Ping.REJECT
+        if recovers:
+            logging.getLogger("streamflow").info(f"{self.uri} is starting or recovering: waiting for it")
+        return recovers
+
+    def _open(self) -> Connection:
+        return psycopg.connect(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            dbname=self.name,
+            application_name="streamflow",
+            connect_timeout=10,
+            client_encoding="utf8",
+            autocommit=True,
+        )
 
 
 def open_database(settings: Settings) -> Database:

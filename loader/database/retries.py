@@ -12,7 +12,6 @@ from tenacity import (
     retry_if_exception,
     retry_if_exception_type,
     stop_after_attempt,
-    stop_after_delay,
     wait_exponential,
 )
 
@@ -20,6 +19,9 @@ from loader.errors import SurroundingsFailed
 
 ENDED_BY_THE_SERVER = {"57P01", "57P02", "57P03", "57P05"}
 """SQLSTATEs of sessions that an administrator, a crash or a restart ended; class 08 is the network's."""
+
+PATIENCE = 4
+"""Seconds that a server is given which does not answer at all."""
 
 
 class ConnectionLost(SurroundingsFailed):
@@ -42,13 +44,18 @@ def sessions_ended(connection: psycopg.Connection[Any]) -> int:
     return int(row[0]) if row else 0
 
 
-CONNECTING = Retrying(
-    retry=retry_if_exception(_may_be_there_in_a_moment),
-    wait=wait_exponential(multiplier=0.1, max=1),
-    stop=stop_after_delay(4),
-    reraise=True,
-)
-"""Tries for some seconds to connect to a server that does not take connections just now."""
+def connecting(recovers: Callable[[], bool]) -> Retrying:
+    """Tries for some seconds to connect, and for as long as the server says that it starts or recovers."""
+
+    def is_in_vain(state: RetryCallState) -> bool:
+        return (state.seconds_since_start or 0) > PATIENCE and not recovers()
+
+    return Retrying(
+        retry=retry_if_exception(_may_be_there_in_a_moment),
+        wait=wait_exponential(multiplier=0.1, max=1),
+        stop=is_in_vain,
+        reraise=True,
+    )
 
 
 def whole_runs(tell: Callable[[str], object]) -> Retrying:

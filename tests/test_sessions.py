@@ -1,0 +1,128 @@
+"""Settings of the server, the database and the role do not change what a session of streamflow or dbt does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from loader.database import Database
+from tests.conftest import Streamflow
+from tests.servers import Server
+
+WORST = {
+    "client_connection_check_interval": "1ms",
+    "datestyle": "SQL, DMY",
+    "default_transaction_deferrable": "on",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "idle_in_transaction_session_timeout": "200ms",
+    "idle_session_timeout": "200ms",
+    "intervalstyle": "sql_standard",
+    "lock_timeout": "1ms",
+    "row_security": "off",
+    "search_path": "nowhere",
+    "standard_conforming_strings": "off",
+    "statement_timeout": "200ms",
+    "timezone": "Pacific/Kiritimati",
+    "transaction_timeout": "200ms",
+}
+EACH = [*WORST.items(), ("default_transaction_isolation", "repeatable read"), ("row_security", "on")]
+
+
+def set_to(streamflow: Streamflow, values: dict[str, str], role: bool = False) -> None:
+    """Have every new session of this database begin with the settings that this server has."""
+    known = {name for (name,) in streamflow.rows("select name from pg_settings")}
+    where = sql.SQL("role current_user in database streamflow" if role else "database streamflow")
+    for name in values.keys() & {name.lower() for name in known}:
+        query = sql.SQL("alter {} set {} = {}").format(where, sql.Identifier(name), values[name])
+        streamflow.connection.execute(query)
+
+
+def two_months(january: Streamflow, months: Path) -> None:
+    """February by ingest, March landed and built by dbt by hand, and the proof."""
+    january.ok("ingest", "001", "--data-dir", months)
+    january.ok("land", "002", "--data-dir", months)
+    built = january.dbt("build")
+    assert built.success, said(built)
+    assert january.value("select max(as_of)::text from ops.published") == "2024-03-31"
+    assert "as it was written" in january.ok("verify").out
+
+
+def settings(rows: list[Any]) -> dict[str, str]:
+    """What a session says that its settings are."""
+    return {name: value for name, value in rows if name.lower() in WORST}
+
+
+def test_sessions_have_the_settings_that_they_have_without_any(january: Streamflow, server: Server) -> None:
+    def found() -> tuple[dict[str, str], dict[str, str]]:
+        query = "select name, setting from pg_settings where source <> 'override'"
+        with Database(server.host, server.port, "postgres", "streamflow", None, embedded=False).connect() as connection:
+            ours = settings(connection.execute(query.encode()).fetchall())
+        shown = january.dbt("show", "--inline", query, "--limit", "-1", "--quiet")
+        return ours, settings([tuple(row) for row in shown.result.results[0].agate_table.rows])
+
+    before = found()
+    assert before[0] == before[1]
+    assert len(before[0]) >= len(WORST) - 1, "PostgreSQL 16 has no transaction_timeout"
+    set_to(january, WORST)
+    assert found() == before
+
+
+def said(result: Any) -> str:
+    """What dbt says of a run that failed."""
+    return f"{result.exception} {[node.message for node in getattr(result.result, 'results', None) or []]}"
+
+
+@pytest.mark.parametrize("role", [False, True], ids=["database", "role"])
+def test_all_settings_at_their_worst(january: Streamflow, months: Path, undisturbed: Any, role: bool) -> None:
+    set_to(january, WORST, role)
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january.state() == undisturbed
+    two_months(january, months)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "value"), EACH, ids=str)
+def test_each_setting_at_its_worst(january: Streamflow, months: Path, name: str, value: str) -> None:
+    set_to(january, {name: value})
+    two_months(january, months)
+
+
+def test_another_client_encoding(january: Streamflow, months: Path) -> None:
+    """dbt's driver takes it from the server when it connects by hand, and translates."""
+    set_to(january, {"client_encoding": "LATIN1"})
+    two_months(january, months)
+
+
+def test_a_profile_without_the_settings_is_refused(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    set_to(january, {"default_transaction_isolation": "serializable"})
+    profile = Path(january.environment["DBT_PROFILES_DIR"], "profiles.yml").read_text(encoding="utf-8")
+    before, _, after = profile.partition("      role:")
+    (tmp_path / "profiles.yml").write_text(before + after[after.index("      threads:") :], encoding="utf-8")
+    january.ok("land", "001", "--data-dir", months)
+    january.environment["DBT_PROFILES_DIR"] = str(tmp_path)
+    refused = january.dbt("build")
+    assert not refused.success
+    assert "take `role` from profiles/profiles.yml" in said(refused)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_refused(
+    server: Server, streamflow: Streamflow, months: Path, encoding: str
+) -> None:
+    if streamflow.on_citus:
+        pytest.skip("a database with Citus comes from a template")
+    server.drop("streamflow")
+    create = "create database streamflow template template0 locale 'C' encoding {}"
+    server.everywhere(sql.SQL(create).format(encoding))
+    for command in (["ingest", "000", "--data-dir", months], ["status"], ["verify"]):
+        refused = streamflow(*command)
+        assert refused.code == 3
+        assert f"the database streamflow holds {encoding}" in refused.err
+        assert "encoding 'UTF8' template template0" in refused.err
+    by_hand = streamflow.dbt("build")
+    assert not by_hand.success
+    assert f"the database streamflow holds {encoding}" in said(by_hand)
