@@ -235,3 +235,11 @@ def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path:
     assert f"archived: {JANUARY} in {tmp_path / 'old'}" in said.err
     assert dates(january) == [FEBRUARY, MARCH]
     january.ok("verify")
+    january.ok("report", "--index")
+    january.ok("freeze", "--all")
+    assert january.rows("select nspname from pg_namespace where nspname ~ '^as_of'") == [
+        ("as_of_2024_02_29",), ("as_of_2024_03_31",)
+    ]  # fmt: skip
+    kept = january("ingest", "003", "--data-dir", months)
+    assert kept.code == 0
+    assert "`streamflow freeze --drop 2024-02-29` first" in kept.err
