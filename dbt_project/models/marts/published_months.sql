@@ -11,7 +11,9 @@ with newest as (
 ),
 
 archived as (
-    select as_of, min(folder) as folder
+    select
+        as_of,
+        min(folder) as folder
     from {{ source('ops', 'archived') }}
     group by as_of
 )
