@@ -51,6 +51,13 @@ class Settings(BaseSettings):
             raise ValueError("is not UTF-8")
         return value
 
+    @field_validator("database")
+    @classmethod
+    def _dbt_can_quote_it(cls, value: str) -> str:
+        if not value.isprintable() or "'" in value or '"' in value:
+            raise ValueError("has a quote or a control character in it, which dbt cannot write: rename the database")
+        return value
+
     @field_validator("first_month")
     @classmethod
     def _first_month_is_year_and_month(cls, value: str) -> str:

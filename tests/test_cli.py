@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY, Streamflow
 
 COMMANDS = [
     ("ingest",), ("land",), ("check",), ("status",), ("verify",), ("init",), ("dbt",), ("models",), ("setup",),
-    ("history",), ("diff",), ("training-set",), ("freeze",), ("report",), ("doctor",),
+    ("forget",), ("history",), ("diff",), ("training-set",), ("freeze",), ("report",), ("doctor",),
     ("db", "start"), ("db", "stop"), ("db", "status"), ("db", "uri"), ("db", "psql"),
 ]  # fmt: skip
 

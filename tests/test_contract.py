@@ -176,7 +176,7 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(copy: Path) -> N
     ("table", "said"),
     [
         ({**PLANS, "config": {"meta": {"primary_key": "nobody"}}}, "primary_key nobody is not one of the columns"),
-        ({**PLANS, "columns": [*PLANS["columns"], {"name": "as_of", "data_type": "date"}]}, "streamflow adds itself"),
+        ({**PLANS, "columns": [*PLANS["columns"], {"name": "as_of", "data_type": "date"}]}, "PostgreSQL adds itself"),
         ({**PLANS, "name": "plans; drop table users"}, "String should match pattern"),
         ({**PLANS, "columns": [{"name": "user_id", "data_type": "text); drop table x; --"}]}, "Input should be"),
         ({**PLANS, "config": {"meta": {"primary_key": "user_id", "references": "people"}}}, "references people"),

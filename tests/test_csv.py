@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loader.database import Database
-from loader.delivery import csv_contract, records
+from loader.delivery import Unfit, csv_contract, records, watched
 from tests.reading import read
 
 HEADER = b"user_id,number,amount,flag,day,note\n"
@@ -121,3 +121,13 @@ def test_a_header_of_many_columns_is_looked_at_once(csv_database: Database, tmp_
     reading = read(csv_database, tmp_path, HEADER[:-1] + b"," + names + b"\n" + GOOD)
     assert len(reading.problems) == 100_000
     assert {problem.reason for problem in reading.problems} == {"unknown column"}
+
+
+@pytest.mark.parametrize("header", [b"", b"user_id", b"day,user_id", b"user_id,day,day", b"user_id,Day", b"\xff,day"])
+def test_rows_below_another_header_than_was_looked_at_do_not_land(header: bytes) -> None:
+    """Should a file be written anew with the size and times that it had, between two ticks of the clock."""
+    columns = {"user_id": "text", "day": "date"}
+    for good in (b"user_id,day", b'\xef\xbb\xbf"user_id",day\r'):
+        assert b"".join(watched([good, b"\na,2024-01-31\n"], columns)).endswith(b"31\n")
+    with pytest.raises(Unfit):
+        list(watched([header, b"\na,2024-01-31\n"], columns))

@@ -180,8 +180,7 @@ def test_a_signal_to_end_is_as_an_interrupt(january: Streamflow, months: Path, p
     with paused(january, point, "ingest", "001", "--data-dir", months) as run:
         run.process.send_signal(signal.SIGTERM)
         run.process.wait(PATIENCE)
-        for session in run.waiting:
-            wait_until(january, f"select count(*) = 0 from pg_stat_activity where pid = {session}")
+        wait_until(january, "select count(*) = 0 from pg_stat_activity where application_name like 'streamflow%%'")
     assert run.process.returncode == 143
     assert run.said[1].endswith("streamflow: interrupted\n")
     assert january.value("select state from ops.loads order by load_id desc limit 1") == "interrupted"

@@ -35,7 +35,7 @@ def program() -> None:
         try:
             os.fstat(number)
         except OSError:  # it was closed, and the database's socket or a file would get its number
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     out, err = Outlet(1, "w", closefd=False), Outlet(2, "w", closefd=False)
     sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
     terminated = []

@@ -11,21 +11,12 @@ from typing import Any
 import jinja2
 import yaml
 
+from loader.contract.names import SQL_WORDS
 from loader.contract.tables import LOADER, SOURCES_FILE, Column, Table
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.settings import DBT_PROJECT
 
 LIST = Path("macros/declared_tables.sql")
-RESERVED_WORDS = frozenset(
-    """all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate
-    collation column concurrently constraint create cross current_catalog current_date current_role current_schema
-    current_time current_timestamp current_user default deferrable desc distinct do else end except false fetch
-    for foreign freeze from full grant group having ilike in initially inner intersect into is isnull join lateral
-    leading left like limit localtime localtimestamp natural not notnull null offset on only or order outer
-    overlaps placing primary references returning right select session_user similar some symmetric system_user
-    table tablesample then to trailing true union unique user using variadic verbose when where window with""".split()  # noqa: SIM905
-)
-"""Words that PostgreSQL takes as a column's name in quotes only (its manual, appendix C)."""
 NOT_NULL = {"type": "not_null", "warn_unsupported": False}
 
 
@@ -176,7 +167,7 @@ def _render(template: str, **values: Any) -> str:
         variable_start_string="[[", variable_end_string="]]", block_start_string="[%", block_end_string="%]",
         comment_start_string="[#", comment_end_string="#]", trim_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters["identifier"] = lambda name: f'"{name}"' if name in RESERVED_WORDS else name
+    environment.filters["identifier"] = lambda name: f'"{name}"' if name in SQL_WORDS else name
     return environment.get_template(f"{template}.sql.j2").render(**values)
 
 

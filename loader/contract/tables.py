@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from loader.contract.names import OWN_COLUMNS, SQL_WORDS, ColumnName, TableName, taken
 from loader.errors import WrongUsage
 from loader.settings import DBT_PROJECT
 
@@ -15,9 +16,6 @@ SOURCES_FILE = DBT_PROJECT / "models" / "staging" / "_sources.yml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one written in C takes a tenth of the time."""
 
-RESERVED = {"as_of", "observed_as_of", "label_as_of", "event_timestamp", "valid_from", "valid_to", "is_current"}
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,47}$")]
 DataType = Literal["text", "int", "integer", "bigint", "smallint", "numeric", "boolean", "date"]
 """The types that keep what was delivered: no rounding, no value that the audits cannot compare."""
 
@@ -25,25 +23,34 @@ DataType = Literal["text", "int", "integer", "bigint", "smallint", "numeric", "b
 class Column(BaseModel):
     """One column of a file: its name in the header, its type, whether a file may lack it, whether it is a label."""
 
-    name: Name
+    name: ColumnName
     data_type: DataType
     description: str = ""
     optional: bool = False
     label: bool = False
+    quote: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _from_dbt(cls, raw: dict[str, Any]) -> dict[str, Any]:
         return {**raw, **{name: _meta(raw).get(name, False) for name in ("optional", "label")}}
 
+    @model_validator(mode="after")
+    def _is_quoted(self) -> Column:
+        if self.name in SQL_WORDS and not self.quote:
+            raise ValueError(
+                f"{self.name} is a word that SQL reserves: add `quote: true`, so that dbt's tests quote it"
+            )
+        return self
+
 
 class Table(BaseModel):
     """One file of the delivery and the table it becomes. Columns are in the order of declaration."""
 
-    name: Name
+    name: TableName
     description: str = ""
-    primary_key: Name
-    references: Name | None = None
+    primary_key: ColumnName
+    references: TableName | None = None
     slowly_changing: bool = False
     columns: list[Column] = Field(min_length=1)
 
@@ -57,8 +64,8 @@ class Table(BaseModel):
         names = [column.name for column in self.columns]
         if self.primary_key not in names:
             raise ValueError(f"primary_key {self.primary_key} is not one of the columns")
-        if clash := RESERVED.intersection(names):
-            raise ValueError(f"{', '.join(sorted(clash))} is a column that streamflow adds itself")
+        if clash := OWN_COLUMNS.intersection(names):
+            raise ValueError(f"{', '.join(sorted(clash))} is a column that streamflow or PostgreSQL adds itself")
         if len(set(names)) < len(names):
             raise ValueError("a column is declared twice")
         return self
@@ -98,6 +105,8 @@ def load_contract(path: Path = SOURCES_FILE) -> list[Table]:
     for table in tables:
         if table.references is not None and table.references not in names - {table.name}:
             raise WrongUsage(f"{path}: table {table.name} references {table.references}, which is not declared.")
+    for reason in taken(tables):
+        raise WrongUsage(f"{path}: {reason}: give it another name.")
     return tables
 
 

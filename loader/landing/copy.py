@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -45,10 +44,6 @@ class LandedFile:
     sha256: str
     bytes: int
     rows: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the ledger."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

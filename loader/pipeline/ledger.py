@@ -7,7 +7,7 @@ import getpass
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from psycopg import sql
@@ -141,7 +141,7 @@ def clear_staged(connection: Connection) -> None:
 
 def enter_files(connection: Connection, load_id: int, files: Sequence[LandedFile]) -> None:
     """Enter names, hashes and sizes of the files with the attempt."""
-    entries = Jsonb([file.as_dict() for file in files])
+    entries = Jsonb([asdict(file) for file in files])
     connection.execute("update ops.loads set files = %s where load_id = %s", [entries, load_id])
 
 

@@ -110,7 +110,7 @@ def _models() -> Found:
 def _disk() -> Found:
     settings = load_settings()
     months = settings.data_dir.glob("month_*")
-    sizes = [sum(file.stat().st_size for file in (month, *month.rglob("*"))) for month in months]
+    sizes = [sum(file.lstat().st_size for file in (month, *month.rglob("*"))) for month in months]
     needed = max(LEAST, TIMES * max(sizes, default=0))
     place = settings.home.resolve() / "pgdata"
     there = next(folder for folder in (place, *place.parents) if folder.is_dir())

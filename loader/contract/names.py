@@ -1,0 +1,59 @@
+"""Which names a declared table and its columns may have, so that nothing they become is taken, reserved or too long."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import StringConstraints
+
+if TYPE_CHECKING:
+    from loader.contract.tables import Table
+
+LONGEST = 63
+"""Bytes of a name; PostgreSQL cuts off what is longer."""
+
+TableName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
+"""Short enough for the name of a replaced partition, with date and load, up to a million loads."""
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,47}$")]
+
+SQL_WORDS = frozenset(
+    """all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate
+    collation column concurrently constraint create cross current_catalog current_date current_role current_schema
+    current_time current_timestamp current_user default deferrable desc distinct do else end except false fetch
+    for foreign freeze from full grant group having ilike in initially inner intersect into is isnull join lateral
+    leading left like limit localtime localtimestamp natural not notnull null offset on only or order outer
+    overlaps placing primary references returning right select session_user similar some symmetric system_user
+    table tablesample then to trailing true union unique user using variadic verbose when where window with""".split()  # noqa: SIM905
+)
+"""Words that PostgreSQL takes as a column's name in quotes only (its manual, appendix C)."""
+
+OWN_COLUMNS = frozenset(
+    """as_of observed_as_of label_as_of event_timestamp valid_from valid_to is_current position_in_file
+    delivered delivered_before delivery_number tableoid xmin cmin xmax cmax ctid""".split()  # noqa: SIM905
+)
+"""Columns that tables and views have besides those that are declared, streamflow's and PostgreSQL's."""
+
+OWN_MODELS = frozenset(
+    """gate published complete_months published_months training_set report_column_changes report_column_profile
+    report_distribution report_freshness report_users""".split()  # noqa: SIM905
+)
+
+
+def taken(tables: Iterable[Table]) -> Iterator[str]:
+    """Why names of tables that are sound by themselves cannot be together, a sentence each."""
+    tables = list(tables)
+    made = Counter(
+        name for table in tables for name in
+        (table.name, f"{table.name}_snapshots", f"{table.name}_scd2", f"latest_{table.name}")
+    )  # fmt: skip
+    for table in tables:
+        if made[table.name] > 1 or table.name in OWN_MODELS:
+            yield f"table {table.name}: {table.name} is the name of another model"
+    columns = Counter(column.name for table in tables for column in table.columns if column.name != table.primary_key)
+    for table in tables:
+        for column in table.columns:
+            name = f"{table.name}_{column.name}"
+            if columns[column.name] > 1 and len(name) > LONGEST:
+                yield f"table {table.name}: {name}, as the training set calls it, is longer than {LONGEST} characters"
