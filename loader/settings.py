@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     first_month: str = Field(default="2024-01", validation_alias="STREAMFLOW_FIRST_MONTH")
     data_dir: Path = Field(default=REPOSITORY / "seeds_data", validation_alias="STREAMFLOW_DATA_DIR")
     links_to: Path | None = Field(default=None, validation_alias="STREAMFLOW_LINKS_TO")
+    keep_months: int | None = Field(default=None, ge=1, validation_alias="STREAMFLOW_KEEP_MONTHS")
+    archive_dir: Path | None = Field(default=None, validation_alias="STREAMFLOW_ARCHIVE_DIR")
     freeze: bool = Field(default=False, validation_alias="STREAMFLOW_FREEZE")
     log_format: Literal["text", "json"] = Field(default="text", validation_alias="STREAMFLOW_LOG_FORMAT")
     report: bool = Field(default=False, validation_alias="STREAMFLOW_REPORT")
@@ -63,7 +65,7 @@ class Settings(BaseSettings):
             raise ValueError('must be a year and a month like "2024-01"')
         return value
 
-    @field_validator("home", "data_dir", "links_to")
+    @field_validator("home", "data_dir", "links_to", "archive_dir")
     @classmethod
     def _path_is_of_a_known_user(cls, value: Path | None) -> Path | None:
         try:

@@ -174,7 +174,7 @@ def _follow_up(command: Command, outcome: Outcome) -> None:
             log.info(line)
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
-        terminal.complain(f"month {outcome.month} is published, but its report failed: {reason}")
+        terminal.complain(f"month {outcome.month} is published, but what settings ask for after it failed: {reason}")
 
 
 def _plan(deliveries: Sequence[Delivery], as_json: bool) -> None:

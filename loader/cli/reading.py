@@ -131,7 +131,8 @@ def freeze(
             show(as_json, {"dropped": names}, *(f"{name} dropped" for name in names))
         else:
             months = [find(connection, as_of.date())] if as_of else published_months(connection)
-            names = [schemas.freeze(connection, load_contract(), month.as_of) for month in months]
+            here = [month.as_of for month in months if month.archived_in is None]
+            names = [schemas.freeze(connection, load_contract(), date) for date in here]
             show(as_json, {"frozen": names}, *(f"{name}: set search_path = {name}, public" for name in names))
 
 

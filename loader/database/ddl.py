@@ -43,6 +43,11 @@ def staging_ddl(table: Table) -> list[bytes]:
     return [str(created).encode(), str(spread).encode()]
 
 
+def spread(relation: str, key: str) -> bytes:
+    """The statement that spreads a new table of history over a cluster's nodes; it does nothing elsewhere."""
+    return str(_macros("citus/citus.sql").spread_over_nodes(relation, key)).encode()
+
+
 def pending_nodes_sql() -> bytes:
     """Asks a cluster's coordinator for the workers that are away, or lack what others have."""
     return str(_macros("citus/citus.sql").pending_nodes_sql()).encode()

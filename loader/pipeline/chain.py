@@ -49,6 +49,8 @@ class Link:
         tells = self.tells
         if tells["event"] == "forgotten":
             what = f"{tells['at'][:10]} customers forgotten: {tells['customers']}"
+        elif tells["event"] in {"archived", "restored"}:
+            what = f"{tells['as_of']} {tells['event']}: {len(tells['tables'])} tables"
         else:
             what = f"{tells['as_of']} published as month {tells['month']} by load {tells['load']}"
         return f"{self.link} {self.sha256} {what}"

@@ -66,6 +66,11 @@ def _forget(connection: Connection, customers: list[str], reason: str) -> tuple[
         raise SurroundingsFailed(
             f"{wrong.table_name} of {wrong.as_of}: {wrong.wrong}. Nobody was forgotten; `streamflow verify` says more."
         )
+    if archived := sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}):
+        raise SurroundingsFailed(
+            f"nobody was forgotten: {', '.join(archived)} are archived, and the files there may name them."
+            " `streamflow archive --restore`, forget, archive again, and delete the old files."
+        )
     if is_cluster(connection):
         connection.execute("set local citus.enable_unsafe_triggers = on")
     left, rows, told, touched = set(customers), 0, list[dict[str, Any]](), list[sql.Identifier]()

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from loader.database import Connection, ops_ddl, run_lock, statement
 from loader.delivery import Delivery
-from loader.errors import SurroundingsFailed
+from loader.errors import SurroundingsFailed, WrongUsage
 from loader.landing import LandedFile, printable
 
 
@@ -76,7 +76,7 @@ def exists(connection: Connection) -> bool:
     Raises:
         SurroundingsFailed: it has one of an earlier version.
     """
-    query = "select to_regclass('ops.chain') is not null, to_regclass('ops.loads') is not null"
+    query = "select to_regclass('ops.archived') is not null, to_regclass('ops.loads') is not null"
     current, some = one_row(connection, query)
     if some and not current:
         raise SurroundingsFailed(
@@ -179,6 +179,20 @@ def publication_of(connection: Connection, as_of: dt.date) -> Publication | None
     """What readers see for that date; None where nothing is published, or a part of it is being replaced."""
     with connection.cursor(row_factory=class_row(Publication)) as cursor:
         return cursor.execute(statement(__file__, "publication_of"), [as_of]).fetchone()
+
+
+def require_in_database(connection: Connection, as_of: dt.date) -> None:
+    """Go on only where the history of a date is in the database.
+
+    Raises:
+        WrongUsage: it is archived; the message says where.
+    """
+    (folder,) = one_row(connection, "select min(folder) from ops.archived where as_of = %s", [as_of])
+    if folder:
+        raise WrongUsage(
+            f"the history of {as_of} is archived in {folder}, and these are other files:"
+            f" `streamflow archive --restore {as_of}` first."
+        )
 
 
 def was_published(connection: Connection, as_of: dt.date) -> bool:

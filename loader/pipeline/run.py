@@ -117,7 +117,10 @@ class Run:
             hashes = found.hashes()
         if found.problems:
             raise self._refusal(found.problems)
-        return compare.differing_tables(self.tables, hashes, known)
+        differing = compare.differing_tables(self.tables, hashes, known)
+        if differing:
+            ledger.require_in_database(self.connection, self.delivery.as_of)
+        return differing
 
     def _refuse_other_rows(self, differing: list[Table]) -> None:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""

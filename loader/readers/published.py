@@ -12,18 +12,20 @@ from loader.database import Connection
 from loader.delivery import parse_month
 from loader.errors import WrongUsage
 
-MONTHS = "select month, as_of, previous_as_of, load_id, published_at from public.published_months order by as_of"
+COLUMNS = "month, as_of, previous_as_of, load_id, published_at, archived_in"
+MONTHS = f"select {COLUMNS} from public.published_months order by as_of"  # noqa: S608
 
 
 @dataclass(frozen=True)
 class PublishedMonth:
-    """A month that readers see, and the date of the published one before it."""
+    """A month that readers see, the date of the published one before it, and the folder that it is archived in."""
 
     month: str
     as_of: dt.date
     previous_as_of: dt.date | None
     load_id: int
     published_at: dt.datetime
+    archived_in: str | None
 
 
 def published_months(connection: Connection) -> list[PublishedMonth]:
@@ -39,7 +41,7 @@ def find(connection: Connection, text: str | dt.date) -> PublishedMonth:
     """A published month, given as 001, or as its date where two have the same number.
 
     Raises:
-        WrongUsage: it is not published, or not the only one of that number; the message says which are.
+        WrongUsage: it is archived, not published, or not the only one of that number; the message says which are.
     """
     months = published_months(connection)
     what, found = _chosen(months, text)
@@ -51,6 +53,9 @@ def find(connection: Connection, text: str | dt.date) -> PublishedMonth:
         raise WrongUsage(
             f"{what} is not published. There {f'are: {known}' if known else 'is none: streamflow ingest 000'}."
         )
+    if folder := found[0].archived_in:
+        date = found[0].as_of
+        raise WrongUsage(f"{what} is archived in {folder}: `streamflow archive --restore {date}` brings it back.")
     return found[0]
 
 

@@ -123,11 +123,13 @@ def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[T
 
 
 def read_index(connection: Connection, tables: Sequence[Table]) -> list[tuple[PublishedMonth, Json, Json]]:
-    """Of every published month, newest first: its customers, and how many audits `passed` and `warned`."""
+    """Of every published month that is not archived, newest first: its customers, and how many audits `passed` and
+    `warned`."""
     with marts.needed():
         return [
             (month, _customers(connection, month, tables)[0], _rows(connection, "verdicts", month)[0])
             for month in reversed(published_months(connection))
+            if month.archived_in is None
         ]
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -14,6 +12,7 @@ from psycopg import sql
 
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
+from loader.pipeline.parquet import appearing, from_csv
 from loader.readers import marts
 from loader.readers.published import find
 
@@ -67,11 +66,11 @@ def write(
         rows = _copy(connection, query, stdout.buffer)
         stdout.flush()
     else:
-        with _appearing(file) as path:
+        with appearing(file) as path:
             with path.open("wb") as stream:
                 rows = _copy(connection, query, stream)
             if file.suffix.lower() == ".parquet":
-                _to_parquet(path, types)
+                from_csv(path, types)
     return Written(as_of, label_as_of, rows, list(types), str(file) if file else None)
 
 
@@ -97,45 +96,3 @@ def _copy(connection: Connection, query: sql.Composed, stream: BinaryIO) -> int:
             for chunk in copy:
                 stream.write(chunk)
         return cursor.rowcount
-
-
-@contextmanager
-def _appearing(file: Path) -> Iterator[Path]:
-    """A file beside the one that is wanted, which takes its name when it is whole."""
-    path = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        yield path
-        path.replace(file)
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _to_parquet(path: Path, types: dict[str, str]) -> None:
-    """Turn a CSV file into a Parquet file."""
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    arrow = {
-        "text": pa.string(),
-        "boolean": pa.bool_(),
-        "date": pa.date32(),
-        "timestamp without time zone": pa.timestamp("us"),
-        "numeric": pa.float64(),
-        "double precision": pa.float64(),
-        "bigint": pa.int64(),
-        "integer": pa.int32(),
-        "smallint": pa.int16(),
-    }
-    schema = pa.schema([(name, arrow.get(data_type, pa.string())) for name, data_type in types.items()])
-    convert = csv.ConvertOptions(
-        column_types=schema, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
-    )
-    parse = csv.ParseOptions(newlines_in_values=True)
-    read = csv.ReadOptions(block_size=4 << 20, use_threads=False)
-    with (
-        _appearing(path) as made,
-        csv.open_csv(path, read, parse, convert) as batches,
-        parquet.ParquetWriter(made, schema, compression="zstd") as writer,
-    ):
-        for batch in batches:
-            writer.write_batch(batch)

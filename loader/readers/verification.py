@@ -10,7 +10,7 @@ from psycopg import sql
 
 from loader.contract.tables import Table, model_columns
 from loader.database import Connection, ops_functions, statement
-from loader.pipeline import chain
+from loader.pipeline import archive, chain
 from loader.pipeline.chain import Entry, Link
 
 LEDGER = "ops"
@@ -72,6 +72,8 @@ def _ledger(connection: Connection, links: Sequence[Link]) -> Iterator[Verdict]:
 
 
 def _history(connection: Connection, entry: Entry) -> Verdict:
+    if entry.event == "archived" and not entry.wrong:
+        return Verdict(entry.table_name, entry.as_of, entry.rows, *archive.look(connection, entry))
     rows, wrong = (entry.rows, entry.wrong) if entry.wrong else _rows(connection, entry)
     sound = "as it was written" if entry.event else "not finished: not published yet"
     if entry.event == "forgotten":
@@ -141,6 +143,7 @@ def _production(connection: Connection, name: str) -> Verdict:
         return Verdict(name, None, 0, False, f"{history if not known else production} is gone")
     query = statement(__file__, "production").format(
         key=sql.Identifier(key),
+        name=sql.Literal(name),
         columns=sql.SQL(", ").join(sql.Identifier(column) for column in columns if column in known),
         history=sql.Identifier("public", f"{name}_snapshots"),
         production=sql.Identifier("public", name),

@@ -57,11 +57,16 @@ where as_of = {as_of};
 select string_agg(as_of::text, ', ' order by as_of) from ops.history where table_name = %s and merged_at is null;
 
 -- name: production
--- The newest delivered row of every customer, beside the row that production has; equal numbers differ by their digits.
+-- The newest delivered row of every customer, of archived dates as the newest one carried it forward, beside the row that production has; equal numbers differ by their digits.
 with newest as (
     select distinct on ({key}) {columns}
     from {history}
-    where observed_as_of = as_of
+    where
+        observed_as_of = as_of
+        or (
+            as_of = (select max(as_of) from ops.standing_history where table_name = {name})
+            and observed_as_of in (select as_of from ops.archived where table_name = {name})
+        )
     order by {key}, observed_as_of desc
 ),
 

@@ -118,6 +118,27 @@ create table if not exists ops.chain (
     sha256 text not null
 );
 
+-- history that is in files and not in the database: what the chain tells last of each table and date that was ever archived
+create or replace view ops.archived as
+select *
+from (
+    select distinct on (entry."table", entry.as_of)
+        entry."table" as table_name,
+        entry.as_of,
+        entry.load as load_id,
+        chain.tells ->> 'folder' as folder,
+        entry.file,
+        entry.sha256,
+        chain.tells ->> 'event' as event
+    from ops.chain
+    cross join lateral jsonb_to_recordset(chain.tells -> 'tables') as entry (
+        "table" text, as_of date, load bigint, file text, sha256 text
+    )
+    where chain.tells ->> 'event' in ('archived', 'restored')
+    order by entry."table" asc, entry.as_of asc, chain.link desc
+) as told
+where told.event = 'archived';
+
 -- customers who must not come back, by a keyed hash of who they are; link is the one of the chain that tells of it
 create table if not exists ops.forgotten (
     tombstone bytea primary key,

@@ -45,9 +45,20 @@
             limit 1
         )
 
-        select known.as_of::text from known inner join newest on known.load_id >= newest.load_id order by known.as_of desc
+        select known.as_of::text as as_of, archived.folder
+        from known
+        inner join newest on known.load_id >= newest.load_id
+        left join {{ source('ops', 'archived') }} as archived on archived.as_of = known.as_of and archived.table_name = '{{ table_name }}'
+        order by known.as_of desc
     {%- endset -%}
-    {{ return(dates(run_query(query).columns[0].values() if ledger_is_there() else [])) }}
+    {%- set found = run_query(query).rows if ledger_is_there() else [] -%}
+    {%- for month in found if month.folder -%}
+        {{ exceptions.raise_compiler_error(
+            "this month is built on " ~ month.as_of ~ ", which is archived in " ~ month.folder ~ ": `streamflow archive --restore "
+            ~ month.as_of ~ "` first. Nothing was changed."
+        ) }}
+    {%- endfor -%}
+    {{ return(dates(found | map(attribute='as_of'))) }}
 {% endmacro %}
 
 
@@ -59,18 +70,33 @@
 
 
 {#-
+  Whether a row of history is one that its date delivered, as SQL. What archived months delivered, a rebuild takes from the newest
+  month, which carried it forward.
+-#}
+{% macro is_delivered(table_name) %}
+    {%- set plan = production_plan(table_name) -%}
+    {%- if plan.rebuild and plan.archived -%}
+        (observed_as_of = as_of or (as_of = {{ dates(plan.months[-1:]) }} and observed_as_of in ({{ dates(plan.archived) }})))
+    {%- else -%}
+        observed_as_of = as_of
+    {%- endif -%}
+{% endmacro %}
+
+
+{#-
   What production of a table is to do. `unmerged`: the dates of complete months that it has not taken in yet. `rebuild`: whether it is
   made to be what all of history says, with --full-refresh, or because a restated month no longer has all rows that it brought.
   `months`: the dates whose deliveries are read; the newest one again where there is nothing new, which changes nothing.
 -#}
 {% macro production_plan(table_name) %}
-    {%- set plan = {'months': [], 'unmerged': [], 'rebuild': flags.FULL_REFRESH} -%}
+    {%- set plan = {'months': [], 'unmerged': [], 'archived': [], 'rebuild': flags.FULL_REFRESH} -%}
     {%- if ledger_is_there() -%}
         {%- set rows = run_query(complete_history_sql(table_name)).rows -%}
         {%- for row in rows if not row.is_merged -%}
             {%- do plan.unmerged.append(row.as_of) -%}
             {%- if row.is_restated %}{% do plan.update({'rebuild': true}) %}{% endif -%}
         {%- endfor -%}
+        {%- for row in rows if row.is_archived %}{% do plan.archived.append(row.as_of) %}{% endfor -%}
         {%- set every_month = rows | map(attribute='as_of') | list -%}
         {%- do plan.update({'months': every_month if plan.rebuild else (plan.unmerged or every_month[-1:])}) -%}
     {%- endif -%}
@@ -82,13 +108,16 @@
     select
         history.as_of::text as as_of,
         history.merged_at is not null as is_merged,
-        restatements.as_of is not null as is_restated
+        restatements.as_of is not null as is_restated,
+        archived.as_of is not null as is_archived
     from {{ source('ops', 'standing_history') }} as history
     left join {{ source('ops', 'restatements') }} as restatements
         on
             restatements.table_name = history.table_name
             and restatements.as_of = history.as_of
             and restatements.load_id = history.load_id
+    left join {{ source('ops', 'archived') }} as archived
+        on archived.table_name = history.table_name and archived.as_of = history.as_of
     where history.table_name = '{{ table_name }}'
     order by history.as_of
 {% endmacro %}

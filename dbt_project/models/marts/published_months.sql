@@ -8,12 +8,24 @@ with newest as (
     from {{ ref('published') }} as published
     inner join {{ ref('complete_months') }} as complete on published.load_id = complete.load_id
     order by published.as_of asc, published.load_id desc
+),
+
+archived as (
+    select
+        as_of,
+        min(folder) as folder
+    from {{ source('ops', 'archived') }}
+    group by as_of
 )
 
 select
-    as_of,
-    lag(as_of) over (order by as_of) as previous_as_of,
-    month,
-    load_id,
-    published_at
+    newest.as_of,
+    max(case when archived.folder is null then newest.as_of end) over (
+        order by newest.as_of rows between unbounded preceding and 1 preceding
+    ) as previous_as_of,
+    newest.month,
+    newest.load_id,
+    newest.published_at,
+    archived.folder as archived_in
 from newest
+left join archived on newest.as_of = archived.as_of

@@ -7,7 +7,7 @@ with delivered as (
     from {{ ref('labels_snapshots') }}
     where
         as_of in ({{ months_to_take_in('labels') }})
-        and observed_as_of = as_of
+        and {{ is_delivered('labels') }}
 )
 
 select * from delivered

@@ -7,7 +7,7 @@ with delivered as (
     from {{ ref('payments_agg_90d_snapshots') }}
     where
         as_of in ({{ months_to_take_in('payments_agg_90d') }})
-        and observed_as_of = as_of
+        and {{ is_delivered('payments_agg_90d') }}
 )
 
 select * from delivered

@@ -18,7 +18,7 @@ with delivered as (
     from {{ ref('subscriptions_snapshots') }}
     where
         as_of in ({{ months_to_take_in('subscriptions') }})
-        and observed_as_of = as_of
+        and {{ is_delivered('subscriptions') }}
 )
 
 select * from delivered

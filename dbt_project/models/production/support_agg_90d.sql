@@ -8,7 +8,7 @@ with delivered as (
     from {{ ref('support_agg_90d_snapshots') }}
     where
         as_of in ({{ months_to_take_in('support_agg_90d') }})
-        and observed_as_of = as_of
+        and {{ is_delivered('support_agg_90d') }}
 )
 
 select * from delivered

@@ -11,7 +11,7 @@ with delivered as (
     from {{ ref('usage_agg_30d_snapshots') }}
     where
         as_of in ({{ months_to_take_in('usage_agg_30d') }})
-        and observed_as_of = as_of
+        and {{ is_delivered('usage_agg_30d') }}
 )
 
 select * from delivered

@@ -10,7 +10,7 @@ with delivered as (
     from {{ ref('users_snapshots') }}
     where
         as_of in ({{ months_to_take_in('users') }})
-        and observed_as_of = as_of
+        and {{ is_delivered('users') }}
 )
 
 select * from delivered

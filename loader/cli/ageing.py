@@ -1,0 +1,46 @@
+"""`archive`: old months out of the database into Parquet files, and back."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loader.cli.terminal import Json, show
+from loader.errors import WrongUsage
+from loader.pipeline.progress import log
+from loader.settings import expanded, load_settings
+
+DATE = ["%Y-%m-%d"]
+
+
+def archive(
+    dates: Annotated[list[dt.datetime] | None, typer.Argument(formats=DATE, help="With --restore: only these.")] = None,
+    before: Annotated[dt.datetime | None, typer.Option(formats=DATE, help="Months whose date is before it go.")] = None,
+    to: Annotated[Path | None, typer.Option(help="The folder that gets the files.")] = None,
+    back: Annotated[bool, typer.Option("--restore", help="Attach archived months again.")] = False,
+    source: Annotated[Path | None, typer.Option("--from", help="With --restore: where the files are now.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Move months of history into Parquet files, a file a table and month, each read back before its rows go.
+
+    With --restore, attach them again, as they were.
+    """
+    from loader.pipeline import archive as archives
+
+    if back == bool(before or to) or (not back and not (before and to)) or (not back and (dates or source)):
+        raise WrongUsage(
+            "say what to do: streamflow archive --before DATE --to FOLDER, or streamflow archive --restore."
+        )
+    settings = load_settings()
+    if before and to:
+        moves = archives.archive(settings, before.date(), expanded(to))
+    else:
+        moves = archives.restore(settings, [date.date() for date in dates or []], expanded(source) if source else None)
+    done = []
+    for one in moves:
+        done.append(one)
+        log.info(f"{one.as_of} {'restored from' if back else 'archived in'} {one.folder}: {one.rows:,} rows")
+    show(as_json, done, f"months {'restored' if back else 'archived'}: {len(done)}")

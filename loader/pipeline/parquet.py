@@ -1,0 +1,79 @@
+"""Parquet files from what COPY writes, and back; memory does not grow with the number of rows."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def appearing(file: Path) -> Iterator[Path]:
+    """A file beside the one that is wanted, which takes its name when it is whole."""
+    path = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        yield path
+        path.replace(file)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def from_csv(path: Path, types: Mapping[str, str], *, exact: bool = False) -> None:
+    """Turn a CSV file into a Parquet file.
+
+    Args:
+        types: PostgreSQL's type of each column.
+        exact: keep every digit of a numeric without a scale, as text: 29.90 is not 29.9, and no Parquet type says so.
+    """
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    arrow = {
+        "text": pa.string(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+        "timestamp without time zone": pa.timestamp("us"),
+        "numeric": pa.string() if exact else pa.float64(),
+        "double precision": pa.float64(),
+        "bigint": pa.int64(),
+        "integer": pa.int32(),
+        "smallint": pa.int16(),
+    }
+    schema = pa.schema([(name, arrow.get(data_type, pa.string())) for name, data_type in types.items()])
+    convert = csv.ConvertOptions(
+        column_types=schema,
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        null_values=[""],
+        true_values=["true", "t"],
+        false_values=["false", "f"],
+    )
+    parse = csv.ParseOptions(newlines_in_values=True)
+    read = csv.ReadOptions(block_size=4 << 20, use_threads=False)
+    with (
+        appearing(path) as made,
+        csv.open_csv(path, read, parse, convert) as batches,
+        parquet.ParquetWriter(made, schema, compression="zstd") as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def columns(path: Path) -> list[str]:
+    """The names of a file's columns."""
+    from pyarrow import parquet
+
+    return list(parquet.read_schema(path).names)
+
+
+def as_csv(path: Path) -> Iterator[bytes]:
+    """The rows of a file as COPY reads CSV, without a header."""
+    from pyarrow import csv, parquet
+
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            sink = io.BytesIO()
+            csv.write_csv(batch, sink, csv.WriteOptions(include_header=False))
+            yield sink.getvalue()

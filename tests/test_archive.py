@@ -1,0 +1,245 @@
+"""Old months leave the database as Parquet files, proven first, and come back the same."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+from pyarrow import parquet as arrow
+
+from loader.pipeline import parquet
+from tests.conftest import TABLES, Streamflow
+from tests.files import copy_month, set_value
+from tests.servers import connect
+
+JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"
+
+
+@pytest.fixture
+def march(january: Streamflow, months: Path) -> Streamflow:
+    """Three months."""
+    january.ok("ingest", "001..002", "--data-dir", months)
+    return january
+
+
+def texts(streamflow: Streamflow, *suffixes: str) -> dict[str, list[str]]:
+    """Tables to the last digit: psycopg takes 70.7 and 70.70 for the same."""
+    found = {}
+    for name in (f"{table}{suffix}" for table in TABLES for suffix in suffixes):
+        query = sql.SQL("select t::text from {} as t order by 1").format(sql.Identifier(name))
+        found[name] = [text for (text,) in streamflow.connection.execute(query).fetchall()]
+    return found
+
+
+def dates(streamflow: Streamflow) -> list[str]:
+    return [str(date) for (date,) in streamflow.rows("select distinct as_of from users_snapshots order by 1")]
+
+
+def archived(streamflow: Streamflow, folder: Path, before: str = FEBRUARY) -> None:
+    streamflow.ok("archive", "--before", before, "--to", folder)
+
+
+def test_a_month_is_archived_and_comes_back_the_same(march: Streamflow, months: Path, tmp_path: Path) -> None:
+    before, folder, manifest = texts(march, "", "_snapshots"), tmp_path / "old", tmp_path / "manifest"
+    march.ok("verify", "--manifest", manifest)
+    done = march.ok("archive", "--before", FEBRUARY, "--to", folder, "--json").json
+
+    assert [(one["as_of"], len(one["files"])) for one in done] == [(JANUARY, len(TABLES))]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(done[0]["files"])
+    assert dates(march) == [FEBRUARY, MARCH]
+    assert march.value("select to_regclass('history.users_2024_01_31') is null")
+    assert texts(march, "") == {name: rows for name, rows in before.items() if name in TABLES}
+    verdicts = march.ok("verify", "--manifest", manifest, "--json").json
+    assert sum(f"archived in {folder}" in one["finding"] for one in verdicts) == len(TABLES)
+    assert f"{JANUARY} archived: 6 tables" in manifest.read_text()
+    for command in (
+        ["training-set", "--as-of", JANUARY, "--label-as-of", FEBRUARY],
+        ["diff", "000", "001"],
+        ["report", "000"],
+    ):
+        refused = march(*command)
+        assert refused.code == 2
+        assert f"is archived in {folder}: `streamflow archive --restore {JANUARY}`" in refused.err
+    assert "nothing to do" in march.ok("ingest", "000", "--data-dir", months).out
+
+    march.ok("archive", "--restore")
+    assert texts(march, "", "_snapshots") == before
+    assert all("as it was written" in one["finding"] for one in march.ok("verify", "--json").json if one["as_of"])
+    with pytest.raises(Exception, match="history and stays"):
+        march.connection.execute("delete from history.users_2024_01_31")
+    assert march.ok("verify", "--manifest", manifest).code == 0
+
+
+def test_production_and_new_months_do_without_what_is_archived(march: Streamflow, months: Path, tmp_path: Path) -> None:
+    """A rebuild and a restatement take customers of archived months from the newest one."""
+    march.ok("ingest", "003", "--data-dir", months)
+    again = copy_month(months, "003", tmp_path / "again")
+    path = again / "labels.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    before = texts(march, "")
+    archived(march, tmp_path / "old", MARCH)
+    gone = march.value("select count(*) from users where observed_as_of < %s", MARCH)
+    assert gone > 0, "the months have customers who left"
+    built = march.dbt("build", "--full-refresh")
+    assert built.success
+    assert texts(march, "") == before
+    march.ok("ingest", "003", "--data-dir", tmp_path / "again", "--restate", "--reason", "one row less")
+    march.ok("verify")
+    now = texts(march, "", "_snapshots")
+    march.ok("archive", "--restore")
+    assert march.dbt("build", "--full-refresh").success
+    assert texts(march, "") == {name: now[name] for name in TABLES}
+    march.ok("verify")
+
+
+ODD = {"monthly_fee": "70.700", "total_paid": "12345678901234567890.000000000000000000010"}
+
+
+def test_every_digit_and_character_comes_back(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "000", tmp_path / "months")
+    users = (folder / "users.csv").read_text().splitlines()
+    key = users[1].partition(",")[0]
+    for table in TABLES:
+        file = folder / f"{table}.csv"
+        file.write_text(file.read_text().replace(f"\n{key},", '\n"é,""x""",'))
+    for column, value in ODD.items():
+        set_value(folder / "subscriptions.csv", 3, column, value)
+    set_value(folder / "subscriptions.csv", 4, "monthly_fee", "")
+    streamflow.ok("ingest", "000", "--data-dir", tmp_path / "months")
+    streamflow.ok("ingest", "001", "--data-dir", months)
+    before = texts(streamflow, "_snapshots")
+    assert any("70.700" in row and ODD["total_paid"] in row for row in before["subscriptions_snapshots"])
+    archived(streamflow, tmp_path / "old")
+    table = arrow.read_table(tmp_path / "old" / "subscriptions_2024_01_31.parquet")
+    assert {"70.700", None} <= set(table.column("monthly_fee").to_pylist())
+    assert str(table.schema.field("months_active").type) == "int32"
+    assert str(table.schema.field("observed_as_of").type) == "date32[day]"
+    streamflow.ok("archive", "--restore", JANUARY)
+    assert texts(streamflow, "_snapshots") == before
+
+
+def test_a_file_that_does_not_read_back_keeps_the_month(
+    march: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = parquet.from_csv
+    monkeypatch.setattr(parquet, "from_csv", lambda path, types, **_: exact(path, types))
+    before = texts(march, "_snapshots")
+    refused = march("archive", "--before", FEBRUARY, "--to", tmp_path / "old")
+    assert refused.code == 3
+    assert "does not read back as subscriptions of 2024-01-31" in refused.err
+    assert texts(march, "_snapshots") == before
+
+
+def test_what_must_stay_is_refused(march: Streamflow, months: Path, tmp_path: Path) -> None:
+    def refused(*arguments: str | Path) -> str:
+        before = dates(march)
+        result = march("archive", *arguments)
+        assert result.code == 2, result
+        assert dates(march) == before
+        return result.err
+
+    to = ("--to", tmp_path / "old")
+    assert "2024-03-31 cannot be archived yet" in refused("--before", "2025-01-01", *to)
+    march.ok("freeze", JANUARY)
+    assert f"`streamflow freeze --drop {JANUARY}`" in refused("--before", FEBRUARY, *to)
+    march.ok("freeze", JANUARY, "--drop")
+    march.ok("ingest", "004", "--data-dir", months)
+    march.ok("ingest", "003", "--data-dir", months)
+    assert f"{APRIL} cannot be archived yet" in refused("--before", "2024-05-31", *to)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "labels_2024_01_31.parquet").write_text("another database's")
+    assert "is there already, and has other rows" in refused("--before", FEBRUARY, *to)
+    assert "is not archived. These are: none" in refused("--restore", JANUARY)
+    for words in ([], ["--before", JANUARY], ["--restore", "--before", JANUARY], [JANUARY, "--before", JANUARY, *to]):
+        assert "say what to do" in refused(*words)
+    assert march.ok("archive", "--before", "2020-01-01", *to).out == "months archived: 0\n"
+
+
+def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months: Path, tmp_path: Path) -> None:
+    march.ok("ingest", "004", "--data-dir", months)
+    archived(march, tmp_path / "old", APRIL)
+    where = f"archived in {tmp_path / 'old'}"
+    state = march.state()
+    late = march("ingest", "003", "--data-dir", months)
+    assert late.code == 3
+    assert where in late.err
+    other = copy_month(months, "001", tmp_path / "other")
+    set_value(other / "labels.csv", 3, "churn_label", "")
+    for more in ([], ["--restate", "--reason", "wrong"]):
+        changed = march("ingest", "001", "--data-dir", tmp_path / "other", *more)
+        assert changed.code == 2
+        assert f"{where}, and these are other files" in changed.err
+    user = march.value("select min(user_id) from users")
+    kept = march("forget", user, "--reason", "asked")
+    assert kept.code == 3
+    assert "the files there may name them" in kept.err
+    assert march.state() == state
+    march.ok("archive", "--restore")
+    march.ok("ingest", "003", "--data-dir", months)
+    march.ok("verify")
+
+
+def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: Path) -> None:
+    folder, moved = tmp_path / "old", tmp_path / "moved"
+    archived(march, folder)
+    folder.rename(moved)
+    assert "which cannot be seen from here" in march.ok("verify").out
+    missing = march("archive", "--restore")
+    assert (missing.code, "say where it is now with --from" in missing.err) == (3, True)
+    file = moved / "labels_2024_01_31.parquet"
+    kept = file.read_bytes()
+    file.write_bytes(kept[:-9] + b"x" + kept[-8:])
+    forged = march("archive", "--restore", "--from", moved)
+    assert forged.code == 3
+    assert "is not the file that was written" in forged.err
+    moved.rename(folder)
+    assert march("verify").code == 1
+    (folder / file.name).unlink()
+    assert "which is gone" in march("verify").out
+    assert dates(march) == [FEBRUARY, MARCH]
+    (folder / file.name).write_bytes(kept)
+    march.ok("archive", "--restore")
+    march.ok("verify")
+
+
+def test_a_kill_before_the_rows_go_leaves_history(march: Streamflow, tmp_path: Path) -> None:
+    before, folder = march.state(), tmp_path / "old"
+    program = "import sys; from loader.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "archive", "--before", FEBRUARY, "--to", str(folder)]
+    with contextlib.closing(connect(march.environment, "streamflow")) as reader:
+        reader.execute("begin")
+        reader.execute("lock table users_snapshots in access share mode")
+        with subprocess.Popen(command, env={**os.environ, **march.environment}) as process:
+            while not march.value("select exists (select from pg_locks where not granted)"):
+                assert process.poll() is None
+            process.send_signal(signal.SIGKILL)
+        reader.execute("rollback")
+    assert march.state() == before
+    march.ok("verify")
+    archived(march, folder)
+    assert dates(march) == [FEBRUARY, MARCH]
+    march.ok("verify")
+
+
+def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    january.ok("ingest", "001", "--data-dir", months)
+    assert dates(january) == [JANUARY, FEBRUARY], "by default nothing goes"
+    january.environment |= {"STREAMFLOW_KEEP_MONTHS": "2", "STREAMFLOW_ARCHIVE_DIR": str(tmp_path / "old")}
+    said = january.ok("ingest", "002", "--data-dir", months)
+    assert f"archived: {JANUARY} in {tmp_path / 'old'}" in said.err
+    assert dates(january) == [FEBRUARY, MARCH]
+    january.ok("verify")
+    january.ok("report", "--index")
+    january.ok("freeze", "--all")
+    assert january.rows("select nspname from pg_namespace where nspname ~ '^as_of'") == [
+        ("as_of_2024_02_29",), ("as_of_2024_03_31",)
+    ]  # fmt: skip
+    kept = january("ingest", "003", "--data-dir", months)
+    assert kept.code == 0
+    assert "`streamflow freeze --drop 2024-02-29` first" in kept.err
