@@ -144,6 +144,14 @@ def test_the_exit_code_of_an_ingest_is_about_the_month(
         assert ended(january, "ingest", "077", "--data-dir", months, *more, stdout=full)[0] == 4
 
 
+def test_the_exit_code_of_forgetting_is_about_the_customer(january: Streamflow) -> None:
+    user = january.value("select min(user_id) from users")
+    with Path("/dev/full").open("wb") as full:
+        code, _, err = ended(january, "forget", user, "--reason", "asked for", stdout=full)
+    assert (code, january.value("select count(*) from users where user_id = %s", user)) == (0, 0)
+    assert "the result cannot be written" in err
+
+
 def test_progress_that_nobody_reads_does_not_end_an_ingest(january: Streamflow, months: Path) -> None:
     """As with `2>&1 | head -1`."""
     there, here = os.pipe()

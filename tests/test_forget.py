@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg import sql
 
+from loader.delivery import Problem
+from loader.landing import forget_in_rejects, write_rejects
 from tests.conftest import TABLES, Streamflow, rejects_of, run_copy
 from tests.files import copy_month, edit, set_value, value_at
 from tests.pauses import paused
@@ -135,6 +138,16 @@ def test_rejects_forget_too(january: Streamflow, months: Path, tmp_path: Path) -
     done = january.ok("forget", user, *WHY, "--json").json
     assert done["rejects"] == 1
     assert rejects_of(january, "001") == [problem for problem in problems if problem["value"] != user]
+
+
+def test_rejects_forget_who_looks_like_a_formula(tmp_path: Path) -> None:
+    """In the file their name has an apostrophe before it, or numbers in place of what cannot be seen."""
+    customers = ["=A1", "-A2", "A\u200b3"]
+    path = tmp_path / "month_000.csv"
+    write_rejects([Problem("users.csv", "wrong", value=user) for user in [*customers, "other"]], path)
+    assert forget_in_rejects(tmp_path, customers) == 1
+    with path.open(newline="", encoding="utf-8") as stream:
+        assert [row["value"] for row in csv.DictReader(stream)] == ["other"]
 
 
 def test_a_list_in_a_file_and_odd_names(january: Streamflow, months: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def without_formulas(value: object) -> object:
 
 def forget_in_rejects(folder: Path, customers: Iterable[str]) -> int:
     """Take every row that names one of the customers out of the rejects files; returns how many files changed."""
-    changed, wanted = 0, set(customers)
+    changed, wanted = 0, {shown for customer in customers for shown in (customer, without_formulas(customer))}
     for path in sorted(folder.glob("month_*.csv")):
         without, dropped = path.with_suffix(".part"), 0
         with path.open(newline="", encoding="utf-8") as old, without.open("w", newline="", encoding="utf-8") as new:
