@@ -208,22 +208,34 @@ def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: 
     march.ok("verify")
 
 
-def test_a_kill_before_the_rows_go_leaves_history(march: Streamflow, tmp_path: Path) -> None:
-    before, folder = march.state(), tmp_path / "old"
-    program = "import sys; from loader.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "archive", "--before", FEBRUARY, "--to", str(folder)]
+@pytest.mark.parametrize("killed", ["loader", "backend"])
+@pytest.mark.parametrize("way", ["archive", "restore"])
+def test_a_kill_leaves_a_month_on_one_side(march: Streamflow, tmp_path: Path, way: str, killed: str) -> None:
+    """Killed while it waits for a reader, with the files written and the rows not moved yet."""
+    folder, whole = tmp_path / "old", dates(march)
+    there = ["--before", FEBRUARY, "--to", str(folder)]
+    if way == "restore":
+        march.ok("archive", *there)
+    before, words = march.state(), there if way == "archive" else ["--restore"]
+    program = "from loader.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "archive", *words]
     with contextlib.closing(connect(march.environment, "streamflow")) as reader:
         reader.execute("begin")
-        reader.execute("lock table users_snapshots in access share mode")
-        with subprocess.Popen(command, env={**os.environ, **march.environment}) as process:
-            while not march.value("select exists (select from pg_locks where not granted)"):
+        reader.execute(f"lock table labels_snapshots in {'access share' if way == 'archive' else 'exclusive'} mode")
+        with subprocess.Popen(command, env={**os.environ, **march.environment}, stderr=subprocess.PIPE) as process:
+            waiting = "select pid from pg_locks where not granted"
+            while not (found := march.rows(waiting)):
                 assert process.poll() is None
-            process.send_signal(signal.SIGKILL)
+            if killed == "loader":
+                process.send_signal(signal.SIGKILL)
+            else:
+                march.rows("select pg_terminate_backend(%s)", found[0][0])
+                assert process.wait() == 3
         reader.execute("rollback")
     assert march.state() == before
     march.ok("verify")
-    archived(march, folder)
-    assert dates(march) == [FEBRUARY, MARCH]
+    march.ok("archive", *words)
+    assert dates(march) == ([FEBRUARY, MARCH] if way == "archive" else whole)
     march.ok("verify")
 
 
