@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +11,6 @@ from pyarrow import parquet as arrow
 from loader.pipeline import parquet
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, set_value
-from tests.servers import connect
 
 JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"
 
@@ -205,25 +199,6 @@ def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: 
     assert dates(march) == [FEBRUARY, MARCH]
     (folder / file.name).write_bytes(kept)
     march.ok("archive", "--restore")
-    march.ok("verify")
-
-
-def test_a_kill_before_the_rows_go_leaves_history(march: Streamflow, tmp_path: Path) -> None:
-    before, folder = march.state(), tmp_path / "old"
-    program = "import sys; from loader.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "archive", "--before", FEBRUARY, "--to", str(folder)]
-    with contextlib.closing(connect(march.environment, "streamflow")) as reader:
-        reader.execute("begin")
-        reader.execute("lock table users_snapshots in access share mode")
-        with subprocess.Popen(command, env={**os.environ, **march.environment}) as process:
-            while not march.value("select exists (select from pg_locks where not granted)"):
-                assert process.poll() is None
-            process.send_signal(signal.SIGKILL)
-        reader.execute("rollback")
-    assert march.state() == before
-    march.ok("verify")
-    archived(march, folder)
-    assert dates(march) == [FEBRUARY, MARCH]
     march.ok("verify")
 
 
