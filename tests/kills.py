@@ -81,6 +81,7 @@ class Place:
     names: dict[str, str | Path]
     home: Path | None = None
     states: dict[str, Any] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
 
     def command(self, step: str, **names: str | Path) -> list[str]:
         """The words of a step's command."""
@@ -115,7 +116,7 @@ class Place:
             self.before(step)
             with self.streamflow() as streamflow:
                 streamflow.ok(*self.command(step))
-                self.states[step] = streamflow.state()
+                self.states[step], self.shown[step] = streamflow.state(), streamflow.latest()
             self.server.keep("streamflow", f"after_{step}")
         return self.states[step]
 
