@@ -312,7 +312,10 @@ def test_who_reads_production_reads_the_past(february: Streamflow, role_names: l
     february.connection.execute(f"grant select on labels, training_set, published_months to {reader}".encode())
     if february.on_citus:  # a view gives no rights of its own to what it shows
         behind = ", ".join(f"{table}_snapshots" for table in TABLES)
-        february.connection.execute(f"grant select on {behind} to {reader}".encode())
+        february.connection.execute(f"grant select on {behind}, ops.loads, ops.history, ops.chain to {reader}".encode())
+        february.connection.execute(
+            f"grant select on ops.published to {reader}; grant usage on schema ops to {reader}".encode()
+        )
     february.ok("freeze", JANUARY)
     analyst = february.acting_as(reader)
     assert analyst.value("select count(*) from as_of_2024_01_31.labels") == 60

@@ -250,6 +250,14 @@ def test_nothing_to_verify(streamflow: Streamflow) -> None:
     assert "nothing to verify" in streamflow.ok("verify").out
 
 
+def test_another_database_is_not_what_the_manifest_tells(streamflow: Streamflow, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest"
+    manifest.write_text(f"1 {'0' * 64} 2024-01-31 published as month 000 by load 1\n")
+    result = streamflow("verify", "--json", "--manifest", manifest)
+    assert result.code == 1
+    assert "2024-01-31 published as month 000 by load 1): the ledger knows nothing of it" in wrong(result.json)[0][2]
+
+
 def test_half_a_month_is_not_finished_and_no_forgery(january: Streamflow, months: Path) -> None:
     land_only(january, months / "month_001", 1)
     january.connection.execute("create table history.labels_2024_02_29 ()")

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import TABLES, Streamflow, environment
 from tests.files import copy_month, edit, set_value, value_at
 from tests.servers import Server, connect
+from tests.test_forget import mentions
 from tests.test_gate import land_only
 
 REASON = ("--restate", "--reason", "the export was cut")
@@ -178,6 +179,19 @@ def test_a_restatement_that_was_cut_off_is_undone_by_another_month(
     undisturbed = new_database("march")
     undisturbed.ok("ingest", "003", "--data-dir", months)
     assert undisturbed.state() == state
+
+
+def test_a_customer_is_forgotten_while_a_restatement_is_cut_off(
+    half_restated: tuple[Streamflow, str], months: Path
+) -> None:
+    """What comes back when it is undone has forgotten them too, and its checksum fits."""
+    published, user = half_restated
+    published.ok("forget", user, "--reason", "they asked")
+    published.ok("verify")
+    published.ok("ingest", "003", "--data-dir", months)
+    assert published.value("select count(*) from ops.restatements") == 0
+    assert mentions(published, user) == []
+    published.ok("verify")
 
 
 def test_a_bad_restatement_is_refused(published: Streamflow, months: Path, tmp_path: Path) -> None:

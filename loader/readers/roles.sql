@@ -70,7 +70,7 @@ where
 order by 1;
 
 -- name: let_read
--- A statement for each table and view that the reader may read.
+-- A statement for each table and view that the reader may read; on a cluster also what is behind the views, of which it asks.
 select format('revoke all on table %1$s from %2$I; grant select on table %1$s to %2$I', relations.oid::regclass, {reader_name})
 from pg_catalog.pg_class as relations
 where
@@ -78,7 +78,13 @@ where
     and (
         relations.relnamespace::regnamespace::text = 'latest'
         or (relations.relnamespace = 'public'::regnamespace and relations.relname = any({relations}::text []))
-    );
+    )
+union all
+select format(
+    'grant usage on schema ops to %1$I; grant select on ops.loads, ops.history, ops.published, ops.chain to %1$I',
+    {reader_name}
+)
+where to_regclass('pg_catalog.pg_dist_partition') is not null;
 
 -- name: notes
 -- Rights that a role has from elsewhere: from PUBLIC, or as a member of other roles.

@@ -146,19 +146,19 @@ create table if not exists ops.forgotten (
     link bigint not null
 );
 
+-- the files that each load landed
+create or replace view ops.landed_files as
+select loads.load_id, loads.as_of, loads.month, loads.restates, file ->> 'table' as table_name, file ->> 'sha256' as sha256
+from ops.loads as loads
+cross join lateral jsonb_array_elements(loads.files) as file;
+
 -- a load is complete when the history of every table that it landed stands, built by it or from the same file: production may
 -- take it in. One that built nothing is none: its month was there already.
 create or replace view ops.complete_loads as
-with files as (
-    select loads.load_id, loads.as_of, loads.month, file ->> 'table' as table_name, file ->> 'sha256' as sha256
-    from ops.loads as loads
-    cross join lateral jsonb_array_elements(loads.files) as file
-)
-
 select files.load_id, files.as_of, files.month, bool_and(history.merged_at is not null) as is_merged
-from files
+from ops.landed_files as files
 left join ops.history as history on history.table_name = files.table_name and history.as_of = files.as_of
-left join files as built_from on built_from.load_id = history.load_id and built_from.table_name = files.table_name
+left join ops.landed_files as built_from on built_from.load_id = history.load_id and built_from.table_name = files.table_name
 group by files.load_id, files.as_of, files.month
 having
     bool_or(history.load_id = files.load_id)

@@ -62,25 +62,20 @@
 {% endmacro %}
 
 
-{#- The dates whose deliveries production takes in, as SQL; see production_plan. -#}
-{% macro months_to_take_in(table_name) %}
-    {%- do ref('complete_months') -%}
-    {{ return(dates(production_plan(table_name).months)) }}
-{% endmacro %}
-
-
 {#-
-  Whether a row of history is one that its date delivered, as SQL. What archived months delivered, a rebuild takes from the newest
-  month, which carried it forward.
+  Which rows of history production takes in, as SQL: those that the dates of production_plan delivered. What archived dates delivered,
+  a rebuild takes from the newest one, which carried it forward.
 -#}
-{% macro is_delivered(table_name) %}
+{% macro newly_delivered(table_name) %}
+    {%- do ref('complete_months') -%}
     {%- set plan = production_plan(table_name) -%}
-    {%- if plan.rebuild and plan.archived -%}
-        (observed_as_of = as_of or (as_of = {{ dates(plan.months[-1:]) }} and observed_as_of in ({{ dates(plan.archived) }})))
-    {%- else -%}
+    as_of in ({{ dates(plan.months) }}) and (
         observed_as_of = as_of
-    {%- endif -%}
-{% endmacro %}
+        {%- if plan.rebuild and plan.archived %}
+        or (as_of = {{ dates(plan.months[-1:]) }} and observed_as_of in ({{ dates(plan.archived) }}))
+        {%- endif %}
+    )
+{%- endmacro %}
 
 
 {#-

@@ -35,13 +35,6 @@
 -#}
 {% macro history_to_build(table_name) %}
     {%- set query -%}
-        with files as (
-            select loads.load_id, loads.restates, file ->> 'sha256' as sha256
-            from {{ source('ops', 'loads') }} as loads
-            cross join lateral jsonb_array_elements(loads.files) as file
-            where file ->> 'table' = '{{ table_name }}'
-        )
-
         select
             staged.load_id,
             staged.as_of::text as as_of,
@@ -49,10 +42,12 @@
             standing.partition_name as replaces
         from {{ source('ops', 'staged') }} as staged
         inner join {{ ref('gate') }} as gate on gate.load_id = staged.load_id
-        inner join files on files.load_id = staged.load_id
+        inner join {{ source('ops', 'landed_files') }} as files
+            on files.load_id = staged.load_id and files.table_name = staged.table_name
         left join {{ source('ops', 'history') }} as standing
             on standing.table_name = staged.table_name and standing.as_of = staged.as_of
-        left join files as built_from on built_from.load_id = standing.load_id
+        left join {{ source('ops', 'landed_files') }} as built_from
+            on built_from.load_id = standing.load_id and built_from.table_name = standing.table_name
         where
             staged.table_name = '{{ table_name }}'
             and (standing.load_id is null or (files.restates and built_from.sha256 <> files.sha256))

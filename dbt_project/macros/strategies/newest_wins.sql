@@ -28,7 +28,7 @@
     merge into {{ target }} as target
     using {{ newest }} as newest
     on target.{{ key }} = newest.{{ key }}
-    when matched and {% if rebuild %}{{ rows_differ('newest', 'target', columns, by_digit=true) }}
+    when matched and {% if rebuild %}{{ rows_differ('newest', 'target', model.columns.values(), by_digit=true) }}
     {%- else %}newest.observed_as_of > target.observed_as_of{% endif %} then update set
         {%- for column in columns if column != key %}
         {{ column }} = newest.{{ column }}{{ ',' if not loop.last }}
@@ -43,7 +43,7 @@
   it changes a value.
 -#}
 {% macro enter_counts(target, delivered, key, unmerged) %}
-    {%- set values = quoted(model.columns) | reject('equalto', '"observed_as_of"') | list -%}
+    {%- set values = model.columns.values() | rejectattr('name', 'equalto', 'observed_as_of') | list -%}
     with counted as (
         select
             delivered.observed_as_of,
@@ -64,11 +64,14 @@
 {% endmacro %}
 
 
-{#- Equal numbers are no difference, whatever their digits are; to `*<>`, which compares records by the byte, they are. -#}
+{#- Equal numbers are no difference, whatever their digits are, unless `by_digit`. -#}
 {% macro rows_differ(left, right, columns, by_digit=false) -%}
-    row({% for column in columns %}{{ left }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
-    {{- '::record *<>' if by_digit else ' is distinct from' }} row(
-    {%- for column in columns %}{{ right }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %}){{ '::record' if by_digit }}
+    {%- set values = [] -%}
+    {%- for column in columns -%}
+        {%- do values.append(adapter.quote(column.name) ~ ('::text' if by_digit and column.data_type == 'numeric' else '')) -%}
+    {%- endfor -%}
+    row({% for value in values %}{{ left }}.{{ value }}{{ ', ' if not loop.last }}{% endfor %})
+    is distinct from row({% for value in values %}{{ right }}.{{ value }}{{ ', ' if not loop.last }}{% endfor %})
 {%- endmacro %}
 
 

@@ -5,9 +5,7 @@ with delivered as (
         churn_label,
         observed_as_of
     from {{ ref('labels_snapshots') }}
-    where
-        as_of in ({{ months_to_take_in('labels') }})
-        and {{ is_delivered('labels') }}
+    where {{ newly_delivered('labels') }}
 )
 
 select * from delivered

@@ -16,9 +16,7 @@ with delivered as (
         add_on_support,
         observed_as_of
     from {{ ref('subscriptions_snapshots') }}
-    where
-        as_of in ({{ months_to_take_in('subscriptions') }})
-        and {{ is_delivered('subscriptions') }}
+    where {{ newly_delivered('subscriptions') }}
 )
 
 select * from delivered

@@ -6,9 +6,7 @@ with delivered as (
         ticket_avg_resolution_hrs_90d,
         observed_as_of
     from {{ ref('support_agg_90d_snapshots') }}
-    where
-        as_of in ({{ months_to_take_in('support_agg_90d') }})
-        and {{ is_delivered('support_agg_90d') }}
+    where {{ newly_delivered('support_agg_90d') }}
 )
 
 select * from delivered

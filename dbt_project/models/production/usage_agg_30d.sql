@@ -9,9 +9,7 @@ with delivered as (
         rebuffer_events_7d,
         observed_as_of
     from {{ ref('usage_agg_30d_snapshots') }}
-    where
-        as_of in ({{ months_to_take_in('usage_agg_30d') }})
-        and {{ is_delivered('usage_agg_30d') }}
+    where {{ newly_delivered('usage_agg_30d') }}
 )
 
 select * from delivered

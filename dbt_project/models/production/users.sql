@@ -8,9 +8,7 @@ with delivered as (
         has_dependents,
         observed_as_of
     from {{ ref('users_snapshots') }}
-    where
-        as_of in ({{ months_to_take_in('users') }})
-        and {{ is_delivered('users') }}
+    where {{ newly_delivered('users') }}
 )
 
 select * from delivered
