@@ -57,7 +57,8 @@ where as_of = {as_of};
 select string_agg(as_of::text, ', ' order by as_of) from ops.history where table_name = %s and merged_at is null;
 
 -- name: production
--- The newest delivered row of every customer, of archived dates as the newest one carried it forward, beside the row that production has; equal numbers differ by their digits.
+-- The newest delivered row of every customer, of archived dates as the newest one carried it forward, beside the row that
+-- production has; equal numbers differ by their digits.
 with newest as (
     select distinct on ({key}) {columns}
     from {history}
