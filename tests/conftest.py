@@ -165,7 +165,7 @@ class Streamflow:
         """A table's rows in a fixed order; [] where it is not there."""
         if self.value("select to_regclass(%s) is null", name):
             return []
-        query = sql.SQL("select * from {} as t order by t::text").format(sql.Identifier(name))
+        query = sql.SQL("select * from {} as t order by t::text").format(sql.Identifier(*name.split(".")))
         return self.connection.execute(query).fetchall()
 
     def production(self) -> dict[str, list[tuple[Any, ...]]]:
@@ -178,7 +178,7 @@ class Streamflow:
 
     def latest(self) -> dict[str, list[tuple[Any, ...]]]:
         """The newest published month, row for row."""
-        return {name: self.rows(f"select * from latest.{name} order by 1") for name in TABLES}
+        return {name: self.table(f"latest.{name}") for name in TABLES}
 
     def state(self) -> tuple[Any, Any]:
         """Production and history."""

@@ -40,7 +40,15 @@ POINTS: dict[str, Sequence[tuple[str, str]]] = {
 FIRST_MONTH_ONLY = {"keys": [("public.users", "access share")]}
 """The keys of a table are built after its first rows."""
 
-ELSEWHERE = {"forgotten": [("ops.forgotten", "share")]}
+ELSEWHERE = {
+    "forgetting": [("history.labels_2024_01_31", "share row exclusive")],
+    "forgotten": [("ops.forgotten", "share")],
+    "vacuum": [("public.users", "share update exclusive")],
+    "writing": [("history.users_2024_01_31", "access exclusive")],
+    "last detached": [("public.users_snapshots", "access share")],
+    "last attached": [("public.users_snapshots", "share update exclusive")],
+    "told": [("ops.chain", "share")],
+}
 """The same of what is no ingest."""
 
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +11,6 @@ from pyarrow import parquet as arrow
 from loader.pipeline import parquet
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, set_value
-from tests.servers import connect
 
 JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"
 
@@ -205,37 +199,6 @@ def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: 
     assert dates(march) == [FEBRUARY, MARCH]
     (folder / file.name).write_bytes(kept)
     march.ok("archive", "--restore")
-    march.ok("verify")
-
-
-@pytest.mark.parametrize("killed", ["loader", "backend"])
-@pytest.mark.parametrize("way", ["archive", "restore"])
-def test_a_kill_leaves_a_month_on_one_side(march: Streamflow, tmp_path: Path, way: str, killed: str) -> None:
-    """Killed while it waits for a reader, with the files written and the rows not moved yet."""
-    folder, whole = tmp_path / "old", dates(march)
-    there = ["--before", FEBRUARY, "--to", str(folder)]
-    if way == "restore":
-        march.ok("archive", *there)
-    before, words = march.state(), there if way == "archive" else ["--restore"]
-    program = "from loader.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "archive", *words]
-    with contextlib.closing(connect(march.environment, "streamflow")) as reader:
-        reader.execute("begin")
-        reader.execute(f"lock table labels_snapshots in {'access share' if way == 'archive' else 'exclusive'} mode")
-        with subprocess.Popen(command, env={**os.environ, **march.environment}, stderr=subprocess.PIPE) as process:
-            waiting = "select pid from pg_locks where not granted"
-            while not (found := march.rows(waiting)):
-                assert process.poll() is None
-            if killed == "loader":
-                process.send_signal(signal.SIGKILL)
-            else:
-                march.rows("select pg_terminate_backend(%s)", found[0][0])
-                assert process.wait() == 3
-        reader.execute("rollback")
-    assert march.state() == before
-    march.ok("verify")
-    march.ok("archive", *words)
-    assert dates(march) == ([FEBRUARY, MARCH] if way == "archive" else whole)
     march.ok("verify")
 
 

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-import psycopg
 import pytest
-from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.conftest import REPOSITORY, Streamflow, environment
+from tests.files import copy_month, set_value, value_at
+from tests.kills import Place, cells
 from tests.pauses import PATIENCE, POINTS, paused, start
 from tests.servers import Server, connect
-from tests.test_gate import land_only, published
+from tests.test_gate import published
 
 
 def ends_as_undisturbed(streamflow: Streamflow, months: Path, undisturbed: Any) -> None:
@@ -47,17 +43,6 @@ def points(*short: Any, long: Iterable[Any] = ()) -> list[Any]:
     """Where to strike: `short` in every run, the rest in long runs only; all points where none are named for those."""
     rest = long or [point for point in POINTS if point not in short]
     return [*short, *(pytest.param(point, marks=pytest.mark.long) for point in rest)]
-
-
-@pytest.mark.parametrize("point", points("last history", "published", "verdicts"))
-def test_the_loader_is_killed(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
-    before = january.latest()
-    with paused(january, point, "ingest", "001", "--data-dir", months) as run:
-        run.process.kill()
-        run.process.wait(PATIENCE)
-        if point != "verdicts":
-            assert january.latest() == before
-    ends_as_undisturbed(january, months, undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -94,196 +79,158 @@ def test_interrupted_at_the_keyboard(january: Streamflow, months: Path, undistur
     ends_as_undisturbed(january, months, undisturbed)
 
 
-@pytest.mark.parametrize("point", points("last merge", long=["gate", "first history"]))
-def test_dbt_by_hand_is_killed(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
-    land_only(january, months / "month_001", 1)
-    with paused(january, point, "dbt", "build") as run:
-        run.process.kill()
-    ends_as_undisturbed(january, months, undisturbed)
-
-
-@pytest.mark.parametrize("point", points("dbt begins", "last merge", long=["landing", "last history"]))
-def test_a_connection_that_is_lost_for_a_moment(
-    january: Streamflow, months: Path, undisturbed: Any, point: str
-) -> None:
-    with paused(january, point, "ingest", "001", "--data-dir", months) as run:
-        for session in run.waiting:
-            assert january.value("select pg_terminate_backend(%s::int)", session)
-    assert run.process.returncode == 0
-    assert "beginning again in" in run.said[1]
-    assert january.state() == undisturbed
-    assert january("verify").code == 0
-
-
-@dataclass
-class Crashing:
-    """A server of its own, to be killed, on which January is published, and the command line on it."""
-
-    home: Path
-    environment: dict[str, str]
-
-    @contextlib.contextmanager
-    def streamflow(self) -> Iterator[Streamflow]:
-        """The command line, and a connection to the server as it is now."""
-        [uri] = self.run("db", "uri").stdout.splitlines()
-        with psycopg.connect(uri, autocommit=True) as connection:
-            yield Streamflow(self.environment, connection)
-
-    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run `streamflow ARGUMENTS` as a process of its own."""
-        command = [str(Path(sys.executable).with_name("streamflow")), *map(str, arguments)]
-        env = {**os.environ, **self.environment}
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-
-    @contextlib.contextmanager
-    def admin(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection to the server's own database."""
-        [uri] = self.run("db", "uri").stdout.splitlines()
-        with psycopg.connect(uri.replace("/streamflow?", "/postgres?"), autocommit=True) as connection:
-            yield connection
-
-    def copy(self, template: str) -> None:
-        """Make the database a fresh copy of another."""
-        with self.admin() as admin:
-            admin.execute("drop database if exists streamflow with (force)")
-            admin.execute(sql.SQL("create database streamflow template {}").format(sql.Identifier(template)))
-            admin.execute("checkpoint")  # what a copied sequence gives out is in the log only after the next one
-
-    def kill_server(self) -> None:
-        """Kill every process of the server at once."""
-        postmaster = psutil.Process(int((self.home / "pgdata" / "postmaster.pid").read_text().split()[0]))
-        for process in [postmaster, *postmaster.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+@pytest.fixture(scope="module")
+def names(months: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | Path]:
+    """What the commands of the steps name."""
+    other = tmp_path_factory.mktemp("other")
+    set_value(copy_month(months, "001", other) / "labels.csv", 3, "churn_label", "")
+    user = value_at(months / "month_000" / "users.csv", 3, "user_id")
+    return {"months": months, "other": other, "user": user}
 
 
 @pytest.fixture(scope="module")
-def crashing_server(
-    request: pytest.FixtureRequest, server: Server, months: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Crashing]:
-    """An embedded server with the database `january`."""
+def place(
+    server: Server, dbt_target: Path, names: dict[str, str | Path], tmp_path_factory: pytest.TempPathFactory
+) -> Place:
+    """The server of all tests, which stays up."""
+    home = tmp_path_factory.mktemp("kills")
+    return Place(server, environment(server, dbt_target, home), {**names, "folder": home / "archive"})
+
+
+@pytest.fixture(scope="module")
+def own_place(
+    server: Server, names: dict[str, str | Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    """An embedded server that may be killed."""
     home = tmp_path_factory.mktemp("crashing")
+    with contextlib.closing(connect(server, "postgres")) as connection:
+        version = str(connection.info.server_version // 10000)
     variables = environment(server, home / "target", home)
     for name in ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER"):
         del variables[name]
-    with contextlib.closing(connect(server, "postgres")) as connection:
-        version = str(connection.info.server_version // 10000)
-    crashing = Crashing(home, {**variables, "STREAMFLOW_HOME": str(home), "PGSERVER_POSTGRES_VERSION": version})
-    crashing.run("ingest", "000", "--data-dir", months)
-    with crashing.admin() as admin:
-        admin.execute("alter database streamflow rename to january")
-    yield crashing
-    crashing.run("db", "stop")
+    variables |= {"STREAMFLOW_HOME": str(home), "PGSERVER_POSTGRES_VERSION": version}
+    place = Place(server, variables, {**names, "folder": home / "archive"}, home)
+    place.run("db", "start")
+    uri = conninfo_to_dict(place.run("db", "uri").strip())
+    place.server = Server(str(uri["host"]), int(uri.get("port") or 5432))
+    yield place
+    place.run("db", "stop")
 
 
-@pytest.fixture
-def crashing(crashing_server: Crashing) -> Crashing:
-    """The same with a fresh copy of it as its database."""
-    crashing_server.copy("january")
-    return crashing_server
+def killed(place: Place, step: str, victim: str, point: str, folder: Path) -> None:
+    """What a killed step leaves is sound, and its command, once more, makes it what it would have been."""
+    undisturbed, before, command = place.note(step), place.before(step), place.command(step, folder=folder)
+    is_ingest, takes_loader = command[0] == "ingest", victim in {"loader", "all"}
+    with place.streamflow() as streamflow, paused(streamflow, point, *command) as run:
+        place.kill(victim, run.process, run.waiting)
+        if takes_loader:
+            run.process.wait(PATIENCE)
+    assert "Traceback" not in run.said[1]
+    assert takes_loader or not is_ingest or "beginning again in" in run.said[1]
+    assert run.process.returncode in ({-signal.SIGKILL} if takes_loader else {0} if is_ingest else {0, 3}), run.said
+    with place.streamflow() as streamflow:
+        wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
+        left = streamflow.state()
+        assert streamflow.latest() in place.shown.values(), "half a month was shown"
+        assert is_ingest or left in (before, undisturbed), "half of it was done"
+        assert run.process.returncode or left == undisturbed, "it did not do what it says"
+        streamflow.ok("verify")
+        streamflow.ok(*command)
+        assert streamflow.state() == undisturbed
+        streamflow.ok("verify")
+        streamflow.ok(*command)
+        assert streamflow.state() == undisturbed
+    assert {path.suffix for path in folder.glob("*")} <= {".parquet"}, "something half written lies about"
+    assert not [*folder.glob(".*")], "something half written lies about"
 
 
-@pytest.mark.parametrize("point", points("last merge", long=["landing", "dbt begins", "last history"]))
-@pytest.mark.parametrize("with_loader", [False, True], ids=["server alone", "server and loader"])
-def test_the_server_is_killed(
-    crashing: Crashing, months: Path, undisturbed: Any, point: str, with_loader: bool
-) -> None:
-    """An ingest that lives on starts the embedded server again, and begins anew by itself."""
-    with (
-        crashing.streamflow() as streamflow,
-        paused(streamflow, point, "ingest", "001", "--data-dir", months) as run,
-    ):
-        if with_loader:
-            run.process.kill()
-        crashing.kill_server()
-    assert run.process.returncode == (-9 if with_loader else 0), run.said
-    with crashing.streamflow() as streamflow:
-        if not with_loader:
-            assert streamflow.state() == undisturbed
-        ends_as_undisturbed(streamflow, months, undisturbed)
+@pytest.mark.parametrize(("step", "victim", "point"), cells(own_server=False))
+def test_killed(place: Place, step: str, victim: str, point: str, tmp_path: Path) -> None:
+    killed(place, step, victim, point, tmp_path / "archive")
 
 
-@pytest.fixture
-def small_disk(server: Server, january_published: str, tmp_path: Path) -> Iterator[Path]:
-    """A file system of 40 MB that holds the database `streamflow`, a copy of January; yields its folder."""
-    if server.workers:
-        pytest.skip("the disks of a cluster are somewhere else")
-    with contextlib.closing(connect(server, "postgres")) as admin:
-        [(directory,)] = admin.execute("select setting from pg_settings where name = 'data_directory'").fetchall()
-        data = Path(directory)
-        folder = data.parent / f"{data.name}_small"
-        folder.mkdir(exist_ok=True)
-        owner = data.stat()
-        options = f"size=40m,uid={owner.st_uid},gid={owner.st_gid},mode=700"
-        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        mounted = subprocess.run(mount, capture_output=True, check=False)
-        if mounted.returncode:
-            pytest.skip("no file system can be mounted here")
-        try:
-            admin.execute("drop database if exists streamflow with (force)")
-            admin.execute(f"create tablespace small location '{folder}'".encode())
-            admin.execute(f"create database streamflow template {january_published} tablespace small".encode())
-            yield folder
-        finally:
-            admin.execute("drop database if exists streamflow with (force)")
-            admin.execute("drop tablespace if exists small")
-            subprocess.run(["umount", folder], check=True)
+@pytest.mark.parametrize(("step", "victim", "point"), cells(own_server=True))
+def test_killed_with_the_server(own_place: Place, step: str, victim: str, point: str, tmp_path: Path) -> None:
+    killed(own_place, step, victim, point, tmp_path / "archive")
 
 
-@pytest.mark.parametrize("kilobytes", points(100, long=[0, 200, 300]))
-def test_the_disk_is_full(
-    small_disk: Path, server: Server, dbt_target: Path, months: Path, undisturbed: Any, tmp_path: Path, kilobytes: int
-) -> None:
-    with contextlib.closing(connect(server, "streamflow")) as connection:
-        streamflow = Streamflow(environment(server, dbt_target, tmp_path), connection)
-        before = streamflow.latest()
-        filler = small_disk / "filler"
-        filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 1024 * kilobytes))
-        result = streamflow("ingest", "001", "--data-dir", months)
-        assert result.code == 3, result
-        assert "No space left on device" in result.err
-        assert "month 001 again" in result.err
-        assert "Traceback" not in result.err
-        assert streamflow.latest() == before
-        filler.unlink()
-        ends_as_undisturbed(streamflow, months, undisturbed)
+BY_HAND = {
+    "first": ["keys"],
+    "next": ["gate", "first history", "last merge"],
+    "restated": ["last history", "published"],
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "point"),
+    [
+        pytest.param(step, point, marks=() if (step, point) == ("next", "last merge") else pytest.mark.long)
+        for step, points_of in BY_HAND.items()
+        for point in points_of
+    ],
+)
+def test_dbt_by_hand_is_killed(place: Place, step: str, point: str) -> None:
+    undisturbed, _, command = place.note(step), place.before(step), place.command(step)
+    with place.streamflow() as streamflow:
+        streamflow.ok("land", *command[1:])
+        killed_dbt(streamflow, point)
+        streamflow.ok(*command)
+        assert streamflow.state() == undisturbed
+        streamflow.ok("verify")
+
+
+@pytest.mark.parametrize("step", points("forgotten", long=["archived", "restored"]))
+def test_after_dbt_by_hand_was_killed(place: Place, step: str, tmp_path: Path) -> None:
+    """A month half built does not keep anybody from being forgotten; an archive waits until it is finished."""
+    undisturbed, _ = place.note(f"{step}, next"), place.before(step)
+    command, following = place.command(step, folder=tmp_path), place.command(f"{step}, next")
+    with place.streamflow() as streamflow:
+        streamflow.ok("land", *following[1:])
+        killed_dbt(streamflow, "last history")
+        assert streamflow(*command).code == (2 if step == "archived" else 0)
+        streamflow.ok("verify")
+        streamflow.ok(*following)
+        streamflow.ok(*command)
+        assert streamflow.state() == undisturbed
+        streamflow.ok("verify")
+
+
+def killed_dbt(streamflow: Streamflow, point: str) -> None:
+    """Run `dbt build` by hand up to a point and kill it there."""
+    with paused(streamflow, point, "dbt", "build") as run:
+        run.process.kill()
+    wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
 
 
 KILLS = 12
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("victim", ["loader", "server", "both"])
-def test_killed_at_many_instants(crashing: Crashing, tally: Counter[str], victim: str) -> None:
+@pytest.mark.parametrize("victim", ["loader", "server", "all"])
+def test_killed_at_many_instants(own_place: Place, tally: Counter[str], victim: str) -> None:
     """Instants spread evenly over the time that an undisturbed ingest of 7,000 customers takes."""
     arguments = ("--data-dir", REPOSITORY / "seeds_data")
-    with crashing.admin() as admin:
-        admin.execute("drop database streamflow")
-    crashing.run("ingest", "000", *arguments)
-    with crashing.admin() as admin:
-        admin.execute("drop database if exists seeds")
-        admin.execute("alter database streamflow rename to seeds")
-    crashing.copy("seeds")
+    own_place.copy(None)
+    own_place.run("ingest", "000", *arguments)
+    own_place.server.keep("streamflow", "seeds")
+    own_place.copy("seeds")
     began = time.perf_counter()
-    crashing.run("ingest", "001", *arguments)
+    own_place.run("ingest", "001", *arguments)
     seconds = time.perf_counter() - began
-    with crashing.streamflow() as streamflow:
+    with own_place.streamflow() as streamflow:
         undisturbed = streamflow.state()
 
     for number in range(1, KILLS + 1):
-        crashing.copy("seeds")
-        with crashing.streamflow() as streamflow:
+        own_place.copy("seeds")
+        with own_place.streamflow() as streamflow:
             run = start(streamflow, "ingest", "001", *arguments)
         with contextlib.suppress(subprocess.TimeoutExpired):
             run.wait(seconds * number / KILLS)
-        if victim != "server":
-            run.kill()
-        if victim != "loader":
-            crashing.kill_server()
+        own_place.kill(victim, run, [])
         run.communicate(timeout=PATIENCE)
         assert run.returncode in {0, -9}
         tally[f"kills of {victim}"] += 1
-        with crashing.streamflow() as streamflow:
+        with own_place.streamflow() as streamflow:
             wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
             streamflow.ok("ingest", "001", *arguments)
             assert streamflow.state() == undisturbed, f"killed after {seconds * number / KILLS:.2f} s"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -62,3 +64,14 @@ def test_the_site_is_built_without_a_warning_and_asks_nothing_of_the_network(tmp
 
 def test_the_command_reference_is_what_help_says() -> None:
     assert cli_reference.PAGE.read_text(encoding="utf-8") == cli_reference.page(), "run: make docs-cli"
+
+
+def test_there_are_as_many_cases_as_the_page_on_reliability_counts() -> None:
+    page = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
+    stated = {file: int(cases) for cases, file in re.findall(r"\| (\d+) \| `(test_\w+\.py)` \|$", page, re.MULTILINE)}
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", *(f"tests/{file}" for file in stated)]
+    env = {**os.environ, "STREAMFLOW_TEST_LONG": "1", "STREAMFLOW_TEST_VERSIONS": "18"}
+    said = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, check=True).stdout
+    there = Counter(re.findall(r"^tests/(test_\w+\.py)::", said, re.MULTILINE))
+    assert stated == {file: min(cases, there[file]) for file, cases in stated.items()}
+    assert len(stated) > 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import glob
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -194,6 +195,8 @@ def _write(connection: Connection, entry: Entry, path: Path) -> None:
     types: dict[str, str] = dict(connection.execute(statement(__file__, "columns"), [relation]).fetchall())
     _, key = ledger.one_row(connection, statement(__file__, "key"), [relation])
     query = statement(__file__, "rows").format(relation=entry.relation, key=sql.Identifier(key))
+    for half in path.parent.glob(f".*{glob.escape(path.name)}.*"):  # of a run that was killed: there is no other now
+        half.unlink()
     with parquet.appearing(path) as made:
         with made.open("wb") as stream, connection.cursor() as cursor, cursor.copy(query) as copy:
             for chunk in copy:
