@@ -1,16 +1,12 @@
 {#-
-  Pre-hook of every model that writes: refuses runs that leave rows out, and makes sure that until its transaction ends nobody lands a
-  month, and no other run writes the same table. A run by hand shares the run lock for that; the run of an ingest asks whether its
-  ingest still holds it.
+  Pre-hook of every model that writes: refuses runs that leave rows out, and makes sure that nobody lands a month until its transaction
+  ends. A run by hand shares the run lock for that; the run of an ingest asks whether its ingest still holds it. A lock on the table
+  comes after it: whoever waits for a table is known to be under way.
 -#}
 {% macro begin_step() %}
     {%- if execute -%}
         {%- do require_all_rows() -%}
-        {%- do require_settled_cluster() -%}
-        {%- set lock = run_query(
-            ('lock table ' ~ this ~ ' in share row exclusive mode; ' if config.get('materialized') == 'incremental' else '')
-            ~ share_run_lock_sql()
-        ).rows[0] -%}
+        {%- set lock = run_query(share_run_lock_sql()).rows[0] -%}
         {%- if not lock.is_shared -%}
             {{ exceptions.raise_compiler_error(
                 "the ingest that began this run has lost its connection to the database, and its lock with it" if lock.is_of_ingest
@@ -22,6 +18,7 @@
                 "this session is " ~ lock.isolation ~ ", and would miss what other sessions write: take `role` from profiles/profiles.yml"
             ) }}
         {%- endif -%}
+        {%- do require_settled_cluster() -%}
     {%- endif -%}
 {% endmacro %}
 
