@@ -119,7 +119,10 @@ def test_a_mended_model_below_which_another_failed(copy: Path, streamflow: Strea
     assert "what had failed was built" in mended.stdout
 
 
-@pytest.mark.parametrize("tested", ["users_snapshots", "users", "published_months"])
+ELSEWHERE = [pytest.param(name, marks=pytest.mark.long) for name in ("users", "published_months")]
+
+
+@pytest.mark.parametrize("tested", ["users_snapshots", *ELSEWHERE])
 def test_a_failed_test_of_ones_own_does_not_hold_a_month_back(
     copy: Path, streamflow: Streamflow, months: Path, tested: str
 ) -> None:
