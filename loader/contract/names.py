@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import StringConstraints
 
+from loader.settings import DBT_PROJECT
+
 if TYPE_CHECKING:
     from loader.contract.tables import Table
 
@@ -35,21 +37,21 @@ OWN_COLUMNS = frozenset(
 )
 """Columns that tables and views have besides those that are declared, streamflow's and PostgreSQL's."""
 
-OWN_MODELS = frozenset(
-    """gate published complete_months published_months training_set report_column_changes report_column_profile
-    report_distribution report_freshness report_users""".split()  # noqa: SIM905
-)
+MODELS_OF_TABLES = {"history", "production", "latest"}
+"""Folders of models that are written for each declared table."""
 
 
 def taken(tables: Iterable[Table]) -> Iterator[str]:
     """Why names of tables that are sound by themselves cannot be together, a sentence each."""
     tables = list(tables)
+    models = (DBT_PROJECT / "models").rglob("*.sql")
+    others = {model.stem for model in models if model.parent.name not in MODELS_OF_TABLES}
     made = Counter(
         name for table in tables for name in
         (table.name, f"{table.name}_snapshots", f"{table.name}_scd2", f"latest_{table.name}")
     )  # fmt: skip
     for table in tables:
-        if made[table.name] > 1 or table.name in OWN_MODELS:
+        if made[table.name] > 1 or table.name in others:
             yield f"table {table.name}: {table.name} is the name of another model"
     columns = Counter(column.name for table in tables for column in table.columns if column.name != table.primary_key)
     for table in tables:
