@@ -236,7 +236,7 @@ def test_a_swap_of_two_customers_is_always_found(january: Streamflow) -> None:
 def test_other_digits_of_the_same_number_are_found(january: Streamflow) -> None:
     partition = "history.subscriptions_2024_01_31"
     change = f"update {partition} set monthly_fee = (monthly_fee::text || '0')::numeric"
-    january.connection.execute(unguarded(partition, change).encode())
+    do(january, unguarded(partition, change))
     assert ("subscriptions", "2024-01-31") in [each[:2] for each in wrong(january("verify", "--json").json)]
 
 

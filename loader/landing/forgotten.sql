@@ -2,9 +2,12 @@
 select key::text, array_agg(tombstone) from ops.forgotten group by key;
 
 -- name: take_out
--- Only functions of PostgreSQL's own, which a cluster's nodes have too.
+-- Only functions of PostgreSQL's own, which a cluster's nodes have too; convert_to in a subquery, as Citus deletes by no stable function.
 delete from {staging}
-where sha256(convert_to({key} || {customer}::text, 'UTF8')) = any({tombstones});
+where
+    {customer} in (
+        select {customer} from {staging} where sha256(convert_to({key} || {customer}::text, 'UTF8')) = any({tombstones})
+    );
 
 -- name: known
 select customer

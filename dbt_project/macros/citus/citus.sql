@@ -10,7 +10,7 @@
 
 
 {#-
-  Spreads a new table by its key, beside the history that is there (the tables that refuse changes), so that a customer's rows are on
+  Spreads a new table by its key, beside the history that is there (the tables that refuse changes) and has a key of that type, so that a customer's rows are on
   one node. A table of staging gets a column for the place of a row in its file, which a table in pieces does not have by itself, nor
   one that forgotten customers are taken out of.
   Plain Jinja: the loader renders this macro too.
@@ -25,8 +25,13 @@ begin
     {%- endif %}
     if to_regclass('pg_catalog.pg_dist_partition') is not null then
         perform create_distributed_table('{{ relation }}', '{{ key }}', colocate_with => coalesce((
-            select min(logicalrelid::text) from pg_dist_partition
-            where logicalrelid in (select tgrelid from pg_trigger where tgfoid = to_regprocedure('ops.refuse_change()'))
+            select min(logicalrelid::text)
+            from pg_dist_partition inner join pg_dist_colocation using (colocationid)
+            where
+                logicalrelid in (select tgrelid from pg_trigger where tgfoid = to_regprocedure('ops.refuse_change()'))
+                and distributioncolumntype = (
+                    select atttypid from pg_attribute where attrelid = '{{ relation }}'::regclass and attname = '{{ key }}'
+                )
         ), 'default'));
     end if;
 end;
