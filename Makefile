@@ -50,7 +50,7 @@ lint: setup ## Check style and types of Python and SQL, the Dockerfile, docker-c
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/tests
+	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/streamflow/models dbt_project/streamflow/tests
 	@$(BIN)/streamflow models --check
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/jactionlint --shellcheck=$(BIN)/shellcheck --no-hints --ignore unpinned-uses --ignore unpinned-images

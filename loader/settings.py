@@ -1,4 +1,4 @@
-"""Settings: the environment first, then .env in the repository; and where things are on disk."""
+"""Settings: the environment first, then .env in the project's folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loader.errors import WrongUsage
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-DBT_PROJECT = REPOSITORY / "dbt_project"
-PROFILES = REPOSITORY / "profiles"
+from loader.project import project
 
 
 class Settings(BaseSettings):
@@ -24,16 +21,16 @@ class Settings(BaseSettings):
     With no POSTGRES_HOST the embedded server is used, and user, password and database name are its own.
     """
 
-    model_config = SettingsConfigDict(env_file=REPOSITORY / ".env", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore")
 
     host: str | None = Field(default=None, validation_alias="POSTGRES_HOST")
     port: int = Field(default=5432, validation_alias="POSTGRES_PORT")
     user: str = Field(default="streamflow", validation_alias="POSTGRES_USER")
     password: SecretStr = Field(default=SecretStr("streamflow"), validation_alias="POSTGRES_PASSWORD")
     database: str = Field(default="streamflow", validation_alias="POSTGRES_DB")
-    home: Path = Field(default=REPOSITORY / ".streamflow", validation_alias="STREAMFLOW_HOME")
+    home: Path = Field(default_factory=lambda: project().root / ".streamflow", validation_alias="STREAMFLOW_HOME")
     first_month: str = Field(default="2024-01", validation_alias="STREAMFLOW_FIRST_MONTH")
-    data_dir: Path = Field(default=REPOSITORY / "seeds_data", validation_alias="STREAMFLOW_DATA_DIR")
+    data_dir: Path = Field(default_factory=lambda: project().months, validation_alias="STREAMFLOW_DATA_DIR")
     links_to: Path | None = Field(default=None, validation_alias="STREAMFLOW_LINKS_TO")
     keep_months: int | None = Field(default=None, ge=1, validation_alias="STREAMFLOW_KEEP_MONTHS")
     archive_dir: Path | None = Field(default=None, validation_alias="STREAMFLOW_ARCHIVE_DIR")
@@ -67,9 +64,9 @@ class Settings(BaseSettings):
 
     @field_validator("home", "data_dir", "links_to", "archive_dir")
     @classmethod
-    def _path_is_of_a_known_user(cls, value: Path | None) -> Path | None:
+    def _path_is_from_the_project(cls, value: Path | None) -> Path | None:
         try:
-            return expanded(value) if value else None
+            return project().root / expanded(value) if value else None
         except WrongUsage as error:
             raise ValueError(error) from None
 
@@ -114,9 +111,9 @@ def load_settings() -> Settings:
         WrongUsage: a variable holds something that cannot be used; the message names it.
     """
     try:
-        return Settings()
+        return Settings(_env_file=project().root / ".env")  # type: ignore[call-arg]
     except ValidationError as error:
         wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise WrongUsage(f"the settings cannot be used: {wrong}. See .env.example.") from None
     except UnicodeDecodeError:
-        raise WrongUsage(f"the settings cannot be used: {REPOSITORY / '.env'} is not UTF-8.") from None
+        raise WrongUsage(f"the settings cannot be used: {project().root / '.env'} is not UTF-8.") from None

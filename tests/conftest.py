@@ -29,6 +29,7 @@ from loader.contract.tables import load_contract
 from loader.database import Database
 from loader.database import server as embedded_server
 from loader.pipeline import dbt, ledger
+from loader.project import VARIABLE, project
 from loader.settings import load_settings
 from tests.files import copy_month, set_value
 from tests.servers import Server, cluster, connect
@@ -368,6 +369,18 @@ def copy(tmp_path: Path) -> Path:
         ignore = shutil.ignore_patterns("target", "logs", "__pycache__")
         shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, ignore=ignore)
     return folder
+
+
+@pytest.fixture
+def use_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Has the code that a test calls work on the project in that folder."""
+
+    def use(folder: Path) -> None:
+        monkeypatch.setenv(VARIABLE, str(folder))
+        project.cache_clear()
+
+    yield use
+    project.cache_clear()
 
 
 def run_copy(copy: Path, streamflow: Streamflow, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -165,10 +165,13 @@ def test_a_type_that_was_changed_is_refused_and_can_be_changed_back(
     assert run_copy(copy, streamflow, "verify").returncode == 0
 
 
-def test_models_of_a_table_that_is_no_longer_declared_are_named(copy: Path) -> None:
+def test_models_of_a_table_that_is_no_longer_declared_are_named(
+    copy: Path, use_project: Callable[[Path], None]
+) -> None:
     tables = [table for table in load_contract() if table.name != "labels"]
-    write_models(tables, project=copy / "dbt_project")
-    lacking = list(out_of_step(tables, copy / "dbt_project"))
+    use_project(copy)
+    write_models(tables)
+    lacking = list(out_of_step(tables))
     assert lacking == ["models/history/labels_snapshots.sql is of a table that is not declared: remove its models"]
 
 

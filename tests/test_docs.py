@@ -78,9 +78,9 @@ def test_lineage_leads_from_a_source_to_production(chromium: str, page: Path, tm
     assert found, "no graph was drawn"
     edges = json.loads(html.unescape(found.group(1)))
     for table in ("users", "labels"):
-        below = reachable(edges, f"source.streamflow.staging.{table}")
-        assert {"model.streamflow.gate", f"model.streamflow.{table}_snapshots", f"model.streamflow.{table}"} <= below
-    assert "model.streamflow.subscriptions" in reachable(edges, "source.streamflow.staging.labels"), "through the gate"
+        below = reachable(edges, f"source.customers.staging.{table}")
+        assert {"model.streamflow.gate", f"model.customers.{table}_snapshots", f"model.customers.{table}"} <= below
+    assert "model.customers.subscriptions" in reachable(edges, "source.customers.staging.labels"), "through the gate"
 
 
 def test_every_model_and_column_is_documented(page: Path) -> None:
@@ -96,7 +96,7 @@ def test_every_model_and_column_is_documented(page: Path) -> None:
     for unique_id, node in (catalog["nodes"] | catalog["sources"]).items():
         declared = (manifest["nodes"] | manifest["sources"])[unique_id]["columns"]
         of_staging = {"as_of", POSITION} if CITUS_URI else {"as_of"}
-        added = of_staging if unique_id.startswith("source.streamflow.staging.") else set()
+        added = of_staging if unique_id.startswith("source.customers.staging.") else set()
         assert set(node["columns"]) - added == set(declared), unique_id
 
 

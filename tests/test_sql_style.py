@@ -23,7 +23,7 @@ def test_compiled_models_are_lint_clean(streamflow: Streamflow, months: Path) ->
         streamflow.ok("ingest", month, "--data-dir", months)
     streamflow.connection.execute("update ops.history set merged_at = null")
     assert streamflow.dbt("compile").success
-    compiled = Path(streamflow.environment["DBT_TARGET_PATH"]) / "compiled" / "streamflow" / "models"
+    compiled = Path(streamflow.environment["DBT_TARGET_PATH"]) / "compiled" / "customers" / "models"
     for model in ("history/users_snapshots.sql", "production/users.sql"):
         assert "date '2024-" in (compiled / model).read_text()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from loader.contract import packages
 from loader.contract.packages import audit_package
+from loader.project import SOURCES
 from tests.conftest import REPOSITORY, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
 
@@ -76,6 +78,13 @@ def write_dbt_project(folder: Path, tables: list[dict[str, Any]]) -> None:
     (folder / "models" / "_sources.yml").write_text(yaml.safe_dump(sources))
 
 
+def empty_project(folder: Path) -> Path:
+    """Make a folder a project that declares nothing."""
+    (folder / SOURCES).parent.mkdir(parents=True)
+    (folder / SOURCES).touch()
+    return folder
+
+
 def use_stand_in(copy: Path) -> None:
     """Give the copy the stand-in."""
     installed = copy / "dbt_project" / "dbt_packages"
@@ -111,11 +120,10 @@ def test_both_packages_give_the_same_verdicts(copy: Path, streamflow: Streamflow
     assert verdicts(copy, streamflow, spoilt) == real
 
 
-def test_set_up_says_which_package_it_installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    project = tmp_path / "dbt_project"
-    project.mkdir()
-    monkeypatch.setattr("loader.contract.packages.DBT_PROJECT", project)
-    monkeypatch.setattr(packages, "INSTALLED", project / "dbt_packages")
+def test_set_up_says_which_package_it_installs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use_project: Callable[[Path], None]
+) -> None:
+    use_project(empty_project(tmp_path))
     monkeypatch.setenv("DBT_PACKAGE_HUB_URL", "http://127.0.0.1:9")
     assert audit_package() is None
     said = packages.install()
@@ -143,12 +151,12 @@ sha1_hash: 0
     ],
 )
 def test_the_version_that_was_locked_is_recorded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str, lock: str, recorded: str
+    tmp_path: Path, use_project: Callable[[Path], None], says: str, lock: str, recorded: str
 ) -> None:
     installed = tmp_path / "dbt_packages" / "dbt_expectations"
     installed.mkdir(parents=True)
     (installed / "dbt_project.yml").write_text(f"name: dbt_expectations\nversion: '{says}'\n")
-    monkeypatch.setattr("loader.contract.packages.DBT_PROJECT", tmp_path)
+    use_project(empty_project(tmp_path))
     assert audit_package() == f"dbt_expectations {says}"
     (tmp_path / "package-lock.yml").write_text(lock)
     assert audit_package() == f"dbt_expectations {recorded}"

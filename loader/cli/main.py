@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import psycopg
 import typer
 
-from loader.cli import ageing, forgetting, loading, project, reading, server, terminal
+from loader import __version__
+from loader.cli import ageing, forgetting, loading, reading, server, terminal
+from loader.cli import project as of_project
 from loader.delivery import NOT_TEXT
 from loader.errors import StreamflowError, WrongUsage
 from loader.landing import printable
+from loader.project import VARIABLE, project
+from loader.settings import load_settings
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 """What typer raises where a command is used wrongly; the module that has it is not the same in all versions."""
@@ -25,15 +31,40 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        terminal.show(False, None, f"streamflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    project_dir: Annotated[
+        Path | None,
+        typer.Option(help="The project's folder, if it is not the current one or one above.", metavar="DIR"),
+    ] = None,
+    version: Annotated[  # noqa: ARG001 (its callback does all)
+        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of all commands: they stand before the command."""
+    if project_dir is not None:
+        os.environ[VARIABLE] = str(project_dir.absolute())  # programs that a command starts see it too
+        project.cache_clear()
+        load_settings.cache_clear()
+
+
 db = typer.Typer(help="The embedded PostgreSQL server, or the one that POSTGRES_* names.", no_args_is_help=True)
 for command in (
     *(loading.ingest, loading.land, loading.check, loading.status, loading.verify),
     *(reading.history, reading.diff, reading.training_set, reading.freeze, reading.report),
     forgetting.forget,
-    *(ageing.archive, project.doctor, project.init, project.models, project.setup),
+    *(ageing.archive, of_project.doctor, of_project.init, of_project.models, of_project.setup),
 ):
     app.command()(command)
-app.command(context_settings={**PASSED_ON, "help_option_names": []})(project.dbt)
+app.command(context_settings={**PASSED_ON, "help_option_names": []})(of_project.dbt)
 for command in (server.start, server.stop, server.status, server.uri):
     db.command()(command)
 db.command(context_settings=PASSED_ON)(server.psql)
@@ -92,5 +123,6 @@ def _wants_json() -> bool:
 
 def _own_words() -> list[str]:
     """The words of the command line; none of `dbt` and `psql`, as what follows is theirs."""
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    return [] if words[:1] == ["dbt"] or words[:2] == ["db", "psql"] else sys.argv[1:]
+    values = {position + 1 for position, word in enumerate(sys.argv) if word == "--project-dir"}
+    words = [word for position, word in enumerate(sys.argv) if not word.startswith("-") and position not in values]
+    return [] if words[1:2] == ["dbt"] or words[1:3] == ["db", "psql"] else sys.argv[1:]

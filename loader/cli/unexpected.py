@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import traceback
+from pathlib import Path
 
 from loader.errors import StreamflowError
-from loader.settings import REPOSITORY, load_settings
+from loader.settings import load_settings
 
 
 def sentence(error: Exception) -> str:
@@ -15,7 +16,7 @@ def sentence(error: Exception) -> str:
     try:
         home = load_settings().home
     except StreamflowError:
-        home = REPOSITORY / ".streamflow"
+        home = Path.cwd() / ".streamflow"
     path = home / "logs" / "streamflow.log"
     lines = traceback.format_exception(error)
     try:

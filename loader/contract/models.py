@@ -12,9 +12,9 @@ import jinja2
 import yaml
 
 from loader.contract.names import SQL_WORDS
-from loader.contract.tables import LOADER, SOURCES_FILE, Column, Table
+from loader.contract.tables import LOADER, Column, Table
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.settings import DBT_PROJECT
+from loader.project import project
 
 LIST = Path("macros/declared_tables.sql")
 NOT_NULL = {"type": "not_null", "warn_unsupported": False}
@@ -59,9 +59,7 @@ class Model:
         return {path.with_suffix(".sql"): self.sql, path.with_suffix(".yml"): text}
 
 
-def write_models(
-    tables: Sequence[Table], names: Sequence[str] = (), *, overwrite: bool = False, project: Path = DBT_PROJECT
-) -> list[Path]:
+def write_models(tables: Sequence[Table], names: Sequence[str] = (), *, overwrite: bool = False) -> list[Path]:
     """Write the models that are missing, and the list of tables; with `overwrite` also those that are there.
 
     Args:
@@ -81,7 +79,7 @@ def write_models(
     written = []
     try:
         for path, text in [(LIST, _list(tables)), *(file for model in chosen for file in model.files.items())]:
-            target = project / path
+            target = project().dbt / path
             there = target.read_text(encoding="utf-8") if target.is_file() else None
             if there is None or (there != text and (overwrite or path == LIST)):
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,21 +90,21 @@ def write_models(
     return written
 
 
-def out_of_step(tables: Sequence[Table], project: Path = DBT_PROJECT) -> Iterator[str]:
+def out_of_step(tables: Sequence[Table]) -> Iterator[str]:
     """What the models lack of the declaration, a sentence each; what somebody added to them is theirs."""
-    listed = project / LIST
+    listed = project().dbt / LIST
     if not listed.is_file() or listed.read_text(encoding="utf-8") != _list(tables):
         yield f"{LIST} does not list the declared tables"
     for model in models(tables):
         for path in model.files:
-            if not (project / path).is_file():
+            if not (project().dbt / path).is_file():
                 yield f"{path} is missing"
             elif path.suffix == ".yml":
-                yield from (f"{path}: {reason}" for reason in _lacking(project / path, model))
+                yield from (f"{path}: {reason}" for reason in _lacking(project().dbt / path, model))
     declared = {f"{table.name}_snapshots" for table in tables}
-    for path in sorted((project / "models" / "history").glob("*_snapshots.sql")):
+    for path in sorted((project().dbt / "models" / "history").glob("*_snapshots.sql")):
         if path.stem not in declared:
-            yield f"{path.relative_to(project)} is of a table that is not declared: remove its models"
+            yield f"{path.relative_to(project().dbt)} is of a table that is not declared: remove its models"
 
 
 def require_models(tables: Sequence[Table]) -> None:
@@ -118,8 +116,9 @@ def require_models(tables: Sequence[Table]) -> None:
     reasons = list(out_of_step(tables))
     if reasons:
         raise WrongUsage(
-            f"the dbt models are out of step with {SOURCES_FILE.name}: {'; '.join(reasons[:5])}. `streamflow models`"
-            " writes what is missing; edit the others, or have them written anew: `streamflow models NAME --overwrite`."
+            f"the dbt models are out of step with {project().sources.name}: {'; '.join(reasons[:5])}."
+            " `streamflow models` writes what is missing; edit the others, or have them written anew:"
+            " `streamflow models NAME --overwrite`."
         )
 
 
@@ -180,7 +179,7 @@ def _history(table: Table) -> dict[str, Any]:
         ),
         "config": {"unique_key": key},
         "constraints": [{"type": "primary_key", "columns": key, "warn_unsupported": False}],
-        "data_tests": ["keys_are_enforced"],
+        "data_tests": ["streamflow.keys_are_enforced"],
         "columns": _columns(table, AS_OF, OBSERVED_AS_OF, constraints=True),
     }
 
@@ -204,7 +203,7 @@ def _production(table: Table) -> dict[str, Any]:
         "description": f"Newest data: {table.description}",
         "config": {"unique_key": table.primary_key},
         "constraints": constraints,
-        "data_tests": ["keys_are_enforced"],
+        "data_tests": ["streamflow.keys_are_enforced"],
         "columns": _columns(table, OBSERVED_AS_OF, constraints=True),
     }
 

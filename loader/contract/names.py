@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import StringConstraints
 
-from loader.settings import DBT_PROJECT
+from loader.project import PACKAGE, project
 
 if TYPE_CHECKING:
     from loader.contract.tables import Table
@@ -44,7 +44,7 @@ MODELS_OF_TABLES = {"history", "production", "latest"}
 def taken(tables: Iterable[Table]) -> Iterator[str]:
     """Why names of tables that are sound by themselves cannot be together, a sentence each."""
     tables = list(tables)
-    models = (DBT_PROJECT / "models").rglob("*.sql")
+    models = [path for folder in (project().dbt, PACKAGE) for path in (folder / "models").rglob("*.sql")]
     others = {model.stem for model in models if model.parent.name not in MODELS_OF_TABLES}
     made = Counter(
         name for table in tables for name in

@@ -13,22 +13,44 @@ from typing import Any
 
 import yaml
 
-from loader.settings import DBT_PROJECT, PROFILES
+from loader.errors import SurroundingsFailed
+from loader.project import PACKAGE, SHIPPED, project
 
-STAND_IN = DBT_PROJECT / "stand_in" / "dbt_expectations"
-INSTALLED = DBT_PROJECT / "dbt_packages"
+STAND_IN = SHIPPED / "dbt_project" / "stand_in" / "dbt_expectations"
+OWN_LINK = Path(".streamflow/package")
+"""Where packages.yml of a project finds streamflow's own package, wherever the program is installed."""
 PATIENCE = 2.0
 
 
 def install() -> str:
     """Install what packages.yml names, or the stand-in; returns one line that says which."""
+    link_own_package()
     present = audit_package()
     if present is not None and "stand-in" not in present:
         return f"dbt packages: {present} is there"
     if _hub_answers() and _dbt_deps():
         return f"dbt packages: {audit_package()}, from dbt's package hub"
-    shutil.copytree(STAND_IN, INSTALLED / STAND_IN.name, dirs_exist_ok=True)
+    shutil.copytree(STAND_IN, project().packages / STAND_IN.name, dirs_exist_ok=True)
     return f"dbt packages: dbt's package hub does not answer, so the audits run on the stand-in ({audit_package()})"
+
+
+def link_own_package() -> None:
+    """Have the project take in the dbt package of the program that runs: after an upgrade it may lie elsewhere.
+
+    Raises:
+        SurroundingsFailed: the project's folder cannot be written to.
+    """
+    links = [project().packages / PACKAGE.name]
+    if PACKAGE.parent != project().dbt:
+        links.append(project().dbt / OWN_LINK)
+    try:
+        for link in links:
+            if link.resolve() != PACKAGE.resolve():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to(PACKAGE)
+    except OSError as error:
+        raise SurroundingsFailed(f"streamflow's dbt package cannot be put into the project: {error}.") from None
 
 
 def _hub_answers() -> bool:
@@ -48,9 +70,9 @@ def _ask_hub(answered: threading.Event) -> None:
 
 
 def _dbt_deps() -> bool:
-    shutil.rmtree(INSTALLED / STAND_IN.name, ignore_errors=True)
-    command = [str(Path(sys.executable).with_name("dbt")), "deps", "--project-dir", str(DBT_PROJECT)]
-    result = subprocess.run([*command, "--profiles-dir", str(PROFILES)], capture_output=True, check=False)
+    shutil.rmtree(project().packages / STAND_IN.name, ignore_errors=True)
+    command = [str(Path(sys.executable).with_name("dbt")), "deps", "--project-dir", str(project().dbt)]
+    result = subprocess.run([*command, "--profiles-dir", str(project().profiles)], capture_output=True, check=False)
     return result.returncode == 0 and audit_package() is not None
 
 
@@ -59,11 +81,11 @@ def audit_package() -> str | None:
 
     The real package says 0.6.0 of itself at every tag from 0.10.0 on: what `dbt deps` has locked is its version.
     """
-    project = DBT_PROJECT / "dbt_packages" / "dbt_expectations" / "dbt_project.yml"
-    if not project.is_file():
+    file = project().packages / "dbt_expectations" / "dbt_project.yml"
+    if not file.is_file():
         return None
-    version = str(yaml.safe_load(project.read_text(encoding="utf-8"))["version"])
-    lock = DBT_PROJECT / "package-lock.yml"
+    version = str(yaml.safe_load(file.read_text(encoding="utf-8"))["version"])
+    lock = project().dbt / "package-lock.yml"
     if "stand-in" not in version and lock.is_file():
         locked = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("packages") or []
         mine: dict[str, Any] = next((package for package in locked if package.get("name") == "dbt_expectations"), {})

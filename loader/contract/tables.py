@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS, ColumnName, TableName, taken
 from loader.errors import WrongUsage
-from loader.settings import DBT_PROJECT
+from loader.project import project
 
-SOURCES_FILE = DBT_PROJECT / "models" / "staging" / "_sources.yml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one written in C takes a tenth of the time."""
 
@@ -89,12 +88,13 @@ def _meta(raw: dict[str, Any]) -> dict[str, Any]:
     return (raw.get("config") or {}).get("meta") or {}
 
 
-def load_contract(path: Path = SOURCES_FILE) -> list[Table]:
-    """The declared tables, in the order of declaration.
+def load_contract(path: Path | None = None) -> list[Table]:
+    """The tables that a sources file declares, the project's unless it is given, in the order of declaration.
 
     Raises:
         WrongUsage: the file is not YAML or a declaration in it is unsound; the message names the table.
     """
+    path = path or project().sources
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), LOADER)  # noqa: S506 (a safe loader)
         staging = next(source for source in document["sources"] if source["name"] == "staging")
@@ -112,7 +112,7 @@ def load_contract(path: Path = SOURCES_FILE) -> list[Table]:
 
 def model_columns(model: str) -> set[str]:
     """The columns that a dbt model's properties name, as in `production/users`; none where there is no such file."""
-    path = (DBT_PROJECT / "models" / model).with_suffix(".yml")
+    path = (project().dbt / "models" / model).with_suffix(".yml")
     if not path.is_file():
         return set()
     document = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}  # noqa: S506 (a safe loader)
@@ -124,4 +124,4 @@ def _table(raw: dict[str, Any]) -> Table:
         return Table.model_validate(raw)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, item['loc']))} {item['msg']}".strip() for item in error.errors())
-        raise WrongUsage(f"{SOURCES_FILE}: table {raw.get('name')} cannot be used: {wrong}.") from None
+        raise WrongUsage(f"{project().sources}: table {raw.get('name')} cannot be used: {wrong}.") from None

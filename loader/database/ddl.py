@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from loader.contract.tables import Table
-from loader.settings import DBT_PROJECT
+from loader.project import PACKAGE
 
 
 @cache
@@ -15,7 +15,7 @@ def _macros(path: str) -> Any:
     """The macros of a file, to call by name."""
     import jinja2
 
-    files = jinja2.FileSystemLoader(DBT_PROJECT / "macros")
+    files = jinja2.FileSystemLoader(PACKAGE / "macros")
     environment = jinja2.Environment(loader=files, extensions=["jinja2.ext.do"])  # noqa: S701 (SQL)
     return environment.get_template(path).module
 

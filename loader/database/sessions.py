@@ -12,7 +12,7 @@ import psycopg
 import yaml
 
 from loader.errors import SurroundingsFailed
-from loader.settings import PROFILES
+from loader.project import project
 
 Session = psycopg.Connection[Any]
 
@@ -30,7 +30,7 @@ def closed_on_failure(connection: Session) -> Iterator[None]:
 @cache
 def session_settings() -> bytes:
     """Sets what no server, database or role may set otherwise. It leaves a transaction open."""
-    profile = yaml.safe_load((PROFILES / "profiles.yml").read_text(encoding="utf-8"))
+    profile = yaml.safe_load((project().profiles / "profiles.yml").read_text(encoding="utf-8"))
     return f"begin; set role {profile['streamflow']['outputs']['server']['role']}".encode()
 
 

@@ -14,11 +14,12 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from loader.contract.packages import audit_package
+from loader.contract.packages import audit_package, link_own_package
 from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.pipeline.audits import Audit, audit_of
-from loader.settings import DBT_PROJECT, PROFILES, Settings
+from loader.project import project
+from loader.settings import Settings
 
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
 """dbt's own log formats each of some hundred debug events before it drops them; `_log` is told of the others."""
@@ -72,6 +73,7 @@ class Dbt:
     def prepare(self, database: Database) -> None:
         """Begin to import dbt and to parse the project, which takes seconds, while other work goes on."""
         if self._parsed is None:
+            link_own_package()
             os.environ.update(environment(self._settings, database))
             self._parsed = Future()
             threading.Thread(target=_parse_into, args=[self._parsed], name="dbt", daemon=True).start()
@@ -167,8 +169,8 @@ def environment(settings: Settings, database: Database) -> dict[str, str]:
     """What any dbt command needs to know of this project: where it is, where its log goes, which database."""
     return {
         **database.environment,
-        "DBT_PROJECT_DIR": str(DBT_PROJECT),
-        "DBT_PROFILES_DIR": str(PROFILES),
+        "DBT_PROJECT_DIR": str(project().dbt),
+        "DBT_PROFILES_DIR": str(project().profiles),
         "DBT_LOG_PATH": str(settings.home / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }

@@ -16,13 +16,14 @@ from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, statement
 from loader.pipeline import ledger
+from loader.project import VARIABLE, project
 from loader.readers import oncall
 from loader.readers.roles import relations
 from loader.readers.running import running_database
-from loader.settings import REPOSITORY, Settings, load_settings
+from loader.settings import Settings, load_settings
 
 PREFIXES = ("POSTGRES_", "STREAMFLOW_")
-OTHERS = {"POSTGRES_PUBLISHED_PORT", "STREAMFLOW_TARGET"}
+OTHERS = {"POSTGRES_PUBLISHED_PORT", "STREAMFLOW_TARGET", VARIABLE}
 """Variables that have a meaning and are no settings of the command line; nor are those of the tests."""
 OLDEST, NEWEST = 16, 18
 STOPPED = "the embedded server is stopped; any command that needs it, or `db start`, starts it"
@@ -77,7 +78,7 @@ def _findings(check: str, look: Callable[[], Found]) -> Iterator[Finding]:
 
 def _variables() -> Found:
     known = OTHERS | {str(field.validation_alias) for field in Settings.model_fields.values()}
-    file = REPOSITORY / ".env"
+    file = project().root / ".env"
     given = dict.fromkeys(os.environ, "the environment") | dict.fromkeys(dotenv_values(file), str(file))
     unknown = [name for name in given if name.startswith(PREFIXES) and name not in known and "_TEST_" not in name]
     for name in sorted(unknown):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psycopg
 
 from loader.errors import SurroundingsFailed
-from loader.settings import DBT_PROJECT
+from loader.project import PACKAGE, project
 
 
-def names(project: Path = DBT_PROJECT) -> list[str]:
+def names() -> list[str]:
     """The names of the marts in schema public, all of them views."""
-    return sorted(path.stem for path in (project / "models" / "marts").rglob("*.sql") if path.parent.name != "latest")
+    folders = [folder / "models" / "marts" for folder in (project().dbt, PACKAGE)]
+    return sorted(path.stem for folder in folders for path in folder.rglob("*.sql") if path.parent.name != "latest")
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-{% set as_of = month_that_passed() %}
-{% set earlier = months_before('subscriptions') %}
+{% set as_of = streamflow.month_that_passed() %}
+{% set earlier = streamflow.months_before('subscriptions') %}
 
 with delivered as not materialized (
     select

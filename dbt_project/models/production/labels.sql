@@ -5,7 +5,7 @@ with delivered as (
         churn_label,
         observed_as_of
     from {{ ref('labels_snapshots') }}
-    where {{ newly_delivered('labels') }}
+    where {{ streamflow.newly_delivered('labels') }}
 )
 
 select * from delivered

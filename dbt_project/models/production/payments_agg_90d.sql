@@ -5,7 +5,7 @@ with delivered as (
         failed_payments_90d,
         observed_as_of
     from {{ ref('payments_agg_90d_snapshots') }}
-    where {{ newly_delivered('payments_agg_90d') }}
+    where {{ streamflow.newly_delivered('payments_agg_90d') }}
 )
 
 select * from delivered

@@ -16,7 +16,7 @@ with delivered as (
         add_on_support,
         observed_as_of
     from {{ ref('subscriptions_snapshots') }}
-    where {{ newly_delivered('subscriptions') }}
+    where {{ streamflow.newly_delivered('subscriptions') }}
 )
 
 select * from delivered

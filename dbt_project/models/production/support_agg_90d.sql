@@ -6,7 +6,7 @@ with delivered as (
         ticket_avg_resolution_hrs_90d,
         observed_as_of
     from {{ ref('support_agg_90d_snapshots') }}
-    where {{ newly_delivered('support_agg_90d') }}
+    where {{ streamflow.newly_delivered('support_agg_90d') }}
 )
 
 select * from delivered

@@ -9,7 +9,7 @@ with delivered as (
         rebuffer_events_7d,
         observed_as_of
     from {{ ref('usage_agg_30d_snapshots') }}
-    where {{ newly_delivered('usage_agg_30d') }}
+    where {{ streamflow.newly_delivered('usage_agg_30d') }}
 )
 
 select * from delivered

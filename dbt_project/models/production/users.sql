@@ -8,7 +8,7 @@ with delivered as (
         has_dependents,
         observed_as_of
     from {{ ref('users_snapshots') }}
-    where {{ newly_delivered('users') }}
+    where {{ streamflow.newly_delivered('users') }}
 )
 
 select * from delivered

@@ -1,7 +1,12 @@
 {#- The ledger's tables. Plain Jinja: the loader renders this file too, before dbt is up. -#}
 
-{#- PostgreSQL refuses `create schema if not exists` to a role without CREATE on the database, even where the schema is there. -#}
-{% macro schema_ddl(name) %}
+{#- The two keys of the advisory lock that an ingest holds alone, and the steps of a dbt run by hand share. -#}
+{% macro run_lock() %}24336, 1{% endmacro %}
+
+
+{% macro ops_ddl() %}
+-- PostgreSQL refuses `create schema if not exists` to a role without CREATE on the database, even where the schema is there
+{%- for name in ['ops', 'staging', 'history', 'restated'] %}
 do $$
 begin
     if to_regnamespace('{{ name }}') is null then
@@ -9,18 +14,7 @@ begin
     end if;
 end
 $$;
-{%- endmacro %}
-
-
-{#- The two keys of the advisory lock that an ingest holds alone, and the steps of a dbt run by hand share. -#}
-{% macro run_lock() %}24336, 1{% endmacro %}
-
-
-{% macro ops_ddl() %}
-{{ schema_ddl('ops') }}
-{{ schema_ddl('staging') }}
-{{ schema_ddl('history') }}
-{{ schema_ddl('restated') }}
+{%- endfor %}
 
 -- one row per attempt at a month
 create table if not exists ops.loads (

@@ -4,8 +4,8 @@
 -#}
 {% macro get_incremental_newest_wins_sql(arguments) %}
     {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, adapter.quote(arguments.unique_key) -%}
-    {%- set plan = production_plan(target.identifier) -%}
-    {%- if plan.unmerged %}{% do run_query(enter_counts(target, delivered, key, plan.unmerged)) %}{% endif -%}
+    {%- set plan = streamflow.production_plan(target.identifier) -%}
+    {%- if plan.unmerged %}{% do run_query(streamflow.enter_counts(target, delivered, key, plan.unmerged)) %}{% endif -%}
     {%- if plan.rebuild -%}
         {%- do run_query(
             "delete from " ~ target ~ " as target where not exists (select 1 from " ~ delivered ~ " as delivered where delivered." ~ key
@@ -19,16 +19,16 @@
             {{ delivered }}
         {%- endif -%}
     {%- endset -%}
-    {{ merge_newest(target, newest, key, plan.rebuild) }}
+    {{ streamflow.merge_newest(target, newest, key, plan.rebuild) }}
 {% endmacro %}
 
 
 {% macro merge_newest(target, newest, key, rebuild) %}
-    {%- set columns = quoted(model.columns) -%}
+    {%- set columns = streamflow.quoted(model.columns) -%}
     merge into {{ target }} as target
     using {{ newest }} as newest
     on target.{{ key }} = newest.{{ key }}
-    when matched and {% if rebuild %}{{ rows_differ('newest', 'target', model.columns.values(), by_digit=true) }}
+    when matched and {% if rebuild %}{{ streamflow.rows_differ('newest', 'target', model.columns.values(), by_digit=true) }}
     {%- else %}newest.observed_as_of > target.observed_as_of{% endif %} then update set
         {%- for column in columns if column != key %}
         {{ column }} = newest.{{ column }}{{ ',' if not loop.last }}
@@ -49,11 +49,11 @@
             delivered.observed_as_of,
             count(*) filter (where target.{{ key }} is null) as rows_inserted,
             count(*) filter (
-                where target.observed_as_of <= delivered.observed_as_of and {{ rows_differ('delivered', 'target', values) }}
+                where target.observed_as_of <= delivered.observed_as_of and {{ streamflow.rows_differ('delivered', 'target', values) }}
             ) as rows_updated
         from {{ delivered }} as delivered
         left join {{ target }} as target on target.{{ key }} = delivered.{{ key }}
-        where delivered.observed_as_of in ({{ dates(unmerged) }})
+        where delivered.observed_as_of in ({{ streamflow.dates(unmerged) }})
         group by delivered.observed_as_of
     )
 
@@ -82,8 +82,8 @@
 -#}
 {% macro finish_merge() %}
     {%- if execute -%}
-        {%- set found = run_query(keys_and_counts_sql()).rows[0] -%}
-        {%- do enforce_keys(found['keys'] or []) -%}
+        {%- set found = run_query(streamflow.keys_and_counts_sql()).rows[0] -%}
+        {%- do streamflow.enforce_keys(found['keys'] or []) -%}
         {%- if found.is_wrong and not flags.FULL_REFRESH -%}
             {{ exceptions.raise_compiler_error(
                 this.identifier ~ " would have " ~ found.known ~ " rows, " ~ found.delivered ~ " of " ~ found.as_of ~ ", and history has "
@@ -91,7 +91,7 @@
                 ~ " `streamflow dbt build --full-refresh` mends it. The month is not published."
             ) }}
         {%- endif -%}
-        {%- do hide_until_committed(this) -%}
+        {%- do streamflow.hide_until_committed(this) -%}
     {%- endif -%}
 {% endmacro %}
 
@@ -141,13 +141,13 @@
 -#}
 {% macro enforce_keys(kinds) %}
     {%- if 'p' not in kinds -%}
-        {%- do run_query('alter table ' ~ this ~ ' add primary key (' ~ quoted(model.config.unique_key) | join(', ') ~ ')') -%}
+        {%- do run_query('alter table ' ~ this ~ ' add primary key (' ~ streamflow.quoted(model.config.unique_key) | join(', ') ~ ')') -%}
         {%- do run_query('analyze ' ~ this) -%}
     {%- endif -%}
     {%- for constraint in model.constraints if constraint.type == 'foreign_key' and 'f' not in kinds -%}
         {%- do run_query(
-            'alter table ' ~ this ~ ' add foreign key (' ~ quoted(constraint.columns) | join(', ') ~ ') references '
-            ~ constraint.to ~ ' (' ~ quoted(constraint.to_columns) | join(', ') ~ ') on delete cascade'
+            'alter table ' ~ this ~ ' add foreign key (' ~ streamflow.quoted(constraint.columns) | join(', ') ~ ') references '
+            ~ constraint.to ~ ' (' ~ streamflow.quoted(constraint.to_columns) | join(', ') ~ ') on delete cascade'
         ) -%}
     {%- endfor -%}
 {% endmacro %}

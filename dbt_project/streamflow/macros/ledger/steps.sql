@@ -5,8 +5,8 @@
 -#}
 {% macro begin_step() %}
     {%- if execute -%}
-        {%- do require_all_rows() -%}
-        {%- set lock = run_query(share_run_lock_sql()).rows[0] -%}
+        {%- do streamflow.require_all_rows() -%}
+        {%- set lock = run_query(streamflow.share_run_lock_sql()).rows[0] -%}
         {%- if not lock.is_shared -%}
             {{ exceptions.raise_compiler_error(
                 "the ingest that began this run has lost its connection to the database, and its lock with it" if lock.is_of_ingest
@@ -18,7 +18,7 @@
                 "this session is " ~ lock.isolation ~ ", and would miss what other sessions write: take `role` from profiles/profiles.yml"
             ) }}
         {%- endif -%}
-        {%- do require_settled_cluster() -%}
+        {%- do streamflow.require_settled_cluster() -%}
     {%- endif -%}
 {% endmacro %}
 
@@ -32,11 +32,11 @@
     select
         runs.lock_holder is not null as is_of_ingest,
         case
-            when runs.lock_holder is null then pg_try_advisory_xact_lock_shared({{ run_lock() }})
+            when runs.lock_holder is null then pg_try_advisory_xact_lock_shared({{ streamflow.run_lock() }})
             else exists (
                 select 1 from pg_locks
                 where (locktype, mode, pid, granted) = ('advisory', 'ExclusiveLock', runs.lock_holder, true)
-                    and (classid::int, objid::int) = ({{ run_lock() }})
+                    and (classid::int, objid::int) = ({{ streamflow.run_lock() }})
                     and database = (select oid from pg_database where datname = current_database())
             )
         end as is_shared,

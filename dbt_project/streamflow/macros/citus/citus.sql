@@ -54,14 +54,14 @@ $spread$
   reads such rows to write others waits for that a little, or fails.
 -#}
 {% macro require_settled_cluster() %}
-    {%- if is_cluster() -%}
+    {%- if streamflow.is_cluster() -%}
         {%- do run_query("
             do $settled$
             declare
                 nodes text;
             begin
                 for attempt in 1 .. 10 loop
-                    select string_agg(node, ', ') into nodes from (" ~ pending_nodes_sql() ~ ") as pending;
+                    select string_agg(node, ', ') into nodes from (" ~ streamflow.pending_nodes_sql() ~ ") as pending;
                     if nodes is null then
                         return;
                     end if;
@@ -81,7 +81,7 @@ $spread$
   Each attempt is shorter than deadlock_timeout, so that no circle of waiting sessions lasts.
 -#}
 {% macro hide_until_committed(relation) %}
-    {%- if is_cluster() -%}
+    {%- if streamflow.is_cluster() -%}
         {%- do run_query("
             do $hide$
             begin

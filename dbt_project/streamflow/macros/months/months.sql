@@ -16,11 +16,11 @@
 {% macro month_that_passed() %}
     {%- set gate, staged = ref('gate'), source('ops', 'staged') -%}
     {%- set found = [] -%}
-    {%- if ledger_is_there() -%}
+    {%- if streamflow.ledger_is_there() -%}
         {%- set query = "select as_of::text from " ~ gate ~ " where load_id = (select max(load_id) from " ~ staged ~ ")" -%}
         {%- do found.extend(run_query(query).columns[0].values()) -%}
     {%- endif -%}
-    {{ return(dates(found)) }}
+    {{ return(streamflow.dates(found)) }}
 {% endmacro %}
 
 
@@ -51,14 +51,14 @@
         left join {{ source('ops', 'archived') }} as archived on archived.as_of = known.as_of and archived.table_name = '{{ table_name }}'
         order by known.as_of desc
     {%- endset -%}
-    {%- set found = run_query(query).rows if ledger_is_there() else [] -%}
+    {%- set found = run_query(query).rows if streamflow.ledger_is_there() else [] -%}
     {%- for month in found if month.folder -%}
         {{ exceptions.raise_compiler_error(
             "this month is built on " ~ month.as_of ~ ", which is archived in " ~ month.folder ~ ": `streamflow archive --restore "
             ~ month.as_of ~ "` first. Nothing was changed."
         ) }}
     {%- endfor -%}
-    {{ return(dates(found | map(attribute='as_of'))) }}
+    {{ return(streamflow.dates(found | map(attribute='as_of'))) }}
 {% endmacro %}
 
 
@@ -68,11 +68,11 @@
 -#}
 {% macro newly_delivered(table_name) %}
     {%- do ref('complete_months') -%}
-    {%- set plan = production_plan(table_name) -%}
-    as_of in ({{ dates(plan.months) }}) and (
+    {%- set plan = streamflow.production_plan(table_name) -%}
+    as_of in ({{ streamflow.dates(plan.months) }}) and (
         observed_as_of = as_of
         {%- if plan.rebuild and plan.archived %}
-        or (as_of = {{ dates(plan.months[-1:]) }} and observed_as_of in ({{ dates(plan.archived) }}))
+        or (as_of = {{ streamflow.dates(plan.months[-1:]) }} and observed_as_of in ({{ streamflow.dates(plan.archived) }}))
         {%- endif %}
     )
 {%- endmacro %}
@@ -85,8 +85,8 @@
 -#}
 {% macro production_plan(table_name) %}
     {%- set plan = {'months': [], 'unmerged': [], 'archived': [], 'rebuild': flags.FULL_REFRESH} -%}
-    {%- if ledger_is_there() -%}
-        {%- set rows = run_query(complete_history_sql(table_name)).rows -%}
+    {%- if streamflow.ledger_is_there() -%}
+        {%- set rows = run_query(streamflow.complete_history_sql(table_name)).rows -%}
         {%- for row in rows if not row.is_merged -%}
             {%- do plan.unmerged.append(row.as_of) -%}
             {%- if row.is_restated %}{% do plan.update({'rebuild': true}) %}{% endif -%}

@@ -5,18 +5,18 @@
 {% macro require_audited_load() %}
     {%- if execute -%}
         {%- set left_out = [] -%}
-        {%- for audit in audits('error') -%}
+        {%- for audit in streamflow.audits('error') -%}
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
-                {%- do keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", and dbt lets the gate wait for an audit only where the gate"
+                {%- do streamflow.keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", and dbt lets the gate wait for an audit only where the gate"
                     ~ " depends on all that it reads: add a depends_on of that source to models/gate/gate.sql") -%}
             {%- endfor -%}
         {%- endfor -%}
         {%- if left_out -%}
-            {%- do keep_shut(left_out | length ~ " audits are not part of this run, " ~ left_out[0] ~ " among them") -%}
+            {%- do streamflow.keep_shut(left_out | length ~ " audits are not part of this run, " ~ left_out[0] ~ " among them") -%}
         {%- endif -%}
-        {%- for row in run_query(changed_staging_sql()).rows %}{% do keep_shut(row[0]) %}{% endfor -%}
-        {%- do undo_unfinished_loads() -%}
+        {%- for row in run_query(streamflow.changed_staging_sql()).rows %}{% do streamflow.keep_shut(row[0]) %}{% endfor -%}
+        {%- do streamflow.undo_unfinished_loads() -%}
     {%- endif -%}
 {% endmacro %}
 
@@ -34,7 +34,7 @@
 -#}
 {% macro audits(severity=none) %}
     {%- set found = [] -%}
-    {%- for node in graph.nodes.values() if node.resource_type == 'test' and node.sources and audited_table(node) -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'test' and node.sources and streamflow.audited_table(node) -%}
         {%- if severity is none or node.config.severity | lower == severity %}{% do found.append(node) %}{% endif -%}
     {%- endfor -%}
     {{ return(found) }}
@@ -71,7 +71,7 @@
   that it was to replace come back. No reader of published months has seen it, and production has taken nothing of it in.
 -#}
 {% macro undo_unfinished_loads() %}
-    {%- set unfinished = run_query(unfinished_history_sql()).rows -%}
+    {%- set unfinished = run_query(streamflow.unfinished_history_sql()).rows -%}
     {%- for row in unfinished -%}
         {%- set parent = api.Relation.create(schema=target.schema, identifier=row.table_name ~ '_snapshots') -%}
         {%- set partition = api.Relation.create(schema='history', identifier=row.partition_name) -%}

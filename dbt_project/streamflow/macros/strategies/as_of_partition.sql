@@ -6,7 +6,7 @@
 {% macro get_incremental_as_of_partition_sql(arguments) %}
     {%- set parent = arguments.target_relation -%}
     {%- set table_name = parent.identifier.removesuffix('_snapshots') -%}
-    {%- set build = history_to_build(table_name) -%}
+    {%- set build = streamflow.history_to_build(table_name) -%}
     {%- if not build -%}
         {{ return("select 'the history of this month stands, or nothing passed the gate' as nothing_to_do") }}
     {%- endif -%}
@@ -14,11 +14,11 @@
         database=parent.database, schema='history',
         identifier=table_name ~ '_' ~ build.as_of | replace('-', '_') ~ ('_load_' ~ build.load_id if build.replaces else '')
     ) -%}
-    {%- set rows = run_query(fill_partition(partition, parent, arguments)).rows[0] -%}
-    {%- do require_delivery(rows.delivered, build) -%}
-    {%- if build.replaces %}{% do keep_replaced_partition(parent, table_name, build) %}{% endif -%}
+    {%- set rows = run_query(streamflow.fill_partition(partition, parent, arguments)).rows[0] -%}
+    {%- do streamflow.require_delivery(rows.delivered, build) -%}
+    {%- if build.replaces %}{% do streamflow.keep_replaced_partition(parent, table_name, build) %}{% endif -%}
     select ops.attach_partition(
-        '{{ parent }}', '{{ partition }}', '{{ quoted(arguments.unique_key) | join(', ') }}', '{{ build.as_of }}'
+        '{{ parent }}', '{{ partition }}', '{{ streamflow.quoted(arguments.unique_key) | join(', ') }}', '{{ build.as_of }}'
     );
     insert into ops.history
         (table_name, as_of, load_id, rows_delivered, rows_total, partition_name, checksum, checksum_columns)
@@ -59,9 +59,9 @@
 
 {#- Fills a table that is not history yet. Row grain of what it selects: one row, how many rows it has and the month delivered. -#}
 {% macro fill_partition(partition, parent, arguments) %}
-    {%- set columns = quoted(model.columns) | join(', ') -%}
+    {%- set columns = streamflow.quoted(model.columns) | join(', ') -%}
     create table {{ partition }} (like {{ parent }});
-    {{ spread_over_nodes(partition, arguments.unique_key[0]) }};
+    {{ streamflow.spread_over_nodes(partition, arguments.unique_key[0]) }};
     insert into {{ partition }} ({{ columns }}) select {{ columns }} from {{ arguments.temp_relation }};
     select count(*) as total, count(*) filter (where observed_as_of = as_of) as delivered from {{ partition }}
 {% endmacro %}

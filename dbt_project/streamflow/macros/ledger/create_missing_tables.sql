@@ -4,7 +4,7 @@
 -#}
 {% macro begin_run() %}
     {%- if execute -%}
-        {%- do create_missing_tables() -%}
+        {%- do streamflow.create_missing_tables() -%}
         {%- do run_query(
             "insert into ops.runs (invocation_id, load_id) select '" ~ invocation_id ~ "', max(load_id) from ops.staged"
             ~ " on conflict (invocation_id) do update set load_id = excluded.load_id; commit"
@@ -15,29 +15,29 @@
 
 {#- Also a run-operation: `streamflow init`. -#}
 {% macro create_missing_tables() %}
-    {%- do require_schema_public() -%}
-    {%- do require_utf8() -%}
-    {%- set existing = columns_in_database() -%}
+    {%- do streamflow.require_schema_public() -%}
+    {%- do streamflow.require_utf8() -%}
+    {%- set existing = streamflow.columns_in_database() -%}
     {%- if 'ops.loads' in existing and 'ops.chain' not in existing -%}
         {{ exceptions.raise_compiler_error(
             "this database was made by an earlier version of streamflow, which kept another ledger: use a new database"
         ) }}
     {%- endif -%}
     {%- if 'ops.published' not in existing -%}
-        {%- do run_query(ops_ddl()) -%}
+        {%- do run_query(streamflow.ops_ddl()) -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
     {%- endif -%}
     {%- for staged in graph.sources.values() if staged.source_name == 'staging' and 'staging.' ~ staged.identifier not in existing -%}
-        {%- do run_query(staging_ddl(staged.identifier, staged.columns.values())) -%}
-        {%- do run_query(spread_over_nodes(staged.relation_name, staged.config.meta.primary_key, is_staging=true)) -%}
+        {%- do run_query(streamflow.staging_ddl(staged.identifier, staged.columns.values())) -%}
+        {%- do run_query(streamflow.spread_over_nodes(staged.relation_name, staged.config.meta.primary_key, is_staging=true)) -%}
     {%- endfor -%}
     {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in ['as_of_partition', 'newest_wins'] -%}
         {%- set columns = existing.get(model.schema ~ '.' ~ model.alias) -%}
         {%- if columns -%}
-            {%- do require_declared_columns(model, columns) -%}
-            {%- do add_declared_columns(model, columns) -%}
+            {%- do streamflow.require_declared_columns(model, columns) -%}
+            {%- do streamflow.add_declared_columns(model, columns) -%}
         {%- else -%}
-            {%- do create_table_of(model) -%}
+            {%- do streamflow.create_table_of(model) -%}
         {%- endif -%}
     {%- endfor -%}
     {%- do run_query('commit') -%}
@@ -76,13 +76,13 @@
         ) -%}
     {%- endfor -%}
     {%- if is_history -%}
-        {%- do columns.append('primary key (' ~ quoted(unique_key) | join(', ') ~ ')') -%}
+        {%- do columns.append('primary key (' ~ streamflow.quoted(unique_key) | join(', ') ~ ')') -%}
     {%- endif -%}
     {%- do run_query(
         'create table ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')'
         ~ (' partition by list (as_of)' if is_history else ' with (fillfactor = 48)')
     ) -%}
-    {%- do run_query(spread_over_nodes(relation, unique_key[0] if is_history else unique_key)) -%}
+    {%- do run_query(streamflow.spread_over_nodes(relation, unique_key[0] if is_history else unique_key)) -%}
     {%- if is_history %}{% do run_query("select ops.make_immutable('" ~ relation ~ "')") %}{% endif -%}
     {%- do run_query(alter_relation_comment(relation, model.description)) -%}
     {%- do run_query(alter_column_comment(relation, model.columns)) -%}

@@ -5,7 +5,7 @@ with month_before as (
     from {{ source('ops', 'history') }} as history
     inner join {{ source('ops', 'staged') }} as staged
         on staged.table_name = history.table_name and staged.as_of > history.as_of
-    where history.table_name = '{{ audited_table(context['model']) }}'
+    where history.table_name = '{{ streamflow.audited_table(context['model']) }}'
     order by history.as_of desc
     limit 1
 ),

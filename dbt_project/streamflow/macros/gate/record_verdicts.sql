@@ -1,7 +1,7 @@
 {#- On-run-end: enters the verdicts of the audits that ran, for the load that staging held when the run began. -#}
 {% macro record_verdicts(results) %}
     {%- set audited = [] -%}
-    {%- for result in results if result.node.resource_type == 'test' and result.status != 'skipped' and audited_table(result.node) -%}
+    {%- for result in results if result.node.resource_type == 'test' and result.status != 'skipped' and streamflow.audited_table(result.node) -%}
         {%- do audited.append(result) -%}
     {%- endfor -%}
     {%- if execute and audited and not (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
@@ -11,7 +11,7 @@
         values
         {%- for result in audited %}
         (
-            '{{ result.node.unique_id }}', '{{ result.node.name }}', '{{ audited_table(result.node) }}',
+            '{{ result.node.unique_id }}', '{{ result.node.name }}', '{{ streamflow.audited_table(result.node) }}',
             {{ "'" ~ result.node.column_name ~ "'" if result.node.column_name else 'null' }},
             '{{ result.node.config.severity | lower }}',
             '{{ result.status if result.status in ['pass', 'warn'] else 'fail' }}', {{ result.failures or 0 }}

@@ -1,0 +1,72 @@
+"""Where things are on disk: the project that the program works on, and what the program itself carries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from loader.errors import WrongUsage
+
+CODE = Path(__file__).resolve().parent
+SHIPPED = CODE if (CODE / "dbt_project").is_dir() else CODE.parent
+"""What the program carries: in a wheel it lies beside the code, in a checkout of the repository beside its folder."""
+PACKAGE = SHIPPED / "dbt_project" / "streamflow"
+"""The dbt package that every project takes in."""
+SOURCES = Path("models/staging/_sources.yml")
+VARIABLE = "STREAMFLOW_PROJECT_DIR"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project: its folder, which has .env and .streamflow; that of its dbt project; and that of profiles.yml."""
+
+    root: Path
+    dbt: Path
+    profiles: Path
+    months: Path
+
+    @property
+    def sources(self) -> Path:
+        """The dbt sources file, which is the contract of the delivery."""
+        return self.dbt / SOURCES
+
+    @property
+    def packages(self) -> Path:
+        """The folder of the installed dbt packages."""
+        return self.dbt / "dbt_packages"
+
+
+@cache
+def project() -> Project:
+    """The project in STREAMFLOW_PROJECT_DIR, in the folder where the program was called, or above; else its checkout.
+
+    Raises:
+        WrongUsage: there is none.
+    """
+    named = os.environ.get(VARIABLE)
+    start = Path(named).expanduser() if named else Path.cwd()
+    folders = [start] if named else [start, *start.parents]
+    for folder in folders:
+        for found in _in(folder.resolve()):
+            return found
+    if not named and SHIPPED != CODE:
+        return _checkout(SHIPPED)
+    raise WrongUsage(
+        f"{start} has no {SOURCES}: it is no streamflow project{'' if named else ', nor is a folder above it'}."
+        " Go into one, or name it with --project-dir; `streamflow new DIR` makes one."
+    )
+
+
+def _in(folder: Path) -> Iterator[Project]:
+    if (folder / "dbt_project" / SOURCES).is_file():
+        yield _checkout(folder)
+    elif (folder / SOURCES).is_file():
+        is_in_checkout = (folder.parent / "profiles" / "profiles.yml").is_file() and folder.name == "dbt_project"
+        yield _checkout(folder.parent) if is_in_checkout else Project(folder, folder, folder, folder / "exports")
+
+
+def _checkout(root: Path) -> Project:
+    return Project(root, root / "dbt_project", root / "profiles", root / "seeds_data")
