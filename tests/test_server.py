@@ -296,6 +296,16 @@ def test_a_recovery_is_waited_for_while_the_server_says_so(
             opened.result()
 
 
+def test_the_server_of_a_folder_that_was_removed_is_ended_before_the_next_one_starts_there(embedded: Embedded) -> None:
+    embedded("db", "start")
+    home = Path(embedded.environment["STREAMFLOW_HOME"])
+    first = int((home / "pgdata" / "postmaster.pid").read_text().split()[0])
+    shutil.rmtree(home)
+    embedded("db", "start")
+    assert not psutil.pid_exists(first) or psutil.Process(first).status() == psutil.STATUS_ZOMBIE
+    embedded("db", "psql", "-c", "select 1")
+
+
 @pytest.mark.parametrize("version", ["17", "", "new"])
 def test_data_of_another_version_are_refused_in_a_sentence(embedded: Embedded, version: str) -> None:
     embedded("db", "start")

@@ -61,7 +61,7 @@ for command in (
     *(loading.ingest, loading.land, loading.check, loading.status, loading.verify),
     *(reading.history, reading.diff, reading.training_set, reading.freeze, reading.report),
     forgetting.forget,
-    *(ageing.archive, of_project.doctor, of_project.init, of_project.models, of_project.setup),
+    *(ageing.archive, of_project.new, of_project.doctor, of_project.init, of_project.models, of_project.setup),
 ):
     app.command()(command)
 app.command(context_settings={**PASSED_ON, "help_option_names": []})(of_project.dbt)

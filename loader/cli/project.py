@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,11 +14,13 @@ import typer
 from psycopg.sql import Identifier
 from rich.text import Text
 
+from loader.cli import terminal
 from loader.cli.terminal import Json, show
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.landing import printable
+from loader.project import SOURCES
 from loader.readers.roles import RolesMade, make_roles, refuse_powerful, wanted
 from loader.settings import load_settings
 
@@ -102,6 +105,32 @@ def models(
     show(as_json, {"written": written, "out_of_step": lacking}, *lines)
     if lacking:
         raise typer.Exit(1)
+
+
+def new(
+    folder: Annotated[Path, typer.Argument(help="The new project's folder.", metavar="DIR")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A folder with one month of CSV files; else the shipped example is made."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="What a model is to learn to predict.", metavar="TABLE.COLUMN")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a project of one's own tables: a dbt project whose contract is proposed from one month of files."""
+    from loader.scaffold.new import make_project
+
+    if label and source is None:
+        raise WrongUsage("--label names a column of the files that --from names: give --from too.")
+    made = make_project(folder, source, label)
+    names = ["table", "columns", "key", "references"]
+    shown = terminal.table(names, [[table[name] or "" for name in names] for table in made.tables])
+    notes = [f"note: {note}" for note in made.notes]
+    contract = f"the contract: {folder / SOURCES}; read it, and make it what you know"
+    show(
+        as_json, made, shown, *notes, contract, f"next: cd {shlex.quote(str(folder))} && streamflow ingest {made.month}"
+    )
 
 
 def setup(as_json: Json = False) -> None:

@@ -54,7 +54,7 @@ class Model:
         """Path below dbt_project -> text, of the SQL and of the YAML."""
         path = Path(self.folder) / self.properties["name"]
         text = yaml.dump(
-            {"version": 2, "models": [self.properties]}, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True
+            {"version": 2, "models": [self.properties]}, Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True
         )
         return {path.with_suffix(".sql"): self.sql, path.with_suffix(".yml"): text}
 
@@ -281,7 +281,7 @@ def _columns(table: Table, *added: dict[str, Any], constraints: bool = False) ->
     return columns
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """Indents lists below their key and repeats what is repeated, so that the file reads like a hand-written one."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002

@@ -192,6 +192,7 @@ def _version(data: Path) -> int | None:
 
 def _initialize(data: Path, version: int | None) -> int:
     """Make the data directory under another name, and give it its own once it is whole: a kill leaves no half of it."""
+    _end_server_of_removed(data)
     for left in data.parent.glob(f"{data.name}.new-*"):
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
@@ -199,6 +200,18 @@ def _initialize(data: Path, version: int | None) -> int:
     subprocess.run(command, check=True, capture_output=True, text=True, errors="replace", user=_user_who_has(folder))
     folder.rename(data)
     return int((data / "PG_VERSION").read_text())
+
+
+def _end_server_of_removed(data: Path) -> None:
+    """End the server whose folder was removed under it: within a minute it would remove the socket of the new one."""
+    import psutil
+
+    processes = psutil.process_iter(["cmdline"])
+    left = [process for process in processes if (process.info["cmdline"] or [])[1:3] == ["-D", str(data)]]
+    for process in left:
+        with suppress(psutil.Error):
+            process.send_signal(signal.SIGQUIT)
+    psutil.wait_procs(left, timeout=PATIENCE)
 
 
 def _launch(data: Path, version: int) -> None:

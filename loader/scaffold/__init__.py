@@ -1,0 +1,1 @@
+"""Makes a project of one's own: `streamflow new`."""

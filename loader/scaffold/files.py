@@ -1,0 +1,94 @@
+"""The CSV files of one month, as they are found before anybody has declared them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import psycopg
+from psycopg.sql import Composed
+
+from loader.database import Connection
+from loader.errors import DataRefused, WrongUsage
+
+DELIMITERS = ",;\t|"
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Export:
+    """One file: its place, the table that it becomes, its header, and what stands between its fields."""
+
+    path: Path
+    table: str
+    header: tuple[str, ...]
+    delimiter: str
+
+    @property
+    def name(self) -> str:
+        """What the file is called."""
+        return self.path.name
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the contract has to say of it, where it is not as files are by default."""
+        return {} if self.delimiter == "," else {"delimiter": self.delimiter}
+
+    def copy(self, connection: Connection, command: Composed) -> None:
+        """Copy it into the database.
+
+        Raises:
+            DataRefused: it is no CSV file.
+        """
+        try:
+            with connection.cursor().copy(command) as copy, _opened(self.path) as stream:
+                while chunk := stream.read(CHUNK):
+                    copy.write(chunk)
+        except psycopg.DataError as error:
+            where = (error.diag.context or "").split(":")[0].removeprefix("COPY ")
+            raise DataRefused(f"{self.path} cannot be read: {error.diag.message_primary} ({where}).") from None
+
+
+def exports(folder: Path) -> list[Export]:
+    """The CSV files of a folder, in the order of their names.
+
+    Raises:
+        WrongUsage: there is no such folder, or no CSV file in it.
+        DataRefused: one is not a text with a header.
+    """
+    if not folder.is_dir():
+        raise WrongUsage(f"{folder} is no folder: --from names one with a month's CSV files.")
+    paths = sorted(path for path in folder.iterdir() if re.fullmatch(r".+\.csv(\.gz)?", path.name, re.IGNORECASE))
+    if not paths:
+        raise WrongUsage(f"{folder} has no CSV file: --from names a folder with a month's CSV files.")
+    return [_export(path) for path in paths]
+
+
+def _export(path: Path) -> Export:
+    table = table_name(re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE))
+    try:
+        with _opened(path) as stream:
+            first = stream.readline().decode("utf-8-sig")
+    except (UnicodeDecodeError, OSError, EOFError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise DataRefused(f"{path} cannot be read: {reason}.") from None
+    delimiter = max(DELIMITERS, key=first.count)
+    header: Sequence[str] = next(csv.reader([first], delimiter=delimiter), [])
+    if not header or not all(title.strip() for title in header):
+        raise DataRefused(f"{path} does not begin with a line of column names.")
+    return Export(path, table, tuple(header), delimiter)
+
+
+def table_name(text: str) -> str:
+    """A name that PostgreSQL takes without quotes."""
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40] or "table"
+    return f"t_{name}" if name[0].isdigit() else name
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]

@@ -1,0 +1,167 @@
+"""Write a dbt project of somebody's own: their tables, and streamflow's package."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import yaml
+
+from loader.contract import packages
+from loader.contract.models import Dumper, write_models
+from loader.contract.tables import load_contract
+from loader.database import open_database, server
+from loader.errors import StreamflowError, SurroundingsFailed, WrongUsage
+from loader.project import SHIPPED, SOURCES, VARIABLE, project
+from loader.scaffold.files import exports, table_name
+from loader.scaffold.propose import TableSeen, declaration, look_at
+from loader.settings import load_settings
+
+TEMPLATES = Path(__file__).parent / "templates"
+EXAMPLE = SHIPPED / "dbt_project"
+MONTH = re.compile(r"month_\d{3,}|[12]\d{3}-(0[1-9]|1[0-2])")
+"""Folders that the program finds by the month's number."""
+
+
+@dataclass
+class Made:
+    """A new project: its folder, its tables, the month that it was made from, and what could not be declared."""
+
+    folder: Path
+    month: str
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def make_project(folder: Path, source: Path | None, label: str | None) -> Made:
+    """Make a project of a month's CSV files, or of the shipped example.
+
+    Args:
+        folder: where; it is made, or empty.
+        source: a folder with one month of CSV files.
+        label: TABLE.COLUMN, what a model is to learn to predict.
+
+    Raises:
+        WrongUsage: the folder is not empty, there are no files, or no column of that name.
+        DataRefused: a file is no CSV file.
+        SurroundingsFailed: the project cannot be written, or the database is not to be had.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise WrongUsage(f"{folder} is there already, and not empty: give another name.")
+    try:
+        _write_frame(folder, "customers" if source is None else table_name(folder.resolve().name))
+        if source is None:
+            return _example(folder)
+        return _of_files(folder, source, label)
+    except OSError as error:
+        _take_back(folder)
+        raise SurroundingsFailed(f"the project cannot be written: {error}.") from None
+    except StreamflowError:
+        _take_back(folder)
+        raise
+
+
+def _write_frame(folder: Path, name: str) -> None:
+    """All files but those of the tables."""
+    (folder / SOURCES).parent.mkdir(parents=True, exist_ok=True)
+    (folder / SOURCES).write_text("version: 2\nsources: []\n", encoding="utf-8")
+    text = (EXAMPLE / "dbt_project.yml").read_text(encoding="utf-8").replace("customers", name)
+    text = re.sub(r" *\+group: .*\n", "", text)
+    (folder / "dbt_project.yml").write_text(text, encoding="utf-8")
+    text = (EXAMPLE / "packages.yml").read_text(encoding="utf-8")
+    text = text.replace("- local: streamflow", f"- local: {packages.OWN_LINK}")
+    (folder / "packages.yml").write_text(text, encoding="utf-8")
+    (folder / "macros").mkdir()
+    shutil.copyfile(EXAMPLE / "macros" / "streamflow.sql", folder / "macros" / "streamflow.sql")
+    shutil.copyfile(SHIPPED / "profiles" / "profiles.yml", folder / "profiles.yml")
+    shutil.copyfile(TEMPLATES / "gitignore", folder / ".gitignore")
+    _use(folder)
+
+
+def _use(folder: Path) -> None:
+    """From now on work on this project."""
+    os.environ[VARIABLE] = str(folder.resolve())
+    project.cache_clear()
+    load_settings.cache_clear()
+
+
+def _take_back(folder: Path) -> None:
+    """Leave no half of a project."""
+    server.stop(folder / ".streamflow")
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _example(folder: Path) -> Made:
+    ignored = shutil.ignore_patterns("_groups.yml", "overview.md")
+    shutil.copytree(EXAMPLE / "models", folder / "models", dirs_exist_ok=True, ignore=ignored)
+    shutil.copytree(SHIPPED / "seeds_data", folder / "exports", ignore=shutil.ignore_patterns("*.py", "*.md"))
+    return _finish(Made(folder, "000"), "exports", None)
+
+
+def _of_files(folder: Path, source: Path, label: str | None) -> Made:
+    found = exports(source)
+    with open_database(load_settings()).connect() as connection:
+        tables = look_at(connection, found)
+    _mark_label(tables, label)
+    made = Made(folder, "000", notes=list(_notes(tables)))
+    text = (TEMPLATES / "sources.yml").read_text(encoding="utf-8")
+    declared = [
+        declaration(table) for table in sorted(tables, key=lambda table: table.references is not None) if table.key
+    ]
+    if not declared:
+        raise WrongUsage(f"{source} has no file of which columns tell the rows apart, so there is no table to make.")
+    text += indent(yaml.dump(declared, Dumper=Dumper, sort_keys=False, width=150, allow_unicode=True), " " * 6)
+    (folder / SOURCES).write_text(text, encoding="utf-8")
+    if not MONTH.fullmatch(source.resolve().name):
+        months = folder / "exports" / "month_000"
+        shutil.copytree(source, months)
+        made.notes.append(f"{source} is not called month_NNN or YYYY-MM, so its files were copied to {months}")
+        return _finish(made, "exports", None)
+    first = source.resolve().name
+    made.month = "000" if "-" in first else first.removeprefix("month_")
+    return _finish(made, str(source.resolve().parent), first if "-" in first else None)
+
+
+def _mark_label(tables: list[TableSeen], label: str | None) -> None:
+    if label is None:
+        return
+    for table in tables:
+        if label in {f"{table.name}.{column.name}" for column in table.columns}:
+            table.label.add(label.partition(".")[2])
+            return
+    raise WrongUsage(f"no file has the column {label}: --label takes TABLE.COLUMN.")
+
+
+def _notes(tables: list[TableSeen]) -> Iterator[str]:
+    for table in tables:
+        if not table.key:
+            yield f"{table.export.name}: no column, nor two or three together, tell its rows apart: it is not declared"
+
+
+def _finish(made: Made, data_dir: str, first_month: str | None) -> Made:
+    """Write what follows from the contract, and the settings."""
+    text = (TEMPLATES / "env").read_text(encoding="utf-8").replace("@DATA_DIR@", data_dir)
+    if first_month:
+        text = text.replace("# STREAMFLOW_FIRST_MONTH=2024-01", f"STREAMFLOW_FIRST_MONTH={first_month}")
+    (made.folder / ".env").write_text(text, encoding="utf-8")
+    tables = load_contract()
+    write_models(tables)
+    packages.install()
+    made.tables = [
+        {"table": table.name, "columns": len(table.columns), "key": table.primary_key, "references": table.references}
+        for table in tables
+    ]
+    readme = (TEMPLATES / "README.md").read_text(encoding="utf-8")
+    readme = readme.replace("@NAME@", made.folder.resolve().name).replace("@MONTH@", made.month)
+    (made.folder / "README.md").write_text(readme, encoding="utf-8")
+    return made

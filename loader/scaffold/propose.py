@@ -1,0 +1,261 @@
+"""A contract for files that nobody has declared: tables, types, keys, references and audits, from one month of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from psycopg import sql
+
+from loader.contract.names import OWN_COLUMNS, SQL_WORDS
+from loader.database import Connection, statement
+from loader.scaffold.files import Export
+
+SEARCHED = 8
+"""Columns of which a key of several is looked for; the first ones, as keys stand first."""
+LIKE_A_KEY = re.compile(r"(^|_)(id|key|code|no|nr|number|uuid|email)$")
+ROW_COUNT_LIMITS = {"fail_calc": "coalesce(max(change_percent), 0)", "warn_if": "> 20", "error_if": "> 50"}
+ILL_FORMED = "has blanks or invisible characters around it, or more than 200 characters"
+NULL_LIMITS = {"fail_calc": "coalesce(max(null_percent), 0)", "warn_if": "> 5", "error_if": "> 50"}
+
+
+@dataclass
+class ColumnSeen:
+    """A column of a file: its name in the header, the one that it gets, and what its values are."""
+
+    header: str
+    name: str
+    filled: int
+    different: int
+    data_type: str
+    has_negative: bool
+    few_values: list[str] | None
+
+
+@dataclass
+class TableSeen:
+    """A file, and what was found in it. `key` is empty where no columns tell its rows apart."""
+
+    export: Export
+    rows: int
+    columns: list[ColumnSeen]
+    key: tuple[str, ...] = ()
+    references: str | None = None
+    refers_by: str | None = None
+    label: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """The name of the table, which is that of its file."""
+        return self.export.table
+
+    def column(self, name: str) -> ColumnSeen:
+        """The column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def single_keys(self) -> list[str]:
+        """The columns that tell rows apart by themselves."""
+        return [column.name for column in self.columns if column.filled == column.different == self.rows > 0]
+
+
+def look_at(connection: Connection, exports: Sequence[Export]) -> list[TableSeen]:
+    """Copy the files into temporary tables, and find what they are.
+
+    Raises:
+        DataRefused: a file is no CSV file.
+    """
+    tables = [_seen(connection, export) for export in exports]
+    shared = Counter(name for table in tables for name in table.single_keys)
+    for table in tables:
+        table.key = _key(connection, table, shared)
+    found = [table for table in tables if table.key]
+    owners, references = _owners(found), dict[str, str]()
+    for table in found:
+        if owner := _reference(connection, table, owners, references):
+            table.references = references[table.name] = owner.name
+            table.refers_by = owner.key[0]
+    return tables
+
+
+def _seen(connection: Connection, export: Export) -> TableSeen:
+    names = column_names(export.header)
+    table = sql.Identifier(export.table)
+    columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in names)
+    connection.execute(statement(__file__, "table").format(table=table, columns=columns))
+    export.copy(connection, statement(__file__, "copy").format(table=table, delimiter=sql.Literal(export.delimiter)))
+    [(rows,)] = connection.execute(sql.SQL("select count(*) from {}").format(table)).fetchall()
+    seen = []
+    for header, name in zip(export.header, names, strict=True):
+        query = statement(__file__, "column").format(table=table, column=sql.Identifier(name))
+        [found] = connection.execute(query).fetchall()
+        seen.append(ColumnSeen(header, name, *found))
+    return TableSeen(export, rows, seen)
+
+
+def column_names(header: Sequence[str]) -> list[str]:
+    """Names that PostgreSQL takes without quotes for the columns of a header, each once."""
+    names: list[str] = []
+    for title in header:
+        name = re.sub(r"[^a-z0-9]+", "_", title.strip().lower()).strip("_")[:40] or "column"
+        name = f"c_{name}" if name[0].isdigit() else name
+        name = f"{name}_delivered" if name in OWN_COLUMNS else name
+        names.append(name if name not in names else f"{name}_{len(names) + 1}")
+    return names
+
+
+def _key(connection: Connection, table: TableSeen, shared: Counter[str]) -> tuple[str, ...]:
+    """The column, or the fewest columns, that tell rows apart: those that other files have as theirs before others."""
+
+    def rank(name: str) -> tuple[int, bool, int]:
+        position = [column.name for column in table.columns].index(name)
+        return -shared[name], not LIKE_A_KEY.search(name), position
+
+    may_be = [name for name in table.single_keys if table.column(name).data_type in {"text", "int", "bigint"}]
+    if may_be:
+        return (min(may_be, key=rank),)
+    full = [column.name for column in table.columns if column.filled == table.rows and column.data_type != "boolean"]
+    searched = set(sorted(full, key=rank)[:SEARCHED])
+    full = [name for name in full if name in searched]
+    for length in (2, 3):
+        for names in sorted(combinations(full, length), key=lambda names: sorted(map(rank, names))):
+            query = statement(__file__, "unique").format(
+                table=sql.Identifier(table.name), columns=sql.SQL(", ").join(map(sql.Identifier, names))
+            )
+            if table.rows and connection.execute(query).fetchone() == (True,):
+                return names
+    return ()
+
+
+def _owners(tables: Sequence[TableSeen]) -> dict[str, TableSeen]:
+    """Per key of one column the table that others refer to: that which is called like it, or has most rows."""
+    owners: dict[str, TableSeen] = {}
+    for table in tables:
+        if len(table.key) == 1:
+            owners[table.key[0]] = max(owners.get(table.key[0], table), table, key=_is_owner)
+    return owners
+
+
+def _is_owner(table: TableSeen) -> tuple[bool, int]:
+    stem = re.sub(r"_(id|no|code|key)$", "", table.key[0])
+    return table.name.rstrip("s").endswith(stem.rstrip("s")), table.rows
+
+
+def _reference(
+    connection: Connection, table: TableSeen, owners: dict[str, TableSeen], references: dict[str, str]
+) -> TableSeen | None:
+    """The table that has all values of one of this table's columns as its keys, and does not lead back to this one."""
+    names = [column.name for column in table.columns]
+    for name in sorted(owners.keys() & set(names), key=lambda name: (name not in table.key, names.index(name))):
+        owner = owners[name]
+        if table.name in _path(owner.name, references) or table.column(name).data_type != owner.column(name).data_type:
+            continue
+        query = statement(__file__, "known").format(
+            table=sql.Identifier(table.name), column=sql.Identifier(name), other=sql.Identifier(owner.name)
+        )
+        if connection.execute(query).fetchone() == (True,):
+            return owner
+    return None
+
+
+def _path(name: str | None, references: dict[str, str]) -> Iterator[str]:
+    """A table, the one that it references, and so on."""
+    while name is not None:
+        yield name
+        name = references.get(name)
+
+
+def declaration(table: TableSeen) -> dict[str, Any]:
+    """The table as the dbt sources file has it, with its audits."""
+    meta: dict[str, Any] = {"primary_key": table.key[0] if len(table.key) == 1 else list(table.key)}
+    if table.references:
+        meta["references"] = table.references
+    meta |= table.export.meta
+    return {
+        "name": table.name,
+        "description": f"{table.export.name}, as it is delivered. One row per {', '.join(table.key)}.",
+        "config": {"meta": meta},
+        "data_tests": list(_audits_of_table(table)),
+        "columns": [_column(table, column) for column in table.columns],
+    }
+
+
+def _audits_of_table(table: TableSeen) -> Iterator[dict[str, Any]]:
+    close = f"{table.name}_row_count_close_to_month_before"
+    yield _audit("streamflow.row_count_change_percent", close, config=ROW_COUNT_LIMITS)
+    full = [column.name for column in table.columns if column.filled == table.rows and column.name not in table.key]
+    if full:
+        yield _audit("streamflow.null_percent", f"{table.name}_few_values_missing", {"columns": full}, NULL_LIMITS)
+    for name in table.key:
+        if table.column(name).data_type == "text":
+            is_well_formed = {
+                "expression": f"{{{{ streamflow.is_well_formed('\"{name}\"') }}}}",
+                "row_condition": f'"{name}" is not null',
+            }
+            yield _audit(
+                "dbt_expectations.expression_is_true",
+                f"{table.name}_{name}_well_formed",
+                is_well_formed,
+                description=ILL_FORMED,
+            )
+    if len(table.key) > 1:
+        unique = "dbt_expectations.expect_compound_columns_to_be_unique"
+        yield _audit(unique, f"{table.name}_key_unique", {"column_list": list(table.key)})
+
+
+def _column(table: TableSeen, column: ColumnSeen) -> dict[str, Any]:
+    meta: dict[str, Any] = {}
+    if column.name != column.header:
+        meta["aliases"] = [column.header]
+    if not column.filled:
+        meta["optional"] = True
+    if column.name in table.label:
+        meta["label"] = True
+    declared: dict[str, Any] = {
+        "name": column.name,
+        "data_type": column.data_type,
+        "description": f"{column.header.strip()}, as it is delivered.",
+    }
+    if column.name in SQL_WORDS:
+        declared["quote"] = True
+    if meta:
+        declared["config"] = {"meta": meta}
+    if audits := list(_audits_of_column(table, column)):
+        declared["data_tests"] = audits
+    return declared
+
+
+def _audits_of_column(table: TableSeen, column: ColumnSeen) -> Iterator[Any]:
+    name, quoted = f"{table.name}_{column.name}", f'"{column.name}"'
+    if column.name in table.key:
+        yield _audit("dbt_expectations.expect_column_values_to_not_be_null", f"{name}_not_null")
+        if table.key == (column.name,):
+            yield _audit("dbt_expectations.expect_column_values_to_be_unique", f"{name}_unique")
+    if column.name == table.refers_by:
+        known = {"to": f"source('staging', '{table.references}')", "field": column.name}
+        yield _audit("relationships", f"{name}_known_to_{table.references}", known)
+    if column.name in table.key or column.name == table.refers_by:
+        return
+    if column.few_values and column.data_type == "text" and column.different * 10 <= column.filled:
+        yield _audit(
+            "dbt_expectations.expect_column_values_to_be_in_set",
+            f"{name}_is_known_value",
+            {"value_set": column.few_values, "row_condition": f"{quoted} is not null"},
+        )
+    if column.filled and column.data_type in {"int", "bigint", "numeric"} and not column.has_negative:
+        yield _audit("dbt_expectations.expect_column_values_to_be_between", f"{name}_not_negative", {"min_value": 0})
+
+
+def _audit(
+    test: str,
+    name: str,
+    arguments: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    description: str = "",
+) -> dict[str, Any]:
+    parts = {"name": f"audit_{name}", "description": description, "arguments": arguments, "config": config}
+    return {test: {key: value for key, value in parts.items() if value}}

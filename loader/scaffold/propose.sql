@@ -1,0 +1,41 @@
+-- name: table
+create temporary table {table} ({columns});
+
+-- name: copy
+copy {table} from stdin (format csv, header true, delimiter {delimiter});
+
+-- name: column
+-- What the values of one column are: by PostgreSQL's own judgement, but 007 is no number, 1 is no boolean, and a date begins with its year.
+with typed as (
+    select
+        {column} as value,
+        {column} !~ '^[+-]?0[0-9]' and pg_input_is_valid({column}, 'integer') as is_int,
+        {column} !~ '^[+-]?0[0-9]' and pg_input_is_valid({column}, 'bigint') as is_bigint,
+        {column} !~* '^[+-]?0[0-9]|nan|inf' and pg_input_is_valid({column}, 'numeric') as is_numeric,
+        {column} ~ '^\d{{4}}-\d{{2}}-\d{{2}}$' and pg_input_is_valid({column}, 'date') as is_date,
+        {column} !~ '[0-9]' and pg_input_is_valid({column}, 'boolean') as is_boolean
+    from {table}
+    where {column} is not null
+)
+
+select
+    count(*) as filled,
+    count(distinct value) as different,
+    case
+        when count(*) = 0 then 'text'
+        when bool_and(is_int) then 'int'
+        when bool_and(is_bigint) then 'bigint'
+        when bool_and(is_numeric) then 'numeric'
+        when bool_and(is_date) then 'date'
+        when bool_and(is_boolean) then 'boolean'
+        else 'text'
+    end as data_type,
+    coalesce(bool_or(is_numeric and value like '%%-%%'), false) as has_negative,
+    case when count(distinct value) <= 12 then array_agg(distinct value order by value) end as few_values
+from typed;
+
+-- name: unique
+select count(*) = count(distinct ({columns})) from {table};
+
+-- name: known
+select not exists (select {column} from {table} where {column} is not null except select {column} from {other});
