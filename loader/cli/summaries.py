@@ -31,7 +31,7 @@ def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
         yield f"manifest: {done.manifest}"
     if not brief:
         steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in done.timings.items() if name != "total")
-        yield f"time: {steps}\ndatabase: {done.uri}\n  open it: make psql (or: streamflow db psql)"
+        yield f"time: {steps}\ndatabase: {done.uri}\n  open it: streamflow db psql"
 
 
 def several(outcomes: Sequence[Outcome], untried: Sequence[str]) -> Iterator[RenderableType]:
