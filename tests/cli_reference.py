@@ -16,7 +16,8 @@ INTRODUCTION = """# Commands
 
 Written by `make docs-cli` from the program's own `--help`; do not edit it by hand. The exit codes of all of them:
 0 done, 1 the data was refused, 2 wrong usage, 3 the surroundings failed, 4 the month is not delivered yet, 5 the month
-is published and a model or test that is built on it failed.
+is published and a model or test that is built on it failed. Before the command stand `--project-dir DIR`, where the
+project is neither the current folder nor one above it, and `--version`.
 """
 
 

@@ -1,4 +1,4 @@
-"""Whether this is one PostgreSQL or Citus, and its nodes; what is SQL about that is in dbt_project/streamflow/macros/citus."""
+"""Whether this is one PostgreSQL or Citus, and its nodes; what is SQL about that is in the package's macros/citus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of the change report, as the views of dbt_project/streamflow/models/marts/report and the ledger have them."""
+"""The numbers of the change report, as the views of the package's models/marts/report and the ledger have them."""
 
 from __future__ import annotations
 

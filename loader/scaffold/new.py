@@ -18,7 +18,7 @@ from loader.contract import packages
 from loader.contract.models import Dumper, write_models
 from loader.contract.tables import load_contract
 from loader.database import open_database, server
-from loader.errors import StreamflowError, SurroundingsFailed, WrongUsage
+from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import SHIPPED, SOURCES, VARIABLE, project
 from loader.scaffold.files import exports, table_name
 from loader.scaffold.propose import TableSeen, declaration, look_at
@@ -57,14 +57,11 @@ def make_project(folder: Path, source: Path | None, label: str | None) -> Made:
         raise WrongUsage(f"{folder} is there already, and not empty: give another name.")
     try:
         _write_frame(folder, "customers" if source is None else table_name(folder.resolve().name))
-        if source is None:
-            return _example(folder)
-        return _of_files(folder, source, label)
-    except OSError as error:
+        return _example(folder) if source is None else _of_files(folder, source, label)
+    except BaseException as error:
         _take_back(folder)
-        raise SurroundingsFailed(f"the project cannot be written: {error}.") from None
-    except StreamflowError:
-        _take_back(folder)
+        if isinstance(error, OSError):
+            raise SurroundingsFailed(f"the project cannot be written: {error}.") from None
         raise
 
 
@@ -79,7 +76,8 @@ def _write_frame(folder: Path, name: str) -> None:
     text = text.replace("- local: streamflow", f"- local: {packages.OWN_LINK}")
     (folder / "packages.yml").write_text(text, encoding="utf-8")
     (folder / "macros").mkdir()
-    shutil.copyfile(EXAMPLE / "macros" / "streamflow.sql", folder / "macros" / "streamflow.sql")
+    for macro in ("streamflow.sql", "audited_besides.sql"):
+        shutil.copyfile(EXAMPLE / "macros" / macro, folder / "macros" / macro)
     shutil.copyfile(SHIPPED / "profiles" / "profiles.yml", folder / "profiles.yml")
     shutil.copyfile(TEMPLATES / "gitignore", folder / ".gitignore")
     _use(folder)

@@ -9,7 +9,7 @@
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
                 {%- do streamflow.keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", and dbt lets the gate wait for an audit only where the gate"
-                    ~ " depends on all that it reads: add a depends_on of that source to models/gate/gate.sql") -%}
+                    ~ " depends on all that it reads: name that source in audited_besides(), macros/audited_besides.sql") -%}
             {%- endfor -%}
         {%- endfor -%}
         {%- if left_out -%}

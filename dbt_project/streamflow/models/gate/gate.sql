@@ -1,5 +1,8 @@
 -- what audits read besides staging, so that dbt lets the gate wait for them
 -- depends_on: {{ source('ops', 'history') }}
+{% for audited in audited_besides() %}
+-- depends_on: {{ source(audited[0], audited[1]) }}
+{% endfor %}
 with landed as (
     {% for table_name in declared_tables() %}
         select

@@ -1,0 +1,130 @@
+"""A project of one's own: from CSV files and the wheel alone, in a folder outside the repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY, Streamflow
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `pip install streamflow-*.whl` puts into site-packages."""
+    built, folder, source = (tmp_path_factory.mktemp(name) for name in ("wheel", "site-packages", "source"))
+    for path in ("loader", "dbt_project", "profiles", "seeds_data"):
+        ignore = shutil.ignore_patterns("__pycache__", "dbt_packages", "target", "logs")
+        shutil.copytree(REPOSITORY / path, source / path, ignore=ignore)
+    for path in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / path, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*command, "--wheel-dir", str(built), str(source)], check=True)
+    [wheel] = built.glob("streamflow-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture
+def run(installed: Path, streamflow: Streamflow, tmp_path: Path) -> Run:
+    """Runs the installed program in a folder, on the test's database."""
+
+    def run(folder: Path, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(installed)}
+        for name in ("DBT_TARGET_PATH", "DBT_PROFILES_DIR", "STREAMFLOW_HOME"):
+            environment.pop(name, None)
+        command = [sys.executable, "-c", "from loader.cli.program import program; program()", *map(str, arguments)]
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == code, result
+        return result
+
+    return run
+
+
+def write(folder: Path, **files: str) -> Path:
+    """Write CSV files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.csv").write_text(text)
+    return folder
+
+
+def declared(project: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a project's contract, by name."""
+    document = yaml.safe_load((project / "models" / "staging" / "_sources.yml").read_text())
+    return {table["name"]: table for table in document["sources"][0]["tables"]}
+
+
+def test_the_shipped_example_works_where_the_wheel_is_all_there_is(
+    run: Run, streamflow: Streamflow, tmp_path: Path
+) -> None:
+    run(tmp_path, "new", "shop")
+    shop = tmp_path / "shop"
+    run(shop, "ingest", "000")
+    run(shop / "models" / "history", "dbt", "build")
+    assert streamflow.value("select count(*) from published_months") == 1
+    assert "1 published" in run(tmp_path, "--project-dir", "shop", "doctor").stdout
+    assert (shop / ".streamflow" / "logs" / "dbt.log").is_file(), "what is written stays in the project"
+
+
+def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
+    rows = [
+        f"{n},0{n},{n}.50,2024-01-{n:02},{'yes' if n % 2 else 'no'},{n % 2},{-n},{['blue', 'red'][n % 2]},,{2**40 + n}"
+        for n in range(1, 31)
+    ]
+    header = "Order No,code,price,day,paid,flag,delta,colour,empty,big"
+    folder = write(tmp_path / "2024-03", orders="\n".join([header, *rows]) + "\n")
+    run(tmp_path, "new", "shop", "--from", folder)
+    orders = declared(tmp_path / "shop")["orders"]
+    assert {column["name"]: column["data_type"] for column in orders["columns"]} == {
+        "order_no": "int", "code": "text", "price": "numeric", "day": "date", "paid": "boolean", "flag": "int",
+        "delta": "int", "colour": "text", "empty": "text", "big": "bigint",
+    }  # fmt: skip
+    assert orders["config"]["meta"] == {"primary_key": "order_no"}
+    meta = {column["name"]: column.get("config", {}).get("meta") for column in orders["columns"]}
+    assert meta["order_no"] == {"aliases": ["Order No"]}
+    assert meta["empty"] == {"optional": True}
+    audits = {
+        next(iter(audit.values()))["name"]: next(iter(audit.values()))
+        for column in orders["columns"] for audit in column.get("data_tests", [])
+    }  # fmt: skip
+    assert audits["audit_orders_colour_is_known_value"]["arguments"]["value_set"] == ["blue", "red"]
+    assert {"audit_orders_price_not_negative", "audit_orders_order_no_unique"} <= audits.keys()
+    assert "audit_orders_delta_not_negative" not in audits
+    assert "STREAMFLOW_FIRST_MONTH=2024-03" in (tmp_path / "shop" / ".env").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n1,2\n3,4,5\n", "x.csv cannot be read: extra data after last expected column (x, line 3)"),
+        ("a,\n1,2\n", "x.csv does not begin with a line of column names"),
+        ("a,b\n1,2\n1,2\n", "no file of which columns tell the rows apart"),
+    ],
+)
+def test_what_is_no_delivery_leaves_no_project(run: Run, tmp_path: Path, text: str, said: str) -> None:
+    folder = write(tmp_path / "month_000", x=text)
+    result = run(tmp_path, "new", "shop", "--from", folder, code=2 if "tell" in said else 1)
+    assert said in result.stderr
+    assert not (tmp_path / "shop").exists()
+
+
+def test_a_folder_that_is_no_project_is_named(run: Run, tmp_path: Path) -> None:
+    said = run(tmp_path, "status", code=2).stderr
+    assert f"{tmp_path} has no models/staging/_sources.yml" in said
+    assert "streamflow new DIR" in said
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert "not empty" in run(tmp_path, "new", "full", code=2).stderr
+    assert (tmp_path / "full" / "file").exists()
