@@ -6,10 +6,10 @@ WORKDIR /app
 
 # Extras of pyproject.toml, like [prefect].
 ARG EXTRAS=""
-# The dependencies, in a layer that lasts until these two files change. pip installs them together with a package only,
+# The dependencies, in a layer that lasts until these files change. pip installs them together with a package only,
 # so there is an empty one. It is editable: the code that is copied to /app/loader below takes its place.
-COPY pyproject.toml constraints.txt ./
-RUN mkdir loader seeds_data \
+COPY pyproject.toml setup.py constraints.txt ./
+RUN mkdir loader dbt_project profiles seeds_data \
  && touch README.md loader/__init__.py \
  && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -c constraints.txt -e ".${EXTRAS}"
 

@@ -22,7 +22,7 @@ help: ## This list
 
 setup: $(VENV)/installed ## Make .venv and install everything that is needed
 
-$(VENV)/installed: pyproject.toml constraints.txt $(wildcard dbt_project/stand_in/dbt_expectations/macros/*.sql) dbt_project/packages.yml
+$(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard dbt_project/stand_in/dbt_expectations/macros/*.sql) dbt_project/packages.yml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
 	  echo "streamflow needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make setup PYTHON=python3.12" >&2; exit 2; }
 	@echo "setting up in $(VENV), about a minute the first time" >&2

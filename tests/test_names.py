@@ -26,7 +26,7 @@ def table_of(name: str) -> dict[str, Any]:
     columns[-1] |= {"config": {"meta": {"label": True}}}
     meta = {"primary_key": "select", "slowly_changing": True}
     percent = {
-        "null_percent": {"arguments": {"columns": ["end"]}, "config": {"fail_calc": "coalesce(max(null_percent), 0)"}}
+        "streamflow.null_percent": {"arguments": {"columns": ["end"]}, "config": {"fail_calc": "coalesce(max(null_percent), 0)"}}
     }
     return {"name": name, "config": {"meta": meta}, "data_tests": [percent], "columns": [KEY, *columns]}
 

@@ -26,7 +26,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in ("loader", "dbt_project", "profiles", "seeds_data"):
         ignore = shutil.ignore_patterns("__pycache__", "dbt_packages", "target", "logs")
         shutil.copytree(REPOSITORY / path, source / path, ignore=ignore)
-    for path in ("pyproject.toml", "README.md", "LICENSE"):
+    for path in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / path, source)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*command, "--wheel-dir", str(built), str(source)], check=True)
