@@ -166,8 +166,8 @@ class Streamflow:
         """A table's rows in a fixed order; [] where it is not there."""
         if self.value("select to_regclass(%s) is null", name):
             return []
-        query = sql.SQL("select * from {} as t order by t::text").format(sql.Identifier(*name.split(".")))
-        return self.connection.execute(query).fetchall()
+        query = sql.SQL("select * from {}").format(sql.Identifier(*name.split(".")))
+        return sorted(self.connection.execute(query).fetchall(), key=repr)
 
     def production(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every production table, row for row."""

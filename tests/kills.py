@@ -133,7 +133,7 @@ class Place:
             loader.kill()
         if victim == "session":
             with contextlib.closing(connect(self.server, "postgres")) as admin:
-                assert [admin.execute("select pg_terminate_backend(%s)", [pid]).fetchone() for pid in waiting]
+                assert [admin.execute("select pg_terminate_backend(%s::int)", [pid]).fetchone() for pid in waiting]
         if victim == "backend":
             for pid in waiting:
                 psutil.Process(pid).kill()

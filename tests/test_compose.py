@@ -140,7 +140,7 @@ def test_the_command_keeps_its_files_in_the_volume() -> None:
 
 @pytest.mark.parametrize("name", ["postgres", *CLIENTS, *NODES])
 def test_credentials_come_from_variables(name: str) -> None:
-    defaults = {variable: _plain(Settings.model_fields[field].get_default(call_default_factory=True)) for variable, field in CREDENTIALS.items()}
+    defaults = {variable: _default(field) for variable, field in CREDENTIALS.items()}
     expected = {variable: f"${{{variable}:-{default}}}" for variable, default in defaults.items()}
     assert {variable: SERVICES[name]["environment"][variable] for variable in CREDENTIALS} == expected
 
@@ -216,9 +216,13 @@ def test_the_coordinator_registers_healthy_workers_when_it_is_made() -> None:
 # .env.example
 
 
+def _default(field: str) -> Any:
+    return _plain(Settings.model_fields[field].get_default(call_default_factory=True))
+
+
 @pytest.mark.parametrize("field", Settings.model_fields)
 def test_every_setting_is_explained_with_its_default(field: str) -> None:
-    written, default = _env_example()[_names(field)[0]], _plain(Settings.model_fields[field].get_default(call_default_factory=True))
+    written, default = _env_example()[_names(field)[0]], _default(field)
     if isinstance(default, Path):
         assert (REPOSITORY / written).resolve() == default
     elif isinstance(default, bool):

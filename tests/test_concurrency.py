@@ -180,9 +180,8 @@ def names_who_blocks(streamflow: Streamflow, run: Paused) -> None:
     """The waiting run names the session that it waits for, on its screen, and so does the doctor."""
     assert run.process.stderr is not None
     told = next(line for line in run.process.stderr if "waiting for" in line)
-    assert re.search(r"waiting for session \d+ of postgres \(the reader\), which has a lock on (public\.)?\w+", told), (
-        told
-    )
+    session = r"waiting for session \d+ of postgres \(the reader(, [\d.]+)?\), which has a lock on (public\.)?\w+"
+    assert re.search(session, told), told
     assert "idle in transaction, its transaction begun at 20" in told
     assert re.search(r"select pg_terminate_backend\(\d+\)$", told.strip()), told
     findings = streamflow.ok("doctor", "--json").json["findings"]

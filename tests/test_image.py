@@ -160,7 +160,8 @@ def test_the_program_runs_as_the_user_that_was_made_who_is_not_root() -> None:
 def test_the_layer_of_dependencies_lasts_until_they_change() -> None:
     steps = [f"{name} {rest}" for name, rest in instructions()]
     install = next(number for number, step in enumerate(steps) if "pip install" in step)
-    assert [step for step in steps[:install] if step.startswith("COPY")] == ["COPY pyproject.toml setup.py constraints.txt ./"]
+    copied = [step for step in steps[:install] if step.startswith("COPY")]
+    assert copied == ["COPY pyproject.toml setup.py constraints.txt ./"]
     assert "-c constraints.txt" in steps[install]
 
 
