@@ -82,7 +82,7 @@
         'create table ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')'
         ~ (' partition by list (as_of)' if is_history else ' with (fillfactor = 48)')
     ) -%}
-    {%- do run_query(spread_over_nodes(relation, unique_key[0] if is_history else unique_key)) -%}
+    {%- do run_query(spread_over_nodes(relation, unique_key)) -%}
     {%- if is_history %}{% do run_query("select ops.make_immutable('" ~ relation ~ "')") %}{% endif -%}
     {%- do run_query(alter_relation_comment(relation, model.description)) -%}
     {%- do run_query(alter_column_comment(relation, model.columns)) -%}

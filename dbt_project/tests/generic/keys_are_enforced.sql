@@ -1,7 +1,10 @@
-{#- The database enforces every key that the model declares, so no row can break one. Row grain: missing key. -#}
+{#- The database enforces every key that the model declares and it can enforce, so no row can break one. Row grain: missing key. -#}
 {% test keys_are_enforced(model) %}
 {%- set node = graph.nodes.get(context['model'].attached_node, {}) if execute else {} -%}
-{%- set kinds = node.constraints | default([]) | map(attribute='type') | select('in', ['primary_key', 'foreign_key']) | map('first') -%}
+{%- set kinds = [] -%}
+{%- for key in node.constraints | default([]) if key.type == 'primary_key' or (key.type == 'foreign_key' and can_be_enforced(key, node.config.unique_key)) -%}
+    {%- do kinds.append(key.type | first) -%}
+{%- endfor -%}
 select declared.contype
 from unnest(string_to_array('{{ kinds | join(' ') }}', ' ')) as declared (contype)
 where not exists (
