@@ -76,6 +76,15 @@ def test_tables_of_somebody_else(shop: Shop, tmp_path: Path) -> None:
     shop("dbt", "build", "--full-refresh", "--quiet")
     shop.holds(files, known)
 
+    other = with_meta(TABLES[1], primary_key=["account_id", "invoice_no", "amount"])
+    sources = shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    write_sources(sources, [TABLES[0], other, *TABLES[2:]])
+    again = ("ingest", "003", "--data-dir", str(shop.data), "--force")
+    assert "production/invoices.yml: its unique_key is account_id, invoice_no" in shop(*again, code=2)
+    shop("models", "--overwrite")
+    assert "the key account_id, invoice_no, and is declared with account_id, invoice_no, amount" in shop(*again, code=3)
+    shop.holds(files, known)
+
 
 def reads_well(shop: Shop, training_set: Path) -> None:
     """What the reading commands say of the three months."""

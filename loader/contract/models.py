@@ -127,6 +127,10 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
     name = model.properties["name"]
     document = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}  # noqa: S506 (a safe loader)
     described: dict[str, Any] = next((entry for entry in document.get("models", []) if entry.get("name") == name), {})
+    keys = [(entry.get("config") or {}).get("unique_key") for entry in (described, model.properties)]
+    if keys[1] is not None and keys[0] != keys[1]:
+        is_there, declared = (key if isinstance(key, str) else ", ".join(key or ["none"]) for key in keys)
+        yield f"its unique_key is {is_there}, and declared as {declared}"
     there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
     for column in model.properties["columns"]:
         if column["name"] not in there:

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from loader.contract.customers import customers_first
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
@@ -84,7 +85,7 @@ def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> l
     found = [row for table in tables for row in _rows(connection, user_id, table)]
     if not any(row.states for row in found):
         names = ", ".join(f"{table.name}_snapshots" for table in tables)
-        raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, user_id, tables[0])}")
+        raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, user_id, customers_first(tables)[0])}")
     return found
 
 

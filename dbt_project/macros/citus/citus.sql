@@ -46,6 +46,19 @@ $spread$
 {% endmacro %}
 
 
+{#- The kinds of key that a model declares and its table can have, by the letters of pg_constraint. -#}
+{% macro enforced_kinds(model) %}
+    {%- set kinds = [] -%}
+    {%- for constraint in model.constraints if constraint.type == 'primary_key' -%}
+        {%- do kinds.append('p') -%}
+    {%- endfor -%}
+    {%- for constraint in model.constraints if constraint.type == 'foreign_key' and can_be_enforced(constraint, model.config.unique_key) -%}
+        {%- do kinds.append('f') -%}
+    {%- endfor -%}
+    {{ return(kinds) }}
+{% endmacro %}
+
+
 {#- The workers that cannot be reached, or have yet to commit what was prepared there. Plain Jinja: the loader renders it too. -#}
 {% macro pending_nodes_sql() %}
     select nodename || ':' || nodeport as node

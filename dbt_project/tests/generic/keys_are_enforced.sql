@@ -1,10 +1,7 @@
 {#- The database enforces every key that the model declares and it can enforce, so no row can break one. Row grain: missing key. -#}
 {% test keys_are_enforced(model) %}
 {%- set node = graph.nodes.get(context['model'].attached_node, {}) if execute else {} -%}
-{%- set kinds = [] -%}
-{%- for key in node.constraints | default([]) if key.type == 'primary_key' or (key.type == 'foreign_key' and can_be_enforced(key, node.config.unique_key)) -%}
-    {%- do kinds.append(key.type | first) -%}
-{%- endfor -%}
+{%- set kinds = enforced_kinds(node) if node else [] -%}
 select declared.contype
 from unnest(string_to_array('{{ kinds | join(' ') }}', ' ')) as declared (contype)
 where not exists (
