@@ -1,4 +1,4 @@
-"""What a wheel carries besides the code: the example project with the dbt package, its profile, and two months of files."""
+"""What a wheel carries besides the code: the example project with the dbt package, its profile, two months of files."""
 
 from setuptools import find_packages, setup
 

@@ -11,10 +11,9 @@ from psycopg import sql
 
 from loader.delivery import Problem
 from loader.landing import forget_in_rejects, write_rejects
-from tests.conftest import TABLES, Streamflow, rejects_of, run_copy
+from tests.conftest import TABLES, Streamflow, rejects_of
 from tests.files import copy_month, edit, set_value, value_at
 from tests.pauses import paused
-from tests.test_contract import declare
 from tests.test_crashes import wait_until
 from tests.test_gate import land_only
 from tests.test_proof import do, unguarded
@@ -113,22 +112,6 @@ def test_lines_of_bad_rows_are_those_of_the_file(january: Streamflow, months: Pa
     assert "labels.csv:15" in refused.err
     assert "usage_agg_30d.csv:20" in refused.err
     assert mentions(january, customer(months, 2)) == []
-
-
-def test_a_key_that_is_a_number(copy: Path, streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
-    """A table of one's own, of which the key has another type: 5, as no training set can join that."""
-    columns = [{"name": "card", "data_type": "bigint"}, {"name": "points", "data_type": "numeric"}]
-    declare(copy, {"name": "cards", "config": {"meta": {"primary_key": "card"}}, "columns": columns})
-    run_copy(copy, streamflow, "models")
-    run_copy(copy, streamflow, "models", "training_set", "--overwrite")
-    for month in ("000", "001"):
-        (copy_month(months, month, tmp_path) / "cards.csv").write_text("card,points\n71,1.5\n72,2\n73,3\n")
-    assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(tmp_path)).returncode == 5
-    forget = run_copy(copy, streamflow, "forget", "72", *WHY)
-    assert "1 customers forgotten, 3 rows of theirs deleted" in forget.stdout, forget
-    assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(tmp_path)).returncode == 5
-    assert streamflow.rows("select card from cards order by 1") == [(71,), (73,)]
-    assert run_copy(copy, streamflow, "verify").returncode == 0
 
 
 def test_rejects_forget_too(january: Streamflow, months: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def table_of(name: str) -> dict[str, Any]:
     accepted = {"accepted_values": {"arguments": {"values": ["x", "y"]}}}
     columns[0] |= {"data_tests": [accepted]}
     columns[-1] |= {"config": {"meta": {"label": True}}}
-    meta = {"primary_key": "select", "slowly_changing": True}
+    meta = {"primary_key": "select", "references": {"table": "users", "columns": "select"}, "slowly_changing": True}
     config = {"fail_calc": "coalesce(max(null_percent), 0)"}
     percent = {"streamflow.null_percent": {"arguments": {"columns": ["end"]}, "config": config}}
     return {"name": name, "config": {"meta": meta}, "data_tests": [percent], "columns": [KEY, *columns]}

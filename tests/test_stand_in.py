@@ -166,6 +166,9 @@ REFUSED: dict[str, dict[str, Any]] = {
     "group_by": {"expect_table_row_count_to_be_between": {"min_value": 1, "group_by": ["a"]}},
     "group_by_columns": {"expression_is_true": {"expression": "count(*) > 1", "group_by_columns": ["a"]}},
     "flags": {"expect_column_values_to_match_regex": {"column_name": "a", "regex": "a", "flags": "i"}},
+    "ignore_row_if": {
+        "expect_compound_columns_to_be_unique": {"column_list": ["a", "b"], "ignore_row_if": "any_value_is_missing"}
+    },
     "quote_values": {
         "expect_column_values_to_be_in_set": {"column_name": "a", "value_set": [1], "quote_values": False}
     },

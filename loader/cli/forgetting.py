@@ -30,6 +30,8 @@ def forget(user_ids: Customers = None, reason: Reason = "", listed: From = None,
     again = f"; {done.before:,} had been forgotten before" if done.before else ""
     what = f"{done.customers:,} customers forgotten, {done.rows:,} rows of theirs deleted{again}"
     lines = [f"manifest: {done.manifest}"] if done.manifest else []
+    if done.left_alone:
+        lines.append(f"left alone, as their rows are of no customer: {', '.join(done.left_alone)}")
     if done.rejects:
         lines.append(f"rejects files that named them: {done.rejects}")
     show(as_json, done, what, *lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from loader.landing import printable
 from loader.pipeline.progress import log
 from loader.readers import freeze as schemas
 from loader.readers import lookups, training
-from loader.readers.lookups import State, TableDifference
+from loader.readers.lookups import RowOverTime, State, TableDifference
 from loader.readers.published import find, published_months
 from loader.settings import load_settings
 
@@ -33,24 +33,26 @@ Published = Annotated[str, typer.Argument(help="A published month, like 001.", a
 
 
 def history(
-    user_id: Annotated[str, typer.Argument(help="The customer, as in the files.")],
+    user_id: Annotated[str, typer.Argument(help="The customer, as in the files; several columns with commas between.")],
     table_name: TableName = None,
     as_json: Json = False,
 ) -> None:
-    """One customer over time: what each table's history holds on each date, and what changed."""
-    tables = lookups.chosen(table_name)
+    """One customer over time: what each table's history holds on each date, and what changed.
+
+    Tables whose rows are of no customer are shown by --table, and their rows named by their key.
+    """
+    tables = lookups.with_customers(table_name)
     with open_database(load_settings()).connect() as connection:
         found = lookups.customer(connection, user_id, tables)
-    listed = [{"table": name, "states": states} for name, states in found.items()]
-    lines = [line for name, states in found.items() for line in _over_time(name, states)]
+    lines = [line for row in found for line in _over_time(row)]
     legend = "* differs from the date before; (date): not delivered, carried forward from that delivery"
-    show(as_json, {"user_id": user_id, "tables": listed}, *lines, legend)
+    show(as_json, {"user_id": user_id, "tables": found}, *lines, legend)
 
 
-def _over_time(name: str, states: Sequence[State]) -> Iterator[RenderableType]:
-    yield Text.assemble((name, "bold"), "" if states else ": no row on any date")
-    for start in range(0, len(states), DATES_ABREAST):
-        shown = states[start : start + DATES_ABREAST]
+def _over_time(row: RowOverTime) -> Iterator[RenderableType]:
+    yield Text.assemble((row.table, "bold"), "" if row.states else ": no row on any date")
+    for start in range(0, len(row.states), DATES_ABREAST):
+        shown = row.states[start : start + DATES_ABREAST]
         delivered = ("delivered" if state.delivered else f"({state.observed_as_of})" for state in shown)
         values = ([column, *(_cell(state, column) for state in shown)] for column in shown[0].values)
         yield table(["as of", *(str(state.as_of) for state in shown)], [["observed as of", *delivered], *values])
@@ -93,7 +95,8 @@ def _changes(one: TableDifference) -> Iterator[Text]:
     yield Text.assemble((f"\n{one.table}: ", "bold"), ", ".join(f"{name} {count:,}" for count, name in columns))
     for sample in one.samples:
         pairs = (f"{name} {_word(old)} -> {_word(new)}" for name, (old, new) in sample["changes"].items())
-        yield Text(f"  {_word(sample['key'])}  {'; '.join(pairs)}")
+        key = sample["key"] if isinstance(sample["key"], list) else [sample["key"]]
+        yield Text(f"  {', '.join(map(_word, key))}  {'; '.join(pairs)}")
 
 
 def training_set(

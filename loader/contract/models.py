@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from loader.contract.names import SQL_WORDS
 from loader.contract.tables import LOADER, Column, Table
+from loader.contract.training import per_customer, training_columns
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import project
 
@@ -126,6 +126,10 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
     name = model.properties["name"]
     document = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}  # noqa: S506 (a safe loader)
     described: dict[str, Any] = next((entry for entry in document.get("models", []) if entry.get("name") == name), {})
+    keys = [(entry.get("config") or {}).get("unique_key") for entry in (described, model.properties)]
+    if keys[1] is not None and keys[0] != keys[1]:
+        is_there, declared = (key if isinstance(key, str) else ", ".join(key or ["none"]) for key in keys)
+        yield f"its unique_key is {is_there}, and declared as {declared}"
     there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
     for column in model.properties["columns"]:
         if column["name"] not in there:
@@ -142,7 +146,7 @@ def models(tables: Sequence[Table]) -> Iterator[Model]:
         yield _model("models/marts/latest", "latest", table, _latest(table))
         if table.slowly_changing:
             yield _model("models/marts", "scd2", table, _scd2(table))
-    everyone, *others = _everyone_first(tables)
+    everyone, *others = per_customer(tables)
     sql = _render("training_set", everyone=everyone, others=others, columns=training_columns(tables))
     yield Model("models/marts", sql, _training_set(tables))
 
@@ -166,16 +170,22 @@ def _render(template: str, **values: Any) -> str:
         variable_start_string="[[", variable_end_string="]]", block_start_string="[%", block_end_string="%]",
         comment_start_string="[#", comment_end_string="#]", trim_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters["identifier"] = lambda name: f'"{name}"' if name in SQL_WORDS else name
+    environment.filters["identifier"] = _identifier
+    environment.filters["identifiers"] = lambda names: map(_identifier, names)
     return environment.get_template(f"{template}.sql.j2").render(**values)
 
 
+def _identifier(name: str) -> str:
+    return f'"{name}"' if name in SQL_WORDS else name
+
+
 def _history(table: Table) -> dict[str, Any]:
-    key = [table.primary_key, "as_of"]
+    key = [*table.key, "as_of"]
     return {
         "name": f"{table.name}_snapshots",
         "description": (
-            f"History of {table.name}: the full state on each as_of, never rewritten. One row per customer and as_of."
+            f"History of {table.name}: the full state on each as_of, never rewritten."
+            f" One row per {_row(table)} and as_of."
         ),
         "config": {"unique_key": key},
         "constraints": [{"type": "primary_key", "columns": key, "warn_unsupported": False}],
@@ -185,23 +195,22 @@ def _history(table: Table) -> dict[str, Any]:
 
 
 def _production(table: Table) -> dict[str, Any]:
-    constraints: list[dict[str, Any]] = [
-        {"type": "primary_key", "columns": [table.primary_key], "warn_unsupported": False}
-    ]
+    key = list(table.key)
+    constraints: list[dict[str, Any]] = [{"type": "primary_key", "columns": key, "warn_unsupported": False}]
     if table.references:
         constraints.append(
             {
                 "type": "foreign_key",
-                "columns": [table.primary_key],
-                "to": f"ref('{table.references}')",
-                "to_columns": [table.primary_key],
+                "columns": list(table.references.columns),
+                "to": f"ref('{table.references.table}')",
+                "to_columns": list(table.references.key),
                 "warn_unsupported": False,
             }
         )
     return {
         "name": table.name,
         "description": f"Newest data: {table.description}",
-        "config": {"unique_key": table.primary_key},
+        "config": {"unique_key": key[0] if len(key) == 1 else key},
         "constraints": constraints,
         "data_tests": ["streamflow.keys_are_enforced"],
         "columns": _columns(table, OBSERVED_AS_OF, constraints=True),
@@ -213,7 +222,7 @@ def _latest(table: Table) -> dict[str, Any]:
         "name": f"latest_{table.name}",
         "description": (
             f"{table.name} as of the newest published month, the same one in all of these views: a query over several"
-            " of them never mixes months. One row per customer known by then."
+            f" of them never mixes months. One row per {_row(table)} known by then."
         ),
         "columns": _columns(table, AS_OF, OBSERVED_AS_OF),
     }
@@ -223,24 +232,26 @@ def _scd2(table: Table) -> dict[str, Any]:
     return {
         "name": f"{table.name}_scd2",
         "description": (
-            f"Versions of {table.name}, slowly changing dimension type 2. One row per customer and valid_from; it holds"
-            " from valid_from until the day before valid_to."
+            f"Versions of {table.name}, slowly changing dimension type 2. One row per {_row(table)} and valid_from;"
+            " it holds from valid_from until the day before valid_to."
         ),
         "columns": _columns(table, *VALIDITY),
     }
 
 
 def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
-    everyone = _everyone_first(tables)[0]
+    everyone, *others = per_customer(tables)
+    left_out = [table.name for table in tables if table not in [everyone, *others]]
+    of_others = f" Without {', '.join(left_out)}, whose key is not the customer." if left_out else ""
     return {
         "name": "training_set",
         "description": (
             "Training data without a look into the future: every customer known on as_of, the features as they were"
             " known then, and the label that was delivered on label_as_of. One row per as_of, label_as_of and customer;"
-            " name both dates in the WHERE clause."
+            f" name both dates in the WHERE clause.{of_others}"
         ),
         "columns": [
-            _declared(everyone.column(everyone.primary_key)),
+            *(_declared(everyone.column(name)) for name in everyone.key),
             AS_OF,
             *LABEL_DATES,
             *({**_declared(column), "name": name} for name, _, column in training_columns(tables)),
@@ -248,25 +259,9 @@ def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
     }
 
 
-def _everyone_first(tables: Sequence[Table]) -> list[Table]:
-    """The tables, the first one being that which the others reference: it has every customer."""
-    referenced = {table.references for table in tables}
-    return sorted(tables, key=lambda table: (table.name not in referenced, table.references is not None))
-
-
-def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]:
-    """Name in the training set, table and column of each feature, and then of each label."""
-    columns = [
-        (table, column)
-        for table in sorted(_everyone_first(tables), key=lambda table: table.has_label)
-        for column in table.columns
-        if column.name != table.primary_key and (column.label or not table.has_label)
-    ]
-    names = Counter(column.name for _, column in columns)
-    return [
-        (column.name if names[column.name] == 1 else f"{table.name}_{column.name}", table, column)
-        for table, column in columns
-    ]
+def _row(table: Table) -> str:
+    """What a row is one of, in words."""
+    return "customer" if table.is_per_customer else ", ".join(table.key)
 
 
 def _declared(column: Column) -> dict[str, Any]:
@@ -276,7 +271,7 @@ def _declared(column: Column) -> dict[str, Any]:
 def _columns(table: Table, *added: dict[str, Any], constraints: bool = False) -> list[dict[str, Any]]:
     columns = [dict(column) for column in [*map(_declared, table.columns), *added]]
     for column in columns:
-        if constraints and column["name"] in {table.primary_key, "as_of", "observed_as_of"}:
+        if constraints and column["name"] in {*table.key, "as_of", "observed_as_of"}:
             column["constraints"] = [NOT_NULL]
     return columns
 

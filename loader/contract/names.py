@@ -53,7 +53,7 @@ def taken(tables: Iterable[Table]) -> Iterator[str]:
     for table in tables:
         if made[table.name] > 1 or table.name in others:
             yield f"table {table.name}: {table.name} is the name of another model"
-    columns = Counter(column.name for table in tables for column in table.columns if column.name != table.primary_key)
+    columns = Counter(column.name for table in tables for column in table.columns if column.name not in table.key)
     for table in tables:
         for column in table.columns:
             name = f"{table.name}_{column.name}"

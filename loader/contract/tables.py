@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from loader.contract import customers
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS, ColumnName, TableName, taken
 from loader.errors import WrongUsage
 from loader.project import project
@@ -43,13 +44,38 @@ class Column(BaseModel):
         return self
 
 
+Columns = Annotated[
+    tuple[ColumnName, ...],
+    BeforeValidator(lambda names: (names,) if isinstance(names, str) else names),
+]
+"""One column by its name, or a list of them."""
+
+
+class Reference(BaseModel, extra="forbid"):
+    """The table that rows belong to, and the columns that name one of its rows; unless said, those of its key."""
+
+    table: TableName
+    columns: Columns = ()
+    key: tuple[str, ...] = ()
+    """The key of that table, in the same order. Found by load_contract."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, raw: object) -> object:
+        return {"table": raw} if isinstance(raw, str) else raw
+
+
 class Table(BaseModel):
     """One file of the delivery and the table it becomes. Columns are in the order of declaration."""
 
     name: TableName
     description: str = ""
-    primary_key: ColumnName
-    references: TableName | None = None
+    key: Columns = Field(alias="primary_key", min_length=1)
+    references: Reference | None = None
+    customers: bool = False
+    customer: tuple[str, ...] = ()
+    """The columns that say which customer a row is of; none where it is of no customer. Found by load_contract, and the
+    key of a table that stands alone."""
     slowly_changing: bool = False
     columns: list[Column] = Field(min_length=1)
 
@@ -61,18 +87,26 @@ class Table(BaseModel):
     @model_validator(mode="after")
     def _is_sound(self) -> Table:
         names = [column.name for column in self.columns]
-        if self.primary_key not in names:
-            raise ValueError(f"primary_key {self.primary_key} is not one of the columns")
+        for place, name in enumerate(self.key):
+            if name not in names or name in self.key[:place]:
+                wrong = "named twice" if name in names else "not one of the columns"
+                raise ValueError(f"primary_key {name} is {wrong}")
         if clash := OWN_COLUMNS.intersection(names):
             raise ValueError(f"{', '.join(sorted(clash))} is a column that streamflow or PostgreSQL adds itself")
         if len(set(names)) < len(names):
             raise ValueError("a column is declared twice")
+        self.customer = self.key
         return self
 
     @property
     def has_label(self) -> bool:
         """Whether the table brings what a model learns to predict."""
         return any(column.label for column in self.columns)
+
+    @property
+    def is_per_customer(self) -> bool:
+        """Whether the table has one row per customer, and not several, or other things."""
+        return set(self.key) == set(self.customer)
 
     @property
     def column_names(self) -> list[str]:
@@ -101,13 +135,9 @@ def load_contract(path: Path | None = None) -> list[Table]:
         tables = [_table(raw) for raw in staging["tables"]]
     except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration) as error:
         raise WrongUsage(f"{path} does not declare the source `staging`: {error}. See docs/data-contract.md.") from None
-    names = {table.name for table in tables}
-    for table in tables:
-        if table.references is not None and table.references not in names - {table.name}:
-            raise WrongUsage(f"{path}: table {table.name} references {table.references}, which is not declared.")
-    for reason in taken(tables):
-        raise WrongUsage(f"{path}: {reason}: give it another name.")
-    return tables
+    for reason in [*customers.wrong_references(tables), *(f"{why}: give it another name" for why in taken(tables))]:
+        raise WrongUsage(f"{path}: {reason}.")
+    return customers.found(tables)
 
 
 def model_columns(model: str) -> set[str]:

@@ -39,7 +39,7 @@ def run_lock() -> tuple[int, int]:
 def staging_ddl(table: Table) -> list[bytes]:
     """The statements that create one staging table. Names and types were checked when the contract was read."""
     created = _macros("ledger/staging_ddl.sql").staging_ddl(table.name, table.columns)
-    spread = _macros("citus/citus.sql").spread_over_nodes(f'"staging"."{table.name}"', table.primary_key, True)
+    spread = _macros("citus/citus.sql").spread_over_nodes(f'"staging"."{table.name}"', table.key, True)
     return [str(created).encode(), str(spread).encode()]
 
 

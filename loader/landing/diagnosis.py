@@ -66,7 +66,7 @@ def diagnose(
                 for place, row in enumerate(_rows(judge, table, file, unread), 1):
                     if not spread:
                         copy.write_row(row.values)
-                    elif _has_key(row, file.name, columns.index(table.primary_key), table.primary_key):
+                    elif _has_key(row, file.name, columns.index(table.key[0]), table.key[0]):
                         copy.write_row([*row.values, place])
                     yield from row.problems
                     found = found or bool(row.problems)
@@ -78,7 +78,8 @@ def diagnose(
 
 
 def _has_key(row: Row, file: str, position: int, key: str) -> bool:
-    """Whether Citus can take a row: its key says which node it goes to. Without one, that is one of its problems."""
+    """Whether Citus can take a row: its key, the first column of it, says which node it goes to. Without one, that is
+    one of its problems."""
     has_key = row.values[position] is not None
     if not has_key and not any(problem.column in {key, None} for problem in row.problems):
         row.problems.append(Problem(file, "is empty", row.line, key))

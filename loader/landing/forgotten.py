@@ -12,11 +12,13 @@ from loader.database import Connection, statement
 
 def take_out(connection: Connection, staging: sql.Identifier, table: Table) -> int:
     """Take the rows of forgotten customers out of a table that has just landed; returns how many these were."""
+    if len(table.customer) != 1:  # of no customer, or customers who cannot be forgotten
+        return 0
     rows = 0
     for key, tombstones in connection.execute(statement(__file__, "tombstones")).fetchall():
         query = statement(__file__, "take_out").format(
             staging=staging,
-            customer=sql.Identifier(table.primary_key),
+            customer=sql.Identifier(*table.customer),
             key=sql.Literal(key),
             tombstones=sql.Literal(tombstones),
         )

@@ -193,8 +193,8 @@ def _write(connection: Connection, entry: Entry, path: Path) -> None:
     """Write the file anew; one that is there is of the same history, or is refused."""
     relation = entry.relation.as_string(connection)
     types: dict[str, str] = dict(connection.execute(statement(__file__, "columns"), [relation]).fetchall())
-    _, key = ledger.one_row(connection, statement(__file__, "key"), [relation])
-    query = statement(__file__, "rows").format(relation=entry.relation, key=sql.Identifier(key))
+    key, _ = ledger.one_row(connection, statement(__file__, "key"), [relation])
+    query = statement(__file__, "rows").format(relation=entry.relation, key=sql.SQL(key))
     for half in path.parent.glob(f".*{glob.escape(path.name)}.*"):  # of a run that was killed: there is no other now
         half.unlink()
     with parquet.appearing(path) as made:

@@ -22,7 +22,7 @@ alter table {parent} detach partition {partition};
 create table {partition} (like {parent});
 
 -- name: key
--- The primary key of history, as in its declaration.
+-- The primary key of history, as in its declaration, and its first column.
 select string_agg(quote_ident(attname), ', ' order by place), min(attname::text) filter (where place = 1)
 from pg_catalog.pg_index
 cross join unnest(indkey) with ordinality as part (number, place)

@@ -16,25 +16,25 @@ UNIQUE = {"unique", "expect_column_values_to_be_unique", "expect_compound_column
 """Tests of which "second row for this user" says everything."""
 
 
-def of_row(audit: Audit, column: str, key: str) -> str:
+def of_row(audit: Audit, column: str, customer: Sequence[str]) -> str:
     """Why a row is wrong: what whoever declared the audit says of it, or else what its test is known to ask.
 
     Args:
         column: the one whose value is shown.
-        key: the table's primary key.
+        customer: the columns that say whose row it is.
     """
     if audit.description:
         return audit.description
     with contextlib.suppress(KeyError):  # somebody's own test may have the name and other arguments
         if audit.test == "relationships":
             known = (re.findall(r"\w+", str(audit.arguments["to"])) or [""])[-1]
-            return f"no such {'customer' if column == key else 'value'} in {known}.csv"
+            return f"no such {'customer' if [column] == list(customer) else 'value'} in {known}.csv"
         if audit.test in PHRASES:
             return PHRASES[audit.test](audit.arguments)
     return _fails(audit)
 
 
-def of_double(audit: Audit, columns: Sequence[str], key: str, number: int, first: int) -> str:
+def of_double(audit: Audit, columns: Sequence[str], customer: Sequence[str], number: int, first: int) -> str:
     """Why a row is wrong that is right when it is alone.
 
     Args:
@@ -44,7 +44,7 @@ def of_double(audit: Audit, columns: Sequence[str], key: str, number: int, first
     """
     which = {2: "second row", 3: "third row"}.get(number, f"row {number}")
     values = "with this value" if len(columns) == 1 else f"with these values of {', '.join(columns)}"
-    again = f"{which} {'for this user' if list(columns) == [key] else values}, first on line {first}"
+    again = f"{which} {'for this user' if list(columns) == list(customer) else values}, first on line {first}"
     return again if audit.test in UNIQUE else f"{audit.description or _fails(audit)}: {again}"
 
 

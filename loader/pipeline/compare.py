@@ -20,7 +20,7 @@ def differing_tables(
 
 
 def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -> int:
-    """In how many customers the rows in staging and those that history has from this as_of's delivery differ."""
+    """How many rows differ between staging and what history has from this as_of's delivery; one there twice does."""
     history = f"{table.name}_snapshots"
     known = {name for (name,) in connection.execute(statement(__file__, "columns"), [history]).fetchall()}
     published = [
@@ -35,6 +35,6 @@ def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -
         staging=sql.Identifier("staging", table.name),
         history=sql.Identifier("public", history),
         as_of=sql.Literal(delivery.as_of),
-        key=sql.Identifier(table.primary_key),
+        key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
     )
     return int(one_row(connection, query)[0])

@@ -2,16 +2,22 @@
 select column_name from information_schema.columns where table_schema = 'public' and table_name = %s;
 
 -- name: rows_that_differ
+-- The same columns in both; of rows with the same key, all but one differ.
 with delivered as (
-    select {columns} from {staging}
+    select
+        {columns},
+        row_number() over (partition by {key}) > 1 as is_double
+    from {staging}
 ),
 
 published as (
-    select {published} from {history} where as_of = {as_of} and observed_as_of = {as_of}
+    select
+        {published},
+        false as is_double
+    from {history}
+    where as_of = {as_of} and observed_as_of = {as_of}
 )
 
-select
-    count(*) filter (where delivered.* is distinct from published.*)
-    + count(delivered.{key}) - count(distinct delivered.{key})
+select count(*) filter (where delivered.* is distinct from published.*)
 from delivered
-full join published on delivered.{key} = published.{key};
+full join published using ({key});

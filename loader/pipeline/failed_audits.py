@@ -60,10 +60,10 @@ class _Search:
     """The search for one audit's rows, within a transaction."""
 
     def __init__(self, connection: Connection, audit: Audit, table: Table) -> None:
-        self.connection, self.audit, self.key = connection, audit, table.primary_key
+        self.connection, self.audit, self.customer = connection, audit, table.customer
         self.columns = self._output(audit.relation)
         shown = [str(name).strip('"') for name in (audit.column_name, audit.arguments.get("column_B")) if name]
-        self.column = next((name for name in shown if name in self.columns), self.key)
+        self.column = next((name for name in shown if name in self.columns), table.key[0])
         row = sql.SQL("select {}").format(_fields("r", self.columns))
         alone, twice = self._audit_on(row), self._audit_on(sql.SQL(" union all ").join([row, row]))
         passing = _template("rows_that_pass_alone").format(row=row, staging=sql.SQL(audit.relation), audit_of_row=alone)
@@ -90,7 +90,7 @@ class _Search:
 
     def rows_alone(self, file: SourceFile) -> Found:
         """The rows that fail alone."""
-        lines, reason = LineNumbers(file), of_row(self.audit, self.column, self.key)
+        lines, reason = LineNumbers(file), of_row(self.audit, self.column, self.customer)
         for place, value in self._rows("rows_that_fail_alone"):
             yield Problem(file.name, reason, lines.of(place), self.column, value, self.audit.audit_name)
         return True
@@ -100,7 +100,7 @@ class _Search:
         if not (names := self._names_of_values()):
             return False
         self.connection.execute(LIMITS.format("off"))
-        lines, reason = LineNumbers(file), of_row(self.audit, self.column, self.key)
+        lines, reason = LineNumbers(file), of_row(self.audit, self.column, self.customer)
         values, named = 0, -1
         fields, columns = _fields("audit", list(names)), _fields("r", list(names.values()))
         for found in self._rows("rows_by_value", fields=fields, columns=columns):
@@ -108,7 +108,8 @@ class _Search:
             if self.audit.others and rows != failures:  # it spares some rows that have such a value
                 return False
             values += number == (1 if alone else 2)
-            why = reason if alone else of_double(self.audit, list(names.values()), self.key, number, lines.of(first))
+            twins = list(names.values())
+            why = reason if alone else of_double(self.audit, twins, self.customer, number, lines.of(first))
             yield Problem(file.name, why, lines.of(place), self.column, value, self.audit.audit_name)
         return values == named
 

@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from loader.contract.customers import customers_first
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, is_cluster, open_database, statement
 from loader.errors import SurroundingsFailed, WrongUsage
@@ -28,23 +29,35 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Forgotten:
-    """How many customers, and how many more had been forgotten before; rows deleted; rejects files that changed."""
+    """How many customers, and how many more had been forgotten before; rows deleted; rejects files that changed; the
+    tables that were left alone, as they do not say of which customer a row is."""
 
     customers: int
     before: int
     rows: int
     rejects: int
     manifest: str | None
+    left_alone: list[str]
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """Which rows of a table are of the customers: the column that names them, a condition and its parameters."""
+
+    column: str
+    condition: sql.Composed
+    values: dict[str, Any]
 
 
 def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgotten:
     """Forget customers, all of them or none, and keep later deliveries and old files from bringing them back.
 
     Raises:
-        WrongUsage: nobody knows one of them.
+        WrongUsage: nobody knows one of them, or the tables are declared so that nobody can be forgotten.
         SurroundingsFailed: another run is under way, this role does not own history, or the ledger is not what it was.
     """
-    wanted = list(dict.fromkeys(customers))
+    wanted, tables = list(dict.fromkeys(customers)), load_contract()
+    _require_one_column(tables)
     with contextlib.closing(open_database(settings).connect()) as connection:
         if not ledger.exists(connection):
             raise WrongUsage("there is nothing to forget: no month was ever ingested into this database.")
@@ -52,15 +65,33 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
         before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
         if not new:
-            return Forgotten(0, len(before), 0, 0, None)
+            return Forgotten(0, len(before), 0, 0, None, [])
         with _owners_only(connection):
-            rows, touched, manifest = _forget(connection, new, reason)
+            rows, touched, left_alone, manifest = _forget(connection, tables, new, reason)
         for relation in touched:  # a deleted row is in the file until then, and so few never bring autovacuum there
             connection.execute(sql.SQL("vacuum {}").format(relation))
-    return Forgotten(len(new), len(before), rows, forget_in_rejects(settings.home / "rejects", new), manifest)
+    rejects = forget_in_rejects(settings.home / "rejects", new)
+    return Forgotten(len(new), len(before), rows, rejects, manifest, left_alone)
 
 
-def _forget(connection: Connection, customers: list[str], reason: str) -> tuple[int, list[sql.Identifier], str | None]:
+def _require_one_column(tables: Sequence[Table]) -> None:
+    """Refuse to begin where rows of a customer could not be told."""
+    by_name = {table.name: table for table in tables}
+    for table in tables:
+        parent = by_name[table.references.table] if table.references else None
+        if len(table.customer) > 1:
+            reason = f"the key of customers is {', '.join(table.customer)}, and this needs one of a single column"
+        elif parent and parent.customer and not table.customer:
+            reason = f"rows of {table.name} say of which {parent.name} they are, and not of whom: they would with"
+            reason += f" {parent.customer[0]} in the key of {parent.name}, and in the reference to it"
+        else:
+            continue
+        raise WrongUsage(f"nobody was forgotten: {reason}. docs/data-contract.md has more.")
+
+
+def _forget(
+    connection: Connection, tables: Sequence[Table], customers: list[str], reason: str
+) -> tuple[int, list[sql.Identifier], list[str], str | None]:
     entries = chain.entries(connection)
     if wrong := next((entry for entry in entries if entry.wrong), None):
         raise SurroundingsFailed(
@@ -74,9 +105,10 @@ def _forget(connection: Connection, customers: list[str], reason: str) -> tuple[
     if is_cluster(connection):
         connection.execute("set local citus.enable_unsafe_triggers = on")
     left, rows, told, touched = set(customers), 0, list[dict[str, Any]](), list[sql.Identifier]()
+    names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
+    theirs = {name: _theirs(connection, name, tables, customers) for name in names}
     for entry in entries:
-        gone = _from_history(connection, entry, customers)
-        if gone["rows_total"]:
+        if (which := theirs[entry.table_name]) and (gone := _from_history(connection, entry, which))["rows_total"]:
             left -= set(gone["customers"])
             rows += gone["rows_total"]
             touched.append(entry.relation)
@@ -84,13 +116,15 @@ def _forget(connection: Connection, customers: list[str], reason: str) -> tuple[
                 checksum = int(entry.checksum - gone["checksum"])
                 told.append({"table": entry.table_name, "as_of": str(entry.as_of), "load": entry.load_id,
                              "rows": entry.rows - gone["rows_total"], "checksum": checksum})  # fmt: skip
-    for table in reversed(load_contract()):
+    owner = customers_first(tables)[0].name  # last, as it takes rows of other tables along
+    known = [(name, of_them) for name, of_them in theirs.items() if of_them]
+    for name, of_them in sorted(known, key=lambda item: item[0] == owner):
         for schema in ("staging", "public"):
-            found = _from_table(connection, schema, table, customers)
-            left -= found
+            found = _from_table(connection, schema, name, of_them)
+            left -= set(found)
             rows += len(found)
             if found and schema == "public":
-                touched.append(sql.Identifier(schema, table.name))
+                touched.append(sql.Identifier(schema, name))
     if left:
         some = ", ".join(sorted(left)[:NAMED])
         raise WrongUsage(
@@ -100,21 +134,50 @@ def _forget(connection: Connection, customers: list[str], reason: str) -> tuple[
     link = int(ledger.one_row(connection, statement(__file__, "add_link"), values)[0])
     enter(connection, customers, link)
     line = next(each.line for each in chain.links(connection) if each.link == link)
-    return rows, touched, line
+    return rows, touched, [name for name, which in theirs.items() if not which], line
 
 
-def _from_history(connection: Connection, entry: Entry, customers: list[str]) -> dict[str, Any]:
+def _theirs(connection: Connection, name: str, tables: Sequence[Table], customers: list[str]) -> Theirs | None:
+    """Which rows of a table go; None where no row is of a customer.
+
+    A row that was of one of them on any date goes from all dates: without its newest version an older one, of somebody
+    else, would be what history says.
+    """
+    [owner, *_], table = customers_first(tables), next((table for table in tables if table.name == name), None)
+    if table:
+        column = table.customer[0] if table.customer else None
+    else:
+        found = connection.execute(statement(__file__, "referencing"), {"table": name, "customers": owner.name})
+        column = next((referencing for (referencing,) in found), None)
+    if column is None:
+        return None
+    kind = owner.column(owner.key[0]).data_type
+    parts = {"customer": sql.Identifier(column), "type": sql.SQL(kind)}
+    by_customer = statement(__file__, "by_customer").format(**parts)
+    values: dict[str, Any] = {"customers": customers}
+    key = connection.execute(statement(__file__, "key"), [f"{name}_snapshots"]).fetchall()
+    if not key or column in dict(key):
+        return Theirs(column, by_customer, values)
+    parts["key"] = sql.SQL(", ").join(sql.Identifier(part) for part, _ in key)
+    parts["history"] = sql.Identifier("public", f"{name}_snapshots")
+    rows = connection.execute(statement(__file__, "keys").format(by_customer=by_customer, **parts), values).fetchall()
+    each = [sql.SQL("{}::{}[]").format(sql.Placeholder(part), sql.SQL(kind)) for part, kind in key]
+    values |= {part: [row[place] for row in rows] for place, (part, _) in enumerate(key)}
+    both = statement(__file__, "by_key").format(by_customer=by_customer, each=sql.SQL(", ").join(each), **parts)
+    return Theirs(column, both, values)
+
+
+def _from_history(connection: Connection, entry: Entry, theirs: Theirs) -> dict[str, Any]:
     """Delete from one partition, or what was kept of one; its entry loses the rows and their part of the checksum."""
-    relation = entry.relation.as_string(connection)
-    key, data_type = ledger.one_row(connection, statement(__file__, "key"), [relation])
-    names = {"relation": entry.relation, "key": sql.Identifier(key), "type": sql.SQL(data_type)}
-    values = {"relation": relation, "covered": entry.covered, "key": key, "customers": customers}
+    names = {"relation": entry.relation, "theirs": theirs.condition, "customer": sql.Identifier(theirs.column)}
+    connection.execute(statement(__file__, "make_leaving").format(**names))
+    connection.execute(statement(__file__, "leaving").format(**names), theirs.values)
     with connection.cursor(row_factory=dict_row) as cursor:
-        gone = cursor.execute(statement(__file__, "rows_of").format(**names), values).fetchone() or {}
+        gone = cursor.execute(statement(__file__, "sums").format(**names), [entry.covered]).fetchone() or {}
+    connection.execute("drop table pg_temp.leaving")
     if gone["rows_total"]:
-        gone["checksum"] = ledger.one_row(connection, statement(__file__, "checksum"), values)[0]
         connection.execute(sql.SQL("alter table {} disable trigger user").format(entry.relation))
-        connection.execute(statement(__file__, "delete").format(**names), values)
+        connection.execute(statement(__file__, "delete").format(**names), theirs.values)
         connection.execute(sql.SQL("alter table {} enable trigger user").format(entry.relation))
         update = "update_history" if entry.schema_name == "history" else "update_restated"
         which = {"table": entry.table_name, "as_of": entry.as_of, "load": entry.load_id}
@@ -122,17 +185,16 @@ def _from_history(connection: Connection, entry: Entry, customers: list[str]) ->
     return gone
 
 
-def _from_table(connection: Connection, schema: str, table: Table, customers: list[str]) -> set[str]:
-    """Delete from production or staging; returns who was there."""
-    relation = sql.Identifier(schema, table.name)
+def _from_table(connection: Connection, schema: str, name: str, theirs: Theirs) -> list[str]:
+    """Delete from production or staging; returns whose rows they were."""
+    relation = sql.Identifier(schema, name)
     if connection.execute("select to_regclass(%s)", [relation.as_string(connection)]).fetchone() == (None,):
-        return set()
-    key = table.column(table.primary_key)
-    names = {"relation": relation, "key": sql.Identifier(key.name), "type": sql.SQL(key.data_type)}
+        return []
+    names = {"relation": relation, "theirs": theirs.condition, "customer": sql.Identifier(theirs.column)}
     query = statement(__file__, "delete").format(**names)
-    found = {customer for (customer,) in connection.execute(query, {"customers": customers}).fetchall()}
+    found = [customer for (customer,) in connection.execute(query, theirs.values).fetchall()]
     if schema == "staging":
-        connection.execute(statement(__file__, "update_staged"), [len(found), table.name])
+        connection.execute(statement(__file__, "update_staged"), [len(found), name])
     return found
 
 
@@ -146,6 +208,10 @@ def _owners_only(connection: Connection) -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise SurroundingsFailed(
             f"nobody was forgotten: only the role that owns history can do that ({error.diag.message_primary})."
+        ) from None
+    except psycopg.DataError as error:  # text that cannot be of the key's type
+        raise WrongUsage(
+            f"nobody was forgotten: one of them is no customer: {error.diag.message_primary}. Is that who was meant?"
         ) from None
     except psycopg.errors.LockNotAvailable:
         raise SurroundingsFailed("nobody was forgotten: a table is in use. Try again when nobody reads it.") from None

@@ -1,26 +1,50 @@
+-- name: referencing
+-- The column by which a table that is no longer declared references that of the customers.
+select attname::text
+from pg_catalog.pg_constraint
+inner join pg_catalog.pg_attribute on attrelid = conrelid and attnum = conkey[1]
+where
+    conrelid = to_regclass(format('public.%%I', %(table)s::text))
+    and confrelid = to_regclass(format('public.%%I', %(customers)s::text))
+    and contype = 'f';
+
 -- name: key
--- The first column of a table's primary key, and its type.
+-- The columns of the key of a table of history, but as_of, and their types, in its order.
 select attname::text, format_type(atttypid, null)
 from pg_catalog.pg_index
-inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = indkey[0]
-where indrelid = to_regclass(%s) and indisprimary;
+cross join unnest(indkey) with ordinality as part (number, place)
+inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = number
+where indrelid = to_regclass(format('public.%%I', %s::text)) and indisprimary and attname <> 'as_of'
+order by place;
 
--- name: rows_of
--- What a table of history has of these customers, and which of them.
+-- name: by_customer
+{customer} = any(%(customers)s::text [] ::{type} []);
+
+-- name: keys
+select distinct {key} from {history} where {by_customer};
+
+-- name: by_key
+({by_customer} or ({key}) in (select * from unnest({each})));
+
+-- name: make_leaving
+create temporary table leaving (like {relation});
+
+-- name: leaving
+insert into leaving select * from {relation} where {theirs};
+
+-- name: sums
+-- What is going of a table of history, and of whom.
 select
     count(*) as rows_total,
     count(*) filter (where observed_as_of = as_of) as rows_delivered,
-    array_agg({key}::text) as customers
-from {relation}
-where {key} = any(%(customers)s::text [] ::{type} []);
-
--- name: checksum
-select ops.checksum(%(relation)s::regclass, %(covered)s::text [], %(key)s, %(customers)s::text []);
+    ops.checksum('pg_temp.leaving'::regclass, %s::text []) as checksum,
+    array_agg({customer}::text) as customers
+from leaving;
 
 -- name: delete
 delete from {relation}
-where {key} = any(%(customers)s::text [] ::{type} [])
-returning {key}::text;
+where {theirs}
+returning {customer}::text;
 
 -- name: update_staged
 update ops.staged set row_count = row_count - %s where table_name = %s;

@@ -228,7 +228,7 @@ class Run:
         verdicts = ledger.audits_of(self.connection, self.load_id)
         if any(verdict.status == "fail" for verdict in verdicts):
             raise self._refusal(self._problems().found_by(result, verdicts, "fail"), verdicts=verdicts)
-        if not verdicts or (self.command == "check" and not result.success):
+        if not result.success and (self.command == "check" or not verdicts):
             raise self._dbt_failed(result)
         return verdicts, list(islice(self._problems().found_by(result, verdicts, "warn"), WARNINGS_KEPT))
 

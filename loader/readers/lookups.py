@@ -1,16 +1,18 @@
-"""What history says: one customer over time, and the difference between two dates. Reads only."""
+"""What history says: a customer's rows over time, and the difference between two dates. Reads only."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from loader.contract.customers import customers_first
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
@@ -19,7 +21,7 @@ from loader.readers.published import published_months
 
 @dataclass(frozen=True)
 class State:
-    """A customer's row in one table on one date; `changed` names the columns that differ from the date before."""
+    """A row of one table on one date; `changed` names the columns that differ from the date before."""
 
     as_of: dt.date
     observed_as_of: dt.date
@@ -29,8 +31,18 @@ class State:
 
 
 @dataclass(frozen=True)
+class RowOverTime:
+    """The row of a table with one key, oldest date first; no key and no state where the table has none."""
+
+    table: str
+    key: dict[str, Any]
+    states: list[State]
+
+
+@dataclass(frozen=True)
 class TableDifference:
-    """How one table differs between two dates; a sample has the `key` and column -> [old, new] of what differs."""
+    """How one table differs between two dates; a sample has the `key`, a list where that is several columns, and
+    column -> [old, new] of what differs."""
 
     table: str
     first_rows: int
@@ -55,35 +67,62 @@ def chosen(name: str | None) -> list[Table]:
     raise WrongUsage(f"no table {name} is declared: it is one of {', '.join(table.name for table in tables)}.")
 
 
-def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> dict[str, list[State]]:
-    """Table -> the customer's rows in its history, oldest date first.
+def with_customers(name: str | None) -> list[Table]:
+    """The declared tables that say of which customer their rows are, or the one of that name in any case.
+
+    Raises:
+        WrongUsage: no table of that name is declared.
+    """
+    return [table for table in chosen(name) if name or table.customer]
+
+
+def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> list[RowOverTime]:
+    """All rows of a customer in the history of each table, or the row with that key of one that has no customers.
 
     Raises:
         WrongUsage: no history knows the customer; the message says what to do.
     """
-    found = {table.name: _states(connection, user_id, table) for table in tables}
-    if not any(found.values()):
+    found = [row for table in tables for row in _rows(connection, user_id, table)]
+    if not any(row.states for row in found):
         names = ", ".join(f"{table.name}_snapshots" for table in tables)
-        raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, user_id, tables[0])}")
+        raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, user_id, customers_first(tables)[0])}")
     return found
 
 
-def _states(connection: Connection, user_id: str, table: Table) -> list[State]:
-    columns = _columns(connection, table)
-    if not columns:
-        return []
-    query = _about(table, "states", columns=sql.SQL(", ").join(map(sql.Identifier, columns)))
+def _rows(connection: Connection, user_id: str, table: Table) -> list[RowOverTime]:
+    columns, who = _columns(connection, table), _who(table)
+    values = user_id.split(",") if len(who) > 1 else [user_id]
+    nothing = [RowOverTime(table.name, {}, [])]
+    if not columns or len(values) != len(who):
+        return nothing
+    query = _about(
+        table,
+        "states",
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        who=sql.SQL(", ").join(map(sql.Identifier, who)),
+        values=sql.SQL(", ").join([sql.Placeholder()] * len(who)),
+    )
     try:
-        rows = connection.execute(query, {"user_id": user_id}).fetchall()
+        found = connection.execute(query, values).fetchall()
     except psycopg.DataError:  # text that cannot be a key of this type is nobody's
-        return []
+        return nothing
+    rows = [(as_of, observed, dict(zip(columns, cells, strict=True))) for as_of, observed, *cells in found]
+    by_key = groupby(rows, lambda row: {name: row[2][name] for name in table.key})
+    return [RowOverTime(table.name, key, _states(states)) for key, states in by_key] or nothing
+
+
+def _states(rows: Iterable[tuple[dt.date, dt.date, dict[str, Any]]]) -> list[State]:
     states: list[State] = []
-    for as_of, observed, *cells in rows:
-        values = dict(zip(columns, cells, strict=True))
+    for as_of, observed, values in rows:
         before = states[-1].values if states else values
-        changed = [name for name in columns if values[name] != before[name]]
+        changed = [name for name in values if values[name] != before[name]]
         states.append(State(as_of, observed, observed == as_of, values, changed))
     return states
+
+
+def _who(table: Table) -> tuple[str, ...]:
+    """The columns by which somebody asks for rows of a table."""
+    return table.customer or table.key
 
 
 def _hint(connection: Connection, user_id: str, table: Table) -> str:
@@ -91,11 +130,13 @@ def _hint(connection: Connection, user_id: str, table: Table) -> str:
     published = [month.month for month in published_months(connection)]
     if not published:
         return " No month is published yet: streamflow ingest 000"
+    who = _who(table)
     with contextlib.suppress(psycopg.DataError):
-        near = connection.execute(_about(table, "near"), {"user_id": user_id.strip()}).fetchone()
+        query = _about(table, "near", who=sql.SQL("::text || ',' || ").join(map(sql.Identifier, who)))
+        near = connection.execute(query, [user_id.strip()]).fetchone()
         if near is not None:
             return f" Did you mean {near[0]}?"
-    return f" Months published: {', '.join(published)}. Write the user_id as it is in the files."
+    return f" Months published: {', '.join(published)}. Write {', '.join(who)} as in the files."
 
 
 def difference(
@@ -111,7 +152,7 @@ def _difference(connection: Connection, first: dt.date, second: dt.date, table: 
     columns = _columns(connection, table)
     if not columns:
         return TableDifference(table.name, 0, 0, 0, 0, 0, 0, {}, [])
-    columns.remove(table.primary_key)
+    columns = [name for name in columns if name not in table.key]
     differ = [sql.SQL("a.{0} is distinct from b.{0}").format(sql.Identifier(name)) for name in columns]
     parts: dict[str, sql.Composable] = {
         "first": sql.Literal(first),
@@ -124,9 +165,11 @@ def _difference(connection: Connection, first: dt.date, second: dt.date, table: 
     [counts] = connection.execute(_about(table, "difference", **parts)).fetchall()
     in_first, in_second, both, different, *per_column = counts
     samples = []
-    for key, *values in connection.execute(_about(table, "samples", **parts)).fetchall() if different and rows else []:
+    for row in connection.execute(_about(table, "samples", **parts)).fetchall() if different and rows else []:
+        key, values = row[: len(table.key)], row[len(table.key) :]
         pairs = zip(columns, values[::2], values[1::2], strict=True)
-        samples.append({"key": key, "changes": {name: [old, new] for name, old, new in pairs if old != new}})
+        changes = {name: [old, new] for name, old, new in pairs if old != new}
+        samples.append({"key": key[0] if len(key) == 1 else list(key), "changes": changes})
     changed = dict(zip(columns, per_column, strict=True))
     only = in_first - both, in_second - both
     return TableDifference(table.name, in_first, in_second, *only, both - different, different, changed, samples)
@@ -134,7 +177,8 @@ def _difference(connection: Connection, first: dt.date, second: dt.date, table: 
 
 def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
     """A statement of the .sql file, about one table."""
-    parts["key"] = sql.Identifier(table.primary_key)
+    parts["key"] = sql.Identifier(table.key[0])
+    parts["keys"] = sql.SQL(", ").join(map(sql.Identifier, table.key))
     parts["production"] = sql.Identifier("public", table.name)
     parts["history"] = sql.Identifier("public", f"{table.name}_snapshots")
     return statement(__file__, name).format(**parts)

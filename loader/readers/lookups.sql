@@ -4,18 +4,19 @@ select
     observed_as_of,
     {columns}
 from {history}
-where {key} = %(user_id)s
-order by as_of;
+where ({who}) = ({values})
+order by {keys}, as_of;
 
 -- name: near
 -- A customer whose name has the same letters in another case.
-select {key}::text
+select ({who})::text
 from {production}
-where lower({key}::text) = lower(%(user_id)s)
+where lower(({who})::text) = lower(%s)
 limit 1;
 
 -- name: difference
--- Rows on each date, in both, that differ in any column, and in each one. `a.key = b.key` is true where both have the row.
+-- Rows on each date, in both, that differ in any column, and in each one. `a.key = b.key`, of the first column of the key, is true
+-- where both have the row.
 -- The dates are literals, so that the planner reads two partitions and no other.
 select
     count(a.{key}),
@@ -24,19 +25,19 @@ select
     count(*) filter (where a.{key} = b.{key} and ({differs}))
     {each}
 from (select * from {history} where as_of = {first}) as a
-full join (select * from {history} where as_of = {second}) as b on a.{key} = b.{key};
+full join (select * from {history} where as_of = {second}) as b using ({keys});
 
 -- name: each
 , count(*) filter (where a.{key} = b.{key} and {differs});
 
 -- name: samples
 select
-    a.{key},
+    {keys},
     {cells}
 from (select * from {history} where as_of = {first}) as a
-inner join (select * from {history} where as_of = {second}) as b on a.{key} = b.{key}
+inner join (select * from {history} where as_of = {second}) as b using ({keys})
 where {differs}
-order by a.{key}
+order by {keys}
 limit {rows};
 
 -- name: columns

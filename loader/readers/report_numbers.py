@@ -11,6 +11,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, statement
 from loader.readers import marts
@@ -65,7 +66,7 @@ class Report:
 
     @property
     def users(self) -> Json:
-        """The customers, as the table counts them that the others reference."""
+        """The customers, as the table counts them that has them."""
         return self.customers[0]
 
     @property
@@ -134,8 +135,8 @@ def read_index(connection: Connection, tables: Sequence[Table]) -> list[tuple[Pu
 
 
 def _customers(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Json]:
-    """Per table, that which the others reference first."""
-    names = [table.name for table in sorted(tables, key=lambda table: table.references is not None)]
+    """Per table, that which has the customers first."""
+    names = [table.name for table in customers_first(tables)]
     return _rows(connection, "customers", month, tables=names)
 
 

@@ -16,6 +16,7 @@ from loader.pipeline.parquet import appearing, from_csv
 from loader.readers import marts
 from loader.readers.published import find
 
+STAMP = "event_timestamp"
 PREPARE = "select set_config('work_mem', '64MB', true), set_config('jit', 'off', true)"
 
 
@@ -77,11 +78,12 @@ def write(
 def _wanted(connection: Connection, columns: Sequence[str]) -> dict[str, str]:
     """Name -> type of the columns of the file: the customer, event_timestamp, and the columns wanted."""
     with marts.needed():
-        (key, stamp, *known) = connection.execute(statement(__file__, "columns")).fetchall()
-    types: dict[str, str] = dict(known)
-    if unknown := [name for name in columns if name not in types]:
-        raise WrongUsage(f"no such column: {', '.join(unknown)}. There are {', '.join(types)}.")
-    return dict([key, stamp]) | {name: types[name] for name in columns or types}
+        types: dict[str, str] = dict(connection.execute(statement(__file__, "columns")).fetchall())
+    first = list(types).index(STAMP) + 1
+    always, known = list(types)[:first], list(types)[first:]
+    if unknown := [name for name in columns if name not in known]:
+        raise WrongUsage(f"no such column: {', '.join(unknown)}. There are {', '.join(known)}.")
+    return {name: types[name] for name in [*always, *(columns or known)]}
 
 
 def _column(name: str, data_type: str) -> sql.Composed:

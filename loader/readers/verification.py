@@ -141,8 +141,11 @@ def _production(connection: Connection, name: str) -> Verdict:
     (known, key), (columns, _) = _shape(connection, history), _shape(connection, production)
     if not known or not columns:
         return Verdict(name, None, 0, False, f"{history if not known else production} is gone")
+    if not key:
+        return Verdict(name, None, 0, False, f"{history} has no primary key")
     query = statement(__file__, "production").format(
-        key=sql.Identifier(key),
+        key=sql.Identifier(key[0]),
+        keys=sql.SQL(", ").join(map(sql.Identifier, key)),
         name=sql.Literal(name),
         columns=sql.SQL(", ").join(sql.Identifier(column) for column in columns if column in known),
         history=sql.Identifier("public", f"{name}_snapshots"),
@@ -161,7 +164,7 @@ def _public(connection: Connection, table: str) -> str:
     return sql.Identifier("public", table).as_string(connection)
 
 
-def _shape(connection: Connection, relation: str) -> tuple[list[str], str]:
-    """The columns of a table, and the first one of its primary key; no column where it is gone."""
+def _shape(connection: Connection, relation: str) -> tuple[list[str], list[str]]:
+    """The columns of a table, and those of its primary key but as_of; none where it is gone."""
     [(columns, key)] = connection.execute(statement(__file__, "shape"), [relation]).fetchall()
     return columns, key

@@ -60,7 +60,7 @@ select string_agg(as_of::text, ', ' order by as_of) from ops.history where table
 -- The newest delivered row of every customer, of archived dates as the newest one carried it forward, beside the row that
 -- production has; equal numbers differ by their digits.
 with newest as (
-    select distinct on ({key}) {columns}
+    select distinct on ({keys}) {columns}
     from {history}
     where
         observed_as_of = as_of
@@ -68,7 +68,7 @@ with newest as (
             as_of = (select max(as_of) from ops.standing_history where table_name = {name})
             and observed_as_of in (select as_of from ops.archived where table_name = {name})
         )
-    order by {key}, observed_as_of desc
+    order by {keys}, observed_as_of desc
 ),
 
 actual as (
@@ -79,14 +79,14 @@ select
     count(actual.{key}),
     count(*) filter (where (newest.* *= actual.*) is not true)
 from newest
-full join actual on newest.{key} = actual.{key};
+full join actual using ({keys});
 
 -- name: shape
--- The columns of a table, and the first one of its primary key; none where it is gone.
+-- The columns of a table, and those of its primary key in its order, but as_of; none where it is gone.
 select
     coalesce(array_agg(attname::text order by attnum), '{}'),
-    min(attname::text) filter (
-        where attnum = (select indkey[0] from pg_catalog.pg_index where indrelid = attrelid and indisprimary)
-    )
+    coalesce(array_agg(attname::text order by place) filter (where place is not null and attname <> 'as_of'), '{}')
 from pg_catalog.pg_attribute
+left join pg_catalog.pg_index on attrelid = indrelid and indisprimary
+left join lateral unnest(indkey) with ordinality as key (number, place) on attnum = number
 where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped;

@@ -156,7 +156,12 @@ def _finish(made: Made, data_dir: str, first_month: str | None) -> Made:
     write_models(tables)
     packages.install()
     made.tables = [
-        {"table": table.name, "columns": len(table.columns), "key": table.primary_key, "references": table.references}
+        {
+            "table": table.name,
+            "columns": len(table.columns),
+            "key": ", ".join(table.key),
+            "references": table.references.table if table.references else None,
+        }
         for table in tables
     ]
     readme = (TEMPLATES / "README.md").read_text(encoding="utf-8")

@@ -10,12 +10,13 @@
 
 
 {#-
-  Spreads a new table by its key, beside the history that is there (the tables that refuse changes) and has a key of that type, so that a customer's rows are on
-  one node. A table of staging gets a column for the place of a row in its file, which a table in pieces does not have by itself, nor
-  one that forgotten customers are taken out of.
+  Spreads a new table by the first column of its key, beside the history that is there (the tables that refuse changes) and is spread by
+  a column of that type, so that a customer's rows are on one node. A table of staging gets a column for the place of a row in its
+  file, which a table in pieces does not have by itself, nor one that forgotten customers are taken out of.
   Plain Jinja: the loader renders this macro too.
 -#}
 {% macro spread_over_nodes(relation, key, is_staging=false) %}
+{%- set column = key if key is string else key[0] %}
 do $spread$
 begin
     {%- if is_staging %}
@@ -24,18 +25,37 @@ begin
     end if;
     {%- endif %}
     if to_regclass('pg_catalog.pg_dist_partition') is not null then
-        perform create_distributed_table('{{ relation }}', '{{ key }}', colocate_with => coalesce((
+        perform create_distributed_table('{{ relation }}', '{{ column }}', colocate_with => coalesce((
             select min(logicalrelid::text)
             from pg_dist_partition inner join pg_dist_colocation using (colocationid)
             where
                 logicalrelid in (select tgrelid from pg_trigger where tgfoid = to_regprocedure('ops.refuse_change()'))
                 and distributioncolumntype = (
-                    select atttypid from pg_attribute where attrelid = '{{ relation }}'::regclass and attname = '{{ key }}'
+                    select atttypid from pg_attribute where attrelid = '{{ relation }}'::regclass and attname = '{{ column }}'
                 )
         ), 'default'));
     end if;
 end;
 $spread$
+{% endmacro %}
+
+
+{#- Whether a table can have a foreign key: one of a cluster only where it holds within a node, by what both tables are spread by. -#}
+{% macro can_be_enforced(foreign_key, unique_key) %}
+    {{ return(not streamflow.is_cluster() or foreign_key.columns[0] == (unique_key if unique_key is string else unique_key[0])) }}
+{% endmacro %}
+
+
+{#- The kinds of key that a model declares and its table can have, by the letters of pg_constraint. -#}
+{% macro enforced_kinds(model) %}
+    {%- set kinds = [] -%}
+    {%- for constraint in model.constraints if constraint.type == 'primary_key' -%}
+        {%- do kinds.append('p') -%}
+    {%- endfor -%}
+    {%- for constraint in model.constraints if constraint.type == 'foreign_key' and streamflow.can_be_enforced(constraint, model.config.unique_key) -%}
+        {%- do kinds.append('f') -%}
+    {%- endfor -%}
+    {{ return(kinds) }}
 {% endmacro %}
 
 

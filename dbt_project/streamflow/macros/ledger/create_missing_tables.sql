@@ -1,6 +1,6 @@
 {#-
   On-run-start: creates what is declared and not there yet, so that a plain `dbt build` works on an empty database and `\dt` shows
-  all twelve tables; then enters this run in the ledger with the load that staging holds. One catalog query when nothing is missing.
+  all twelve tables; then enters this run in the ledger with the load that staging holds. Two catalog queries when nothing is missing.
 -#}
 {% macro begin_run() %}
     {%- if execute -%}
@@ -17,7 +17,7 @@
 {% macro create_missing_tables() %}
     {%- do streamflow.require_schema_public() -%}
     {%- do streamflow.require_utf8() -%}
-    {%- set existing = streamflow.columns_in_database() -%}
+    {%- set existing, keys = streamflow.columns_in_database(), streamflow.keys_in_database() -%}
     {%- if 'ops.loads' in existing and 'ops.chain' not in existing -%}
         {{ exceptions.raise_compiler_error(
             "this database was made by an earlier version of streamflow, which kept another ledger: use a new database"
@@ -35,6 +35,7 @@
         {%- set columns = existing.get(model.schema ~ '.' ~ model.alias) -%}
         {%- if columns -%}
             {%- do streamflow.require_declared_columns(model, columns) -%}
+            {%- do streamflow.require_declared_key(model, keys.get(model.schema ~ '.' ~ model.alias)) -%}
             {%- do streamflow.add_declared_columns(model, columns) -%}
         {%- else -%}
             {%- do streamflow.create_table_of(model) -%}
@@ -60,6 +61,21 @@
 {% endmacro %}
 
 
+{#- {'schema.table': 'column, column'} of the primary keys in schema public. -#}
+{% macro keys_in_database() %}
+    {%- set rows = run_query(
+        "select 'public.' || c.relname, string_agg(a.attname, ', ' order by part.place)"
+        " from pg_index as i join pg_class as c on c.oid = i.indrelid and c.relnamespace = 'public'::regnamespace"
+        " cross join unnest(i.indkey) with ordinality as part (number, place)"
+        " join pg_attribute as a on a.attrelid = c.oid and a.attnum = part.number"
+        " where i.indisprimary group by c.oid, c.relname"
+    ).rows -%}
+    {%- set keys = {} -%}
+    {%- for row in rows %}{% do keys.update({row[0]: row[1]}) %}{% endfor -%}
+    {{ return(keys) }}
+{% endmacro %}
+
+
 {#-
   An empty table of history or production, which dbt's `incremental` then finds. History is partitioned by as_of. Production gets its
   keys after its first rows (finish_merge); half of each page is left free, as every row is written anew each month.
@@ -82,7 +98,7 @@
         'create table ' ~ relation ~ ' (' ~ columns | join(', ') ~ ')'
         ~ (' partition by list (as_of)' if is_history else ' with (fillfactor = 48)')
     ) -%}
-    {%- do run_query(streamflow.spread_over_nodes(relation, unique_key[0] if is_history else unique_key)) -%}
+    {%- do run_query(streamflow.spread_over_nodes(relation, unique_key)) -%}
     {%- if is_history %}{% do run_query("select ops.make_immutable('" ~ relation ~ "')") %}{% endif -%}
     {%- do run_query(alter_relation_comment(relation, model.description)) -%}
     {%- do run_query(alter_column_comment(relation, model.columns)) -%}
@@ -118,6 +134,19 @@
             ) }}
         {%- endif -%}
     {%- endfor -%}
+{% endmacro %}
+
+
+{#- Ends the run where a table has another key than declared; production has none until its first rows. -#}
+{% macro require_declared_key(model, key) %}
+    {%- set unique_key = model.config.unique_key -%}
+    {%- set declared = unique_key if unique_key is string else unique_key | join(', ') -%}
+    {%- if key and key != declared -%}
+        {{ exceptions.raise_compiler_error(
+            model.alias ~ " has the key " ~ key ~ ", and is declared with " ~ declared ~ ": declare its primary_key as it was."
+            ~ " History keeps its keys. Nothing was changed."
+        ) }}
+    {%- endif -%}
 {% endmacro %}
 
 

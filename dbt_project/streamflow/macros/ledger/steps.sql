@@ -61,6 +61,12 @@
 {% endmacro %}
 
 
+{#- Whether two relations have the same row by its key, a list of quoted columns. -#}
+{% macro same_row(left, right, key) -%}
+    {%- for column in key %}{{ left }}.{{ column }} = {{ right }}.{{ column }}{{ ' and ' if not loop.last }}{% endfor -%}
+{%- endmacro %}
+
+
 {#- Names, one or a list, as quoted identifiers. -#}
 {% macro quoted(names) %}
     {%- set found = [] -%}

@@ -61,7 +61,7 @@
 {% macro fill_partition(partition, parent, arguments) %}
     {%- set columns = streamflow.quoted(model.columns) | join(', ') -%}
     create table {{ partition }} (like {{ parent }});
-    {{ streamflow.spread_over_nodes(partition, arguments.unique_key[0]) }};
+    {{ streamflow.spread_over_nodes(partition, arguments.unique_key) }};
     insert into {{ partition }} ({{ columns }}) select {{ columns }} from {{ arguments.temp_relation }};
     select count(*) as total, count(*) filter (where observed_as_of = as_of) as delivered from {{ partition }}
 {% endmacro %}

@@ -3,18 +3,18 @@
   whatever order months arrive. A rebuilt table becomes exactly what history says, in place: keys, grants and views on it stay.
 -#}
 {% macro get_incremental_newest_wins_sql(arguments) %}
-    {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, adapter.quote(arguments.unique_key) -%}
+    {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, streamflow.quoted(arguments.unique_key) -%}
     {%- set plan = streamflow.production_plan(target.identifier) -%}
     {%- if plan.unmerged %}{% do run_query(streamflow.enter_counts(target, delivered, key, plan.unmerged)) %}{% endif -%}
     {%- if plan.rebuild -%}
         {%- do run_query(
-            "delete from " ~ target ~ " as target where not exists (select 1 from " ~ delivered ~ " as delivered where delivered." ~ key
-            ~ " = target." ~ key ~ ")"
+            "delete from " ~ target ~ " as target where not exists (select 1 from " ~ delivered ~ " as delivered where "
+            ~ streamflow.same_row('delivered', 'target', key) ~ ")"
         ) -%}
     {%- endif -%}
     {%- set newest -%}
         {%- if plan.months | length > 1 -%}
-            (select distinct on ({{ key }}) * from {{ delivered }} order by {{ key }}, observed_as_of desc)
+            (select distinct on ({{ key | join(', ') }}) * from {{ delivered }} order by {{ key | join(', ') }}, observed_as_of desc)
         {%- else -%}
             {{ delivered }}
         {%- endif -%}
@@ -27,10 +27,10 @@
     {%- set columns = streamflow.quoted(model.columns) -%}
     merge into {{ target }} as target
     using {{ newest }} as newest
-    on target.{{ key }} = newest.{{ key }}
+    on {{ streamflow.same_row('target', 'newest', key) }}
     when matched and {% if rebuild %}{{ streamflow.rows_differ('newest', 'target', model.columns.values(), by_digit=true) }}
     {%- else %}newest.observed_as_of > target.observed_as_of{% endif %} then update set
-        {%- for column in columns if column != key %}
+        {%- for column in columns if column not in key %}
         {{ column }} = newest.{{ column }}{{ ',' if not loop.last }}
         {%- endfor %}
     when not matched then insert ({{ columns | join(', ') }})
@@ -47,12 +47,12 @@
     with counted as (
         select
             delivered.observed_as_of,
-            count(*) filter (where target.{{ key }} is null) as rows_inserted,
+            count(*) filter (where target.{{ key[0] }} is null) as rows_inserted,
             count(*) filter (
                 where target.observed_as_of <= delivered.observed_as_of and {{ streamflow.rows_differ('delivered', 'target', values) }}
             ) as rows_updated
         from {{ delivered }} as delivered
-        left join {{ target }} as target on target.{{ key }} = delivered.{{ key }}
+        left join {{ target }} as target on {{ streamflow.same_row('target', 'delivered', key) }}
         where delivered.observed_as_of in ({{ streamflow.dates(unmerged) }})
         group by delivered.observed_as_of
     )
@@ -137,16 +137,22 @@
 
 {#-
   The declared keys that a table lacks: all of them after its first rows, as building a key once is several times faster than keeping
-  it row by row. Deleting a customer takes their rows in other tables along, so that a rebuild can take out whom history lacks.
+  it row by row. Deleting a customer takes their rows in other tables along, so that a rebuild can take out whom history lacks; an
+  index finds these where the primary key does not.
 -#}
 {% macro enforce_keys(kinds) %}
+    {%- set unique_key = model.config.unique_key -%}
     {%- if 'p' not in kinds -%}
-        {%- do run_query('alter table ' ~ this ~ ' add primary key (' ~ streamflow.quoted(model.config.unique_key) | join(', ') ~ ')') -%}
+        {%- do run_query('alter table ' ~ this ~ ' add primary key (' ~ streamflow.quoted(unique_key) | join(', ') ~ ')') -%}
         {%- do run_query('analyze ' ~ this) -%}
     {%- endif -%}
-    {%- for constraint in model.constraints if constraint.type == 'foreign_key' and 'f' not in kinds -%}
+    {%- for constraint in model.constraints if constraint.type == 'foreign_key' and 'f' not in kinds and streamflow.can_be_enforced(constraint, unique_key) -%}
+        {%- set columns = streamflow.quoted(constraint.columns) -%}
+        {%- if columns != streamflow.quoted(unique_key)[:columns | length] -%}
+            {%- do run_query('create index on ' ~ this ~ ' (' ~ columns | join(', ') ~ ')') -%}
+        {%- endif -%}
         {%- do run_query(
-            'alter table ' ~ this ~ ' add foreign key (' ~ streamflow.quoted(constraint.columns) | join(', ') ~ ') references '
+            'alter table ' ~ this ~ ' add foreign key (' ~ columns | join(', ') ~ ') references '
             ~ constraint.to ~ ' (' ~ streamflow.quoted(constraint.to_columns) | join(', ') ~ ') on delete cascade'
         ) -%}
     {%- endfor -%}

@@ -1,7 +1,7 @@
-{#- The database enforces every key that the model declares, so no row can break one. Row grain: missing key. -#}
+{#- The database enforces every key that the model declares and it can enforce, so no row can break one. Row grain: missing key. -#}
 {% test keys_are_enforced(model) %}
 {%- set node = graph.nodes.get(context['model'].attached_node, {}) if execute else {} -%}
-{%- set kinds = node.constraints | default([]) | map(attribute='type') | select('in', ['primary_key', 'foreign_key']) | map('first') -%}
+{%- set kinds = streamflow.enforced_kinds(node) if node else [] -%}
 select declared.contype
 from unnest(string_to_array('{{ kinds | join(' ') }}', ' ')) as declared (contype)
 where not exists (

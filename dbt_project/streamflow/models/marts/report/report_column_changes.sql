@@ -18,7 +18,7 @@
         from {{ ref('published_months') }} as months
         inner join {{ table.history }} as newer on months.as_of = newer.as_of
         inner join {{ table.history }} as older
-            on months.previous_as_of = older.as_of and newer.{{ table.key }} = older.{{ table.key }}
+            on months.previous_as_of = older.as_of and {{ table.same_row }}
         where newer.observed_as_of = newer.as_of
         group by months.as_of, months.previous_as_of
     ) as compared

@@ -12,7 +12,7 @@
     from {{ ref('published_months') }} as months
     inner join {{ table.history }} as newer on months.as_of = newer.as_of
     left join {{ table.history }} as older
-        on months.previous_as_of = older.as_of and newer.{{ table.key }} = older.{{ table.key }}
+        on months.previous_as_of = older.as_of and {{ table.same_row }}
     group by months.as_of, months.previous_as_of
     {% if not loop.last %}union all{% endif %}
 {% endfor %}

@@ -1,0 +1,95 @@
+"""How declared tables belong together: what they reference, which of them has the customers, whose each row is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loader.contract.tables import Table
+
+
+def wrong_references(tables: Sequence[Table]) -> Iterator[str]:
+    """Why the tables cannot reference what they say they do, a sentence each without its full stop."""
+    by_name = {table.name: table for table in tables}
+    for table in tables:
+        yield from (f"table {table.name} {reason}" for reason in _wrong_reference(table, by_name))
+    marked = [table.name for table in tables if table.customers]
+    if len(marked) > 1:
+        yield f"{' and '.join(marked)} both say `customers: true`: one table has the customers"
+
+
+def _wrong_reference(table: Table, by_name: Mapping[str, Table]) -> Iterator[str]:
+    if table.references is None:
+        return
+    name, columns = table.references.table, table.references.columns
+    if name not in by_name or name == table.name:
+        yield f"references {name}, which is not declared"
+        return
+    parent, path = by_name[name], [table.name, name]
+    while (further := by_name[path[-1]].references) and further.table in by_name and path[-1] not in path[:-1]:
+        path.append(further.table)
+    if path[-1] == table.name:
+        yield f"references {name}, which leads back to it"
+    if columns and len(columns) != len(parent.key):
+        yield f"references {name} by {len(columns)} columns, and its key has {len(parent.key)}: {', '.join(parent.key)}"
+        return
+    for column, key in zip(columns or parent.key, parent.key, strict=True):
+        if column not in table.column_names:
+            which = "" if columns else f": say by which, `references: {{table: {name}, columns: [...]}}`"
+            yield f"references {name} by {column}, and has no such column{which}"
+        elif (own := _type(table, column)) != (its := _type(parent, key)):
+            yield f"references {name} by {column}, which is {own}, and {name}.{key} is {its}"
+
+
+def found(tables: Sequence[Table]) -> list[Table]:
+    """The tables with what follows from all of them: the columns of references, who has the customers, whose rows.
+
+    The customers are in the table that says so, or else in that to which the most tables lead by their references, of
+    those that reference none; in the first of these where equally many do.
+    """
+    by_name = {table.name: table for table in tables}
+    for table in tables:
+        if table.references:
+            key = by_name[table.references.table].key
+            columns = {"columns": table.references.columns or key, "key": key}
+            reference = table.references.model_copy(update=columns)
+            by_name[table.name] = table.model_copy(update={"references": reference})
+    owner = next((table for table in by_name.values() if table.customers), None) or _most_led_to(by_name)
+    return [
+        table.model_copy(update={"customers": table is owner, "customer": _customer(table, owner, by_name)})
+        for table in by_name.values()
+    ]
+
+
+def customers_first(tables: Sequence[Table]) -> list[Table]:
+    """The tables in the order of declaration, but that which has the customers before the others."""
+    return sorted(tables, key=lambda table: not table.customers)
+
+
+def _most_led_to(by_name: Mapping[str, Table]) -> Table:
+    leads = dict.fromkeys((table.name for table in by_name.values() if table.references is None), 0)
+    for name in by_name:
+        while reference := by_name[name].references:
+            name = reference.table  # noqa: PLW2901
+        leads[name] += 1
+    return by_name[max(leads, key=leads.__getitem__)]
+
+
+def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple[str, ...]:
+    """The columns that have the key of the owner: by the references that lead there, or as the key of that name."""
+    if table is owner:
+        return owner.key
+    if table.references:
+        parent = by_name[table.references.table]
+        here = dict(zip(parent.key, table.references.columns, strict=True))
+        its = _customer(parent, owner, by_name)
+        if its and all(column in here for column in its):
+            return tuple(here[column] for column in its)
+    same = set(table.key) == set(owner.key) and all(_type(table, name) == _type(owner, name) for name in table.key)
+    return owner.key if same else ()
+
+
+def _type(table: Table, column: str) -> str:
+    kind = table.column(column).data_type
+    return "integer" if kind == "int" else kind

@@ -1,0 +1,220 @@
+"""Keys of other names and of several columns, references by other names, and a lookup, in a shop of somebody else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader.contract.tables import load_contract
+from loader.errors import WrongUsage
+from tests.conftest import Streamflow, run_copy
+from tests.shop import (
+    APRIL,
+    FEBRUARY,
+    FILES,
+    JANUARY,
+    MARCH,
+    TABLES,
+    Files,
+    Shop,
+    column,
+    table,
+    without,
+    write_sources,
+)
+
+
+@pytest.fixture
+def shop(copy: Path, streamflow: Streamflow, tmp_path: Path) -> Shop:
+    """The copy of the project, with models for these tables."""
+    models = copy / "dbt_project" / "models"
+    for folder in ("history", "production", "marts/latest"):
+        shutil.rmtree(models / folder)
+    for path in [*models.glob("marts/*_scd2.*"), *models.glob("marts/training_set.*")]:
+        path.unlink()
+    write_sources(models / "staging" / "_sources.yml", TABLES)
+    made = Shop(copy, streamflow, tmp_path / "data")
+    made("models")
+    return made
+
+
+def test_tables_of_somebody_else(shop: Shop, tmp_path: Path) -> None:
+    twice = {**FILES[JANUARY], "invoices": [*FILES[JANUARY]["invoices"], "71,2,7"]}
+    said = shop("check", shop.deliver(JANUARY, twice), "--data-dir", str(shop.data), code=1)
+    assert "invoices.csv:5" in said, said
+    assert "second row with these values of account_id, invoice_no, first on line 3" in said
+
+    for as_of in (JANUARY, MARCH, FEBRUARY):
+        shop.ingest(as_of, FILES[as_of])
+    known = {JANUARY: [JANUARY], MARCH: [JANUARY, MARCH], FEBRUARY: [JANUARY, FEBRUARY]}
+    shop.holds(FILES, known)
+    [(foreign,)] = shop.streamflow.rows(
+        "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'payments'::regclass and contype = 'f'"
+    )
+    assert foreign == "FOREIGN KEY (payer) REFERENCES accounts(account_id) ON DELETE CASCADE"
+    reads_well(shop, tmp_path / "set.csv")
+
+    february = {**FILES[FEBRUARY], "invoices": ["account_id,invoice_no,amount", "71,2,9", "74,1,6"]}
+    files: dict[str, Files] = {**FILES, FEBRUARY: february}
+    shop.ingest(FEBRUARY, february, "--restate", "--reason", "other invoices")
+    shop.holds(files, known)
+
+    assert "is no customer" in shop("forget", "72a", "--reason", "a typo", code=2)
+    done = shop.json("forget", "72", "--reason", "they asked for it")
+    assert (done["customers"], done["left_alone"]) == (1, ["countries"])
+    files = without(files, "72", "9")
+    shop.holds(files, known)
+    april = {name: [*lines, *FILES[FEBRUARY][name][1:]] for name, lines in FILES[MARCH].items()}
+    april |= {name: FILES[FEBRUARY][name] for name in ("accounts", "countries", "payments", "profiles")}
+    files[APRIL] = without({APRIL: april}, "72", "")[APRIL]
+    shop.ingest(APRIL, april)
+    known[APRIL] = [JANUARY, FEBRUARY, MARCH, APRIL]
+    shop.holds(files, known)
+    shop("dbt", "build", "--full-refresh", "--quiet")
+    shop.holds(files, known)
+
+    other = with_meta(TABLES[1], primary_key=["account_id", "invoice_no", "amount"])
+    sources = shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    write_sources(sources, [TABLES[0], other, *TABLES[2:]])
+    again = ("ingest", "003", "--data-dir", str(shop.data), "--force")
+    assert "production/invoices.yml: its unique_key is account_id, invoice_no" in shop(*again, code=2)
+    shop("models", "--overwrite")
+    assert "the key account_id, invoice_no, and is declared with account_id, invoice_no, amount" in shop(*again, code=3)
+    shop.holds(files, known)
+
+
+def reads_well(shop: Shop, training_set: Path) -> None:
+    """What the reading commands say of the three months."""
+    found = shop.json("history", "72")["tables"]
+    assert [(row["table"], row["key"]) for row in found] == [
+        ("invoices", {"account_id": 72, "invoice_no": 1}),
+        ("invoices", {"account_id": 72, "invoice_no": 2}),
+        ("payments", {"payment_no": 9}),
+        ("accounts", {"account_id": 72}),
+        ("profiles", {"holder": 72}),
+    ]
+    assert [state["as_of"] for state in found[1]["states"]] == [FEBRUARY]
+    [germany] = shop.json("history", "DE", "--table", "countries")["tables"]
+    assert [state["values"]["tax"] for state in germany["states"]] == ["19", "16", "16"]
+
+    found = {one["table"]: one for one in shop.json("diff", "000", "001")["tables"]}
+    counts = [found["invoices"][name] for name in ("first_rows", "second_rows", "only_second", "equal", "different")]
+    assert counts == [3, 4, 1, 2, 1]
+    assert found["invoices"]["samples"] == [{"key": [71, 2], "changes": {"amount": ["7", "8"]}}]
+    assert {sample["key"] for sample in found["payments"]["samples"]} == {8, 9}
+    assert found["countries"]["samples"] == [{"key": "DE", "changes": {"tax": ["19", "16"]}}]
+    assert "71, 2  amount 7 -> 8" in shop("diff", "000", "001", "--table", "invoices")
+
+    report = shop.json("report", "001")["report"]
+    people = {one["table_name"]: one for one in report["customers"]}
+    assert report["customers"][0]["table_name"] == "accounts"
+    assert (people["accounts"]["customers_new"], people["accounts"]["customers_departed"]) == (1, 0)
+    assert (people["invoices"]["customers_new"], people["invoices"]["customers_departed"]) == (1, 1)
+    changed = {
+        (one["changes"]["table_name"], one["changes"]["column_name"]): one["changes"] for one in report["columns"]
+    }
+    assert changed["invoices", "amount"]["compared_rows"] == 2
+    assert changed["payments", "payer"]["changed_rows"] == 1
+
+    shop("training-set", "--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", str(training_set))
+    assert training_set.read_text().splitlines() == [
+        "account_id,event_timestamp,country,segment,churned",
+        f"71,{JANUARY} 00:00:00,DE,gold,true",
+        f"72,{JANUARY} 00:00:00,DE,gold,false",
+        f"73,{JANUARY} 00:00:00,FR,,false",
+    ]
+    versions = (
+        "select account_id, invoice_no, amount::float, is_current from invoices_scd2 where account_id = 71"
+        " order by account_id, invoice_no, valid_from"
+    )
+    assert shop.streamflow.rows(versions) == [
+        (71, 1, 10.5, True), (71, 2, 7, False), (71, 2, 8, True), (71, 3, 1, True)
+    ]  # fmt: skip
+
+
+LINES = table(
+    "lines",
+    {"primary_key": ["account_id", "invoice_no", "line"], "references": "invoices"},
+    [column("account_id", "bigint"), column("invoice_no", "integer"), column("line", "int")],
+)
+REFUNDS = table("refunds", {"primary_key": "payment_no", "references": "payments"}, [column("payment_no", "int")])
+CARDS = table("cards", {"primary_key": "account_id"}, [column("account_id", "bigint")])
+SITES = table("sites", {"primary_key": ["town", "number"]}, [column("town", "text"), column("number", "int")])
+VISITS = table(
+    "visits",
+    {"primary_key": "visit", "references": {"table": "sites", "columns": ["where_to", "which"]}},
+    [column("visit", "int"), column("where_to", "text"), column("which", "int")],
+)
+
+
+def with_meta(declared: dict[str, Any], **meta: Any) -> dict[str, Any]:
+    """The table with something else said of it."""
+    return {**declared, "config": {"meta": {**declared["config"]["meta"], **meta}}}
+
+
+def whose(path: Path, *tables: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Table -> the columns that say whose its rows are."""
+    return {one.name: one.customer for one in load_contract(write_sources(path / "_sources.yml", list(tables)))}
+
+
+def test_whose_a_row_is_follows_from_references(tmp_path: Path) -> None:
+    accounts, id_ = TABLES[3], ("account_id",)
+    found = whose(tmp_path, *TABLES, LINES, REFUNDS, CARDS, VISITS, SITES)
+    assert found == {
+        "countries": (), "invoices": id_, "payments": ("payer",), "accounts": id_, "profiles": ("holder",),
+        "lines": id_, "refunds": (), "cards": id_, "visits": (), "sites": (),
+    }  # fmt: skip
+    assert whose(tmp_path, SITES, VISITS, accounts)["visits"] == ("where_to", "which")
+    assert whose(tmp_path, SITES, VISITS, with_meta(accounts, customers=True))["visits"] == ()
+    lookup = {"table": "countries", "columns": "country"}
+    led = [with_meta(one, references=lookup, customers=True) if one is accounts else one for one in TABLES]
+    assert whose(tmp_path, *led) == whose(tmp_path, *TABLES)
+
+
+def payments(**meta: Any) -> dict[str, Any]:
+    """The payments, with something else said of them."""
+    return with_meta(TABLES[2], **meta)
+
+
+def by(*columns: str) -> dict[str, Any]:
+    """A reference to accounts."""
+    return {"table": "accounts", "columns": list(columns)}
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ([payments(primary_key=[])], "primary_key Tuple should have at least 1 item"),
+        ([payments(primary_key=["paid", "paid"])], "primary_key paid is named twice"),
+        ([payments(references="accounts")], "by account_id, and has no such column: say by which"),
+        ([payments(references=by("paye"))], "references accounts by paye, and has no such column"),
+        ([payments(references={"table": "accounts", "column": "payer"})], "references.column Extra inputs"),
+        ([payments(references=by("payer", "paid"))], "references accounts by 2 columns, and its key has 1: account_id"),
+        ([payments(references=by("paid"))], "by paid, which is numeric, and accounts.account_id is bigint"),
+        ([payments(references="payments")], "references payments, which is not declared"),
+        ([with_meta(CARDS, references="debts"), with_meta({**CARDS, "name": "debts"}, references="cards")], "back"),
+        ([payments(customers=True), with_meta(CARDS, customers=True)], "both say `customers: true`"),
+    ],
+    ids=["none", "twice", "not by its key", "no column", "typo", "number", "type", "itself", "circle", "customers"],
+)
+def test_an_unsound_key_or_reference_is_named(tmp_path: Path, tables: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(WrongUsage, match=said):
+        whose(tmp_path, *tables, TABLES[3])
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ([*TABLES, REFUNDS], "rows of refunds say of which payments they are, and not of whom"),
+        ([SITES, VISITS], "the key of customers is town, number"),
+    ],
+)
+def test_nobody_is_forgotten_whose_rows_cannot_be_told(
+    copy: Path, streamflow: Streamflow, tables: list[dict[str, Any]], said: str
+) -> None:
+    write_sources(copy / "dbt_project" / "models" / "staging" / "_sources.yml", tables)
+    done = run_copy(copy, streamflow, "forget", "71", "--reason", "why")
+    assert (done.returncode, said in done.stderr) == (2, True), done
