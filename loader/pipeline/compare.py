@@ -19,8 +19,12 @@ def differing_tables(
     return [table for table in tables if table.name in known and known[table.name].sha256 != hashes[table.name]]
 
 
-def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -> int:
-    """In how many customers the rows in staging and those that history has from this as_of's delivery differ."""
+def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -> tuple[int, int, int]:
+    """In how many customers the rows in staging and those that history has from this as_of's delivery differ.
+
+    Returns:
+        Their number, that of the customers who are in both, and that of those whom history has.
+    """
     history = f"{table.name}_snapshots"
     known = {name for (name,) in connection.execute(statement(__file__, "columns"), [history]).fetchall()}
     published = [
@@ -37,4 +41,5 @@ def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -
         as_of=sql.Literal(delivery.as_of),
         key=sql.Identifier(table.primary_key),
     )
-    return int(one_row(connection, query)[0])
+    differing, known, published = one_row(connection, query)
+    return int(differing), int(known), int(published)

@@ -12,6 +12,8 @@ published as (
 
 select
     count(*) filter (where delivered.* is distinct from published.*)
-    + count(delivered.{key}) - count(distinct delivered.{key})
+    + count(delivered.{key}) - count(distinct delivered.{key}) as differing,
+    count(delivered.{key}) filter (where published.{key} is not null) as known,
+    count(published.{key}) as published
 from delivered
 full join published on delivered.{key} = published.{key};
