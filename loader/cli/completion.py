@@ -17,7 +17,8 @@ def months(incomplete: str) -> list[str]:
     """The months in the data folder; after `000..` the last ones of a range."""
     first, dots, last = incomplete.rpartition("..")
     with suppress(Exception):  # whatever is wrong, a shell's prompt is no place to say so
-        return [f"{first}{dots}{label}" for label in months_in(load_settings().data_dir) if label.startswith(last)]
+        labels = dict.fromkeys(months_in(load_settings().data_dir).values())
+        return [f"{first}{dots}{label}" for label in labels if label.startswith(last)]
     return []
 
 

@@ -122,7 +122,7 @@ def _deliveries(
     settings = load_settings()
     if text is None:
         folder = expanded(data_dir) if data_dir else settings.data_dir
-        there = ", ".join(months_in(folder)) or "no month"
+        there = ", ".join(dict.fromkeys(months_in(folder).values())) or "no month"
         raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]
     return [find_delivery(settings, month, data_dir, as_of.date() if as_of else None) for month in months]

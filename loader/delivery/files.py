@@ -160,10 +160,6 @@ class TableFiles:
         """Bytes of all of them."""
         return sum(part.size for part in self.parts)
 
-    def sha256(self) -> str:
-        """The hash of the one file, or of the hashes of several."""
-        return hash_of([part.sha256() for part in self.parts])
-
 
 def hash_of(hashes: Sequence[str]) -> str:
     """What the ledger keeps of a table's files: the hash of the one, or that of several hashes in their order."""

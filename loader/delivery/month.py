@@ -16,7 +16,7 @@ from pathlib import Path
 
 from loader.contract.tables import Table
 from loader.delivery.causes import Problem
-from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, unreadable
+from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
 from loader.delivery.headers import look, near
 from loader.errors import NotDelivered, WrongUsage
 from loader.settings import Settings, expanded, load_settings
@@ -37,10 +37,14 @@ class Found:
         """Table -> the hash of its files. A file that cannot be read to its end is one more problem."""
         hashes = {}
         for table, files in self.files.items():
-            try:
-                hashes[table] = files.sha256()
-            except UNREADABLE as error:
-                self.problems.append(Problem(files.name, unreadable(error)))
+            parts = []
+            for part in files.parts:
+                try:
+                    parts.append(part.sha256())
+                except UNREADABLE as error:
+                    self.problems.append(Problem(part.name, unreadable(error)))
+            if len(parts) == len(files.parts):
+                hashes[table] = hash_of(parts)
         return hashes
 
 
@@ -63,20 +67,15 @@ class Delivery:
         return f"{self.month:03d}"
 
     @property
-    def place(self) -> Path:
-        """The folder or archive of the month.
+    def names(self) -> list[str]:
+        """What its folder may be called, and its archive but for .zip."""
+        return [f"month_{self.label}", *([self.calendar] if self.calendar else [])]
 
-        Raises:
-            NotDelivered: there is none.
-            FileExistsError: there are several.
-        """
-        names = [f"month_{self.label}", *([self.calendar] if self.calendar else [])]
-        there = [path for name in names for end in ("", ".zip") if (path := self.data_dir / f"{name}{end}").exists()]
-        if len(there) > 1:
-            raise FileExistsError(f"{there[1].name} is there too: take one of them away")
-        if not there:
-            raise NotDelivered(f"month {self.label} is not there: {_missing(self.data_dir, names)}")
-        return there[0]
+    @property
+    def there(self) -> list[Path]:
+        """Its folder or archive: one, unless the delivery is wrong."""
+        paths = [self.data_dir / f"{name}{end}" for name in self.names for end in ("", ".zip")]
+        return [path for path in paths if path.exists()]
 
     def find(self, tables: Sequence[Table]) -> Found:
         """Look for the files of every table, and at their headers.
@@ -84,12 +83,14 @@ class Delivery:
         Raises:
             NotDelivered: neither the folder nor the archive of the month is there, or it has nothing like a delivery.
         """
-        place = f"month_{self.label}"
+        name = self.names[0]
         try:
-            place = self.place.name
-            there = self._files()
+            if not (places := self.there):
+                raise NotDelivered(f"month {self.label} is not there: {_missing(self.data_dir, self.names)}")
+            name = places[0].name
+            there = self._files(places)
         except UNREADABLE as error:
-            return Found({}, [Problem(place, unreadable(error))])
+            return Found({}, [Problem(name, unreadable(error))])
         found, missing = Found({}, []), []
         for table in tables:
             if matching := [file for file in there if fnmatchcase(file.plain, table.wanted)]:
@@ -104,8 +105,10 @@ class Delivery:
             found.problems.extend(self._why_missing(missing, there, every=len(missing) == len(tables)))
         return found
 
-    def _files(self) -> list[SourceFile]:
-        place = self.place
+    def _files(self, places: Sequence[Path]) -> list[SourceFile]:
+        place, *others = places
+        if others:
+            raise FileExistsError(f"{others[0].name} is there too: take one of them away")
         if place.suffix == ".zip":
             packed = SourceFile(place, links_to=self.links_to)
             with packed.opened() as stream, zipfile.ZipFile(stream) as archive:
@@ -126,9 +129,9 @@ class Delivery:
                 problems.append(Problem(wanted, f"the file is missing{hint}"))
             told = told or bool(folder or hint)
         if not told:
+            names = _listed(file.base for file in there)
             raise NotDelivered(
-                f"month {self.label} is not there: {self.place} has {_listed(file.base for file in there)}, and none of"
-                f" {', '.join(missing)}"
+                f"month {self.label} is not there: {self.there[0]} has {names}, and none of {', '.join(missing)}"
             )
         return problems
 
@@ -164,14 +167,14 @@ def parse_months(text: str) -> list[int]:
     return months
 
 
-def months_in(data_dir: Path) -> list[str]:
-    """The numbers of the months that are in a folder, whatever their folders and archives are called."""
-    found = set()
+def months_in(data_dir: Path) -> dict[Path, str]:
+    """The folders and archives of months that are in a folder, with the number of each, in the order of these."""
+    found = {}
     for path in data_dir.glob("*"):
         if name := MONTH.fullmatch(path.name):
             with suppress(WrongUsage):  # of before the first month of all
-                found.add(f"{parse_month(name[1]):03d}")
-    return sorted(found)
+                found[path] = f"{parse_month(name[1]):03d}"
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def _looked_at(files: Sequence[SourceFile], table: Table) -> tuple[tuple[SourceFile, ...], list[Problem]]:

@@ -155,7 +155,7 @@ def _land_table(
     connection: Connection, delivery: Delivery, table: Table, files: TableFiles, advance: Advance
 ) -> LandedFile | Problem | NotTaken:
     """COPY the files of a table into a new staging table, one after the other, so that its rows are in their order."""
-    parts: list[LandedFile] = []
+    file, parts = files.parts[0], list[LandedFile]()
     try:
         with new_staging_table(connection, table, delivery) as staging:
             for file in files.parts:
@@ -166,9 +166,9 @@ def _land_table(
                 connection.execute(sql.SQL("analyze {}").format(staging))
     except (Unfit, psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
         # as an internal error Citus passes on what a node finds in a row
-        return NotTaken(table, Problem(files.parts[len(parts)].name, str(error).partition("\n")[0]))
+        return NotTaken(table, Problem(file.name, str(error).partition("\n")[0]))
     except UNREADABLE as error:
-        return Problem(files.parts[len(parts)].name, unreadable(error))
+        return Problem(file.name, unreadable(error))
     sha256, size = hash_of([part.sha256 for part in parts]), sum(part.bytes for part in parts)
     return LandedFile(table.name, files.name, sha256, size, rows, parts if len(parts) > 1 else [])
 
