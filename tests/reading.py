@@ -49,7 +49,7 @@ class Reading:
         return {problem.line for problem in self.problems}
 
 
-def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK) -> Reading:
+def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK, table: Table = TABLE) -> Reading:
     """Have the loader read a file as it reads those of a month, `chunk` bytes at a time."""
     path = folder / "month_000" / "things.csv"
     path.parent.mkdir(exist_ok=True)
@@ -58,12 +58,12 @@ def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "CHUNK", chunk)
         patch.setattr(diagnosis, "BATCH", 3)
-        found = delivery.find([TABLE])
+        found = delivery.find([table])
         if found.problems:
             return Reading(found.problems, [])
         with database.connect() as connection:
             spread, at_once = is_cluster(connection), files_at_once(connection)
-        landing = land(database, delivery, [TABLE], found.files, lambda *_: None, at_once)
+        landing = land(database, delivery, [table], found.files, lambda *_: None, at_once)
         assert not landing.problems
         if not landing.not_taken:
             rows = staged(database)
@@ -71,7 +71,7 @@ def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK
             return Reading([], rows, taken=True, on_citus=spread)
         [stopped] = landing.not_taken
         problems: list[Problem] = []
-        to_the_end = drain(diagnosis.diagnose(database, delivery, TABLE, found.files["things"], stopped), problems)
+        to_the_end = drain(diagnosis.diagnose(database, delivery, table, found.files["things"], stopped), problems)
         return Reading(problems, staged(database), to_the_end=to_the_end, on_citus=spread)
 
 

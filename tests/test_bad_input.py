@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -124,7 +125,7 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
             double("users.csv", lambda user: f"\u3000{user}"), double("users.csv", lambda user: f"{user}\ufeff"),
             double("users.csv", lambda user: f"\u202e{user}"), double("users.csv", lambda user: f"{user}\x85"),
         ),
-        ["refused: 6 things", "users.csv:57", "users.csv:62", "\\xa0", "\\u200b", "has blanks or invisible characters around it"],
+        ["refused: 6 things", "users.csv:57", "\\xa0", "has blanks or invisible characters around it", "(and 5 more like it)"],
     ),
     "blank user_id": (put("users.csv", 5, "user_id", "   "), ["users.csv:5", "user_id_well_formed"]),
     "unknown user_id": (put("support_agg_90d.csv", 5, "user_id", "stranger"), ["support_agg_90d.csv:5", "no such customer in users.csv"]),
@@ -185,8 +186,8 @@ def assert_all_in_rejects(streamflow: Streamflow, result: Result) -> None:
     """The rejects file has as many rows as the report counts."""
     assert str(Path(streamflow.environment["STREAMFLOW_HOME"]) / "rejects" / "month_001.csv") in result.err
     problems = rejects_of(streamflow, "001")
-    counted = int(result.err.split(" refused: ")[1].split(" ")[0].replace(",", ""))
-    assert len(problems) == counted > 0
+    [counted] = re.findall(r"([\d,]+) things? (?:is|are) wrong in", result.err)
+    assert len(problems) == int(counted.replace(",", "")) > 0
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
@@ -261,7 +262,7 @@ def test_a_rejects_file_has_an_end(
     result = january("check", "001", "--data-dir", tmp_path)
 
     assert "refused: 40 things are wrong in 1 file" in result.err
-    assert "... and 20 more" in result.err
+    assert "(and 39 more like it)" in result.err
     assert "the first 30 of them: " in result.err
     *written, last = rejects_of(january, "001")
     assert len(written) == 30

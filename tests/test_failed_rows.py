@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loader.contract.packages import STAND_IN
-from loader.delivery import Problem, SourceFile
+from loader.delivery import Problem, SourceFile, TableFiles
 from loader.pipeline import failed_audits
 from loader.pipeline.audits import Audit, audit_of
 from loader.pipeline.failed_audits import failed_rows
@@ -39,7 +39,11 @@ class Audited:
     def problems(self, name: str, **changes: Any) -> list[Problem]:
         """What is listed for an audit, or for one that is a little different."""
         audit, failures = self.audits[name]
-        return list(failed_rows(self.connection, dataclasses.replace(audit, **changes), failures, TABLE, self.file))
+        return list(
+            failed_rows(
+                self.connection, dataclasses.replace(audit, **changes), failures, TABLE, TableFiles((self.file,))
+            )
+        )
 
     def deliver(self, rows: str) -> None:
         """Put other rows in the place of those in staging and in the file."""
@@ -173,7 +177,7 @@ def test_unknown_keys_do_not_take_the_square_of_their_number(audited: Audited, m
     audited.deliver("".join(f",121,3,Other,q%{{s}},,,ghost {number}\n" for number in range(10_000)))
     try:
         audit, _ = audited.audits["relationships_narrow_where"]
-        found = failed_rows(audited.connection, audit, 10_000, TABLE, audited.file)
+        found = failed_rows(audited.connection, audit, 10_000, TABLE, TableFiles((audited.file,)))
         assert [problem.line for problem in found] == list(range(2, 10_002))
     finally:
         audited.deliver(ROWS)

@@ -132,7 +132,7 @@ def test_rejects_forget_who_looks_like_a_formula(tmp_path: Path) -> None:
     """In the file their name has an apostrophe before it, or numbers in place of what cannot be seen."""
     customers = ["=A1", "-A2", "A\u200b3"]
     path = tmp_path / "month_000.csv"
-    write_rejects([Problem("users.csv", "wrong", value=user) for user in [*customers, "other"]], path)
+    write_rejects([Problem("users.csv", "wrong", value=user) for user in [*customers, "other"]], path, "000")
     assert forget_in_rejects(tmp_path, customers) == 1
     with path.open(newline="", encoding="utf-8") as stream:
         assert [row["value"] for row in csv.DictReader(stream)] == ["other"]

@@ -409,7 +409,7 @@ def test_status_knows_every_month(streamflow: Streamflow, months: Path, tmp_path
     streamflow("ingest", "001", "--data-dir", tmp_path)
     january, february = streamflow.ok("status", "--json").json
     assert (january["state"], january["month"], january["as_of"]) == ("published", "000", "2024-01-31")
-    assert january["audits_passed"] == 47
+    assert january["audits_passed"] == 48
     assert len({file["sha256"] for file in january["files"]}) == len(TABLES)
     assert january["versions"]["audited_with"].startswith("dbt_expectations ")
     assert february["state"] == "refused"

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
-from pathlib import Path
 
 import psycopg
 
 from loader.contract.tables import load_contract
+from loader.delivery import months_in
 from loader.readers.published import published_months
 from loader.readers.running import running_database
 from loader.settings import load_settings
-
-MONTH = re.compile(r"month_(\d{3,})(?:\.zip)?", re.ASCII)
-
-
-def labels(data_dir: Path) -> list[str]:
-    """The months that are in a folder."""
-    names = [path.name for path in data_dir.glob("month_*")]
-    return sorted({found[1] for name in names if (found := MONTH.fullmatch(name))})
 
 
 def months(incomplete: str) -> list[str]:
     """The months in the data folder; after `000..` the last ones of a range."""
     first, dots, last = incomplete.rpartition("..")
     with suppress(Exception):  # whatever is wrong, a shell's prompt is no place to say so
-        return [f"{first}{dots}{label}" for label in labels(load_settings().data_dir) if label.startswith(last)]
+        labels = dict.fromkeys(months_in(load_settings().data_dir).values())
+        return [f"{first}{dots}{label}" for label in labels if label.startswith(last)]
     return []
 
 

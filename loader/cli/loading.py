@@ -12,7 +12,7 @@ import typer
 from loader.cli import completion, summaries, terminal
 from loader.cli.terminal import Json, show
 from loader.database import open_database
-from loader.delivery import Delivery, find_delivery, parse_month, parse_months
+from loader.delivery import Delivery, find_delivery, months_in, parse_month, parse_months
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log
 from loader.settings import expanded, load_settings
@@ -122,7 +122,7 @@ def _deliveries(
     settings = load_settings()
     if text is None:
         folder = expanded(data_dir) if data_dir else settings.data_dir
-        there = ", ".join(completion.labels(folder)) or "no month"
+        there = ", ".join(dict.fromkeys(months_in(folder).values())) or "no month"
         raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]
     return [find_delivery(settings, month, data_dir, as_of.date() if as_of else None) for month in months]

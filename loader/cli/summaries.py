@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from loader.cli.terminal import table
-from loader.landing import as_rows
+from loader.landing import Group, as_rows, causes, grouped
 
 if TYPE_CHECKING:
     from loader.pipeline.outcome import Outcome
@@ -26,7 +26,7 @@ def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
         yield table(["table", *(name.replace("_", " ") for name in COUNTED)], counts)
     if done.audits and not brief:
         yield f"audits: {len(done.audits_that('pass'))} passed, {len(done.audits_that('warn'))} warned"
-    yield from (f"  {line}" for line in as_rows(done.warnings))
+    yield from (f"  {line}" for line in as_rows([Group(warning) for warning in done.warnings]))
     if done.manifest:
         yield f"manifest: {done.manifest}"
     if not brief:
@@ -51,7 +51,8 @@ def plan(planned: Plan) -> Iterator[RenderableType]:
     """What an ingest would do."""
     yield f"month {planned.month}, as of {planned.as_of}, from {planned.folder}\nwould do: {planned.action}"
     yield table(["file", "bytes", "sha256"], ([file.file, file.bytes, file.sha256[:16]] for file in planned.files))
-    yield from (f"  {line}" for line in as_rows(planned.problems))
+    groups = grouped(planned.problems)
+    yield from (f"  {line}" for line in [*causes(groups), *as_rows(groups)])
 
 
 def known(months: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
@@ -64,7 +65,8 @@ def known(months: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
         package = month["versions"].get("audited_with", "").removeprefix("dbt_expectations ")
         delivered = sum(file["rows"] for file in month["files"])
         rows.append([month["month"], month["as_of"], month["state"] + since, delivered, audits, package])
-        files += [[month["month"], f["file"], f["rows"], f["bytes"], f["sha256"][:16]] for f in month["files"]]
+        each = [file for table in month["files"] for file in table.get("parts") or [table]]
+        files += [[month["month"], f["file"], f["rows"], f["bytes"], f["sha256"][:16]] for f in each]
     yield table(["month", "as of", "state", "rows", "audits", "dbt_expectations"], rows)
     for month in months:
         if replaced := ", ".join(month["built_on_replaced"]):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from loader.contract import customers
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS, ColumnName, TableName, taken
@@ -18,6 +18,12 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 DataType = Literal["text", "int", "integer", "bigint", "smallint", "numeric", "boolean", "date"]
 """The types that keep what was delivered: no rounding, no value that the audits cannot compare."""
+
+Encoding = Literal[
+    "utf-8", "iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252", "windows-1253",
+    "windows-1254", "windows-1257",
+]  # fmt: skip
+"""Those in which every byte of ASCII is that character, by names that PostgreSQL and Python share."""
 
 
 class Column(BaseModel):
@@ -65,8 +71,34 @@ class Reference(BaseModel, extra="forbid"):
         return {"table": raw} if isinstance(raw, str) else raw
 
 
+class CsvForm(BaseModel, frozen=True):
+    """How a table's files are written: what COPY knows of CSV, and texts that stand for a missing value."""
+
+    delimiter: str = Field(default=",", pattern=r"^[\t!#$%&*,/:;<=>?@^_`|~]$")
+    quote: Literal['"', "'"] = '"'
+    encoding: Encoding = "utf-8"
+    nulls: tuple[str, ...] = ()
+
+    @field_validator("nulls", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _nulls_are_fields(self) -> CsvForm:
+        for text in self.nulls:
+            if not text.isascii() or not text.isprintable() or not set(text).isdisjoint({self.delimiter, self.quote}):
+                raise ValueError(f"{text!r} in nulls must be of printable ASCII, without delimiter and quote")
+            if text in {"", "\\."}:
+                raise ValueError("an empty field is null anyway, and \\. ends a file: take it out of nulls")
+        return self
+
+
+COMMAS = CsvForm()
+
+
 class Table(BaseModel):
-    """One file of the delivery and the table it becomes. Columns are in the order of declaration."""
+    """The files of the delivery that become one table, mostly one. Columns are in the order of declaration."""
 
     name: TableName
     description: str = ""
@@ -77,12 +109,14 @@ class Table(BaseModel):
     """The columns that say which customer a row is of; none where it is of no customer. Found by load_contract, and the
     key of a table that stands alone."""
     slowly_changing: bool = False
+    files: str = Field(default="", pattern=r"^[^/\\\x00-\x1f]*$")
+    form: CsvForm = COMMAS
     columns: list[Column] = Field(min_length=1)
 
     @model_validator(mode="before")
     @classmethod
     def _from_dbt(cls, raw: dict[str, Any]) -> dict[str, Any]:
-        return {**raw, **_meta(raw)}
+        return {**raw, **_meta(raw), "form": _meta(raw)}
 
     @model_validator(mode="after")
     def _is_sound(self) -> Table:
@@ -97,6 +131,11 @@ class Table(BaseModel):
             raise ValueError("a column is declared twice")
         self.customer = self.key
         return self
+
+    @property
+    def wanted(self) -> str:
+        """The name of its file, or the pattern of the names of its files, without .gz."""
+        return self.files or f"{self.name}.csv"
 
     @property
     def has_label(self) -> bool:

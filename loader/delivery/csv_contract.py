@@ -7,68 +7,115 @@ must be such records. What is wrong with one that is not, landing/diagnosis.py f
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+
+from loader.contract.tables import COMMAS, CsvForm
+from loader.delivery.causes import is_total
 
 RECORD_LIMIT = 1 << 20
 """Bytes of a record at most, line ends in it included: where one seems longer, a quote is missing."""
 
-FIELD = rb'(?:"[^"]*(?:""[^"]*)*"|[^",\r\n]*)'
-"""Anything in quotes, quotes in it doubled; or anything but quotes, commas and line ends."""
-
-DATE = rb'(?:"\d{4}-\d\d-\d\d"|\d{4}-\d\d-\d\d|""|)'
 END_OF_DATA = rb"\\\.[\r\n]"
+
+
+@cache
+def field(form: CsvForm) -> str:
+    """A field: anything in quotes, quotes in it doubled; or anything but quotes, delimiters and line ends."""
+    quote, delimiter = re.escape(form.quote), re.escape(form.delimiter)
+    return f"(?:{quote}[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}|[^{quote}{delimiter}\\r\\n]*)"
+
+
+def _date(form: CsvForm) -> str:
+    dates = "|".join([r"\d{4}-\d\d-\d\d", *map(re.escape, form.nulls), ""])
+    return f"(?:{form.quote}(?:{dates}){form.quote}|{dates})"
 
 
 class Unfit(Exception):
     """A file holds a record that must not land."""
 
 
-def watched(chunks: Iterable[bytes], columns: Mapping[str, str]) -> Iterator[bytes]:
-    """Pass on the chunks of a file, each after a look at the records that end in it.
+def watched(
+    chunks: Iterable[bytes], columns: Mapping[str, str], form: CsvForm = COMMAS, key: str | None = None
+) -> Iterator[bytes]:
+    """Pass on the records of a file, each after a look at it, with empty fields in place of what stands for null.
 
     Args:
         columns: the names that the header must have, in its order, and their data types.
+        key: the column that identifies a row: the last line must not have a word for totals there.
 
     Raises:
         Unfit: a record is not as the contract wants it, or does not end.
     """
-    kinds = columns.values()
-    record = b",".join(DATE if kind == "date" else FIELD for kind in kinds)
+    kinds, quote = columns.values(), form.quote.encode()
+    record = re.escape(form.delimiter).join(_date(form) if kind == "date" else field(form) for kind in kinds).encode()
     records = re.compile(rb"(?:(?!" + END_OF_DATA + rb")" + record + rb"\r?\n)*")
-    plain_allowed, in_header, rest = "date" not in kinds, True, b""
+    plain_allowed, in_header, rest, last = "date" not in kinds, True, b"", b""
+    mended = _mending(form)
 
-    def after_records(text: bytes) -> bytes:
-        if plain_allowed and _is_plain(text):
-            return text[text.rfind(b"\n") + 1 :]
+    def in_records(text: bytes) -> int:
+        """Up to where a text consists of whole records."""
+        if plain_allowed and _is_plain(text, quote):
+            return text.rfind(b"\n") + 1
         good = records.match(text)
-        return text[good.end() :] if good else text
+        return good.end() if good else 0
 
     for chunk in chunks:
         rest += chunk
         if in_header and b"\n" in rest:
             header, _, rest = rest.partition(b"\n")
             in_header = False
-            if next(csv.reader([header.decode("utf-8-sig", "replace").rstrip("\r")]), None) != list(columns):
+            if _fields(header.removeprefix(codecs.BOM_UTF8), form) != list(columns):
                 raise Unfit("the header is not the one that was looked at")
-        if not in_header:
-            rest = after_records(rest)
+            yield header + b"\n"
+        if not in_header and (end := in_records(rest)):
+            last = rest[rest.rfind(b"\n", 0, end - 1) + 1 : end]
+            yield mended(rest[:end])
+            rest = rest[end:]
         # a line end in what is left belongs to a field in quotes that goes on, or the record is wrong
-        if len(rest) > RECORD_LIMIT or (b"\n" in rest and b'"' not in rest):
+        if len(rest) > RECORD_LIMIT or (b"\n" in rest and quote not in rest):
             raise Unfit("a record is not as the contract wants it")
-        yield chunk
-    if rest and after_records(rest + b"\n"):
+    if rest and in_records(rest + b"\n") <= len(rest):
         raise Unfit("the last record is not as the contract wants it")
+    yield mended(rest)
+    last = rest or last
+    if key and last.count(quote) % 2 == 0 and is_total(_fields(last, form), list(columns).index(key)):
+        raise Unfit("the last line has totals")
 
 
-def _is_plain(text: bytes) -> bool:
+def _fields(record: bytes, form: CsvForm) -> list[str]:
+    text = record.decode(form.encoding, "replace").rstrip("\r\n")
+    return next(csv.reader([text], delimiter=form.delimiter, quotechar=form.quote), [])
+
+
+def _mending(form: CsvForm) -> Callable[[bytes], bytes]:
+    """What leaves nothing of the fields that stand for null; quoted or not, as an empty field is null either way."""
+    if not form.nulls:
+        return lambda text: text
+    delimiter, quote = re.escape(form.delimiter).encode(), form.quote.encode()
+    nulls = "|".join(map(re.escape, form.nulls)).encode()
+    bare = re.compile(rb"(?<![^%b\n])(?:%b)(?![^%b\r\n])" % (delimiter, nulls, delimiter))
+    fields = re.compile(b"%b(?![^%b\r\n])" % (field(form).encode(), delimiter))
+    is_null = re.compile(b"(%b?)(?:%b)\\1" % (quote, nulls)).fullmatch
+
+    def mended(text: bytes) -> bytes:
+        if quote not in text:
+            return bare.sub(b"", text)
+        return fields.sub(lambda found: b"" if is_null(found[0]) else found[0], text)
+
+    return mended
+
+
+def _is_plain(text: bytes, quote: bytes) -> bool:
     """Whether the text has nothing that COPY would read otherwise than the contract, dates apart; most files have not.
 
     How many fields there are, COPY counts.
     """
     return not (
-        b'"' in text
+        quote in text
         or b"\\" in text
         or (b"\r" in text and text.count(b"\r") != text.count(b"\r\n") + text.endswith(b"\r"))
         or text.find(b"\n") > RECORD_LIMIT

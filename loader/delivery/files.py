@@ -8,12 +8,13 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from loader.contract.tables import COMMAS, CsvForm
 from loader.errors import DataRefused
 
 CHUNK = 1 << 20
@@ -52,8 +53,9 @@ def unreadable(error: BaseException) -> str:
 class SourceFile:
     """One file of a delivery: the file at `path`, or the member of that name of the archive there.
 
-    `links_to` is a folder that links may lead to, besides the one that the file is in. The other fields are what was
-    seen of it when it was looked at; from then on it is read only while it is the same.
+    `links_to` is a folder that links may lead to, besides the one that the file is in; `form` is how its table says
+    it is written. The other fields are what was seen of it when it was looked at; from then on it is read only while it
+    is the same.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class SourceFile:
     identity: Identity | None = None
     size: int = 0
     columns: tuple[str, ...] = ()
+    form: CsvForm = COMMAS
 
     @property
     def name(self) -> str:
@@ -72,6 +75,11 @@ class SourceFile:
     def base(self) -> str:
         """Its name without the folders that it is in."""
         return PurePosixPath(self.member or self.path.name).name
+
+    @property
+    def plain(self) -> str:
+        """That without what says that it is compressed."""
+        return self.base.removesuffix(".gz")
 
     def looked_at(self) -> SourceFile:
         """The same file, with what it is now. UNREADABLE where it cannot be read."""
@@ -133,6 +141,29 @@ class SourceFile:
         for chunk in self.chunks():
             digest.update(chunk)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of one table, in the order in which they land; most tables have one."""
+
+    parts: tuple[SourceFile, ...]
+
+    @property
+    def name(self) -> str:
+        """What they are called together."""
+        first, *others = self.parts
+        return f"{first.name} and {len(others)} more" if others else first.name
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(part.size for part in self.parts)
+
+
+def hash_of(hashes: Sequence[str]) -> str:
+    """What the ledger keeps of a table's files: the hash of the one, or that of several hashes in their order."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _identity(there: os.stat_result) -> Identity:

@@ -3,62 +3,63 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
+import fnmatch
 import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 
 from loader.contract.tables import Table
-from loader.delivery.files import UNREADABLE, SourceFile, unreadable
-from loader.delivery.records import NOT_TEXT, Broken, Record, read_records
+from loader.delivery.causes import Problem
+from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
+from loader.delivery.headers import look, near
 from loader.errors import NotDelivered, WrongUsage
 from loader.settings import Settings, expanded, load_settings
 
-SHOWN = 200
-"""Characters of a value that a report holds."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a delivery. `line` counts as an editor does, from 1."""
-
-    file: str
-    reason: str
-    line: int | None = None
-    column: str | None = None
-    value: str | None = None
-    audit: str | None = None
+MONTH = re.compile(r"(month_(?:\d{3}|[1-9]\d{3})|\d{4}-\d\d)(?:\.zip)?", re.ASCII)
+"""What the folder of a month, or its archive, may be called."""
+LISTED = 12
 
 
 @dataclass(frozen=True)
 class Found:
     """The files of a delivery that can be read, by table, and what is wrong with folder, files and headers."""
 
-    files: dict[str, SourceFile]
+    files: dict[str, TableFiles]
     problems: list[Problem]
 
     def hashes(self) -> dict[str, str]:
-        """Table -> the hash of its file. A file that cannot be read to its end is one more problem."""
+        """Table -> the hash of its files. A file that cannot be read to its end is one more problem."""
         hashes = {}
-        for table, file in self.files.items():
-            try:
-                hashes[table] = file.sha256()
-            except UNREADABLE as error:
-                self.problems.append(Problem(file.name, unreadable(error)))
+        for table, files in self.files.items():
+            parts = []
+            for part in files.parts:
+                try:
+                    parts.append(part.sha256())
+                except UNREADABLE as error:
+                    self.problems.append(Problem(part.name, unreadable(error)))
+            if len(parts) == len(files.parts):
+                hashes[table] = hash_of(parts)
         return hashes
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """The month that was asked for: the folder of months it is in, the date it speaks for, where links may lead."""
+    """The month that was asked for: the folder of months it is in, the date it speaks for, where links may lead.
+
+    `calendar` is the month as 2024-02, which its folder or archive may be called too.
+    """
 
     month: int
     data_dir: Path
     as_of: dt.date
     links_to: Path | None = None
+    calendar: str | None = None
 
     @property
     def label(self) -> str:
@@ -66,53 +67,73 @@ class Delivery:
         return f"{self.month:03d}"
 
     @property
-    def folder(self) -> Path:
-        """Where its files are."""
-        return self.data_dir / f"month_{self.label}"
+    def names(self) -> list[str]:
+        """What its folder may be called, and its archive but for .zip."""
+        return [f"month_{self.label}", *([self.calendar] if self.calendar else [])]
 
     @property
-    def archive(self) -> Path:
-        """Where they may be instead."""
-        return self.data_dir / f"month_{self.label}.zip"
+    def there(self) -> list[Path]:
+        """Its folder or archive: one, unless the delivery is wrong."""
+        paths = [self.data_dir / f"{name}{end}" for name in self.names for end in ("", ".zip")]
+        return [path for path in paths if path.exists()]
 
     def find(self, tables: Sequence[Table]) -> Found:
-        """Look for the file of every table, and at their headers.
+        """Look for the files of every table, and at their headers.
 
         Raises:
-            NotDelivered: neither the folder nor the archive of the month is there.
+            NotDelivered: neither the folder nor the archive of the month is there, or it has nothing like a delivery.
         """
-        found = Found({}, [])
+        name = self.names[0]
         try:
-            there = self._files()
+            if not (places := self.there):
+                raise NotDelivered(f"month {self.label} is not there: {_missing(self.data_dir, self.names)}")
+            name = places[0].name
+            there = self._files(places)
         except UNREADABLE as error:
-            place = self.folder if self.folder.exists() else self.archive
-            return Found({}, [Problem(place.name, unreadable(error))])
+            return Found({}, [Problem(name, unreadable(error))])
+        found, missing = Found({}, []), []
         for table in tables:
-            wanted = f"{table.name}.csv"
-            matching = [file for file in there if file.base in {wanted, f"{wanted}.gz"}]
-            if not matching:
-                hint = _near(wanted, (file.base for file in there))
-                found.problems.append(Problem(wanted, f"the file is missing{hint}"))
-            elif len(matching) > 1:
-                names = ", ".join(file.name for file in matching)
-                found.problems.append(Problem(wanted, f"is there more than once: {names}"))
-            else:
-                file, problems = _look(matching[0], table)
+            if matching := [file for file in there if fnmatchcase(file.plain, table.wanted)]:
+                parts, problems = _looked_at(matching, table)
                 found.problems.extend(problems)
                 if not problems:
-                    found.files[table.name] = file
+                    found.files[table.name] = TableFiles(parts)
+            else:
+                missing.append(table.wanted)
+        found.problems.extend(_in_two_tables(there, tables))
+        if missing:
+            found.problems.extend(self._why_missing(missing, there, every=len(missing) == len(tables)))
         return found
 
-    def _files(self) -> list[SourceFile]:
-        if self.folder.exists() and self.archive.exists():
-            raise FileExistsError(f"{self.archive.name} is there too: take one of them away")
-        if self.archive.exists():
-            packed = SourceFile(self.archive, links_to=self.links_to)
+    def _files(self, places: Sequence[Path]) -> list[SourceFile]:
+        place, *others = places
+        if others:
+            raise FileExistsError(f"{others[0].name} is there too: take one of them away")
+        if place.suffix == ".zip":
+            packed = SourceFile(place, links_to=self.links_to)
             with packed.opened() as stream, zipfile.ZipFile(stream) as archive:
-                return [replace(packed, member=name) for name in archive.namelist() if not name.endswith("/")]
-        if not self.folder.exists():
-            raise NotDelivered(f"month {self.label} is not there: {_missing_folder(self.folder)}")
-        return [SourceFile(path, links_to=self.links_to) for path in sorted(self.folder.iterdir())]
+                members = [replace(packed, member=name) for name in archive.namelist() if not name.endswith("/")]
+            return sorted(members, key=lambda file: file.base)
+        return [SourceFile(path, links_to=self.links_to) for path in sorted(place.iterdir())]
+
+    def _why_missing(self, missing: Sequence[str], there: Sequence[SourceFile], *, every: bool) -> list[Problem]:
+        problems, told = [], not every
+        deeper = dict(_deeper(there))
+        for wanted in missing:
+            hint = near(wanted, (file.base for file in there))
+            folder = next((path for path, names in deeper.items() if fnmatch.filter(names, wanted)), None)
+            if folder:
+                remedy = f"Move the files up into {folder.parent.name}"
+                problems.append(Problem(wanted, f"one folder deeper, in {folder.name}", remedy=remedy))
+            else:
+                problems.append(Problem(wanted, f"the file is missing{hint}"))
+            told = told or bool(folder or hint)
+        if not told:
+            names = _listed(file.base for file in there)
+            raise NotDelivered(
+                f"month {self.label} is not there: {self.there[0]} has {names}, and none of {', '.join(missing)}"
+            )
+        return problems
 
 
 def find_delivery(
@@ -120,7 +141,8 @@ def find_delivery(
 ) -> Delivery:
     """The delivery of a month: by default in the settings' data_dir and as of the month's last day."""
     folder = expanded(data_dir) if data_dir else settings.data_dir
-    return Delivery(month, folder, as_of or settings.as_of(month), settings.links_to)
+    last_day = settings.as_of(month)
+    return Delivery(month, folder, as_of or last_day, settings.links_to, f"{last_day:%Y-%m}")
 
 
 def parse_month(text: str) -> int:
@@ -145,58 +167,49 @@ def parse_months(text: str) -> list[int]:
     return months
 
 
-def _look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
-    """A file with what is seen of it, and what is wrong with it as a whole, or with its header."""
-    try:
-        file = file.looked_at()
-        if not file.size:  # nor is one read that only seems to be, as those in /proc
-            return file, [Problem(file.name, "the file is empty", line=1)]
-        records = read_records(file)
-        header = next(records, None)
-        if header is None or not header.fields:
-            return file, [Problem(file.name, "the first line is empty", line=1)]
-        if reason := _unusable(header):
-            return file, [Problem(file.name, reason, line=1)]
-        file = replace(file, columns=tuple(header.fields))
-        problems = list(_header_problems(file.name, header.fields, table))
-        if not problems and not any(record.text.strip("\r\n") for record in records):
-            problems = [Problem(file.name, "the file has a header and no rows", line=1)]
-        return file, problems
-    except Broken as error:
-        return file, [Problem(file.name, str(error), error.line)]
-    except UNREADABLE as error:
-        return file, [Problem(file.name, unreadable(error))]
+def months_in(data_dir: Path) -> dict[Path, str]:
+    """The folders and archives of months that are in a folder, with the number of each, in the order of these."""
+    found = {}
+    for path in data_dir.glob("*"):
+        if name := MONTH.fullmatch(path.name):
+            with suppress(WrongUsage):  # of before the first month of all
+                found[path] = f"{parse_month(name[1]):03d}"
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def _unusable(header: Record) -> str | None:
-    """Why no names can be read from a header."""
-    if NOT_TEXT.search(header.text):
-        return "the header is not UTF-8, or has a NUL byte in it"
-    if header.end == "\r":
-        return "its lines end in CR alone, where LF or CRLF belongs"
-    return None if header.is_well_quoted else "the header is not CSV: a quote within a name"
+def _looked_at(files: Sequence[SourceFile], table: Table) -> tuple[tuple[SourceFile, ...], list[Problem]]:
+    """The files of a table with what is seen of them, and what is wrong with them."""
+    counts = Counter(file.plain for file in files)
+    if twice := [file.name for file in files if counts[file.plain] > 1]:
+        return (), [Problem(table.wanted, f"is there more than once: {', '.join(twice)}")]
+    looked_at = [look(file, table) for file in files]
+    return tuple(file for file, _ in looked_at), [problem for _, problems in looked_at for problem in problems]
 
 
-def _header_problems(file: str, header: list[str], table: Table) -> Iterator[Problem]:
-    missing = [column for column in table.column_names if column not in header]
-    for name in sorted(set(header) - set(table.column_names)):
-        yield Problem(file, f"unknown column{_near(name, missing)}", line=1, column=name)
-    counts = Counter(header)
-    for name in sorted(name for name, count in counts.items() if count > 1):
-        yield Problem(file, f"the column is there {counts[name]} times", line=1, column=name)
-    for column in table.columns:
-        if column.name in missing and not column.optional:
-            yield Problem(file, "the column is missing", line=1, column=column.name)
+def _in_two_tables(there: Sequence[SourceFile], tables: Sequence[Table]) -> Iterator[Problem]:
+    for file in there:
+        takers = [table.name for table in tables if fnmatchcase(file.plain, table.wanted)]
+        if len(takers) > 1:
+            yield Problem(file.name, f"is a file of {' and of '.join(takers)}: give them other names in `files`")
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    by_lower = {candidate.strip().lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1, cutoff=0.75)
-    return f': did you mean "{by_lower[close[0]]}"?' if close else ""
+def _deeper(there: Sequence[SourceFile]) -> Iterator[tuple[Path, list[str]]]:
+    """The folders in a month's folder, and the names of what is in them."""
+    for file in there:
+        with suppress(OSError):
+            if file.path.is_dir() and not file.path.is_symlink():
+                yield file.path, [SourceFile(path).plain for path in sorted(file.path.iterdir())]
 
 
-def _missing_folder(folder: Path) -> str:
-    if not folder.parent.is_dir():
-        return f"{folder} is missing, and so is {folder.parent}"
-    months = sorted(path.name for path in folder.parent.glob("month_*"))
-    return f"{folder} is missing, {folder.parent} has {', '.join(months[:12]) or 'no month in it'}"
+def _missing(data_dir: Path, names: Sequence[str]) -> str:
+    folder, *others = names
+    wanted = f"{data_dir / folder} is missing, and so is "
+    if not data_dir.is_dir():
+        return f"{wanted}{data_dir}"
+    there = sorted(path.name for path in data_dir.iterdir() if not path.name.startswith("."))
+    return f"{wanted}{''.join(others)}; {data_dir} has {_listed(there)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    first = list(islice(names, LISTED + 1))
+    return ", ".join([*first[:LISTED], *(["more"] if first[LISTED:] else [])]) or "nothing"

@@ -8,21 +8,26 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
-from loader.delivery.csv_contract import FIELD, RECORD_LIMIT
-from loader.delivery.files import UNREADABLE, SourceFile, unreadable
+from loader.contract.tables import CsvForm
+from loader.delivery.csv_contract import RECORD_LIMIT, field
+from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, unreadable
 
 NUL = "\udc00"
 """Stands for a NUL byte while a line is split, as Python's surrogates stand for bytes that are not UTF-8."""
 NOT_TEXT = re.compile("[\udc00-\udcff]")
 
 PIECE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n]|\Z)")
-WELL_QUOTED = re.compile(r"{0}(?:,{0})*".format(FIELD.decode()))
 LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR alone"}
 
-UNEVEN = re.compile(rb'"|\r(?!\n)')
+UNEVEN = re.compile(rb"[\"']|\r(?!\n)")
 """What a file must have in it for a record to take another number of lines than one."""
+
+
+@cache
+def _well_quoted(form: CsvForm) -> re.Pattern[str]:
+    return re.compile(f"{field(form)}(?:{re.escape(form.delimiter)}{field(form)})*")
 
 
 class Broken(Exception):
@@ -41,6 +46,7 @@ class Record:
     fields: list[str]
     text: str
     end: str
+    form: CsvForm
 
     @property
     def is_end_of_data(self) -> bool:
@@ -50,7 +56,8 @@ class Record:
     @property
     def is_well_quoted(self) -> bool:
         """Whether quotes are around whole fields only, and doubled within."""
-        return '"' not in self.text or WELL_QUOTED.fullmatch(self.text.removesuffix(self.end)) is not None
+        bare = self.text.removesuffix(self.end)
+        return self.form.quote not in bare or _well_quoted(self.form).fullmatch(bare) is not None
 
     def wrong_form(self, header: Record) -> Iterator[str]:
         """What is wrong with it whatever its values are."""
@@ -88,7 +95,7 @@ def read_records(file: SourceFile) -> Iterator[Record]:
                         f"the record that begins here has no end within {RECORD_LIMIT:,} bytes: is a quote missing?"
                     )
                     raise Broken(line, reason)
-                text = raw.decode("utf-8", "surrogateescape").replace("\0", NUL).removeprefix(mark)
+                text = raw.decode(file.form.encoding, "surrogateescape").replace("\0", NUL).removeprefix(mark)
                 mark = ""
                 for piece in PIECE.findall(text)[:-1] if "\r" in text.removesuffix("\r\n") else [text]:
                     taken.append(piece)
@@ -96,11 +103,11 @@ def read_records(file: SourceFile) -> Iterator[Record]:
         at_end = True
 
     try:
-        for fields in csv.reader(pieces(), strict=False):
+        for fields in csv.reader(pieces(), delimiter=file.form.delimiter, quotechar=file.form.quote, strict=False):
             if at_end:
                 raise Broken(line, "a quote in the record that begins here has no end")
             text = "".join(taken)
-            yield Record(line, fields, text, text[len(text.rstrip("\r\n")) :])
+            yield Record(line, fields, text, text[len(text.rstrip("\r\n")) :], file.form)
             line += text.count("\n")
             size = 0
             taken.clear()
@@ -109,19 +116,37 @@ def read_records(file: SourceFile) -> Iterator[Record]:
 
 
 class LineNumbers:
-    """From a record's place in a file (1 is the first after the header) to its line in an editor.
+    """From a row's place in a table's files (1 is the first of all) to its file, and its line there in an editor.
 
-    What is kept is 16 bytes for each record that does not take one line. The file is read when a line is asked for.
+    What is kept is 16 bytes for each record that does not take one line. A file is read when a line in it is asked for.
     """
 
+    def __init__(self, files: TableFiles) -> None:
+        self._parts = [_Lines(part) for part in files.parts]
+
+    def of(self, place: int) -> tuple[str, int]:
+        """The name of the file, and the line on which the row's record begins."""
+        *before, last = self._parts
+        for part in before:
+            if place <= part.rows:
+                return part.name, part.of(place)
+            place -= part.rows
+        return last.name, last.of(place)
+
+
+class _Lines:
     def __init__(self, file: SourceFile) -> None:
-        self._file = file
+        self._file, self.name = file, file.name
 
     def of(self, place: int) -> int:
-        """The line on which the record begins."""
         places, shifts = self._shifts
         after = bisect_right(places, place)
         return place + 1 + (shifts[after - 1] if after else 0)
+
+    @cached_property
+    def rows(self) -> int:
+        """How many records follow the header."""
+        return sum(1 for _ in read_records(self._file)) - 1
 
     @cached_property
     def _shifts(self) -> tuple[array[int], array[int]]:

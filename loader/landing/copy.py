@@ -7,21 +7,34 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database import Connection, Database, staging_ddl, statement
-from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, Unfit, unreadable, watched
+from loader.delivery import (
+    UNREADABLE,
+    Delivery,
+    Problem,
+    SourceFile,
+    TableFiles,
+    Unfit,
+    hash_of,
+    unreadable,
+    watched,
+)
 from loader.errors import SurroundingsFailed
 from loader.landing.forgotten import take_out
 
 PLANNED_WITHOUT_STATISTICS = 50_000
 """Rows up to which any plan of an audit is a fast one."""
 
-COPY = "copy {} ({}) from stdin with (format csv, header true, freeze true, force_null ({}), encoding 'utf8')"
+COPY = (
+    "copy {} ({}) from stdin with"
+    " (format csv, header true, freeze true, force_null ({}), encoding {}, delimiter {}, quote {})"
+)
 
 Advance = Callable[[str, int], None]
 """Told a file's name and how many more bytes of it have gone in."""
@@ -37,13 +50,17 @@ class NotTaken:
 
 @dataclass(frozen=True)
 class LandedFile:
-    """What went into one staging table. `sha256` is of the file's bytes, unpacked."""
+    """What went into one staging table. `sha256` is of the file's bytes, unpacked.
+
+    Where a table has several files, `parts` has each, and `sha256` is that of their hashes.
+    """
 
     table: str
     file: str
     sha256: str
     bytes: int
     rows: int
+    parts: list[LandedFile] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,13 +76,13 @@ def land(
     database: Database,
     delivery: Delivery,
     tables: Sequence[Table],
-    files: Mapping[str, SourceFile],
+    files: Mapping[str, TableFiles],
     advance: Advance,
     at_once: int,
 ) -> Landing:
     """Replace what staging holds by the delivery's files, `at_once` at a time; a table without a file is left empty.
 
-    Each file is one transaction, and a file that is not taken leaves its table as it was.
+    Each table is one transaction, and a file that is not taken leaves its table as it was.
     """
 
     connections: list[Connection] = []
@@ -80,7 +97,7 @@ def land(
         with database.connect() as connection:
             connections.append(connection)
             if table.name in files:
-                return _land_file(connection, delivery, table, files[table.name], go_on)
+                return _land_table(connection, delivery, table, files[table.name], go_on)
             with new_staging_table(connection, table, delivery):
                 return None
 
@@ -134,32 +151,47 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
         yield staging
 
 
-def _land_file(
-    connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance
+def _land_table(
+    connection: Connection, delivery: Delivery, table: Table, files: TableFiles, advance: Advance
 ) -> LandedFile | Problem | NotTaken:
+    """COPY the files of a table into a new staging table, one after the other, so that its rows are in their order."""
+    file, parts = files.parts[0], list[LandedFile]()
     try:
-        return _copy(connection, delivery, table, file, advance)
+        with new_staging_table(connection, table, delivery) as staging:
+            for file in files.parts:
+                parts.append(_copy(connection, staging, table, file, advance))
+            rows = sum(part.rows for part in parts) - take_out(connection, staging, table)
+            if rows > PLANNED_WITHOUT_STATISTICS:  # enough statistics to plan audits by, in a tenth of the time
+                connection.execute("set local default_statistics_target = 10")
+                connection.execute(sql.SQL("analyze {}").format(staging))
     except (Unfit, psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
         # as an internal error Citus passes on what a node finds in a row
         return NotTaken(table, Problem(file.name, str(error).partition("\n")[0]))
     except UNREADABLE as error:
         return Problem(file.name, unreadable(error))
+    sha256, size = hash_of([part.sha256 for part in parts]), sum(part.bytes for part in parts)
+    return LandedFile(table.name, files.name, sha256, size, rows, parts if len(parts) > 1 else [])
 
 
-def _copy(connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance) -> LandedFile:
-    """COPY the file into a new staging table, hashing and watching the bytes on their way."""
-    digest, size = hashlib.sha256(), 0
+def _copy(
+    connection: Connection, staging: sql.Identifier, table: Table, file: SourceFile, advance: Advance
+) -> LandedFile:
+    """COPY a file, hashing and watching the bytes on their way."""
+    digest, size, form = hashlib.sha256(), 0, table.form
     columns = sql.SQL(", ").join(map(sql.Identifier, file.columns))
     kinds = {name: table.column(name).data_type for name in file.columns}
-    with new_staging_table(connection, table, delivery) as staging, connection.cursor() as cursor:
-        with cursor.copy(sql.SQL(COPY).format(staging, columns, columns)) as copy:
-            for chunk in watched(file.chunks(), kinds):
-                digest.update(chunk)
-                size += len(chunk)
-                copy.write(chunk)
-                advance(file.name, len(chunk))
-        rows = cursor.rowcount - take_out(connection, staging, table)
-        if rows > PLANNED_WITHOUT_STATISTICS:  # enough statistics to plan audits by, in a tenth of the time
-            cursor.execute("set local default_statistics_target = 10")
-            cursor.execute(sql.SQL("analyze {}").format(staging))
-    return LandedFile(table.name, file.name, digest.hexdigest(), size, rows)
+    options = map(sql.Literal, (form.encoding, form.delimiter, form.quote))
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal size
+        for chunk in file.chunks():
+            digest.update(chunk)
+            size += len(chunk)
+            yield chunk
+            advance(file.name, len(chunk))
+
+    with connection.cursor() as cursor:
+        with cursor.copy(sql.SQL(COPY).format(staging, columns, columns, *options)) as copy:
+            for records in watched(chunks(), kinds, form, table.key[0]):
+                copy.write(records)
+        return LandedFile(table.name, file.name, digest.hexdigest(), size, cursor.rowcount)

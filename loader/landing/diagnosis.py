@@ -17,7 +17,23 @@ from psycopg.types.json import Json
 
 from loader.contract.tables import Table
 from loader.database import POSITION, Connection, Database, is_cluster, statement
-from loader.delivery import CHANGED, NOT_TEXT, NUL, SHOWN, Broken, Delivery, Problem, Record, SourceFile, read_records
+from loader.delivery import (
+    CHANGED,
+    NOT_TEXT,
+    NUL,
+    SHOWN,
+    TOTAL_LINE,
+    Broken,
+    Delivery,
+    Problem,
+    Record,
+    SourceFile,
+    TableFiles,
+    encoded_otherwise,
+    is_total,
+    of_value,
+    read_records,
+)
 from loader.landing.copy import NotTaken, new_staging_table
 from loader.landing.forgotten import take_out
 
@@ -35,54 +51,67 @@ Value = tuple[str, str]
 
 @dataclass
 class Row:
-    """A record on its way into staging: its line in the file, its values, and what is wrong with it."""
+    """A record on its way into staging: its line in the file, its values, what is wrong, and whether it has totals."""
 
     line: int
     values: list[str | None]
     problems: list[Problem]
+    is_total: bool = False
 
 
 def diagnose(
-    database: Database, delivery: Delivery, table: Table, file: SourceFile, stopped: NotTaken
+    database: Database, delivery: Delivery, table: Table, files: TableFiles, stopped: NotTaken
 ) -> Generator[Problem, None, bool]:
-    """Yield all that is wrong with a file, in its order, and land its rows with null in place of what is wrong.
+    """Yield all that is wrong with a table's files, in their order, and land the rows, null in place of what is wrong.
 
     Args:
         stopped: what COPY said; it is passed on where nothing is found, since what CSV is can be seen in two ways.
 
     Returns:
-        Whether the file could be read to its end.
+        Whether the files could be read to their ends.
     """
-    found, unread = False, list[Problem]()
-    columns = file.columns
-    with database.connect() as judge, database.connect() as lander:
-        spread = is_cluster(judge)
-        names = map(sql.Identifier, [*columns, POSITION] if spread else columns)
-        into = sql.SQL("copy {} ({}) from stdin").format(
-            sql.Identifier("staging", table.name), sql.SQL(", ").join(names)
-        )
-        with new_staging_table(lander, table, delivery) as staging:
-            with lander.cursor().copy(into) as copy:
-                for place, row in enumerate(_rows(judge, table, file, unread), 1):
-                    if not spread:
-                        copy.write_row(row.values)
-                    elif _has_key(row, file.name, columns.index(table.key[0]), table.key[0]):
-                        copy.write_row([*row.values, place])
-                    yield from row.problems
-                    found = found or bool(row.problems)
-            take_out(lander, staging, table)
+    found, last, unread = False, 0, list[Problem]()
+    with (
+        database.connect() as judge,
+        database.connect() as lander,
+        new_staging_table(lander, table, delivery) as staging,
+    ):
+        for file in files.parts:
+            rows = _rows(judge, table, file, unread)
+            for place, problems in _land(lander, rows, staging, table, file, last):
+                yield from problems
+                found, last = found or bool(problems), place
+        take_out(lander, staging, table)
     yield from unread
     if not found and not unread:
         yield stopped.problem
     return not unread
 
 
-def _has_key(row: Row, file: str, position: int, key: str) -> bool:
-    """Whether Citus can take a row: its key, the first column of it, says which node it goes to. Without one, that is
-    one of its problems."""
-    has_key = row.values[position] is not None
+def _land(
+    connection: Connection, rows: Iterator[Row], staging: sql.Identifier, table: Table, file: SourceFile, after: int
+) -> Iterator[tuple[int, list[Problem]]]:
+    """Land the rows of a file, which come `after` so many others; yields the place of each, and what is wrong with it.
+
+    A line of totals is no row.
+    """
+    spread = is_cluster(connection)
+    add_place = sql.SQL("alter table {} add column if not exists {} bigint").format(staging, sql.Identifier(POSITION))
+    names = sql.SQL(", ").join(map(sql.Identifier, [*file.columns, POSITION]))
+    with connection.cursor() as cursor:
+        cursor.execute(add_place)
+        with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(staging, names)) as copy:
+            for place, row in enumerate(rows, after + 1):
+                if not row.is_total and (not spread or _has_key(row, file, table.key[0])):
+                    copy.write_row([*row.values, place])
+                yield place, row.problems
+
+
+def _has_key(row: Row, file: SourceFile, key: str) -> bool:
+    """Whether Citus can take a row: the first column of its key says which node it goes to. Without, that is a problem."""
+    has_key = row.values[file.columns.index(key)] is not None
     if not has_key and not any(problem.column in {key, None} for problem in row.problems):
-        row.problems.append(Problem(file, "is empty", row.line, key))
+        row.problems.append(Problem(file.name, "is empty", row.line, key))
     return has_key
 
 
@@ -97,16 +126,25 @@ def _rows(connection: Connection, table: Table, file: SourceFile, unread: list[P
         unread.append(Problem(file.name, CHANGED))
         return
     for batch in _batches(records, file.name, unread):
-        rows = [_row(file.name, record, header, kinds) for record in batch]
+        rows = [_row(file.name, record, header, kinds, table.key[0]) for record in batch]
         wrong = _wrong_values(
             connection,
-            ((kind, text) for row in rows for place, kind in typed if (text := row.values[place]) is not None),
+            (
+                (kind, text)
+                for row in rows
+                if not row.is_total
+                for place, kind in typed
+                if (text := row.values[place]) is not None
+            ),
         )
         for row in rows:
-            for place, kind in typed if wrong else ():
+            for place, kind in typed if wrong and not row.is_total else ():
                 text = row.values[place]
                 if text is not None and (reason := wrong.get((kind, text))):
-                    row.problems.append(Problem(file.name, reason, row.line, header.fields[place], _shown(text)))
+                    cause, remedy = of_value(kind, text) or (None, None)
+                    why = f"{reason}: {cause}" if cause else reason
+                    column = header.fields[place]
+                    row.problems.append(Problem(file.name, why, row.line, column, _shown(text), remedy=remedy))
                     row.values[place] = None
             yield row
 
@@ -146,17 +184,22 @@ def _batches(records: Iterator[Record], file: str, unread: list[Problem]) -> Ite
     yield batch
 
 
-def _row(file: str, record: Record, header: Record, kinds: Sequence[str]) -> Row:
+def _row(file: str, record: Record, header: Record, kinds: Sequence[str], key: str) -> Row:
     """A record as a row, filled up where fields are missing. What is not UTF-8 is escaped in texts, null elsewhere."""
-    columns = header.fields
+    columns, form = header.fields, record.form
+    if is_total(record.fields, columns.index(key)):
+        what, remedy = TOTAL_LINE
+        shown = _shown(record.fields[columns.index(key)])
+        return Row(record.line, [], [Problem(file, what, record.line, key, shown, remedy=remedy)], is_total=True)
     problems = [Problem(file, reason, record.line) for reason in record.wrong_form(header)]
     fields = [] if record.is_end_of_data else record.fields[: len(columns)]
-    values = [field or None for field in fields] + [None] * (len(columns) - len(fields))
-    for place, field in enumerate(values if NOT_TEXT.search(record.text) else ()):
-        if field is not None and NOT_TEXT.search(field):
-            reason = "holds a NUL byte" if NUL in field else "is not UTF-8"
-            problems.append(Problem(file, reason, record.line, columns[place], _shown(field)))
-            values[place] = _shown(field) if kinds[place] == "text" else None
+    values: list[str | None] = [None if field in form.nulls else field or None for field in fields]
+    values += [None] * (len(columns) - len(fields))
+    for place, value in enumerate(values if NOT_TEXT.search(record.text) else ()):
+        if value is not None and NOT_TEXT.search(value):
+            cause = encoded_otherwise(form) if NUL not in value else ("holds a NUL byte", None)
+            problems.append(Problem(file, cause[0], record.line, columns[place], _shown(value), remedy=cause[1]))
+            values[place] = _shown(value) if kinds[place] == "text" else None
     return Row(record.line, values, problems)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from operator import attrgetter
@@ -16,45 +16,92 @@ from loader.delivery import NOT_TEXT, Problem
 ON_SCREEN = 20
 IN_FILE = 1_000_000
 """How many problems a rejects file holds at most; those beyond are counted."""
+GROUPS = 1_000
+"""How many groups of problems are told apart; those beyond are counted."""
 FORMULA = re.compile(r"\s*[=+\-@]")
 NUMBER = re.compile(r"[+-]?[\d.,]*")
 COLUMNS = [field.name for field in fields(Problem)]
 
 
+@dataclass
+class Group:
+    """Problems of a file that are the same but for line and value: the first, and how many there are."""
+
+    problem: Problem
+    count: int = 1
+
+
 @dataclass(frozen=True)
 class Rejects:
-    """How many problems there are, how many were written, the files concerned, the first ones, and where they are."""
+    """How many problems there are, how many were written, the files concerned, the first groups, and where all are.
+
+    `sentence` is that with which the month is refused: the cause, where one explains the problems; `more` follows it.
+    """
 
     count: int
     written: int
     files: list[str]
-    first: list[Problem]
+    first: list[Group]
     path: Path
-
-    def refusal_of(self, month: str) -> str:
-        """The sentence with which a month is refused."""
-        things = "1 thing is" if self.count == 1 else f"{self.count:,} things are"
-        files = "1 file" if len(self.files) == 1 else f"{len(self.files)} files"
-        return f"month {month} refused: {things} wrong in {files}, nothing was changed"
+    sentence: str
+    more: list[str]
 
     def as_lines(self) -> list[str]:
-        """The first problems, how many more there are, and where all of them are."""
-        left = self.count - len(self.first)
-        more = [f"... and {left:,} more"] if left else []
+        """What follows the sentence: other causes, the first groups, how many more there are, and where all are."""
+        left = self.count - sum(group.count for group in self.first)
+        beyond = [f"... and {left:,} more"] if left else []
         which = "all of them" if self.written == self.count else f"the first {self.written:,} of them"
-        return [*(f"  {line}" for line in [*as_rows(self.first), *more]), f"{which}: {self.path}"]
+        return [*self.more, *(f"  {line}" for line in [*as_rows(self.first), *beyond]), f"{which}: {self.path}"]
 
 
-def as_rows(problems: Iterable[Problem], most: int = ON_SCREEN) -> list[str]:
-    """Problems as aligned lines for a person: where, column, value, why, and the audit that found it."""
+def grouped(problems: Iterable[Problem], groups: dict[Hashable, Group] | None = None) -> list[Group]:
+    """The first groups of the problems, up to a limit, in the order of their first ones."""
+    groups = {} if groups is None else groups
+    for problem in problems:
+        key = (problem.file, problem.column, problem.audit or problem.reason, problem.remedy)
+        if key in groups:
+            groups[key].count += 1
+        elif len(groups) < GROUPS:
+            groups[key] = Group(problem)
+    return list(groups.values())
+
+
+def causes(groups: Sequence[Group]) -> list[str]:
+    """A sentence for each cause that is one of a file as a whole, or explains half of the problems or more."""
+    by_remedy: dict[str, list[Group]] = {}
+    for group in groups:
+        if group.problem.remedy:
+            by_remedy.setdefault(group.problem.remedy, []).append(group)
+    half = sum(group.count for group in groups) / 2
+    return [
+        _cause(remedy, found)
+        for remedy, found in by_remedy.items()
+        if found[0].problem.line in {None, 1} or sum(group.count for group in found) >= half
+    ]
+
+
+def _cause(remedy: str, groups: Sequence[Group]) -> str:
+    """In words that hold no customer's value: the ledger keeps them, and they may be sent elsewhere."""
+    first, *others = dict.fromkeys(group.problem.file for group in groups)
+    files = f"{first} and {len(others)} more" if others else first
+    count = sum(group.count for group in groups)
+    times = f" ({count:,} times)" if count > 1 and groups[0].problem.line not in {None, 1} else ""
+    return printable(f"{files}: {groups[0].problem.reason}{times}. {remedy}")
+
+
+def as_rows(groups: Iterable[Group], most: int = ON_SCREEN) -> list[str]:
+    """Groups as aligned lines for a person: where, column, value, why, the audit that found it, and how many more."""
     rows = [
         (
             f"{printable(problem.file)}:{problem.line}" if problem.line else printable(problem.file),
             printable(problem.column or ""),
             printable(json.dumps(problem.value, ensure_ascii=False)) if problem.value is not None else "",
-            printable(problem.reason) + (f"  [{problem.audit}]" if problem.audit else ""),
+            printable(problem.reason)
+            + (f"  [{problem.audit}]" if problem.audit else "")
+            + (f" (and {group.count - 1:,} more like it)" if group.count > 1 else ""),
         )
-        for problem in islice(problems, most)
+        for group in islice(groups, most)
+        for problem in [group.problem]
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -101,24 +148,31 @@ def forget_in_rejects(folder: Path, customers: Iterable[str]) -> int:
     return changed
 
 
-def write_rejects(problems: Iterable[Problem], path: Path) -> Rejects:
-    """Write the problems to a CSV file as they come, keeping only the first of them in memory.
+def write_rejects(problems: Iterable[Problem], path: Path, month: str, summary: str | None = None) -> Rejects:
+    """Write the problems to a CSV file as they come, keeping only the first of each group in memory.
 
     Where there are more than IN_FILE, a last row says how many: no file, and a sentence as the reason.
+
+    Args:
+        summary: the sentence in place of one that counts the problems.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     values = attrgetter(*COLUMNS)
-    count, files, first = 0, dict[str, None](), list[Problem]()
+    count, files, groups = 0, dict[str, None](), dict[Hashable, Group]()
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
         for count, problem in enumerate(problems, 1):
             files[problem.file] = None
-            if count <= ON_SCREEN:
-                first.append(problem)
+            grouped([problem], groups)
             if count <= IN_FILE:
                 writer.writerow(map(without_formulas, values(problem)))
         written = min(count, IN_FILE)
         if count > written:
             writer.writerow(["", f"and {count - written:,} more, which are not written here"])
-    return Rejects(count, written, list(files), first, path)
+    things = "1 thing is" if count == 1 else f"{count:,} things are"
+    where = "1 file" if len(files) == 1 else f"{len(files)} files"
+    counted = f"{things} wrong in {where}, nothing was changed"
+    first, *others = [*causes(list(groups.values())), summary or counted]
+    sentence = f"month {month} refused: {first}" if others or not summary else summary
+    return Rejects(count, written, list(files), list(groups.values())[:ON_SCREEN], path, sentence, others)

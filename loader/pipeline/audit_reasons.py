@@ -15,6 +15,8 @@ Arguments = Mapping[str, Any]
 UNIQUE = {"unique", "expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique"}
 """Tests of which "second row for this user" says everything."""
 
+OTHER_CUSTOMERS = "Are these files of another data folder (--data-dir), or is this the database of other data?"
+
 
 def of_row(audit: Audit, column: str, customer: Sequence[str]) -> str:
     """Why a row is wrong: what whoever declared the audit says of it, or else what its test is known to ask.
@@ -34,29 +36,31 @@ def of_row(audit: Audit, column: str, customer: Sequence[str]) -> str:
     return _fails(audit)
 
 
-def of_double(audit: Audit, columns: Sequence[str], customer: Sequence[str], number: int, first: int) -> str:
+def of_double(audit: Audit, columns: Sequence[str], customer: Sequence[str], number: int, first: str) -> str:
     """Why a row is wrong that is right when it is alone.
 
     Args:
         columns: in which rows must differ.
         number: which of the rows with the same values it is, from 1.
-        first: the line of the first of them.
+        first: where the first of them is.
     """
     which = {2: "second row", 3: "third row"}.get(number, f"row {number}")
     values = "with this value" if len(columns) == 1 else f"with these values of {', '.join(columns)}"
-    again = f"{which} {'for this user' if list(columns) == list(customer) else values}, first on line {first}"
+    again = f"{which} {'for this user' if list(columns) == list(customer) else values}, first on {first}"
     return again if audit.test in UNIQUE else f"{audit.description or _fails(audit)}: {again}"
 
 
-def of_table(audit: Audit, failures: int) -> str:
-    """What is wrong with a table as a whole, with the audit's own number where that is a percentage."""
+def of_table(audit: Audit, failures: int) -> tuple[str, str | None]:
+    """What is wrong with a table as a whole, with the audit's own number where that is a percentage; and what to do."""
     match audit.test:
         case "row_count_change_percent":
-            return f"the number of rows is {failures} % off the month before"
+            return f"the number of rows is {failures} % off the month before", None
         case "null_percent":
-            return f"up to {failures} % of the values are missing in a column that should have them"
+            return f"up to {failures} % of the values are missing in a column that should have them", None
+        case "gone_since_month_before_percent":
+            return f"{failures} % of the customers of the month before are not in it", OTHER_CUSTOMERS
         case _:
-            return f"{audit.description or audit.audit_name} ({failures} found)"
+            return f"{audit.description or audit.audit_name} ({failures} found)", None
 
 
 def _fails(audit: Audit) -> str:

@@ -19,8 +19,12 @@ def differing_tables(
     return [table for table in tables if table.name in known and known[table.name].sha256 != hashes[table.name]]
 
 
-def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -> int:
-    """How many rows differ between staging and what history has from this as_of's delivery; one there twice does."""
+def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -> tuple[int, int, int]:
+    """In how many rows staging and what history has from this as_of's delivery differ; one that is there twice does.
+
+    Returns:
+        Their number, that of the rows that are in both, and that of those that history has.
+    """
     history = f"{table.name}_snapshots"
     known = {name for (name,) in connection.execute(statement(__file__, "columns"), [history]).fetchall()}
     published = [
@@ -36,5 +40,7 @@ def rows_that_differ(connection: Connection, table: Table, delivery: Delivery) -
         history=sql.Identifier("public", history),
         as_of=sql.Literal(delivery.as_of),
         key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
+        first=sql.Identifier(table.key[0]),
     )
-    return int(one_row(connection, query)[0])
+    differing, known, published = one_row(connection, query)
+    return int(differing), int(known), int(published)

@@ -18,6 +18,9 @@ published as (
     where as_of = {as_of} and observed_as_of = {as_of}
 )
 
-select count(*) filter (where delivered.* is distinct from published.*)
+select
+    count(*) filter (where delivered.* is distinct from published.*) as differing,
+    count(delivered.{first}) filter (where published.{first} is not null) as known,
+    count(published.{first}) as published
 from delivered
 full join published using ({key});

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Generator, Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database import Connection, place_in_file
-from loader.delivery import SHOWN, LineNumbers, Problem, SourceFile
+from loader.delivery import LAST_LINE, SHOWN, LineNumbers, Problem, TableFiles
 from loader.pipeline.audit_reasons import of_double, of_row, of_table
 from loader.pipeline.audits import Audit
+from loader.pipeline.ledger import one_row
 
 BATCH = 5_000
 COUNTS_ROWS = {"count(*)", "count(1)"}
@@ -24,6 +25,8 @@ COUNTS_ROWS = {"count(*)", "count(1)"}
 
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")
 """What the tests of dbt and dbt_expectations call the value of the tested column."""
+
+NUMBERS = {"int", "integer", "bigint", "smallint", "numeric"}
 
 UNUSUAL = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.errors.QueryCanceled)
 """What the server says of SQL that works on a table and not on one row of it, or that takes too long so."""
@@ -33,7 +36,7 @@ LIMITS = "set local statement_timeout = '5min'; set local enable_nestloop = {}"
 
 
 def failed_rows(
-    connection: Connection, audit: Audit, failures: int, table: Table, file: SourceFile
+    connection: Connection, audit: Audit, failures: int, table: Table, files: TableFiles
 ) -> Iterator[Problem]:
     """The rows that a failed audit is about, in file order and in constant memory.
 
@@ -47,9 +50,10 @@ def failed_rows(
         with contextlib.suppress(*UNUSUAL), connection.transaction():
             search = _Search(connection, audit, table)
             by_row = not audit.others and search.goes_by_row()
-            complete = yield from search.rows_alone(file) if by_row else search.rows_by_value(file)
+            complete = yield from search.rows_alone(files) if by_row else search.rows_by_value(files)
     if not complete:
-        yield Problem(file.name, of_table(audit, failures), column=audit.column_name, audit=audit.audit_name)
+        reason, remedy = of_table(audit, failures)
+        yield Problem(files.name, reason, column=audit.column_name, audit=audit.audit_name, remedy=remedy)
 
 
 Found = Generator[Problem, None, bool]
@@ -60,7 +64,7 @@ class _Search:
     """The search for one audit's rows, within a transaction."""
 
     def __init__(self, connection: Connection, audit: Audit, table: Table) -> None:
-        self.connection, self.audit, self.customer = connection, audit, table.customer
+        self.connection, self.audit, self.table = connection, audit, table
         self.columns = self._output(audit.relation)
         shown = [str(name).strip('"') for name in (audit.column_name, audit.arguments.get("column_B")) if name]
         self.column = next((name for name in shown if name in self.columns), table.key[0])
@@ -88,19 +92,38 @@ class _Search:
             return self.connection.execute(_template("audit_goes_by_row").format(**self.parts)).fetchone() == (True,)
         return False
 
-    def rows_alone(self, file: SourceFile) -> Found:
+    def rows_alone(self, files: TableFiles) -> Found:
         """The rows that fail alone."""
-        lines, reason = LineNumbers(file), of_row(self.audit, self.column, self.customer)
+        lines, reason = LineNumbers(files), of_row(self.audit, self.column, self.table.customer)
         for place, value in self._rows("rows_that_fail_alone"):
-            yield Problem(file.name, reason, lines.of(place), self.column, value, self.audit.audit_name)
+            file, line = lines.of(place)
+            remedy = (
+                LAST_LINE if value is None and self.column == self.table.key[0] and place == self._sums_at else None
+            )
+            yield Problem(file, reason, line, self.column, value, self.audit.audit_name, remedy)
         return True
 
-    def rows_by_value(self, file: SourceFile) -> Found:
+    @cached_property
+    def _sums_at(self) -> int | None:
+        """The place of the last row, if it has numbers and nothing else."""
+        has = {name: sql.Identifier(name) for name in self.table.column_names if name not in self.table.key}
+        numbers = [has[name] for name in has if self.table.column(name).data_type in NUMBERS]
+        others = [has[name] for name in has if self.table.column(name).data_type not in NUMBERS]
+        query = _template("sums_at").format(
+            place=self.parts["place"],
+            staging=self.parts["staging"],
+            numbers=sql.SQL(", ").join([sql.NULL, *numbers]),
+            others=sql.SQL(", ").join([sql.NULL, *others]),
+        )
+        place, has_sums = one_row(self.connection, query)
+        return int(place) if has_sums else None
+
+    def rows_by_value(self, files: TableFiles) -> Found:
         """The rows that have a value which the audit names."""
         if not (names := self._names_of_values()):
             return False
         self.connection.execute(LIMITS.format("off"))
-        lines, reason = LineNumbers(file), of_row(self.audit, self.column, self.customer)
+        lines, reason = LineNumbers(files), of_row(self.audit, self.column, self.table.customer)
         values, named = 0, -1
         fields, columns = _fields("audit", list(names)), _fields("r", list(names.values()))
         for found in self._rows("rows_by_value", fields=fields, columns=columns):
@@ -108,9 +131,10 @@ class _Search:
             if self.audit.others and rows != failures:  # it spares some rows that have such a value
                 return False
             values += number == (1 if alone else 2)
-            twins = list(names.values())
-            why = reason if alone else of_double(self.audit, twins, self.customer, number, lines.of(first))
-            yield Problem(file.name, why, lines.of(place), self.column, value, self.audit.audit_name)
+            (file, line), (first_file, first_line) = lines.of(place), lines.of(first)
+            where = f"line {first_line}" if first_file == file else f"line {first_line} of {first_file}"
+            why = reason if alone else of_double(self.audit, list(names.values()), self.table.customer, number, where)
+            yield Problem(file, why, line, self.column, value, self.audit.audit_name)
         return values == named
 
     def _rows(self, name: str, **parts: sql.Composable) -> Iterator[tuple[Any, ...]]:

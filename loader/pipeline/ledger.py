@@ -124,6 +124,11 @@ def begin(
     return int(one_row(connection, statement(__file__, "begin"), [*values, restates is not None, restates])[0])
 
 
+def take_back(connection: Connection, load_id: int) -> None:
+    """Take out an attempt that was none: the command was used wrongly."""
+    connection.execute("delete from ops.loads where load_id = %s", [load_id])
+
+
 def set_staged(connection: Connection, load_id: int, delivery: Delivery, files: Sequence[LandedFile]) -> None:
     """Say what staging holds now, all tables at once, and enter the files with the attempt."""
     with connection.transaction(), connection.cursor() as cursor:

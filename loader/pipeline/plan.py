@@ -44,7 +44,7 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
     files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
     with open_database(settings).connect() as connection:
         action = "refuse" if found.problems else _action(connection, delivery, files)
-    return Plan(delivery.label, str(delivery.as_of), str(delivery.folder), action, files, found.problems)
+    return Plan(delivery.label, str(delivery.as_of), str(delivery.there[0]), action, files, found.problems)
 
 
 def _action(connection: Connection, delivery: Delivery, files: list[PlannedFile]) -> str:

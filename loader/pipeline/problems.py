@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from loader.contract.tables import Table
 from loader.database import Connection, Database
-from loader.delivery import Delivery, Problem, SourceFile
+from loader.delivery import Delivery, Problem, TableFiles
 from loader.landing import LandedFile, Landing, NotTaken, diagnose
 from loader.pipeline import compare, ledger
+from loader.pipeline.audit_reasons import OTHER_CUSTOMERS
 from loader.pipeline.dbt import DbtRun
 from loader.pipeline.failed_audits import failed_rows
 from loader.pipeline.ledger import AuditResult
+
+NEARLY_NONE = 10
+"""Percent of the published customers: a file that has less of them is one of other customers."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Problems:
     delivery: Delivery
     load_id: int
     tables: Sequence[Table]
-    files: Mapping[str, SourceFile]
+    files: Mapping[str, TableFiles]
 
     def everything(
         self, of_files: Sequence[Problem], landing: Landing, audit: Callable[[], DbtRun]
@@ -56,8 +60,13 @@ class Problems:
     def other_rows(self, differing: Sequence[Table]) -> Iterator[Problem]:
         """The landed files that hold other rows than history has from that date, with the number of customers."""
         for table in differing:
-            if count := compare.rows_that_differ(self.connection, table, self.delivery):
-                yield Problem(self.files[table.name].name, f"rows that differ from what is published: {count:,}")
+            count, known, published = compare.rows_that_differ(self.connection, table, self.delivery)
+            name = self.files[table.name].name
+            if count and known * 100 < published * NEARLY_NONE:
+                reason = f"other customers: it has {known:,} of the {published:,} that are published"
+                yield Problem(name, reason, remedy=OTHER_CUSTOMERS)
+            elif count:
+                yield Problem(name, f"rows that differ from what is published: {count:,}")
 
     def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult], status: str) -> Iterator[Problem]:
         """The rows that the audits with that verdict found."""

@@ -16,7 +16,7 @@ from loader.contract.models import require_models
 from loader.contract.packages import audit_package
 from loader.contract.tables import Table, load_contract
 from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
-from loader.delivery import Delivery, Found, Problem, SourceFile
+from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
 from loader.pipeline import chain, compare, ledger
@@ -49,7 +49,7 @@ class Run:
         with self.clock.step("database"):
             self.database = open_database(settings)
             self.connection = self.database.connect()
-        self.files: dict[str, SourceFile] = {}
+        self.files: dict[str, TableFiles] = {}
         self.load_id = 0
 
     def execute(self, *, force: bool, restate: str | None) -> Outcome:
@@ -62,6 +62,9 @@ class Run:
             if nodes := pending_nodes(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
             outcome = self._work(found, force, restate is not None)
+        except WrongUsage:  # no attempt at the month, and nothing was begun
+            ledger.take_back(self.connection, self.load_id)
+            raise
         except StreamflowError as error:
             self._close("refused" if isinstance(error, DataRefused) else "failed", error=str(error))
             raise
@@ -152,7 +155,7 @@ class Run:
     def _land(self, tables: Sequence[Table]) -> Landing:
         self.progress.step("landing")
         there = [self.files[table.name] for table in tables if table.name in self.files]
-        self.progress.files({file.name: file.size for file in there})
+        self.progress.files({file.name: file.size for files in there for file in files.parts})
         ledger.clear_staged(self.connection)
         at_once = files_at_once(self.connection)
         with self.clock.step("landing"), telling_who_blocks(self.database, self.progress.tell):
@@ -256,8 +259,9 @@ class Run:
     def _refusal(
         self, problems: Iterable[Problem], message: str | None = None, verdicts: list[AuditResult] | None = None
     ) -> Refused:
-        rejects = write_rejects(problems, self.settings.home / "rejects" / f"month_{self.delivery.label}.csv")
-        outcome = self._outcome("refused", message or rejects.refusal_of(self.delivery.label), verdicts)
+        month = self.delivery.label
+        rejects = write_rejects(problems, self.settings.home / "rejects" / f"month_{month}.csv", month, message)
+        outcome = self._outcome("refused", rejects.sentence, verdicts)
         outcome.rejects = rejects
         return Refused(outcome, rejects)
 

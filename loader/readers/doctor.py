@@ -15,6 +15,7 @@ from loader.contract.models import out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, statement
+from loader.delivery import months_in
 from loader.pipeline import ledger
 from loader.project import VARIABLE, project
 from loader.readers import oncall
@@ -110,7 +111,7 @@ def _models() -> Found:
 
 def _disk() -> Found:
     settings = load_settings()
-    months = settings.data_dir.glob("month_*")
+    months = months_in(settings.data_dir)
     sizes = [sum(file.lstat().st_size for file in (month, *month.rglob("*"))) for month in months]
     needed = max(LEAST, TIMES * max(sizes, default=0))
     place = settings.home.resolve() / "pgdata"

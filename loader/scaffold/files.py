@@ -37,7 +37,10 @@ class Export:
     @property
     def meta(self) -> dict[str, Any]:
         """What the contract has to say of it, where it is not as files are by default."""
-        return {} if self.delimiter == "," else {"delimiter": self.delimiter}
+        plain = re.sub(r"\.gz$", "", self.name, flags=re.IGNORECASE)
+        written = {"delimiter": self.delimiter, "files": plain}
+        usual = {"delimiter": ",", "files": f"{self.table}.csv"}
+        return {key: value for key, value in written.items() if value != usual[key]}
 
     def copy(self, connection: Connection, command: Composed) -> None:
         """Copy it into the database.

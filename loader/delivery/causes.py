@@ -1,0 +1,148 @@
+"""What is wrong with a delivery, and the causes that are recognized from bytes, characters and forms of values."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
+
+from loader.contract.tables import CsvForm
+
+SHOWN = 200
+"""Characters of a value that a report holds."""
+
+Cause = tuple[str, str]
+"""What is wrong, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a delivery. `line` counts as an editor does, from 1.
+
+    `remedy` says what to do, where the reason is one that may explain many problems.
+    """
+
+    file: str
+    reason: str
+    line: int | None = None
+    column: str | None = None
+    value: str | None = None
+    audit: str | None = None
+    remedy: str | None = None
+
+
+HEAD = 512
+"""Bytes at the beginning of a file that tell what it is."""
+
+FORMATS: list[tuple[re.Pattern[bytes], Cause]] = [
+    (re.compile(start, re.DOTALL | re.IGNORECASE), (f"{what}, not CSV", remedy))
+    for start, what, remedy in (
+        (rb"PK\x03\x04", "a spreadsheet (xlsx) or a zip archive", "Export the sheet as CSV"),
+        (rb"\xd0\xcf\x11\xe0", "a spreadsheet (xls)", "Export the sheet as CSV"),
+        (rb"\x1f\x8b", "compressed with gzip", "Give it a name that ends in .csv.gz"),
+        (rb"\s*<(!doctype|html|\?xml)", "a web page or XML", "See what the export wrote in place of the data"),
+    )
+]
+UTF_16 = re.compile(rb"\xff\xfe|\xfe\xff|(?:[\t\r\n -~]\0){4}|(?:\0[\t\r\n -~]){4}")
+
+DELIMITERS, QUOTES = ",;\t|", "\"'"
+
+BETWEEN_THOUSANDS = ". '\u00a0\u2019\u202f"
+DECIMAL_COMMA = (
+    re.compile(rf"\s*[+-]?(?:\d+|\d{{1,3}}(?:[{BETWEEN_THOUSANDS}]\d{{3}})+),\d+\s*"),
+    ("a comma where the decimal point belongs", "Export numbers with a point, like 12.50"),
+)
+THOUSANDS = (
+    re.compile(rf"\s*[+-]?\d{{1,3}}(?:[,{BETWEEN_THOUSANDS}]\d{{3}})+(?:\.\d+)?\s*"),
+    ("thousands are separated", "Export numbers without separators, like 1234.50"),
+)
+OTHER_DATE = (
+    re.compile(r"(?!\d{4}-\d\d-\d\d$)\s*(?:\d\d?([./ -])\d\d?\1(?:\d{4}|\d\d)|\d{4}([./-])\d\d?\2\d\d?|\d{8})\s*"),
+    ("a date in another order or form", "Export dates as 2024-01-31"),
+)
+DATE_AND_TIME = (
+    re.compile(r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*", re.DOTALL),
+    ("a date with a time", "Export dates as 2024-01-31"),
+)
+WHOLE = [THOUSANDS, DECIMAL_COMMA]
+FORMS: dict[str, list[tuple[re.Pattern[str], Cause]]] = {
+    "date": [OTHER_DATE, DATE_AND_TIME], "numeric": [DECIMAL_COMMA, THOUSANDS],
+    **dict.fromkeys(("int", "integer", "bigint", "smallint"), WHOLE),
+}  # fmt: skip
+"""Data type -> forms of values that are none of it, and look like some to people."""
+
+BLANK = (
+    "a blank or an invisible character in the name of a column",
+    "Take it out of the header, which has to be as declared",
+)
+TOTALS = {"total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "somme", "totale"}
+SUMMED = re.compile(r"[+-]?[\d., '\u00a0]*\d[\d., '\u00a0]*")
+TOTAL_LINE = "a line of totals", "Export the file without it"
+LAST_LINE = "If that is a line of totals, export the file without it"
+
+
+def of_bytes(head: bytes) -> Cause | None:
+    """Why the beginning of a file is none of CSV in an encoding that can be declared."""
+    if UTF_16.match(head):
+        return "encoded as UTF-16", 'Export it as UTF-8, which spreadsheets call "CSV UTF-8"'
+    return next((cause for start, cause in FORMATS if start.match(head)), None)
+
+
+def of_header(text: str, form: CsvForm, names: Collection[str]) -> Cause | None:
+    """Why a header has too few of the declared names: others are found in it with another delimiter or quote."""
+
+    def found(delimiter: str, quote: str) -> int:
+        with suppress(csv.Error):
+            fields = next(csv.reader([text.strip("\r\n")], delimiter=delimiter, quotechar=quote), [])
+            return len({without_blanks(name) for name in fields}.intersection(names))
+        return 0
+
+    best = max(product(DELIMITERS, QUOTES), key=lambda pair: (found(*pair), pair == (form.delimiter, form.quote)))
+    if found(*best) <= found(form.delimiter, form.quote):
+        return None
+    if best[0] != form.delimiter:
+        return f"separated by {best[0]!r}, not by {form.delimiter!r}", _declare("delimiter", best[0], form.delimiter)
+    return f"quoted with {best[1]}, not with {form.quote}", _declare("quote", best[1], form.quote)
+
+
+def _declare(key: str, seen: str, declared: str) -> str:
+    shown = "\\t" if seen == "\t" else seen
+    wanted = {",": "commas", ";": "semicolons", "\t": "tabs"}.get(declared, declared)
+    return f"Export it with {wanted}, or declare `{key}: {_yaml(shown)}` for its table"
+
+
+def _yaml(text: str) -> str:
+    return "'\"'" if text == '"' else f'"{text}"'
+
+
+def encoded_otherwise(form: CsvForm) -> Cause:
+    """Bytes that are not of the declared encoding."""
+    encoding = form.encoding.upper()
+    return f"is not {encoding}", f"Export it as {encoding}, or declare its `encoding`, like windows-1252"
+
+
+def of_value(kind: str, text: str) -> Cause | None:
+    """Why a text that is no value of its type looks like one to somebody."""
+    return next((cause for form, cause in FORMS.get(kind, ()) if form.fullmatch(text)), None)
+
+
+def is_total(fields: Sequence[str], key: int) -> bool:
+    """Whether a record has a word for totals in place of its key, and nothing but numbers beside it."""
+    if key >= len(fields) or fields[key].strip(" \u00a0:").casefold() not in TOTALS:
+        return False
+    return all(not text or SUMMED.fullmatch(text) for place, text in enumerate(fields) if place != key)
+
+
+def without_blanks(name: str) -> str:
+    """A name without blanks and what is invisible."""
+    return "".join(character for character in name if character.isprintable() and not character.isspace())
+
+
+def blanks(header: Sequence[str], names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The names in a header that are declared ones but for blanks, or what is invisible; and these."""
+    for name in header:
+        if name not in names and (meant := without_blanks(name)) in names:
+            yield name, meant

@@ -1,0 +1,151 @@
+"""Files as they come: another delimiter, quote, encoding, marks for null, file names, several files of one table."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from loader.contract.tables import CsvForm, Encoding, Table
+from loader.database import Database
+from tests.conftest import Streamflow, rejects_of, run_copy
+from tests.files import copy_month
+from tests.fuzzing import fuzz
+from tests.reading import TABLE, read
+
+FORM = """
+            primary_key: user_id
+            slowly_changing: true
+            files: "customers_*.csv"
+            delimiter: ";"
+            quote: "'"
+            encoding: windows-1252
+            nulls: ["NULL", "-"]"""
+
+
+def in_three_files(folder: Path) -> None:
+    """The users of a month in another form: in the second file with the columns the other way round."""
+    with (folder / "users.csv").open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    (folder / "users.csv").unlink()
+    rows = [[field or ("NULL" if place % 2 else "-") for field in row] for place, row in enumerate(rows)]
+    backwards = [row[::-1] for row in [header, *rows[20:50]]]
+    for name, some in (("c", [header, *rows[50:]]), ("a", [header, *rows[:20]]), ("b", backwards)):
+        with (folder / f"customers_{name}.csv").open("w", newline="", encoding="windows-1252") as stream:
+            how: Any = csv.QUOTE_ALL if name == "a" else csv.QUOTE_MINIMAL
+            csv.writer(stream, delimiter=";", quotechar="'", quoting=how).writerows(some)
+
+
+def test_a_table_in_a_form_of_its_own(
+    january: Streamflow, undisturbed: Any, months: Path, copy: Path, tmp_path: Path
+) -> None:
+    """The same month, its users in three files: the same tables; what is wrong is said of the file that it is in."""
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    declared = "\n            primary_key: user_id\n            slowly_changing: true"
+    sources.write_text(sources.read_text().replace(declared, FORM, 1))
+    folder = copy_month(months, "001", tmp_path)
+    in_three_files(folder)
+    second, third = folder / "customers_b.csv", folder / "customers_c.csv"
+    sound = second.read_bytes(), third.read_bytes()
+
+    first_user = (folder / "customers_a.csv").read_text().splitlines()[1].split(";")[0].strip("'")
+    second.write_bytes(sound[0] + "False;False;False;Other;'2023-\n01';zoë\r\n".encode("windows-1252"))
+    third.write_bytes(sound[1] + f"{first_user};-;Other;-;-;-\r\n".encode())
+    refused = run_copy(copy, january, "check", "001", "--data-dir", str(tmp_path))
+    assert refused.returncode == 1, refused
+    found = [(row["file"], row["line"], row["column"], row["value"]) for row in rejects_of(january, "001")]
+    assert found == [
+        ("customers_b.csv", "32", "signup_date", "2023-\n01"),
+        ("customers_b.csv", "32", "user_gender", "Other"),
+        ("customers_c.csv", "7", "user_gender", "Other"),
+        ("customers_c.csv", "7", "user_id", first_user),
+    ]
+    assert rejects_of(january, "001")[3]["reason"] == "second row for this user, first on line 2 of customers_a.csv"
+
+    second.write_bytes(sound[0])
+    third.write_bytes(sound[1])
+    taken = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
+    assert taken.returncode == 0, taken.stderr
+    assert january.state() == undisturbed
+    shown = january.ok("status").out
+    for path in folder.glob("customers_*.csv"):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        assert re.search(rf"001 +{path.name} +\d+ +{path.stat().st_size:,} +{digest}", shown), shown
+    again = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
+    assert "from these same rows: nothing to do" in again.stdout
+    assert "landing" not in again.stderr
+
+
+FORMS = st.builds(
+    CsvForm,
+    delimiter=st.sampled_from([",", ";", "\t", "|", "^"]),
+    quote=st.sampled_from(['"', "'"]),
+    encoding=st.sampled_from(["utf-8", "iso-8859-15", "windows-1252"]),
+    nulls=st.sampled_from([(), ("NULL",), ("NA", "\\N", "(null)")]),
+)
+
+
+@fuzz(short=60, long=600)
+@given(
+    form=FORMS,
+    end=st.sampled_from(["\n", "\r\n"]),
+    users=st.lists(
+        st.text("ab,;|^'\"\n\t. €Näé\\", max_size=6).filter(lambda text: text != "\\."), min_size=1, max_size=6
+    ),
+    data=st.data(),
+)
+def test_what_is_written_in_a_form_is_read_in_it(
+    csv_database: Database, tmp_path: Path, tally: Counter[str], form: CsvForm, end: str, users: list[str], data: Any
+) -> None:
+    header = ["user_id", "number", "day", "amount", "flag"]
+    rows = [[user, *data.draw(st.sampled_from([["5", "2024-01-31"], ["", ""]])), "", ""] for user in users]
+    stream = io.StringIO()
+    quoting = data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+    writer = csv.writer(stream, delimiter=form.delimiter, quotechar=form.quote, lineterminator=end, quoting=quoting)
+    marks = ["", *form.nulls]
+    writer.writerows([header, *([field or data.draw(st.sampled_from(marks)) for field in row] for row in rows)])
+    reading = read(
+        csv_database, tmp_path, stream.getvalue().encode(form.encoding), 7, TABLE.model_copy(update={"form": form})
+    )
+    tally["CSV files in another form"] += 1
+    assert reading.taken, reading.problems
+    assert [[row["user_id"], row["number"], row["day"]] for row in reading.rows] == [
+        [user or None, int(number) if number else None, day or None] for user, number, day, *_ in rows
+    ]
+
+
+def test_every_encoding_is_one_that_server_and_python_know(csv_database: Database) -> None:
+    """Each byte of it that Python reads, the server reads as the same character."""
+    with csv_database.connect() as connection:
+        for encoding in get_args(Encoding):
+            data = bytes(range(1, 128 if encoding == "utf-8" else 256))
+            text = data.decode(encoding, "ignore")
+            query = "select convert_from(%s, %s)"
+            assert connection.execute(query, [text.encode(encoding), encoding]).fetchone() == (text,), encoding
+
+
+UNSOUND = [
+    {"delimiter": "ab"}, {"delimiter": "x"}, {"delimiter": '"'}, {"delimiter": "\\"}, {"quote": "x"},
+    {"encoding": "utf-16"},
+    {"nulls": [""]}, {"nulls": "a,b"}, {"nulls": "\\."}, {"nulls": "n\nn"}, {"files": "../*.csv"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("meta", UNSOUND, ids=repr)
+def test_forms_that_cannot_be(meta: dict[str, Any]) -> None:
+    raw = {
+        "name": "t",
+        "config": {"meta": {"primary_key": "a", **meta}},
+        "columns": [{"name": "a", "data_type": "text"}],
+    }
+    with pytest.raises(ValidationError):
+        Table.model_validate(raw)
