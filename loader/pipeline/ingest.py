@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from loader.database import nodes_failed, pending_nodes, retries
 from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
+from loader.pipeline import notify
 from loader.pipeline.dbt import Dbt
 from loader.pipeline.outcome import Command, Outcome
 from loader.pipeline.progress import Progress
@@ -26,7 +27,7 @@ def run_month(
     waive: Mapping[str, str] | None = None,
     dbt: Dbt | None = None,
 ) -> Outcome:
-    """Ingest, land or check one month.
+    """Ingest, land or check one month, and have the command of STREAMFLOW_NOTIFY know how that ended.
 
     Args:
         force: audit and build again even where nothing is new.
@@ -55,7 +56,13 @@ def run_month(
                 raise SurroundingsFailed(f"{outcome.message}, but readers may see it in part: {nodes_failed(nodes)}")
             return outcome
 
-    return retries.whole_runs(progress.tell)(attempt)
+    try:
+        outcome = retries.whole_runs(progress.tell)(attempt)
+    except Exception as error:
+        notify.of_failure(settings, command, delivery, error, progress.tell)
+        raise
+    notify.of_outcome(settings, outcome, progress.tell)
+    return outcome
 
 
 def run_months(

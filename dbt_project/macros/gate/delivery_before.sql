@@ -1,24 +1,32 @@
 {#-
-  The delivery that staging's rows of a table are compared with: that of the newest complete month before; none where there is no such
-  month in the database. `rows` are its rows as SQL, `columns` those that both have, quoted, and without the key `values`.
+  How rows of staging compare with those that the newest complete month before delivered, as far as the ledger and a thousand rows tell.
+  `as_of` is that month's date; none where it is not in the database. `rows` are its rows as SQL, and `columns` those that both have.
+  `is_stale`: whether all rows are the same, as far as is known: yes, no or perhaps. `hollow`: the columns that may have a single value.
 -#}
-{% macro delivery_before(table_name) %}
+{% macro delivery_before(table_name, delivered) %}
     {%- set history = api.Relation.create(database=target.database, schema=target.schema, identifier=table_name ~ '_snapshots') -%}
+    {%- set before = {'as_of': none, 'is_stale': 'no', 'columns': [], 'hollow': []} -%}
     {%- set found = run_query(delivery_before_sql(table_name, history)).rows if ledger_is_there() else [] -%}
-    {%- if not found or found[0].is_archived %}{{ return(none) }}{% endif -%}
-    {%- set before = {'as_of': found[0].as_of, 'is_same_file': found[0].is_same_file, 'is_same_count': found[0].is_same_count} -%}
-    {%- set day = "date '" ~ before.as_of ~ "'" -%}
-    {%- do before.update({
-        'rows': "(select * from " ~ history ~ " where as_of = " ~ day ~ " and observed_as_of = " ~ day ~ ") as month_before",
-        'columns': [], 'values': []
-    }) -%}
-    {%- for staged in graph.sources.values() if staged.source_name == 'staging' and staged.name == table_name -%}
-        {%- do before.update({'key': quoted(staged.config.meta.primary_key)}) -%}
-        {%- for column in staged.columns.values() if column.name in (found[0].column_names or '').split(' ') -%}
-            {%- do before.columns.append(adapter.quote(column.name)) -%}
-            {%- if adapter.quote(column.name) not in before.key %}{% do before['values'].append(column.name) %}{% endif -%}
+    {%- if found and not found[0].is_archived -%}
+        {%- set day, there = "date '" ~ found[0].as_of ~ "'", (found[0].column_names or '').split(' ') -%}
+        {%- do before.update({
+            'as_of': found[0].as_of,
+            'rows': '(select * from ' ~ history ~ ' where as_of = ' ~ day ~ ' and observed_as_of = ' ~ day ~ ') as month_before'
+        }) -%}
+        {%- for staged in graph.sources.values() if staged.source_name == 'staging' and staged.name == table_name -%}
+            {%- set key = quoted(staged.config.meta.primary_key) -%}
+            {%- do before.columns.extend(quoted(staged.columns.values() | map(attribute='name') | select('in', there))) -%}
+            {%- if found[0].is_same_file -%}
+                {%- do before.update({'is_stale': 'yes'}) -%}
+            {%- else -%}
+                {%- set sample = run_query(sampled_sql(delivered, before, key)).rows[0] -%}
+                {%- do before.update({'is_stale': 'perhaps' if found[0].is_same_count and sample[0] == 0 else 'no'}) -%}
+                {%- for column in before.columns if column not in key and sample[before.columns.index(column) + 1] < 2 -%}
+                    {%- do before.hollow.append(column) -%}
+                {%- endfor -%}
+            {%- endif -%}
         {%- endfor -%}
-    {%- endfor -%}
+    {%- endif -%}
     {{ return(before) }}
 {% endmacro %}
 
@@ -49,19 +57,28 @@
 {% endmacro %}
 
 
-{#-
-  What a thousand rows settle without reading the others. Row grain: one row. `different`: how many are not as in the month before; then
-  for each column how many values they have.
--#}
-{% macro sampled_sql(delivered, before) %}
+{#- Row grain: one row. How many of a thousand rows are not as in the month before; then for each column how many values they have. -#}
+{% macro sampled_sql(delivered, before, key) %}
     select
         count(*) filter (
             where row(sample.{{ before.columns | join(', sample.') }}) is distinct from row(month_before.{{ before.columns | join(', month_before.') }})
         ) as different
-        {%- for column in before['values'] %},
-        count(distinct sample.{{ adapter.quote(column) }})
+        {%- for column in before.columns %},
+        count(distinct sample.{{ column }})
         {%- endfor %}
     from (select * from {{ delivered }} limit 1000) as sample
     left join {{ before.rows }}
-        on {% for key in before.key %}month_before.{{ key }} = sample.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
+        on {% for part in key %}month_before.{{ part }} = sample.{{ part }}{{ ' and ' if not loop.last }}{% endfor %}
 {% endmacro %}
+
+
+{#- Of the values in these columns, whatever the order of the rows; numbers count by their value, not by their digits. -#}
+{% macro checksum_of(columns) -%}
+    sum(hashint8extended(hash_record_extended(row({{ columns | join(', ') }}), 0), 0))
+{%- endmacro %}
+
+
+{#- How many each of these columns has, as an array. -#}
+{% macro distinct_values(columns) -%}
+    array[count(distinct {{ columns | join('), count(distinct ') }})]
+{%- endmacro %}
