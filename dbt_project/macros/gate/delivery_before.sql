@@ -19,9 +19,12 @@
             {%- if found[0].is_same_file -%}
                 {%- do before.update({'is_stale': 'yes'}) -%}
             {%- else -%}
-                {%- set sample = run_query(sampled_sql(delivered, before, key)).rows[0] -%}
-                {%- do before.update({'is_stale': 'perhaps' if found[0].is_same_count and sample[0] == 0 else 'no'}) -%}
-                {%- for column in before.columns if column not in key and sample[before.columns.index(column) + 1] < 2 -%}
+                {%- set sample = '(select * from ' ~ delivered ~ ' limit 1000) as sample' -%}
+                {%- if found[0].is_same_count and run_query(known_rows_sql(sample, before, key)).rows[0][0] == [found[0].row_count, 1000] | min -%}
+                    {%- do before.update({'is_stale': 'perhaps'}) -%}
+                {%- endif -%}
+                {%- set values = run_query('select ' ~ distinct_values(before.columns) ~ ' from ' ~ sample).rows[0] -%}
+                {%- for column in before.columns if column not in key and values[before.columns.index(column)] < 2 -%}
                     {%- do before.hollow.append(column) -%}
                 {%- endfor -%}
             {%- endif -%}
@@ -37,6 +40,7 @@
         archived.as_of is not null as is_archived,
         coalesce(built_from.sha256 = landed.sha256, false) as is_same_file,
         before.rows_delivered = staged.row_count as is_same_count,
+        staged.row_count,
         (
             select string_agg(there.attname, ' ')
             from pg_attribute as there
@@ -57,18 +61,13 @@
 {% endmacro %}
 
 
-{#- Row grain: one row. How many of a thousand rows are not as in the month before; then for each column how many values they have. -#}
-{% macro sampled_sql(delivered, before, key) %}
-    select
-        count(*) filter (
-            where row(sample.{{ before.columns | join(', sample.') }}) is distinct from row(month_before.{{ before.columns | join(', month_before.') }})
-        ) as different
-        {%- for column in before.columns %},
-        count(distinct sample.{{ column }})
-        {%- endfor %}
-    from (select * from {{ delivered }} limit 1000) as sample
-    left join {{ before.rows }}
+{#- Row grain: one row. How many rows of the sample the month before has too. -#}
+{% macro known_rows_sql(sample, before, key) %}
+    select count(*)
+    from {{ sample }}
+    inner join {{ before.rows }}
         on {% for part in key %}month_before.{{ part }} = sample.{{ part }}{{ ' and ' if not loop.last }}{% endfor %}
+    where row(sample.{{ before.columns | join(', sample.') }}) is not distinct from row(month_before.{{ before.columns | join(', month_before.') }})
 {% endmacro %}
 
 
@@ -78,7 +77,7 @@
 {%- endmacro %}
 
 
-{#- How many each of these columns has, as an array. -#}
+{#- How many each of these columns has. -#}
 {% macro distinct_values(columns) -%}
-    array[count(distinct {{ columns | join('), count(distinct ') }})]
+    count(distinct {{ columns | join('), count(distinct ') }})
 {%- endmacro %}

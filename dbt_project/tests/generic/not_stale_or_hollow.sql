@@ -20,8 +20,8 @@
             when 0 then ' is empty, and was not on {{ before.as_of }}'
             else ' has a single value, and had more on {{ before.as_of }}'
         end as finding
-    from (select {{ distinct_values(before.hollow) }} as found from {{ model }} having count(*) > 1) as delivered
-    cross join (select {{ distinct_values(before.hollow) }} as found from {{ before.rows }}) as known
+    from (select array[{{ distinct_values(before.hollow) }}] as found from {{ model }} having count(*) > 1) as delivered
+    cross join (select array[{{ distinct_values(before.hollow) }}] as found from {{ before.rows }}) as known
     cross join unnest(array['{{ before.hollow | join("', '") | replace('"', '') }}']) with ordinality as columns (name, position)
     where least(delivered.found[columns.position], 2) < least(known.found[columns.position], 2)
     {%- endif %}
