@@ -38,15 +38,14 @@ def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
 
 
 def _grouped(problems: Sequence[Problem]) -> Iterator[Problem]:
-    """Problems of whole files: those of several files as one."""
+    """Problems of whole files first, those of several files as one, and then those of rows."""
     groups: dict[Problem, list[Problem]] = {}
-    for problem in problems:
+    for problem in sorted(problems, key=lambda problem: problem.line is not None):
         alike = problem if problem.line else replace(problem, file="", audit=None)
         groups.setdefault(alike, []).append(problem)
     for first, *others in groups.values():
         files = dict.fromkeys([first.file, *(other.file for other in others)])
-        audits = dict.fromkeys([first.audit or "", *(other.audit or "" for other in others)])
-        yield replace(first, file=", ".join(files), audit=", ".join(audits) or None)
+        yield replace(first, file=", ".join(files), audit=None) if others else first
 
 
 def several(outcomes: Sequence[Outcome], untried: Sequence[str]) -> Iterator[RenderableType]:
