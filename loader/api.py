@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def ingest_month(
     force: bool = False,
     restate: str | None = None,
     settings: Settings | None = None,
+    waive: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Land, audit and publish one month, or nothing of it: its state is "published", or "unchanged" if it was before.
 
@@ -64,6 +65,7 @@ def ingest_month(
         force: audit and build again even where nothing is new.
         restate: the reason why a published month is to be replaced by other rows.
         settings: other settings than those of the environment and .env.
+        waive: audits that are to warn only, by name, each with the reason why.
 
     Raises:
         Refused: the data is not taken; its `outcome` and `rejects` say why. Another attempt ends the same.
@@ -74,7 +76,9 @@ def ingest_month(
     """
     if restate is not None and not restate.strip():
         raise WrongUsage("restate is the reason why a published month is replaced: it cannot be empty.")
-    outcome = _run("ingest", month, data_dir, as_of, settings, force, restate)
+    if not all(reason.strip() for reason in (waive or {}).values()):
+        raise WrongUsage("waive has the reason why each audit is waived: it cannot be empty.")
+    outcome = _run("ingest", month, data_dir, as_of, settings, force, restate, waive)
     if outcome.failed:
         raise ModelsFailed("; ".join([outcome.message, *(str(node) for node in outcome.failed)]))
     return outcome
@@ -137,11 +141,12 @@ def _run(
     settings: Settings | None,
     force: bool = False,
     restate: str | None = None,
+    waive: Mapping[str, str] | None = None,
 ) -> Outcome:
     settings = settings or load_settings()
     delivery = find_delivery(settings, parse_month(str(month)), Path(data_dir) if data_dir else None, as_of)
     with _surroundings(), contextlib.closing(Progress()) as progress:
-        outcome = run_month(settings, command, delivery, progress, force=force, restate=restate)
+        outcome = run_month(settings, command, delivery, progress, force=force, restate=restate, waive=waive)
         if command == "ingest" and outcome.state == "published":
             list(after_publish(settings, outcome.as_of))
     return outcome

@@ -191,7 +191,7 @@ def test_audits_of_nothing_leave_no_verdict(bad: Streamflow) -> None:
     bad.dbt("build", "--empty")
     assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 0
     bad.dbt("build")
-    assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 48
+    assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 54
 
 
 def test_what_a_model_file_says_is_what_runs(landed: Streamflow) -> None:

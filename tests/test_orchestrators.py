@@ -84,10 +84,13 @@ def test_no_database_is_an_exception_that_may_be_tried_again(here: Streamflow, m
         api.months()
 
 
-@pytest.mark.parametrize(("month", "restate"), [("x", None), ("000", " ")])
-def test_wrong_usage_is_an_exception(month: str, restate: str | None) -> None:
+@pytest.mark.parametrize(
+    ("month", "more"),
+    [("x", {}), ("000", {"restate": " "}), ("000", {"waive": {"audit_usage_skips_not_negative": " "}})],
+)
+def test_wrong_usage_is_an_exception(month: str, more: dict[str, Any]) -> None:
     with pytest.raises(api.WrongUsage):
-        api.ingest_month(month, restate=restate)
+        api.ingest_month(month, **more)
 
 
 class Attempts(list[str]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -77,9 +79,14 @@ def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: S
         "models/ours/broken.sql",
         "{{ config(materialized='table') }} select 1 / (count(*) - count(*)) as x from {{ ref('users') }}",
     )
+    heard = ours.parent / "heard"
+    streamflow.environment["STREAMFLOW_NOTIFY"] = f"tee {shlex.quote(str(heard))}"
     first = run_copy(ours, streamflow, "ingest", "000", "--data-dir", str(months))
     assert first.returncode == 5
     assert "month 000 published" in first.stdout
+    word = json.loads(heard.read_text())
+    assert (word["event"], word["exit_code"]) == ("published", 5)
+    assert word["models_failed"] == ["broken", "below"]
     assert "model broken" in first.stderr
     assert "division by zero" in first.stderr
     assert "model below: skipped" in first.stderr.replace("Skipping due to upstream failure", "skipped")

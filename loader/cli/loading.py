@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +32,11 @@ Restate = Annotated[bool, typer.Option("--restate", help="Replace a published mo
 Manifest = Annotated[
     Path | None, typer.Option(help="A file kept elsewhere, to compare with, and to add to where all is sound.")
 ]
-Reason = Annotated[str | None, typer.Option(help="Why a month is restated; the ledger keeps it.")]
+Waive = Annotated[
+    list[str] | None,
+    typer.Option(metavar="AUDIT", help="Let this audit warn for this month, not refuse it; give it again for more."),
+]
+Reason = Annotated[str | None, typer.Option(help="Why a month is restated or an audit waived; the ledger keeps it.")]
 
 NOTHING = "nothing to verify: no month has any history yet"
 
@@ -44,6 +48,7 @@ def ingest(
     force: Force = False,
     dry_run: DryRun = False,
     restate: Restate = False,
+    waive: Waive = None,
     reason: Reason = None,
     as_json: Json = False,
 ) -> None:
@@ -51,14 +56,16 @@ def ingest(
 
     Of several months each is published before the next one begins; the first that is refused is the last that is tried.
     """
-    _require_reason(restate, reason)
+    waivers = _waivers(restate, waive, reason)
     deliveries = _deliveries(month, data_dir, as_of, several=True)
-    if len(deliveries) > 1 and (restate or as_of is not None):
-        raise WrongUsage("--restate and --as-of are for one month: give its number alone.")
+    if len(deliveries) > 1 and (restate or waive or as_of is not None):
+        raise WrongUsage("--restate, --waive and --as-of are for one month: give its number alone.")
+    if dry_run and waive:
+        raise WrongUsage("--dry-run audits nothing, so there is nothing to waive: `streamflow check` takes --waive.")
     if dry_run:
         _plan(deliveries, as_json)
     else:
-        _run("ingest", deliveries, as_json, force, reason)
+        _run("ingest", deliveries, as_json, force, reason if restate else None, waivers)
 
 
 def land(
@@ -67,17 +74,25 @@ def land(
     as_of: AsOf = None,
     force: Force = False,
     restate: Restate = False,
+    waive: Waive = None,
     reason: Reason = None,
     as_json: Json = False,
 ) -> None:
     """Copy a month's files into staging and register them, no more: `dbt build` audits and publishes the month."""
-    _require_reason(restate, reason)
-    _run("land", _deliveries(month, data_dir, as_of), as_json, force, reason)
+    waivers = _waivers(restate, waive, reason)
+    _run("land", _deliveries(month, data_dir, as_of), as_json, force, reason if restate else None, waivers)
 
 
-def check(month: Month = None, data_dir: DataDir = None, as_of: AsOf = None, as_json: Json = False) -> None:
+def check(
+    month: Month = None,
+    data_dir: DataDir = None,
+    as_of: AsOf = None,
+    waive: Waive = None,
+    reason: Reason = None,
+    as_json: Json = False,
+) -> None:
     """Land and audit a month and say what is wrong with it; publish nothing."""
-    _run("check", _deliveries(month, data_dir, as_of), as_json)
+    _run("check", _deliveries(month, data_dir, as_of), as_json, waive=_waivers(False, waive, reason))
 
 
 def status(as_json: Json = False) -> None:
@@ -111,9 +126,14 @@ def verify(manifest: Manifest = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _require_reason(restate: bool, reason: str | None) -> None:
-    if restate != bool(reason and reason.strip()):
+def _waivers(restate: bool, waive: Sequence[str] | None, reason: str | None) -> dict[str, str]:
+    """The audits to waive, with the reason, which is there if and only if something needs one."""
+    given = reason if reason and reason.strip() else None
+    if waive and given is None:
+        raise WrongUsage('--waive needs --reason "...": say why the rows are let through.')
+    if bool(restate or waive) != bool(given):
         raise WrongUsage('--restate and --reason "..." belong together: say why a published month is replaced.')
+    return dict.fromkeys(waive or [], given or "")
 
 
 def _deliveries(
@@ -129,7 +149,12 @@ def _deliveries(
 
 
 def _run(
-    command: Command, deliveries: Sequence[Delivery], as_json: bool, force: bool = False, restate: str | None = None
+    command: Command,
+    deliveries: Sequence[Delivery],
+    as_json: bool,
+    force: bool = False,
+    restate: str | None = None,
+    waive: Mapping[str, str] | None = None,
 ) -> None:
     from loader.pipeline.ingest import run_months
     from loader.pipeline.outcome import Refused
@@ -139,7 +164,8 @@ def _run(
     outcomes: list[Outcome] = []
     refused: Refused | None = None
     try:
-        for outcome in run_months(load_settings(), command, deliveries, progress, force=force, restate=restate):
+        runs = run_months(load_settings(), command, deliveries, progress, force=force, restate=restate, waive=waive)
+        for outcome in runs:
             progress.close()
             outcomes.append(outcome)
             if not as_json:

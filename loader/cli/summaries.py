@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -12,6 +13,7 @@ from loader.cli.terminal import table
 from loader.landing import Group, as_rows, causes, grouped
 
 if TYPE_CHECKING:
+    from loader.delivery import Problem
     from loader.pipeline.outcome import Outcome
     from loader.pipeline.plan import Plan
 
@@ -26,12 +28,24 @@ def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
         yield table(["table", *(name.replace("_", " ") for name in COUNTED)], counts)
     if done.audits and not brief:
         yield f"audits: {len(done.audits_that('pass'))} passed, {len(done.audits_that('warn'))} warned"
-    yield from (f"  {line}" for line in as_rows([Group(warning) for warning in done.warnings]))
+    yield from (f"waived: {waiver}" for waiver in done.waivers)
+    yield from (f"  {line}" for line in as_rows([Group(problem) for problem in _grouped(done.warnings)]))
     if done.manifest:
         yield f"manifest: {done.manifest}"
     if not brief:
         steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in done.timings.items() if name != "total")
         yield f"time: {steps}\ndatabase: {done.uri}\n  open it: streamflow db psql"
+
+
+def _grouped(problems: Sequence[Problem]) -> Iterator[Problem]:
+    """Problems of whole files first, those of several files as one, and then those of rows."""
+    groups: dict[Problem, list[Problem]] = {}
+    for problem in sorted(problems, key=lambda problem: problem.line is not None):
+        alike = problem if problem.line else replace(problem, file="", audit=None)
+        groups.setdefault(alike, []).append(problem)
+    for first, *others in groups.values():
+        files = dict.fromkeys([first.file, *(other.file for other in others)])
+        yield replace(first, file=", ".join(files), audit=None) if others else first
 
 
 def several(outcomes: Sequence[Outcome], untried: Sequence[str]) -> Iterator[RenderableType]:

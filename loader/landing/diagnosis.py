@@ -108,7 +108,7 @@ def _land(
 
 
 def _has_key(row: Row, file: SourceFile, key: str) -> bool:
-    """Whether Citus can take a row: the first column of its key says which node it goes to. Without, that is a problem."""
+    """Whether Citus can take a row: the first column of its key says which node it goes to. Without it, it cannot."""
     has_key = row.values[file.columns.index(key)] is not None
     if not has_key and not any(problem.column in {key, None} for problem in row.problems):
         row.problems.append(Problem(file.name, "is empty", row.line, key))

@@ -12,7 +12,9 @@ from loader.pipeline.audits import Audit
 
 Arguments = Mapping[str, Any]
 
-UNIQUE = {"unique", "expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique"}
+UNIQUE = {"unique", "expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique"} | {
+    "unique_combination_of_columns"
+}
 """Tests of which "second row for this user" says everything."""
 
 OTHER_CUSTOMERS = "Are these files of another data folder (--data-dir), or is this the database of other data?"

@@ -16,6 +16,7 @@ class Audit:
     audit_name: str
     table_name: str
     column_name: str | None
+    severity: str
     test: str
     arguments: dict[str, Any]
     description: str
@@ -44,6 +45,7 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
         audit_name=node.name,
         table_name=table.name,
         column_name=getattr(node, "column_name", None),
+        severity=str(node.config.severity).lower(),
         test=generic.name if generic else node.name,
         arguments=arguments,
         description=node.description,

@@ -88,17 +88,31 @@ class Dbt:
         Raises:
             SurroundingsFailed: the packages that the project needs are not installed.
         """
-        if audit_package() is None:
-            raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
-        self.prepare(database)
-        assert self._parsed is not None  # noqa: S101 (for mypy)
-        parsed = self._parsed.result()
+        parsed = self._result(database)
         if parsed.exception:
             return DbtRun(False, [str(parsed.exception)])
         with _log(self._settings.home / "logs") as log:
             return _run(
                 parsed.result.deepcopy(), [*arguments, *QUIET], begun, done, log
             )  # a run leaves its marks in it
+
+    def manifest(self, database: Database) -> Any:
+        """The project as dbt has parsed it.
+
+        Raises:
+            SurroundingsFailed: dbt cannot parse it, or the packages that it needs are not installed.
+        """
+        parsed = self._result(database)
+        if parsed.exception:
+            raise SurroundingsFailed(f"dbt cannot parse the project: {parsed.exception}")
+        return parsed.result
+
+    def _result(self, database: Database) -> Any:
+        if audit_package() is None:
+            raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
+        self.prepare(database)
+        assert self._parsed is not None  # noqa: S101 (for mypy)
+        return self._parsed.result()
 
 
 def parse() -> Any:

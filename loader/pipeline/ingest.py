@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from loader.database import nodes_failed, pending_nodes, retries
 from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
+from loader.pipeline import notify
 from loader.pipeline.dbt import Dbt
 from loader.pipeline.outcome import Command, Outcome
 from loader.pipeline.progress import Progress
@@ -23,13 +24,15 @@ def run_month(
     *,
     force: bool = False,
     restate: str | None = None,
+    waive: Mapping[str, str] | None = None,
     dbt: Dbt | None = None,
 ) -> Outcome:
-    """Ingest, land or check one month.
+    """Ingest, land or check one month, and have the command of STREAMFLOW_NOTIFY know how that ended.
 
     Args:
         force: audit and build again even where nothing is new.
         restate: the reason why a published month is to be replaced by other rows.
+        waive: the audits that are to warn only, each with the reason.
         dbt: as another month's run has left it, so that it need not be started anew.
 
     Returns:
@@ -39,7 +42,7 @@ def run_month(
         NotDelivered: the month is not there yet.
         Refused: the data is not taken; nothing but the ledger has changed.
         SurroundingsFailed: the database or dbt failed; the month can be ingested again as it is.
-        WrongUsage: settings or contract cannot be used.
+        WrongUsage: settings or contract cannot be used, or an audit cannot be waived.
     """
 
     dbt = dbt or Dbt(settings)
@@ -48,12 +51,18 @@ def run_month(
     def attempt() -> Outcome:
         run = Run(settings, command, delivery, progress, dbt)
         with contextlib.closing(run.connection):
-            outcome = run.execute(force=force, restate=restate)
+            outcome = run.execute(force=force, restate=restate, waive=waive)
             if command == "ingest" and (nodes := pending_nodes(run.connection)):
                 raise SurroundingsFailed(f"{outcome.message}, but readers may see it in part: {nodes_failed(nodes)}")
             return outcome
 
-    return retries.whole_runs(progress.tell)(attempt)
+    try:
+        outcome = retries.whole_runs(progress.tell)(attempt)
+    except Exception as error:
+        notify.of_failure(settings, command, delivery, error, progress.tell)
+        raise
+    notify.of_outcome(settings, outcome, progress.tell)
+    return outcome
 
 
 def run_months(
@@ -64,6 +73,7 @@ def run_months(
     *,
     force: bool = False,
     restate: str | None = None,
+    waive: Mapping[str, str] | None = None,
 ) -> Iterator[Outcome]:
     """Ingest months one after the other, each published before the next begins; dbt is started once for all of them.
 
@@ -72,4 +82,4 @@ def run_months(
     """
     dbt = Dbt(settings)
     for delivery in deliveries:
-        yield run_month(settings, command, delivery, progress, force=force, restate=restate, dbt=dbt)
+        yield run_month(settings, command, delivery, progress, force=force, restate=restate, waive=waive, dbt=dbt)

@@ -44,6 +44,20 @@ class AuditResult:
     severity: str
     status: str
     failures: int
+    finding: str | None
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """An audit that was to warn only on a load: who said so, when and why."""
+
+    audit_name: str
+    reason: str
+    waived_by: str
+    waived_at: dt.datetime
+
+    def __str__(self) -> str:
+        return f"{self.audit_name}, by {self.waived_by} on {self.waived_at:%Y-%m-%d %H:%M} UTC: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ def exists(connection: Connection) -> bool:
     Raises:
         SurroundingsFailed: it has one of an earlier version.
     """
-    query = "select to_regclass('ops.archived') is not null, to_regclass('ops.loads') is not null"
+    query = "select to_regclass('ops.waivers') is not null, to_regclass('ops.loads') is not null"
     current, some = one_row(connection, query)
     if some and not current:
         raise SurroundingsFailed(
@@ -113,15 +127,28 @@ def holder(connection: Connection) -> str:
 
 
 def begin(
-    connection: Connection, command: str, delivery: Delivery, versions: Mapping[str, str], restates: str | None = None
+    connection: Connection,
+    command: str,
+    delivery: Delivery,
+    versions: Mapping[str, str],
+    restates: str | None = None,
+    waive: Mapping[str, str] | None = None,
 ) -> int:
-    """Enter a new attempt; returns its load_id. `restates` is the reason why a published month is to be replaced.
+    """Enter a new attempt; returns its load_id.
 
     With the lock held no other attempt can be running: those that say so were cut off, and are marked as interrupted.
+
+    Args:
+        restates: the reason why a published month is to be replaced.
+        waive: the audits that are to warn only, each with the reason.
     """
-    connection.execute(statement(__file__, "mark_interrupted"))
     values = [command, delivery.label, delivery.as_of, who(), str(delivery.data_dir), Jsonb(dict(versions))]
-    return int(one_row(connection, statement(__file__, "begin"), [*values, restates is not None, restates])[0])
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(statement(__file__, "mark_interrupted"))
+        (load_id,) = one_row(connection, statement(__file__, "begin"), [*values, restates is not None, restates])
+        waivers = [(load_id, name, reason, who()) for name, reason in (waive or {}).items()]
+        cursor.executemany(statement(__file__, "waive"), waivers)
+    return int(load_id)
 
 
 def take_back(connection: Connection, load_id: int) -> None:
@@ -228,6 +255,12 @@ def audits_of(connection: Connection, load_id: int) -> list[AuditResult]:
     """The verdicts on a load, worst first."""
     with connection.cursor(row_factory=class_row(AuditResult)) as cursor:
         return cursor.execute(statement(__file__, "audits"), [load_id]).fetchall()
+
+
+def waivers_of(connection: Connection, load_id: int) -> list[Waiver]:
+    """The audits that were to warn only on a load."""
+    with connection.cursor(row_factory=class_row(Waiver)) as cursor:
+        return cursor.execute(statement(__file__, "waivers"), [load_id]).fetchall()
 
 
 def months(connection: Connection) -> list[dict[str, Any]]:

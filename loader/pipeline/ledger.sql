@@ -3,6 +3,12 @@ insert into ops.loads (command, month, as_of, started_by, data_dir, versions, re
 values (%s, %s, %s, %s, %s, %s, %s, %s)
 returning load_id;
 
+-- name: waive
+insert into ops.waivers (load_id, audit_name, reason, waived_by) values (%s, %s, %s, %s);
+
+-- name: waivers
+select audit_name, reason, waived_by, waived_at from ops.waivers where load_id = %s order by audit_name;
+
 -- name: finish
 update ops.loads
 set state = %s, timings = %s, failed_nodes = %s, error = %s, finished_at = clock_timestamp()
@@ -67,7 +73,7 @@ order by published.load_id desc
 limit 1;
 
 -- name: audits
-select audit_id, audit_name, table_name, column_name, severity, status, failures
+select audit_id, audit_name, table_name, column_name, severity, status, failures, finding
 from ops.audits
 where load_id = %s
 order by array_position(array['fail', 'warn', 'pass'], status), audit_name;
@@ -113,7 +119,11 @@ verdicts as (
         load_id,
         count(*) filter (where status = 'pass') as passed,
         count(*) filter (where status = 'warn') as warned,
-        count(*) filter (where status = 'fail') as failed
+        count(*) filter (where status = 'fail') as failed,
+        jsonb_agg(
+            jsonb_build_object('audit', audit_name, 'table', table_name, 'failures', failures, 'finding', finding)
+            order by audit_name
+        ) filter (where status = 'warn') as warnings
     from ops.audits
     group by load_id
 )
@@ -141,6 +151,13 @@ select
     coalesce(verdicts.passed, 0) as audits_passed,
     coalesce(verdicts.warned, 0) as audits_warned,
     coalesce(verdicts.failed, 0) as audits_failed,
+    coalesce(verdicts.warnings, '[]') as warnings,
+    array(
+        select jsonb_build_object('audit', audit_name, 'by', waived_by, 'at', waived_at, 'reason', reason)
+        from ops.waivers as waivers
+        where waivers.load_id = coalesce(published.load_id, attempts.load_id)
+        order by waivers.audit_name
+    ) as waivers,
     coalesce(published.versions, attempts.versions) as versions,
     coalesce(published.files, attempts.files) as files,
     array(

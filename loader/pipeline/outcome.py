@@ -13,7 +13,7 @@ from loader.delivery import Problem
 from loader.errors import DataRefused
 from loader.landing import Rejects
 from loader.pipeline.dbt import Node
-from loader.pipeline.ledger import AuditResult, TableHistory
+from loader.pipeline.ledger import AuditResult, TableHistory, Waiver
 
 Command = Literal["ingest", "land", "check"]
 
@@ -63,6 +63,7 @@ class Outcome:
     message: str = ""
     counts: list[TableCounts] = field(default_factory=list)
     audits: list[AuditResult] = field(default_factory=list)
+    waivers: list[Waiver] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     failed: list[Node] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)

@@ -75,9 +75,12 @@ class Problems:
                 yield from self._rows_of(result, verdict)
 
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
+        if verdict.finding:
+            yield Problem(self.files[verdict.table_name].name, verdict.finding, audit=verdict.audit_name)
+            return
         table = next(table for table in self.tables if table.name == verdict.table_name)
         audit = result.audits[verdict.audit_id]
-        return failed_rows(self.connection, audit, verdict.failures, table, self.files[table.name])
+        yield from failed_rows(self.connection, audit, verdict.failures, table, self.files[table.name])
 
     def _still_telling(self, verdict: AuditResult, result: DbtRun, sound: set[str], mended: set[str]) -> bool:
         """Whether an audit's failure says something new where some files are missing, and wrong values are null."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from itertools import chain as joined
 from itertools import islice
@@ -25,6 +25,7 @@ from loader.pipeline.ledger import AuditResult, TableHistory
 from loader.pipeline.outcome import Clock, Command, Outcome, Refused, TableCounts
 from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
+from loader.pipeline.waivers import require_waivable
 from loader.settings import Settings
 
 AUDIT = ["test", "--select", "source:staging"]
@@ -52,12 +53,14 @@ class Run:
         self.files: dict[str, TableFiles] = {}
         self.load_id = 0
 
-    def execute(self, *, force: bool, restate: str | None) -> Outcome:
+    def execute(self, *, force: bool, restate: str | None, waive: Mapping[str, str] | None) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
         found = self.delivery.find(self.tables)
+        if waive:
+            require_waivable(self.dbt.manifest(self.database), self.tables, waive)
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
-        self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions(), restate)
+        self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions(), restate, waive)
         try:
             if nodes := pending_nodes(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
@@ -268,9 +271,11 @@ class Run:
     def _outcome(self, state: str, message: str, verdicts: list[AuditResult] | None = None) -> Outcome:
         delivery, uri, timings = self.delivery, self.database.uri, self.clock.timings
         audits = verdicts or []
+        waivers = ledger.waivers_of(self.connection, self.load_id)
         return Outcome(
-            self.command, delivery.label, delivery.as_of, state, uri, message, audits=audits, timings=timings
-        )
+            self.command, delivery.label, delivery.as_of, state, uri, message, audits=audits, waivers=waivers,
+            timings=timings,
+        )  # fmt: skip
 
     def _close(self, state: str, *, failed: Sequence[Node] = (), error: str | None = None) -> None:
         names = [node.name for node in failed]

@@ -8,6 +8,7 @@ from typing import Any
 
 from loader.database import Connection
 from loader.pipeline import ledger
+from loader.readers.warnings import waived, warned
 
 
 def under_way(connection: Connection) -> str | None:
@@ -43,8 +44,10 @@ def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Itera
         if month["last_attempt"] == "refused":
             yield f"refused: {month['month']}; have its files corrected, see streamflow check {month['month']}"
     for month in months:
-        if month["audits_warned"]:
-            yield f"audits warned: {month['month']}, {month['audits_warned']} of them"
+        if month["warnings"]:
+            found = "; ".join(warned(month["warnings"]))
+            yield f"audits warned: {month['month']}, {month['audits_warned']} of them: {found}"
+        yield from (f"waived: {month['month']}, {waived(waiver)}" for waiver in month["waivers"])
 
 
 def why(month: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from loader.errors import SurroundingsFailed
 from loader.landing import printable
 from loader.readers.published import PublishedMonth, find
 from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month
+from loader.readers.warnings import waived, warned
 from loader.settings import Settings
 
 EPOCH = dt.date(1970, 1, 1)
@@ -87,14 +88,14 @@ def _page(month: PublishedMonth) -> str:
 
 
 def findings(report: Report) -> list[Finding]:
-    """What a reader should look at, the worst first."""
+    """What a reader should look at: what was waived and what audits warned of, and then the worst first."""
+    first = [Finding("alert", f"waived: {waived(waiver)}", "audits") for waiver in report.waivers]
+    first += [Finding("alert", text, "audits") for text in warned(report.warnings)]
     found = [*_column_findings(report.columns), *_row_findings(report.customers)]
     departed, before = report.users["customers_departed"], report.users["delivered_before"]
     if before and departed / before >= 0.1:
         found.append(Finding("watch", f"{departed:,} customers departed, {departed / before:.1%}", "rows"))
-    for audit in report.audits_that("warn"):
-        found.append(Finding("watch", f"{audit['audit_name']} warned: {audit['verdicts'][-1][1]:,}", "audits"))
-    return sorted(found, key=lambda finding: finding.level != "alert")
+    return [*first, *sorted(found, key=lambda finding: finding.level != "alert")]
 
 
 def _column_findings(columns: list[ColumnReport]) -> Iterator[Finding]:

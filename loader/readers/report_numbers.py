@@ -63,6 +63,8 @@ class Report:
     ages: list[Json]
     audit_months: list[str]
     audits: list[Json]
+    warnings: list[Json]
+    waivers: list[Json]
 
     @property
     def users(self) -> Json:
@@ -120,6 +122,8 @@ def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[T
             _rows(connection, "ages", month),
             [other.month for other in shown],
             _rows(connection, "audits", month, loads=[other.load_id for other in shown]),
+            _rows(connection, "warnings", month),
+            _rows(connection, "waivers", month),
         )
 
 

@@ -98,6 +98,18 @@ left join ops.audits as audits on known.audit_id = audits.audit_id and loads.loa
 group by known.audit_id, known.audit_name, known.table_name, known.severity
 order by bool_and(coalesce(audits.status, 'pass') = 'pass'), known.table_name, known.audit_name;
 
+-- name: warnings
+select audit_name as audit, table_name as "table", failures, finding
+from ops.audits
+where load_id = %(load_id)s and status = 'warn'
+order by audit_name;
+
+-- name: waivers
+select audit_name as audit, waived_by as "by", waived_at::text as "at", reason
+from ops.waivers
+where load_id = %(load_id)s
+order by audit_name;
+
 -- name: verdicts
 select
     count(*) filter (where status = 'pass') as passed,

@@ -62,8 +62,19 @@ create table if not exists ops.audits (
     severity text not null,
     status text not null,
     failures bigint not null,
+    finding text,
     audited_at timestamptz not null default clock_timestamp(),
     primary key (load_id, audit_id)
+);
+
+-- error-level audits that only warn on the rows of this load
+create table if not exists ops.waivers (
+    load_id bigint not null references ops.loads,
+    audit_name text not null,
+    reason text not null,
+    waived_by text not null,
+    waived_at timestamptz not null default clock_timestamp(),
+    primary key (load_id, audit_name)
 );
 
 -- one row per table and as_of whose history stands; merged_at is when production took the delivery in

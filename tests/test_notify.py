@@ -1,0 +1,101 @@
+"""The command of STREAMFLOW_NOTIFY hears how each month ended, and nothing that it does changes how."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader import api
+from loader.database import run_lock
+from loader.pipeline import notify
+from loader.settings import Settings, load_settings
+from tests.conftest import Streamflow
+from tests.files import copy_month, set_value, value_at
+
+SECRET = "https://hooks.example/T0KEN"  # noqa: S105 (of no one's)
+
+
+@pytest.fixture
+def heard(january: Streamflow, tmp_path: Path) -> Path:
+    """The file to which each word is appended, a line each; the command has a secret among its arguments."""
+    program = tmp_path / "hear.py"
+    program.write_text("import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n'); print('heard')")
+    command = [sys.executable, str(program), str(tmp_path / "heard"), SECRET]
+    january.environment["STREAMFLOW_NOTIFY"] = shlex.join(command)
+    return tmp_path / "heard"
+
+
+def words(heard: Path) -> list[dict[str, Any]]:
+    """What was heard."""
+    return [json.loads(line) for line in heard.read_text().splitlines()]
+
+
+def test_each_outcome_is_told_without_a_customer_s_values(
+    january: Streamflow, months: Path, heard: Path, tmp_path: Path
+) -> None:
+    usage = copy_month(months, "001", tmp_path / "bad") / "usage_agg_30d.csv"
+    set_value(usage, 3, "watch_hours_30d", "-41.5")
+    customer = value_at(usage, 3, "user_id")
+    bad = january("ingest", "001", "--data-dir", tmp_path / "bad")
+    late = january("ingest", "009", "--data-dir", months, "--json")
+    assert (bad.code, late.code, late.json["exit_code"]) == (1, 4, 4)
+    january.ok("check", "001", "--data-dir", months)
+    done = january.ok("ingest", "001", "--data-dir", months, "--json")
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january("ingest", "000", "--restate", "--waive", "no_such_audit", "--reason", "x").code == 2
+
+    refused, not_there, published = words(heard)
+    assert (refused["event"], refused["exit_code"], refused["rejects"]) == ("refused", 1, 1)
+    assert refused["audits_failed"] == ["audit_usage_watch_hours_0_to_744"]
+    assert (not_there["event"], not_there["exit_code"], not_there["month"]) == ("late", 4, "009")
+    assert (published["event"], published["state"], published["exit_code"]) == ("published", "published", 0)
+    assert (published["month"], published["as_of"]) == ("001", "2024-02-29")
+    assert published["counts"] == done.json["counts"]
+    assert customer not in heard.read_text()
+    assert "-41.5" not in heard.read_text()
+    assert january.value("select count(*) from ops.loads as l where l::text like %s", f"%{SECRET}%") == 0
+
+
+def test_what_fails_is_told_by_the_functions_too(
+    january: Streamflow, months: Path, heard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in january.environment.items():
+        monkeypatch.setenv(name, value)
+    load_settings.cache_clear()
+    january.connection.execute("select pg_advisory_lock(%s, %s)", run_lock())
+    with pytest.raises(api.SurroundingsFailed):
+        api.ingest_month("001", months)
+    load_settings.cache_clear()
+    [failed] = words(heard)
+    assert (failed["event"], failed["exit_code"], failed["command"]) == ("failed", 3, "ingest")
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (f"/no/such/program {SECRET}", "cannot be started: No such file or directory"),
+        (f"{sys.executable} -c 'import sys; sys.exit(sys.argv[1] and 7)' {SECRET}", "ended with 7"),
+        (f"{sys.executable} -c 'import time; time.sleep(600)' {SECRET}", "took more than 1 s"),
+        (f"{SECRET} 'left open", "is no command"),
+        ("'' ", "cannot be started"),
+    ],
+    ids=["missing", "failing", "hanging", "no words", "blank"],
+)
+def test_a_command_that_fails_fails_nothing(
+    january: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, complaint: str
+) -> None:
+    monkeypatch.setattr(notify, "PATIENCE", 1)
+    january.environment["STREAMFLOW_NOTIFY"] = command
+    result = january("ingest", "009", "--data-dir", tmp_path)
+    assert result.code == 4
+    assert complaint in result.err
+    assert "T0KEN" not in result.err + result.out
+
+
+def test_the_command_is_not_shown() -> None:
+    assert "T0KEN" not in repr(Settings(STREAMFLOW_NOTIFY=f"curl {SECRET}"))  # type: ignore[call-arg]
