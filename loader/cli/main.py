@@ -9,7 +9,7 @@ from typing import NoReturn
 import psycopg
 import typer
 
-from loader.cli import ageing, forgetting, loading, project, reading, server, terminal
+from loader.cli import ageing, changing, forgetting, loading, project, reading, server, terminal
 from loader.delivery import NOT_TEXT
 from loader.errors import StreamflowError, WrongUsage
 from loader.landing import printable
@@ -30,7 +30,8 @@ for command in (
     *(loading.ingest, loading.land, loading.check, loading.status, loading.verify),
     *(reading.history, reading.diff, reading.training_set, reading.freeze, reading.report),
     forgetting.forget,
-    *(ageing.archive, project.doctor, project.init, project.models, project.setup),
+    *(ageing.archive, changing.migrate, changing.abandon),
+    *(project.doctor, project.init, project.models, project.setup),
 ):
     app.command()(command)
 app.command(context_settings={**PASSED_ON, "help_option_names": []})(project.dbt)

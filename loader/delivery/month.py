@@ -178,15 +178,19 @@ def _unusable(header: Record) -> str | None:
 
 
 def _header_problems(file: str, header: list[str], table: Table) -> Iterator[Problem]:
-    missing = [column for column in table.column_names if column not in header]
-    for name in sorted(set(header) - set(table.column_names)):
+    known = {name for column in table.columns for name in column.names}
+    missing = [column.name for column in table.columns if not set(header).intersection(column.names)]
+    for name in sorted(set(header) - known):
         yield Problem(file, f"unknown column{_near(name, missing)}", line=1, column=name)
     counts = Counter(header)
     for name in sorted(name for name, count in counts.items() if count > 1):
         yield Problem(file, f"the column is there {counts[name]} times", line=1, column=name)
     for column in table.columns:
-        if column.name in missing and not column.optional:
+        if column.name in missing and not column.may_be_missing:
             yield Problem(file, "the column is missing", line=1, column=column.name)
+        if len(both := [name for name in column.names if name in header]) > 1:
+            reason = f"the column is there under {len(both)} names: {', '.join(both)}"
+            yield Problem(file, reason, line=1, column=column.name)
 
 
 def _near(name: str, known: Iterable[str]) -> str:

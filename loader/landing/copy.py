@@ -149,7 +149,7 @@ def _land_file(
 def _copy(connection: Connection, delivery: Delivery, table: Table, file: SourceFile, advance: Advance) -> LandedFile:
     """COPY the file into a new staging table, hashing and watching the bytes on their way."""
     digest, size = hashlib.sha256(), 0
-    columns = sql.SQL(", ").join(map(sql.Identifier, file.columns))
+    columns = sql.SQL(", ").join(sql.Identifier(table.column(name).name) for name in file.columns)
     kinds = {name: table.column(name).data_type for name in file.columns}
     with new_staging_table(connection, table, delivery) as staging, connection.cursor() as cursor:
         with cursor.copy(sql.SQL(COPY).format(staging, columns, columns)) as copy:

@@ -54,7 +54,7 @@ def diagnose(
         Whether the file could be read to its end.
     """
     found, unread = False, list[Problem]()
-    columns = file.columns
+    columns = [table.column(name).name for name in file.columns]
     with database.connect() as judge, database.connect() as lander:
         spread = is_cluster(judge)
         names = map(sql.Identifier, [*columns, POSITION] if spread else columns)
