@@ -94,8 +94,6 @@
             {%- do run_query('delete from ops.restatements' ~ this_one) -%}
         {%- endif -%}
     {%- endfor -%}
-    {#- what comes back may have been cut off itself -#}
-    {%- if unfinished %}{% do undo_unfinished_loads(as_of) %}{% endif -%}
 {% endmacro %}
 
 
