@@ -40,8 +40,9 @@ def delivered(months: Path, to: Path) -> None:
         folder = copy_month(months, month, to)
         set_value(folder / "users.csv", 3, "user_gender", "Other")
         set_value(folder / "usage_agg_30d.csv", 3, "watch_hours_30d", "1000.5")
-        edit(folder / "payments_agg_90d.csv", lambda rows: [row.append("card") for row in rows[1:]])
-        edit(folder / "payments_agg_90d.csv", lambda rows: rows[0].append("payment_method"))
+        payments = folder / "payments_agg_90d.csv"
+        header, *lines = payments.read_text().splitlines()
+        payments.write_text("\n".join([f"{header},payment_method", *(f"{line},card" for line in lines)]) + "\n")
     usage = to / "month_003" / "usage_agg_30d.csv"
     edit(usage, lambda rows: [row.pop(rows[0].index("skips_7d")) for row in reversed(rows)])
     usage.write_text(usage.read_text().replace("rebuffer_events_7d", "rebuffers_7d"))

@@ -139,8 +139,12 @@ def test_a_column_under_another_name(csv_database: Database, tmp_path: Path) -> 
     reading = read(csv_database, tmp_path, header + b"1.50,a,1,t\n")
     assert [(row["user_id"], row["amount"]) for row in reading.rows] == [("a", "1.50")]
     reading = read(csv_database, tmp_path, header + b"1.50,a,1,t\nx,b,1,t\n")
-    assert [(problem.line, problem.column, problem.value) for problem in reading.problems] == [(3, "Amount, in EUR", "x")]
+    assert [(problem.line, problem.column, problem.value) for problem in reading.problems] == [
+        (3, "Amount, in EUR", "x")
+    ]
     reading = read(csv_database, tmp_path, header.replace(b",number", b",amount,number") + b"1.50,a,1,1,t\n")
-    assert [problem.reason for problem in reading.problems] == ["the column is there under 2 names: amount, Amount, in EUR"]
+    assert [problem.reason for problem in reading.problems] == [
+        "the column is there under 2 names: amount, Amount, in EUR"
+    ]
     reading = read(csv_database, tmp_path, header.replace(b"EUR", b"EUF") + b"1.50,a,1,t\n")
     assert [problem.reason for problem in reading.problems] == ["unknown column", "the column is missing"]
