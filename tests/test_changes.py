@@ -52,6 +52,7 @@ def delivered(months: Path, to: Path) -> None:
 def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -> None:
     delivered(months, tmp_path / "data")
     january.environment["STREAMFLOW_DATA_DIR"] = str(tmp_path / "data")
+    january.connection.execute("create view ours as select rebuffer_events_7d from latest.usage_agg_30d")
     for language, text in BLOCK.findall((REPOSITORY / "docs" / "changes.md").read_text(encoding="utf-8")):
         if language == "yaml":
             change(copy, text)
@@ -74,6 +75,7 @@ def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path:
         rows = january.rows(by_date.format(f"bool_and({column} is null)", table))
         assert [is_null for _, is_null in rows] == nulls, column
     assert january.value("select count(rebuffers_7d) > 0 from latest.usage_agg_30d")
+    assert january.value("select count(rebuffer_events_7d) > 0 from ours"), "a view of somebody's own is not lost"
 
 
 def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(

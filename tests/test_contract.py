@@ -138,7 +138,7 @@ def test_a_type_that_was_changed_is_refused_and_can_be_changed_back(
         refused = run_copy(copy, january, command, *month)
         assert refused.returncode == 2
         assert "`streamflow migrate` changes them" in refused.stderr
-    assert "`streamflow migrate` changes it" in run_copy(copy, january, "dbt", "build").stdout
+    assert "`streamflow migrate` changes a column" in run_copy(copy, january, "dbt", "build").stdout
     assert january.state() == before
     sources.write_text(declared)
     assert run_copy(copy, january, "models", "--overwrite").returncode == 0

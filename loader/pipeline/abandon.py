@@ -33,7 +33,8 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
     """
     database, label = open_database(settings), delivery.label
     with contextlib.closing(database.connect()) as connection:
-        ledger.prepare(connection)
+        if not ledger.exists(connection):
+            raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
         ledger.lock(connection)
         tables = _begun(connection, delivery)
         load_id = ledger.begin(connection, "abandon", delivery, {})

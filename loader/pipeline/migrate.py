@@ -101,9 +101,9 @@ def _migrate(connection: Connection, wanted: Sequence[Change], entries: Sequence
     if is_cluster(connection):
         connection.execute("set local citus.enable_unsafe_triggers = on")
     for change, relation in _each(wanted, entries):
-        if change.before != change.column and change.before in _types(connection, relation):
-            names = map(sql.Identifier, (change.before, change.column))
-            connection.execute(sql.SQL("alter table {} rename column {} to {}").format(relation, *names))
+        _rename(connection, change, relation)
+    for change in wanted:  # as dbt would make it anew, and drop what others have built on it
+        _rename(connection, change, sql.Identifier("latest", change.table))
     targets = _targets(connection, wanted, entries)
     views, keys = (_dependents(connection, what, targets) for what in ("views", "keys"))
     for dependent in [*keys, *reversed(views)]:
@@ -143,6 +143,12 @@ def _each(wanted: Sequence[Change], entries: Sequence[Entry]) -> Iterator[tuple[
 def _types(connection: Connection, relation: sql.Identifier) -> dict[str, str]:
     name = relation.as_string(connection)
     return dict(connection.execute(statement(__file__, "types"), [name]).fetchall())
+
+
+def _rename(connection: Connection, change: Change, relation: sql.Identifier) -> None:
+    if change.before != change.column and change.before in _types(connection, relation):
+        names = map(sql.Identifier, (change.before, change.column))
+        connection.execute(sql.SQL("alter table {} rename column {} to {}").format(relation, *names))
 
 
 def _targets(

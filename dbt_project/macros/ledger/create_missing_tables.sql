@@ -114,7 +114,8 @@
         {%- if columns[column.name] != declared -%}
             {{ exceptions.raise_compiler_error(
                 model.alias ~ "." ~ column.name ~ " is declared as " ~ declared ~ ", and the table has " ~ columns[column.name]
-                ~ ": `streamflow migrate` changes it, or says why it cannot. Nothing was changed."
+                ~ ": `streamflow migrate` changes a column of the delivery, or says why it cannot; declare one of your own as "
+                ~ columns[column.name] ~ " again. Nothing was changed."
             ) }}
         {%- endif -%}
     {%- endfor -%}
