@@ -22,7 +22,7 @@ TABLE = Table.model_validate(
         "columns": [
             {"name": "user_id", "data_type": "text"},
             {"name": "number", "data_type": "int"},
-            {"name": "amount", "data_type": "numeric"},
+            {"name": "amount", "data_type": "numeric", "config": {"meta": {"aliases": ["Amount, in EUR"]}}},
             {"name": "flag", "data_type": "boolean"},
             {"name": "day", "data_type": "date", "config": {"meta": {"optional": True}}},
             {"name": "note", "data_type": "text", "config": {"meta": {"optional": True}}},

@@ -11,7 +11,8 @@ from tests.conftest import REPOSITORY, Streamflow
 
 COMMANDS = [
     ("ingest",), ("land",), ("check",), ("status",), ("verify",), ("init",), ("dbt",), ("models",), ("setup",),
-    ("forget",), ("history",), ("diff",), ("training-set",), ("freeze",), ("report",), ("doctor",),
+    ("forget",), ("migrate",), ("abandon",), ("history",), ("diff",), ("training-set",), ("freeze",), ("report",),
+    ("doctor",),
     ("db", "start"), ("db", "stop"), ("db", "status"), ("db", "uri"), ("db", "psql"),
 ]  # fmt: skip
 

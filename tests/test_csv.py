@@ -131,3 +131,20 @@ def test_rows_below_another_header_than_was_looked_at_do_not_land(header: bytes)
         assert b"".join(watched([good, b"\na,2024-01-31\n"], columns)).endswith(b"31\n")
     with pytest.raises(Unfit):
         list(watched([header, b"\na,2024-01-31\n"], columns))
+
+
+def test_a_column_under_another_name(csv_database: Database, tmp_path: Path) -> None:
+    """It lands in its column, is reported as the file calls it, and comes under one name only."""
+    header = b'"Amount, in EUR",user_id,number,flag\n'
+    reading = read(csv_database, tmp_path, header + b"1.50,a,1,t\n")
+    assert [(row["user_id"], row["amount"]) for row in reading.rows] == [("a", "1.50")]
+    reading = read(csv_database, tmp_path, header + b"1.50,a,1,t\nx,b,1,t\n")
+    assert [(problem.line, problem.column, problem.value) for problem in reading.problems] == [
+        (3, "Amount, in EUR", "x")
+    ]
+    reading = read(csv_database, tmp_path, header.replace(b",number", b",amount,number") + b"1.50,a,1,1,t\n")
+    assert [problem.reason for problem in reading.problems] == [
+        "the column is there under 2 names: amount, Amount, in EUR"
+    ]
+    reading = read(csv_database, tmp_path, header.replace(b"EUR", b"EUF") + b"1.50,a,1,t\n")
+    assert [problem.reason for problem in reading.problems] == ["unknown column", "the column is missing"]

@@ -12,7 +12,7 @@ import psycopg
 import typer
 
 from loader import __version__
-from loader.cli import ageing, forgetting, loading, reading, server, terminal
+from loader.cli import ageing, changing, forgetting, loading, reading, server, terminal
 from loader.cli import project as of_project
 from loader.delivery import NOT_TEXT
 from loader.errors import StreamflowError, WrongUsage
@@ -61,7 +61,8 @@ for command in (
     *(loading.ingest, loading.land, loading.check, loading.status, loading.verify),
     *(reading.history, reading.diff, reading.training_set, reading.freeze, reading.report),
     forgetting.forget,
-    *(ageing.archive, of_project.new, of_project.doctor, of_project.init, of_project.models, of_project.setup),
+    *(ageing.archive, changing.migrate, changing.abandon),
+    *(of_project.new, of_project.doctor, of_project.init, of_project.models, of_project.setup),
 ):
     app.command()(command)
 app.command(context_settings={**PASSED_ON, "help_option_names": []})(of_project.dbt)

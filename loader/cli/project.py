@@ -53,7 +53,7 @@ def init(
             refuse_powerful(connection, both)
         ledger.prepare(connection)
         ledger.lock(connection)
-        operation = ["run-operation", "create_missing_tables"]
+        operation = ["run-operation", "streamflow.create_missing_tables"]
         result = Dbt(settings).run(database, operation, lambda _: None, lambda _: None)
         if not result.success:
             raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
@@ -150,8 +150,9 @@ def doctor(as_json: Json = False) -> None:
     for found in findings:
         text = f" {found.check}: {found.message}{f': {found.remedy}' if found.remedy else ''}"
         lines.append(Text.assemble((f"{found.level:<8}", COLOURS[found.level]), printable(text)))
-    problems = sum(found.level == "problem" for found in findings)
+    problems, warnings = (sum(found.level == level for found in findings) for level in ("problem", "warning"))
     last = f"problems: {problems}" if problems else "no problem found"
+    last += f", warnings: {warnings}" if warnings else ""
     show(as_json, {"problems": problems, "findings": findings}, *lines, last)
     if problems:
         raise typer.Exit(SurroundingsFailed.exit_code)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from loader.contract import customers
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS, ColumnName, TableName, taken
@@ -25,21 +35,39 @@ Encoding = Literal[
 ]  # fmt: skip
 """Those in which every byte of ASCII is that character, by names that PostgreSQL and Python share."""
 
+Alias = Annotated[str, StringConstraints(min_length=1)]
+
 
 class Column(BaseModel):
-    """One column of a file: its name in the header, its type, whether a file may lack it, whether it is a label."""
+    """One column of a file: its name in the header, its type, whether a file may lack it, whether it is a label.
+
+    `aliases` are other names of it in headers; `retired` is one that exports no longer bring.
+    """
 
     name: ColumnName
     data_type: DataType
     description: str = ""
     optional: bool = False
+    retired: bool = False
+    aliases: list[Alias] = []
     label: bool = False
     quote: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _from_dbt(cls, raw: dict[str, Any]) -> dict[str, Any]:
-        return {**raw, **{name: _meta(raw).get(name, False) for name in ("optional", "label")}}
+        flags = {name: _meta(raw).get(name, False) for name in ("optional", "retired", "label")}
+        return {**raw, **flags, "aliases": _meta(raw).get("aliases", [])}
+
+    @property
+    def may_be_missing(self) -> bool:
+        """Whether a file may lack it."""
+        return self.optional or self.retired
+
+    @property
+    def names(self) -> list[str]:
+        """What a header may call it."""
+        return [self.name, *self.aliases]
 
     @model_validator(mode="after")
     def _is_quoted(self) -> Column:
@@ -129,6 +157,9 @@ class Table(BaseModel):
             raise ValueError(f"{', '.join(sorted(clash))} is a column that streamflow or PostgreSQL adds itself")
         if len(set(names)) < len(names):
             raise ValueError("a column is declared twice")
+        spelled = [name for column in self.columns for name in column.names]
+        if twice := [name for name, count in Counter(spelled).items() if count > 1]:
+            raise ValueError(f"{twice[0]} is a name of two columns, or twice among the aliases of one")
         self.customer = self.key
         return self
 
@@ -152,9 +183,17 @@ class Table(BaseModel):
         """The names of all declared columns."""
         return [column.name for column in self.columns]
 
+    def declared(self, header: Sequence[str]) -> list[str]:
+        """The declared names of the columns of a header."""
+        return [self.column(name).name for name in header]
+
+    def key_in(self, header: Sequence[str]) -> str:
+        """What a header calls the first column of the key."""
+        return header[self.declared(header).index(self.key[0])]
+
     def column(self, name: str) -> Column:
-        """The declared column of that name."""
-        return next(column for column in self.columns if column.name == name)
+        """The declared column of that name, or with that alias."""
+        return next(column for column in self.columns if name in column.names)
 
 
 def _meta(raw: dict[str, Any]) -> dict[str, Any]:

@@ -60,8 +60,9 @@ def _unusable(header: Record) -> Cause | None:
 
 
 def _written_otherwise(header: Record, table: Table) -> Cause | None:
-    names = set(table.column_names)
-    return None if names.issubset(header.fields) else of_header(header.text, table.form, names)
+    if all(set(column.names).intersection(header.fields) for column in table.columns):
+        return None
+    return of_header(header.text, table.form, {name for column in table.columns for name in column.names})
 
 
 def _header_problems(file: SourceFile, record: Record, table: Table) -> Iterator[Problem]:
@@ -69,19 +70,23 @@ def _header_problems(file: SourceFile, record: Record, table: Table) -> Iterator
         yield Problem(file.name, "the header is not CSV: a quote within a name", line=1)
         return
     header = record.fields
-    missing = [column for column in table.column_names if column not in header]
+    known = {name for column in table.columns for name in column.names}
+    missing = [column.name for column in table.columns if not set(header).intersection(column.names)]
     blank = dict(blanks(header, missing))
     for name, meant in blank.items():
         yield Problem(file.name, BLANK[0], line=1, column=meant, value=name, remedy=BLANK[1])
     missing = [column for column in missing if column not in blank.values()]
-    for name in sorted(set(header) - set(table.column_names) - set(blank)):
+    for name in sorted(set(header) - known - set(blank)):
         yield Problem(file.name, f"unknown column{near(name, missing)}", line=1, column=name)
     counts = Counter(header)
     for name in sorted(name for name, count in counts.items() if count > 1):
         yield Problem(file.name, f"the column is there {counts[name]} times", line=1, column=name)
     for column in table.columns:
-        if column.name in missing and not column.optional:
+        if column.name in missing and not column.may_be_missing:
             yield Problem(file.name, "the column is missing", line=1, column=column.name)
+        if len(both := [name for name in column.names if name in header]) > 1:
+            reason = f"the column is there under {len(both)} names: {', '.join(both)}"
+            yield Problem(file.name, reason, line=1, column=column.name)
 
 
 def near(name: str, known: Iterable[str]) -> str:

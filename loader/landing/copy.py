@@ -178,7 +178,7 @@ def _copy(
 ) -> LandedFile:
     """COPY a file, hashing and watching the bytes on their way."""
     digest, size, form = hashlib.sha256(), 0, table.form
-    columns = sql.SQL(", ").join(map(sql.Identifier, file.columns))
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.declared(file.columns)))
     kinds = {name: table.column(name).data_type for name in file.columns}
     options = map(sql.Literal, (form.encoding, form.delimiter, form.quote))
 
@@ -192,6 +192,6 @@ def _copy(
 
     with connection.cursor() as cursor:
         with cursor.copy(sql.SQL(COPY).format(staging, columns, columns, *options)) as copy:
-            for records in watched(chunks(), kinds, form, table.key[0]):
+            for records in watched(chunks(), kinds, form, table.key_in(file.columns)):
                 copy.write(records)
         return LandedFile(table.name, file.name, digest.hexdigest(), size, cursor.rowcount)

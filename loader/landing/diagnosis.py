@@ -97,12 +97,12 @@ def _land(
     """
     spread = is_cluster(connection)
     add_place = sql.SQL("alter table {} add column if not exists {} bigint").format(staging, sql.Identifier(POSITION))
-    names = sql.SQL(", ").join(map(sql.Identifier, [*file.columns, POSITION]))
+    names = sql.SQL(", ").join(map(sql.Identifier, [*table.declared(file.columns), POSITION]))
     with connection.cursor() as cursor:
         cursor.execute(add_place)
         with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(staging, names)) as copy:
             for place, row in enumerate(rows, after + 1):
-                if not row.is_total and (not spread or _has_key(row, file, table.key[0])):
+                if not row.is_total and (not spread or _has_key(row, file, table.key_in(file.columns))):
                     copy.write_row([*row.values, place])
                 yield place, row.problems
 
@@ -126,7 +126,7 @@ def _rows(connection: Connection, table: Table, file: SourceFile, unread: list[P
         unread.append(Problem(file.name, CHANGED))
         return
     for batch in _batches(records, file.name, unread):
-        rows = [_row(file.name, record, header, kinds, table.key[0]) for record in batch]
+        rows = [_row(file.name, record, header, kinds, table.key_in(file.columns)) for record in batch]
         wrong = _wrong_values(
             connection,
             (

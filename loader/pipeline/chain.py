@@ -27,6 +27,7 @@ class Entry:
     covered: list[str]
     wrong: str | None
     event: str | None
+    events: list[str]
 
     @property
     def relation(self) -> sql.Identifier:
@@ -49,6 +50,8 @@ class Link:
         tells = self.tells
         if tells["event"] == "forgotten":
             what = f"{tells['at'][:10]} customers forgotten: {tells['customers']}"
+        elif tells["event"] == "migrated":
+            what = f"{tells['at'][:10]} migrated: {'; '.join(tells['columns'])}"
         elif tells["event"] in {"archived", "restored"}:
             what = f"{tells['as_of']} {tells['event']}: {len(tells['tables'])} tables"
         else:

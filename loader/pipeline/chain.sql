@@ -1,6 +1,6 @@
 -- name: entries
 -- What stands and what was replaced, as the ledger says now, beside what the chain told of it last: `wrong` where they differ.
--- `event` is what told of it; null of what is not published yet.
+-- `event` is what told of it last, `events` all that did; null of what is not published yet.
 with told as (
     select distinct on (entry."table", entry.as_of, entry.load)
         entry."table" as table_name,
@@ -8,7 +8,8 @@ with told as (
         entry.load as load_id,
         entry.rows,
         entry.checksum,
-        chain.tells ->> 'event' as event
+        chain.tells ->> 'event' as event,
+        array_agg(chain.tells ->> 'event') over (partition by entry."table", entry.as_of, entry.load) as events
     from ops.chain
     cross join lateral jsonb_to_recordset(chain.tells -> 'tables') as entry (
         "table" text, as_of date, load bigint, rows bigint, checksum numeric
@@ -40,7 +41,8 @@ select
         when told.rows is null and load_id in (select published.load_id from ops.published as published)
             then 'its entry in the ledger is of a publication that does not tell of it'
     end as wrong,
-    told.event
+    told.event,
+    coalesce(told.events, '{}') as events
 from told
 full join ledger using (table_name, as_of, load_id)
 order by table_name, as_of, ledger.schema_name, load_id;

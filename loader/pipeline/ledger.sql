@@ -141,6 +141,10 @@ select
         when published.load_id is not null then 'published'
         else attempts.state
     end as state,
+    exists (
+        select 1 from ops.complete_loads as whole
+        where whole.as_of = attempts.as_of and whole.load_id not in (select every.load_id from ops.published as every)
+    ) as whole,
     case
         when attempts.state = 'landed' and attempts.load_id = published.load_id then 'published' else attempts.state
     end as last_attempt,

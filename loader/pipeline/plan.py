@@ -8,6 +8,7 @@ from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import Delivery, Problem
 from loader.pipeline import compare, ledger
+from loader.pipeline.declared import require_unchanged
 from loader.settings import Settings
 
 
@@ -38,11 +39,14 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
 
     Raises:
         SurroundingsFailed: the database cannot be reached.
+        WrongUsage: its tables are not as they are declared.
     """
-    found = delivery.find(load_contract())
+    tables = load_contract()
+    found = delivery.find(tables)
     hashes = found.hashes()
     files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
     with open_database(settings).connect() as connection:
+        require_unchanged(connection, tables)
         action = "refuse" if found.problems else _action(connection, delivery, files)
     return Plan(delivery.label, str(delivery.as_of), str(delivery.there[0]), action, files, found.problems)
 

@@ -21,6 +21,7 @@ from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, Wron
 from loader.landing import Landing, land, write_rejects
 from loader.pipeline import chain, compare, ledger
 from loader.pipeline.dbt import Dbt, DbtRun, Node
+from loader.pipeline.declared import require_unchanged
 from loader.pipeline.ledger import AuditResult, TableHistory
 from loader.pipeline.outcome import Clock, Command, Outcome, Refused, TableCounts
 from loader.pipeline.problems import Problems
@@ -60,6 +61,7 @@ class Run:
             require_waivable(self.dbt.manifest(self.database), self.tables, waive)
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
+        require_unchanged(self.connection, self.tables)
         self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions(), restate, waive)
         try:
             if nodes := pending_nodes(self.connection):
@@ -94,7 +96,8 @@ class Run:
         if published and not known and not restate:
             raise SurroundingsFailed(
                 f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build`, or"
-                " ingest with --restate, finishes that. Ingesting another month brings back what was published."
+                f" ingest with --restate, finishes that. `streamflow abandon {self.delivery.label}` brings back"
+                " what was published; so does ingesting another month."
             )
         if known and not found.problems:
             differing = self._differing(known, found)

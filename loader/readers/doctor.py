@@ -17,6 +17,7 @@ from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, statement
 from loader.delivery import months_in
 from loader.pipeline import ledger
+from loader.pipeline.declared import require_unchanged
 from loader.project import VARIABLE, project
 from loader.readers import oncall
 from loader.readers.roles import relations
@@ -63,6 +64,7 @@ def examine() -> Iterator[Finding]:
                 yield from _findings("rights", lambda: _rights(connection))
                 yield from _findings("locks", lambda: _locks(connection))
                 yield from _findings("months", lambda: _months(connection))
+                yield from _findings("declaration", lambda: _declaration(connection))
 
 
 Found = Iterator[tuple[Level, str, str]]
@@ -107,6 +109,11 @@ def _models() -> Found:
         yield "warning", f"out of step with the contract: {stale}", "streamflow models"
     else:
         yield "ok", "in step with the contract", ""
+
+
+def _declaration(connection: Connection) -> Found:
+    require_unchanged(connection, load_contract())
+    yield "ok", "the tables have the columns that are declared, or will get them", ""
 
 
 def _disk() -> Found:
@@ -164,7 +171,9 @@ def _months(connection: Connection) -> Found:
     left = oncall.unfinished(months, running)
     for month in left:
         text = f"the last attempt at month {month['month']} (as of {month['as_of']}) {oncall.why(month)}"
-        yield "warning", text, f"streamflow ingest {month['month']}"
+        begun = month["state"] == "not finished" and not month["whole"]
+        give_up = f", or give it up: streamflow abandon {month['month']}" if begun else ""
+        yield "warning", text, f"streamflow ingest {month['month']}{give_up}"
     failed = [month for month in months if month["failed_nodes"]]
     for month in failed:
         text = f"failed after month {month['month']} was published: {', '.join(month['failed_nodes'])}"

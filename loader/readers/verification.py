@@ -15,6 +15,11 @@ from loader.pipeline.chain import Entry, Link
 
 LEDGER = "ops"
 """What a verdict on the ledger itself names as its table."""
+SINCE = {
+    "forgotten": "without those who were forgotten since",
+    "migrated": "with columns that follow the declaration since",
+}
+"""Event of the chain -> what it did to history that was written before."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ def _history(connection: Connection, entry: Entry) -> Verdict:
         return Verdict(entry.table_name, entry.as_of, entry.rows, *archive.look(connection, entry))
     rows, wrong = (entry.rows, entry.wrong) if entry.wrong else _rows(connection, entry)
     sound = "as it was written" if entry.event else "not finished: not published yet"
-    if entry.event == "forgotten":
-        sound = "as it was written, without those who were forgotten since"
+    if since := [text for event, text in SINCE.items() if event in entry.events]:
+        sound = f"as it was written, {' and '.join(since)}"
     elif entry.schema_name == "restated":
         sound = "kept as it was before it was restated"
     return Verdict(entry.table_name, entry.as_of, rows, not wrong, wrong or sound)

@@ -68,20 +68,24 @@
 
 {#-
   A load that was cut off before the history of all its tables stood is given up when another one passes: its partitions go, and those
-  that it was to replace come back. No reader of published months has seen it, and production has taken nothing of it in.
+  that it was to replace come back. No reader of published months has seen it, and production has taken nothing of it in. With `as_of`
+  it is the load of that date, whatever staging holds.
 -#}
-{% macro undo_unfinished_loads() %}
-    {%- set unfinished = run_query(streamflow.unfinished_history_sql()).rows -%}
+{% macro undo_unfinished_loads(as_of=none) %}
+    {%- set unfinished = run_query(streamflow.unfinished_history_sql(as_of)).rows -%}
     {%- for row in unfinished -%}
-        {%- set parent = api.Relation.create(schema=target.schema, identifier=row.table_name ~ '_snapshots') -%}
+        {%- set parent = api.Relation.create(database=target.database, schema=target.schema, identifier=row.table_name ~ '_snapshots') -%}
         {%- set partition = api.Relation.create(schema='history', identifier=row.partition_name) -%}
         {%- set entry = " where table_name = '" ~ row.table_name ~ "' and as_of = date '" ~ row.as_of ~ "'" -%}
         {%- do run_query('alter table ' ~ parent ~ ' detach partition ' ~ partition) -%}
         {%- do run_query('drop table ' ~ partition) -%}
         {%- do run_query('delete from ops.history' ~ entry) -%}
         {%- if row.kept -%}
-            {%- set kept = api.Relation.create(schema='history', identifier=row.kept) -%}
+            {%- set kept = api.Relation.create(database=target.database, schema='history', identifier=row.kept) -%}
             {%- do run_query('alter table restated.' ~ adapter.quote(row.kept) ~ ' set schema history') -%}
+            {%- for column in adapter.get_missing_columns(parent, kept) -%}
+                {%- do run_query('alter table ' ~ kept ~ ' add column ' ~ column.quoted ~ ' ' ~ column.data_type) -%}
+            {%- endfor -%}
             {%- do run_query('alter table ' ~ parent ~ ' attach partition ' ~ kept ~ " for values in ('" ~ row.as_of ~ "')") -%}
             {%- set this_one = entry ~ ' and load_id = ' ~ row.load_id -%}
             {%- do run_query(
@@ -93,12 +97,25 @@
 {% endmacro %}
 
 
-{% macro unfinished_history_sql() %}
+{#- A run-operation: `streamflow abandon`, which holds the run lock and has made sure that the month is not whole. -#}
+{% macro abandon_month(as_of) %}
+    {%- do streamflow.require_settled_cluster() -%}
+    {%- do run_query("delete from ops.staged where as_of = date '" ~ as_of ~ "'") -%}
+    {%- do streamflow.undo_unfinished_loads(as_of) -%}
+    {%- do run_query('commit') -%}
+{% endmacro %}
+
+
+{% macro unfinished_history_sql(as_of=none) %}
     select history.table_name, history.as_of::text as as_of, history.load_id, history.partition_name, restatements.replaced ->> 'partition_name' as kept
     from {{ source('ops', 'history') }} as history
     left join {{ source('ops', 'restatements') }} as restatements
         on restatements.table_name = history.table_name and restatements.as_of = history.as_of and restatements.load_id = history.load_id
     where (history.table_name, history.as_of) not in (select table_name, as_of from {{ source('ops', 'standing_history') }})
         and history.load_id not in (select load_id from {{ source('ops', 'published_loads') }})
+        {%- if as_of %}
+        and history.as_of = date '{{ as_of }}'
+        {%- else %}
         and history.load_id is distinct from (select max(load_id) from {{ source('ops', 'staged') }})
+        {%- endif %}
 {% endmacro %}

@@ -121,8 +121,8 @@
 {% macro require_declared_columns(model, columns) %}
     {%- for name in columns if name not in model.columns -%}
         {{ exceptions.raise_compiler_error(
-            model.alias ~ " has a column " ~ name ~ " that is no longer declared. History keeps what it knew: declare the column"
-            ~ " again, with config.meta.optional where files lack it. Nothing was changed."
+            model.alias ~ " has a column " ~ name ~ " that is no longer declared, and history keeps what it knew: declare it again, with"
+            ~ " `retired: true` in its config.meta; or `streamflow migrate`, where it has another name now. Nothing was changed."
         ) }}
     {%- endfor -%}
     {%- for column in model.columns.values() if column.name in columns -%}
@@ -130,7 +130,8 @@
         {%- if columns[column.name] != declared -%}
             {{ exceptions.raise_compiler_error(
                 model.alias ~ "." ~ column.name ~ " is declared as " ~ declared ~ ", and the table has " ~ columns[column.name]
-                ~ ": declare it as " ~ columns[column.name] ~ " again. History keeps its types. Nothing was changed."
+                ~ ": `streamflow migrate` changes a column of the delivery, or says why it cannot; declare one of your own as "
+                ~ columns[column.name] ~ " again. Nothing was changed."
             ) }}
         {%- endif -%}
     {%- endfor -%}

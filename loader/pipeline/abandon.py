@@ -1,0 +1,69 @@
+"""A month that was begun and is not published is given up: the step by which another month does so, as a command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+
+from loader.database import Connection, open_database, statement
+from loader.delivery import Delivery
+from loader.errors import SurroundingsFailed, WrongUsage
+from loader.pipeline import ledger
+from loader.pipeline.dbt import Dbt
+from loader.settings import Settings
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """How it ended: the month, its date, the tables of which something was built, and a sentence."""
+
+    month: str
+    as_of: str
+    tables: list[str]
+    message: str
+
+
+def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
+    """Give up what was begun for the delivery's date. Whatever was published for it stands afterwards.
+
+    Raises:
+        WrongUsage: nothing was begun, or the month is published, or is whole and only has to be published.
+        SurroundingsFailed: another run is under way, or dbt failed.
+    """
+    database, label = open_database(settings), delivery.label
+    with contextlib.closing(database.connect()) as connection:
+        if not ledger.exists(connection):
+            raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
+        ledger.lock(connection)
+        tables = _begun(connection, delivery)
+        load_id = ledger.begin(connection, "abandon", delivery, {})
+        arguments = ["run-operation", "streamflow.abandon_month", "--args", json.dumps({"as_of": str(delivery.as_of)})]
+        result = Dbt(settings).run(database, arguments, lambda _: None, lambda _: None)
+        reason = None if result.success else "\n  ".join(["dbt failed", *result.errors])
+        ledger.finish(connection, load_id, "failed" if reason else "abandoned", timings={}, error=reason)
+        if reason:
+            raise SurroundingsFailed(reason)
+        stands = ledger.publication_of(connection, delivery.as_of) is not None
+    now = "what was published stands" if stands else "the database is as it was before it was begun"
+    return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}")
+
+
+def _begun(connection: Connection, delivery: Delivery) -> list[str]:
+    """The tables of which history has something that is not whole."""
+    values = {"as_of": delivery.as_of}
+    attempts, staged, whole, tables = ledger.one_row(connection, statement(__file__, "begun"), values)
+    label, published = delivery.label, ledger.publication_of(connection, delivery.as_of)
+    if whole:
+        raise WrongUsage(
+            f"the history of month {label} stands in all its tables, so the month is whole and needs no files:"
+            " `streamflow dbt build` publishes it. If its files were wrong, restate it then."
+        )
+    if published and not staged:
+        raise WrongUsage(
+            f"month {label} is published, and history keeps what was published. If its files were wrong, ingest"
+            ' corrected ones with --restate --reason "...".'
+        )
+    if not attempts:
+        raise WrongUsage(f"month {label} (as of {delivery.as_of}) was never begun. `streamflow status` has the others.")
+    return list(tables)

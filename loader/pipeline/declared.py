@@ -1,0 +1,107 @@
+"""What the declaration says of columns beside what the database has: nothing is landed where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from loader.contract.tables import Column, Table, model_columns
+from loader.database import Connection, statement
+from loader.errors import WrongUsage
+
+ADDED = {"as_of", "observed_as_of"}
+NAMES = {"int": "integer"}
+"""What PostgreSQL calls a type that is declared by another name."""
+WIDER = {
+    "smallint": {"integer", "bigint", "numeric", "text"},
+    "integer": {"bigint", "numeric", "text"},
+    "bigint": {"numeric", "text"},
+    "numeric": {"text"},
+    "boolean": {"text"},
+    "date": {"text"},
+}
+"""Type -> the types that keep each of its values as it is."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A column that the database knows by another name, or with a narrower type, than it is declared now."""
+
+    table: str
+    column: str
+    before: str
+    type_before: str
+    type_after: str
+
+    def __str__(self) -> str:
+        was = [f"was {self.before}"] if self.before != self.column else []
+        was += [f"{self.type_before} to {self.type_after}"] if self.type_before != self.type_after else []
+        return f"{self.table}.{self.column}: {', '.join(was)}"
+
+
+def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
+    """What `streamflow migrate` would do to history, production, or both.
+
+    Raises:
+        WrongUsage: the declaration asks for what cannot be done to history; the message says what can.
+    """
+    names = [name for table in tables for name in (f"{table.name}_snapshots", table.name)]
+    there: dict[str, dict[str, str]] = {}
+    for relation, column, data_type in connection.execute(statement(__file__, "columns"), [names]).fetchall():
+        there.setdefault(relation, {})[column] = data_type
+    found: list[Change] = []
+    for table in tables:
+        for kind in ("history", "production"):
+            name = f"{table.name}_snapshots" if kind == "history" else table.name
+            known = there.get(name)
+            if known:
+                found += _changes(table, known)
+                _refuse_undeclared(table, name, known, f"{kind}/{name}")
+    return list(dict.fromkeys(found))
+
+
+def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
+    """Go on only where the tables have the columns as they are declared, but for new ones.
+
+    Raises:
+        WrongUsage: they do not; the message says what to do.
+    """
+    if found := changes(connection, tables):
+        raise WrongUsage(
+            f"the tables have yet to follow the declaration ({'; '.join(map(str, found[:5]))}): `streamflow migrate`"
+            " changes them, with --dry-run it says how. Nothing was changed."
+        )
+
+
+def _changes(table: Table, known: dict[str, str]) -> Iterator[Change]:
+    for column in table.columns:
+        before = _called(column, known)
+        if before is None:
+            continue
+        narrow, wide = known[before], NAMES.get(column.data_type, column.data_type)
+        if narrow != wide and wide not in WIDER.get(narrow, ()):
+            raise WrongUsage(
+                f"{table.name}.{column.name} is {narrow} in the database and declared as {wide}, which cannot hold all"
+                f" that history knows. Declare it as {narrow} again, and what is {wide} as a column of another name;"
+                " docs/changes.md has the types that can follow. Nothing was changed."
+            )
+        if before != column.name or narrow != wide:
+            yield Change(table.name, column.name, before, narrow, wide)
+
+
+def _called(column: Column, known: dict[str, str]) -> str | None:
+    """What a table calls a column, by its name or by an alias; None where it has yet to get it."""
+    return next((name for name in column.names if name in known), None)
+
+
+def _refuse_undeclared(table: Table, relation: str, known: dict[str, str], model: str) -> None:
+    """A column of history that nobody declares, not even somebody's own model."""
+    declared = {_called(column, known) for column in table.columns}
+    unknown = [name for name in known if name not in declared | ADDED]
+    undeclared = [name for name in unknown if name not in model_columns(model)] if unknown else []
+    if undeclared:
+        raise WrongUsage(
+            f"{relation} has a column {undeclared[0]} that is no longer declared, and history keeps what it knew:"
+            " declare it again, with `retired: true` in its config.meta; or name it in the `aliases` of the column"
+            " that it is called now. Nothing was changed."
+        )

@@ -1,0 +1,94 @@
+"""A month that was begun can be given up: what was there before it stands, and nothing of it comes back by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import Streamflow
+from tests.files import copy_month, set_value
+from tests.test_doctor import found
+from tests.test_gate import land_only, published
+
+REASON = ("--restate", "--reason", "the export was cut")
+
+
+@contextmanager
+def last_history_fails(streamflow: Streamflow, partition: str) -> Iterator[None]:
+    """What is built within breaks off at the last table of history."""
+    streamflow.connection.execute(f"create table history.{partition} ()".encode())
+    yield
+    streamflow.connection.execute(f"drop table history.{partition}".encode())
+
+
+def half_built(streamflow: Streamflow, months: Path) -> None:
+    """February has history in some tables."""
+    with last_history_fails(streamflow, "labels_2024_02_29"):
+        assert streamflow("ingest", "001", "--data-dir", months).code == 3
+    assert streamflow.value("select count(*) between 1 and 5 from ops.history where as_of = '2024-02-29'")
+
+
+def test_a_begun_month_is_given_up(january: Streamflow, months: Path, undisturbed: Any) -> None:
+    before = january.state()
+    half_built(january, months)
+    [(level, text)] = found(january.ok("doctor", "--json"), "months")
+    assert level == "warning"
+    assert text.endswith("streamflow ingest 001, or give it up: streamflow abandon 001")
+    assert "or give it up: streamflow abandon 001" in january.ok("status").out
+    assert "warnings: 1" in january.ok("doctor").out
+    land_only(january, months / "month_002", 2)
+    assert len(january.ok("abandon", "001", "--json").json["tables"]) in range(1, 6)
+    assert january.state() == before
+    assert january.value("select count(*) from pg_tables where schemaname = 'history'") == 6
+    assert january.value("select count(*) from ops.staged where as_of = '2024-03-31'") == 6, "which is another's"
+    assert "is as it was before it was begun" in january.ok("abandon", "002").out, "landed is begun too"
+    states = [month["state"] for month in january.ok("status", "--json").json]
+    assert states == ["published", "abandoned", "abandoned"]
+    assert found(january.ok("doctor", "--json"), "months") == [("ok", "1 published, none left unfinished: ")]
+    january.dbt("build")
+    assert published(january) == ["2024-01-31"], "what was landed is not built after all"
+    january.ok("verify")
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january.state() == undisturbed
+    january.ok("verify")
+
+
+def test_a_restatement_that_was_cut_off_is_given_up(
+    restated: tuple[Streamflow, Path], months: Path, tmp_path: Path
+) -> None:
+    """What was published comes back, also where a column was declared meanwhile."""
+    streamflow, manifest = restated
+    state, kept = streamflow.state(), streamflow.rows("select * from ops.restatements")
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "usage_agg_30d.csv", 5, "watch_hours_30d", "7.25")
+    load = streamflow.value("select max(load_id) + 1 from ops.loads")
+    with last_history_fails(streamflow, f"labels_2024_02_29_load_{load}"):
+        assert streamflow("ingest", "001", "--data-dir", tmp_path, *REASON).code == 3
+    assert streamflow.value("select count(*) from ops.restatements where table_name = 'usage_agg_30d'") == 1
+    assert "--restate; or give it up: streamflow abandon 001" in streamflow.ok("status").out
+    assert "`streamflow abandon 001` brings back" in streamflow("ingest", "001", "--data-dir", tmp_path).err
+    streamflow.connection.execute("alter table usage_agg_30d_snapshots add column later int")
+    assert "what was published stands" in streamflow.ok("abandon", "001").out
+    streamflow.connection.execute("alter table usage_agg_30d_snapshots drop column later")
+    assert streamflow.state() == state
+    assert streamflow.rows("select * from ops.restatements") == kept
+    streamflow.ok("verify", "--manifest", manifest)
+    assert streamflow.value("select count(*) from pg_tables where schemaname in ('history', 'restated')") == 13
+
+
+def test_what_is_not_given_up(january: Streamflow) -> None:
+    """A published month, one that is whole, one that nobody began, and anything while another run is under way."""
+    before = january.state()
+    for month, reason in {"000": "with --restate --reason", "002": "was never begun", "x": "not a month"}.items():
+        result = january("abandon", month)
+        assert result.code == 2
+        assert reason in result.err
+    january.connection.execute("delete from ops.published")
+    result = january("abandon", "000")
+    assert result.code == 2
+    assert "stands in all its tables" in result.err
+    january.connection.execute("select pg_advisory_lock(24336, 1)")
+    assert january("abandon", "001").code == 3
+    assert january.state() == before

@@ -1,0 +1,117 @@
+"""docs/changes.md, block after block: the declaration changes, months go on, and history stays provable."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from loader.contract.tables import Table
+from tests.conftest import REPOSITORY, Streamflow, run_copy
+from tests.files import copy_month, edit, set_value
+from tests.test_abandon import half_built
+from tests.test_doctor import found
+
+BLOCK = re.compile(r"^```(yaml|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def change(copy: Path, block: str) -> None:
+    """Change the declaration of the copy as a block says: keys of the columns that it names, by name or alias."""
+    path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    document = yaml.safe_load(path.read_text())
+    name = block.partition("\n")[0].removeprefix("# ")
+    table = next(table for table in document["sources"][0]["tables"] if table["name"] == name)
+    for new in yaml.safe_load(block):
+        names = [new["name"], *new.get("config", {}).get("meta", {}).get("aliases", [])]
+        known: dict[str, Any] | None = next((column for column in table["columns"] if column["name"] in names), None)
+        if known is None:
+            table["columns"].append(new)
+        else:
+            known.update(new)
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def delivered(months: Path, to: Path) -> None:
+    """The months that the page tells of."""
+    for month in ("001", "002", "003"):
+        folder = copy_month(months, month, to)
+        set_value(folder / "users.csv", 3, "user_gender", "Other")
+        set_value(folder / "usage_agg_30d.csv", 3, "watch_hours_30d", "1000.5")
+        payments = folder / "payments_agg_90d.csv"
+        header, *lines = payments.read_text().splitlines()
+        payments.write_text("\n".join([f"{header},payment_method", *(f"{line},card" for line in lines)]) + "\n")
+    usage = to / "month_003" / "usage_agg_30d.csv"
+    edit(usage, lambda rows: [row.pop(rows[0].index("skips_7d")) for row in reversed(rows)])
+    usage.write_text(usage.read_text().replace("rebuffer_events_7d", "rebuffers_7d"))
+    set_value(to / "month_003" / "payments_agg_90d.csv", 3, "failed_payments_90d", "1.5")
+
+
+def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -> None:
+    delivered(months, tmp_path / "data")
+    january.environment["STREAMFLOW_DATA_DIR"] = str(tmp_path / "data")
+    january.connection.execute("create view ours as select rebuffer_events_7d from latest.usage_agg_30d")
+    for language, text in BLOCK.findall((REPOSITORY / "docs" / "changes.md").read_text(encoding="utf-8")):
+        if language == "yaml":
+            change(copy, text)
+            continue
+        for line in text.splitlines():
+            command, _, said = line.partition("  # exit ")
+            result = run_copy(copy, january, *command.split()[1:])
+            code, _, reason = said.partition(": ")
+            assert result.returncode == int(code or 0), (line, result)
+            assert reason in result.stderr, (line, result)
+
+    assert january.rows("select distinct as_of::text from published_months order by 1") == [
+        ("2024-01-31",), ("2024-02-29",), ("2024-04-30",)
+    ]  # fmt: skip
+    assert january.value("select count(*) from payments_agg_90d where failed_payments_90d = 1.5") == 1
+    by_date = "select as_of::text, {} from {}_snapshots where observed_as_of = as_of group by 1 order by 1"
+    for table, column, nulls in (("usage_agg_30d", "skips_7d", [False, False, True]),
+                                 ("usage_agg_30d", "rebuffers_7d", [False, False, False]),
+                                 ("payments_agg_90d", "payment_method", [True, False, False])):  # fmt: skip
+        rows = january.rows(by_date.format(f"bool_and({column} is null)", table))
+        assert [is_null for _, is_null in rows] == nulls, column
+    assert january.value("select count(rebuffers_7d) > 0 from latest.usage_agg_30d")
+    assert january.value("select count(rebuffer_events_7d) > 0 from ours"), "a view of somebody's own is not lost"
+
+
+def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(
+    copy: Path, january: Streamflow, months: Path, undisturbed: Any
+) -> None:
+    """It once left the month begun and not finished for ever, and the doctor found no problem."""
+    half_built(january, months)
+    change(copy, "# payments_agg_90d\n- name: failed_payments_90d\n  data_type: numeric\n")
+    models = ("payments_agg_90d_snapshots", "payments_agg_90d", "latest_payments_agg_90d", "training_set")
+    assert run_copy(copy, january, "models", *models, "--overwrite").returncode == 0
+    refused = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+    assert refused.returncode == 2
+    assert "`streamflow migrate` changes them" in refused.stderr
+    doctor = run_copy(copy, january, "doctor")
+    assert doctor.returncode == 3
+    assert "streamflow abandon 001" in doctor.stdout
+    assert "`streamflow migrate`" in doctor.stdout
+    assert run_copy(copy, january, "migrate").returncode == 0
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert january.state() == undisturbed, "5 is Decimal(5)"
+    assert run_copy(copy, january, "verify").returncode == 0
+    assert found(january("doctor", "--json"), "declaration")[0][0] == "problem", "by the declaration as it was"
+
+
+@pytest.mark.parametrize(
+    ("aliases", "said"),
+    [
+        (["note"], "note is a name of two columns"),
+        (["Old Name", "Old Name"], "Old Name is a name of two columns"),
+        ([""], "at least 1 character"),
+    ],
+)
+def test_names_of_a_column_are_its_own(aliases: list[str], said: str) -> None:
+    columns = [
+        {"name": "amount", "data_type": "int", "config": {"meta": {"aliases": aliases}}},
+        {"name": "note", "data_type": "text"},
+    ]
+    with pytest.raises(ValueError, match=said):
+        Table.model_validate({"name": "things", "config": {"meta": {"primary_key": "note"}}, "columns": columns})

@@ -1,0 +1,257 @@
+"""`migrate`: tables follow a declaration with wider types or other names, history stays proved, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from loader.contract.tables import load_contract
+from loader.pipeline import migrate, run
+from tests.conftest import Streamflow
+from tests.test_proof import do, unguarded
+from tests.test_roles import Roles
+
+Declare = Callable[..., None]
+
+
+@pytest.fixture
+def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
+    """Declares columns anew, as table.column={...}, for commands of this process that do not start dbt."""
+
+    def declared(**columns: dict[str, Any]) -> None:
+        tables = []
+        for table in load_contract():
+            changed = [
+                column.model_copy(update=columns.get(f"{table.name}__{column.name}", {})) for column in table.columns
+            ]
+            tables.append(table.model_copy(update={"columns": changed}))
+        for module in (migrate, run):
+            monkeypatch.setattr(module, "load_contract", lambda: tables)
+            monkeypatch.setattr(module, "require_models", lambda _: None)
+
+    return declared
+
+
+WIDER = {
+    "payments_agg_90d__failed_payments_90d": {"data_type": "numeric"},
+    "usage_agg_30d__skips_7d": {"data_type": "bigint"},
+    "usage_agg_30d__watch_hours_30d": {"data_type": "text"},
+    "users__signup_date": {"data_type": "text"},
+    "labels__churn_label": {"data_type": "text"},
+    "labels__user_id": {"name": "customer", "aliases": ["user_id"]},
+}
+
+
+def as_text(tables: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[list[str]]]:
+    """The values as PostgreSQL writes them."""
+    plain = {"True": "true", "False": "false"}
+    return {name: [[plain.get(str(v), str(v)) for v in row] for row in rows] for name, rows in tables.items()}
+
+
+def test_history_follows_and_stays_proved(restated: tuple[Streamflow, Path], declare: Declare) -> None:
+    """All kinds of types, and a name: of history, what a restatement kept, production, staging; no value changes."""
+    streamflow, manifest = restated
+    state, kept = streamflow.state(), streamflow.table("restated.labels_2024_02_29")
+    declare(**WIDER)
+    planned = streamflow.ok("migrate", "--dry-run", "--json").json
+    assert streamflow.state() == state
+    done = streamflow.ok("migrate", "--json").json
+    assert planned["changes"] == done["changes"]
+    assert "payments_agg_90d.failed_payments_90d: integer to numeric" in done["changes"]
+    assert planned["views"] == sorted([*done["views"], *done["left_to_dbt"]], key=planned["views"].index)
+
+    assert [as_text(part) for part in streamflow.state()] == [as_text(part) for part in state]
+    assert len(streamflow.table("restated.labels_2024_02_29")) == len(kept)
+    for relation in ("public.labels", "public.labels_snapshots", "restated.labels_2024_02_29", "staging.labels"):
+        query = (
+            "select attname::text, atttypid::regtype::text from pg_attribute"
+            " where attrelid = %s::regclass and attnum in (1, 2) order by attnum"
+        )
+        assert streamflow.rows(query, relation) == [("customer", "text"), ("churn_label", "text")]
+    verdicts = streamflow.ok("verify", "--manifest", manifest, "--json").json
+    assert {verdict["finding"] for verdict in verdicts if verdict["as_of"] and verdict["table"] == "labels"} == {
+        "as it was written, with columns that follow the declaration since"
+    }
+    assert manifest.read_text().splitlines()[-1] == done["manifest"]
+    assert streamflow.ok("migrate", "--json").json["changes"] == []
+
+
+def test_the_sums_of_before_and_after_are_in_the_ledger(january: Streamflow, declare: Declare) -> None:
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
+    before = january.value("select checksum from ops.history where table_name = 'payments_agg_90d'")
+    january.ok("migrate")
+    after = january.value("select checksum from ops.history where table_name = 'payments_agg_90d'")
+    told = january.value("select tells from ops.chain where tells ->> 'event' = 'migrated'")
+    [entry] = told["tables"]
+    assert (entry["checksum_before"], entry["checksum"]) == (int(before), int(after))
+    assert before != after
+    assert "@" in told["by"]
+
+
+def test_what_was_forged_is_not_entered_anew(january: Streamflow, declare: Declare) -> None:
+    partition = "history.payments_agg_90d_2024_01_31"
+    forged = f"update {partition} set failed_payments_90d = 9 where user_id = (select min(user_id) from {partition})"
+    do(january, unguarded(partition, forged))
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
+    before = january.state()
+    result = january("migrate")
+    assert result.code == 3
+    assert "payments_agg_90d of 2024-01-31: its rows or their checksum are not those of the ledger" in result.err
+    assert january.state() == before
+
+
+def test_what_is_no_widening_is_refused_before_a_row_is_written(
+    january: Streamflow, months: Path, declare: Declare
+) -> None:
+    before, attempts = january.state(), january.value("select count(*) from ops.loads")
+    for column, data_type in (("usage_agg_30d__watch_hours_30d", "int"), ("users__has_family", "int"),
+                              ("users__signup_date", "boolean"), ("usage_agg_30d__skips_7d", "smallint")):  # fmt: skip
+        declare(**{column: {"data_type": data_type}})
+        for command in (("check", "001"), ("land", "001"), ("ingest", "001"), ("migrate",)):
+            result = january(*command, *(("--data-dir", str(months)) if len(command) > 1 else ()))
+            assert result.code == 2, result
+            assert f"{column.replace('__', '.')} is " in result.err
+            assert "Declare it as " in result.err
+    assert january.state() == before
+    assert january.value("select count(*) from ops.loads") == attempts, "nor is it an attempt"
+
+
+VIEWS = """
+    select
+        c.oid::regclass::text, pg_get_viewdef(c.oid), relowner::regrole::text, relacl::text, reloptions::text,
+        obj_description(c.oid), col_description(c.oid, 2),
+        (select array_agg(attacl::text) from pg_attribute where attrelid = c.oid),
+        (select array_agg(pg_get_triggerdef(t.oid)) from pg_trigger as t where tgrelid = c.oid),
+        (select array_agg(indexrelid::regclass::text) from pg_index where indrelid = c.oid)
+    from pg_class as c
+    where
+        relkind in ('v', 'm') and relnamespace::regnamespace::text in ('public', 'latest', 'lab')
+        and relname !~ '^report' -- PostgreSQL writes their constants in another way, once it has read what it wrote
+    order by 1
+"""
+
+
+def test_views_come_back_as_they_were(january: Streamflow, declare: Declare, role_names: list[str]) -> None:
+    """Of dbt and of others, with views on them: text, options, owner, rights, comments, indexes, triggers."""
+    owner, reader = (sql.Identifier(name) for name in role_names[:2])
+    run = january.connection.execute
+    run(sql.SQL("create role {0}; create role {1}; grant create, usage on schema public to {0}").format(owner, reader))
+    run(sql.SQL("grant select on payments_agg_90d to {}").format(owner))
+    run("""
+        create view mine with (security_barrier = true) as
+            select user_id, nullif(failed_payments_90d, failed_payments_90d) as more from payments_agg_90d;
+        create view "On Top" as
+            select m.more, l.failed_payments_90d from mine as m join latest.payments_agg_90d as l using (user_id);
+        create materialized view kept as select count(*) as rows, max(more) as most from mine;
+        create unique index kept_rows on kept (rows);
+        comment on view mine is 'it''s mine';
+        comment on column mine.more is 'one more';
+        create function nothing() returns trigger language plpgsql as 'begin return null; end';
+        create trigger no_insert instead of insert on mine for each row execute function nothing();
+        create schema lab; create view lab.frozen as select * from history.payments_agg_90d_2024_01_31;
+    """)
+    run(sql.SQL("alter view mine owner to {}; grant update (more) on mine to public").format(owner))
+    run(sql.SQL("grant select on mine to {} with grant option").format(reader))
+    before, shown = january.rows(VIEWS), january.rows('select * from "On Top" order by 1')
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
+    done = january.ok("migrate", "--json").json
+    assert {"mine", '"On Top"', "kept", "lab.frozen", "latest.payments_agg_90d", "training_set"} <= set(done["views"])
+    assert january.rows(VIEWS) == before
+    assert january.rows('select * from "On Top" order by 1') == shown
+
+
+def test_the_loader_can_and_rights_stay_as_they_were(
+    january: Streamflow, declare: Declare, role_names: list[str]
+) -> None:
+    roles = Roles(january, role_names)
+    roles.make()
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
+    january.connection.execute("create view others as select failed_payments_90d from payments_agg_90d")
+    result = roles.loader("migrate")
+    assert result.code == 3
+    assert "must be owner of view others" in result.err
+    assert "Have a superuser run `streamflow migrate`" in result.err
+    january.connection.execute("drop view others")
+    before = [right for right in roles.rights() if "pg_toast" not in right[1]]
+    roles.loader.ok("migrate")
+    assert [right for right in roles.rights() if "pg_toast" not in right[1]] == before
+    assert roles.reader.value("select count(*) > 0 from latest.payments_agg_90d")
+
+
+def test_what_does_not_suit_the_new_type(january: Streamflow, declare: Declare) -> None:
+    """A view of somebody's own is in the way; one of dbt's is left to dbt, which knows another for that type."""
+    january.connection.execute("create view mine as select failed_payments_90d + 1 as more from payments_agg_90d")
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "text"}, users__signup_date={"data_type": "text"})
+    before = january.state()
+    result = january("migrate")
+    assert result.code == 3
+    assert "the view mine does not suit the new type" in result.err
+    assert january.state() == before
+    january.ok("verify")
+    january.connection.execute(
+        "drop view mine;"
+        "create function mine() returns bigint begin atomic select count(signup_date) from latest.users; end"
+    )
+    result = january("migrate")
+    assert result.code == 3
+    assert "function mine() depends on view latest.users" in result.err
+    january.connection.execute("drop function mine()")
+    done = january.ok("migrate", "--json").json
+    assert "report_column_profile" in done["left_to_dbt"]
+    january.ok("verify")
+
+
+def test_keys_are_put_back_or_in_the_way(january: Streamflow, declare: Declare) -> None:
+    january.connection.execute("""
+        create table counts (number int primary key);
+        insert into counts
+            select distinct failed_payments_90d from payments_agg_90d where failed_payments_90d is not null;
+        alter table payments_agg_90d
+            add constraint known foreign key (failed_payments_90d) references counts on delete cascade;
+    """)
+    keys = (
+        "select conname, pg_get_constraintdef(oid) from pg_constraint"
+        " where conrelid = 'payments_agg_90d'::regclass order by 1"
+    )
+    before = january.rows(keys)
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
+    result = january("migrate")
+    assert result.code == 3
+    assert 'foreign key constraint "known" cannot be implemented' in result.err
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "bigint"})
+    january.ok("migrate")
+    assert january.rows(keys) == before
+
+
+def test_another_run_is_not_disturbed(january: Streamflow, declare: Declare) -> None:
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
+    before = january.state()
+    january.connection.execute("select pg_advisory_lock(24336, 1)")
+    result = january("migrate")
+    assert result.code == 3
+    assert "another run is under way" in result.err
+    january.connection.execute("select pg_advisory_unlock(24336, 1)")
+    january.connection.execute("alter table ops.chain add constraint never check (tells ->> 'event' <> 'migrated')")
+    assert january("migrate").code == 3
+    assert january.state() == before, "what fails at the last step has changed nothing"
+    january.ok("verify")
+
+
+def test_archived_months_are_restored_first(
+    january: Streamflow, months: Path, declare: Declare, tmp_path: Path
+) -> None:
+    january.ok("ingest", "001", "--data-dir", months)
+    january.ok("archive", "--before", "2024-02-29", "--to", tmp_path)
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
+    result = january("migrate")
+    assert result.code == 2
+    assert "2024-01-31 are archived" in result.err
+    january.ok("archive", "--restore")
+    january.ok("migrate")
+    january.ok("archive", "--before", "2024-02-29", "--to", tmp_path / "again")
+    january.ok("archive", "--restore")
+    january.ok("verify")
