@@ -223,7 +223,7 @@ def test_a_view_that_is_missing_is_named_with_its_remedy(january: Streamflow) ->
     result = january("report", "000")
     assert result.code == 3
     assert 'relation "public.report_users" does not exist' in result.err
-    assert "streamflow dbt run --select path:models/marts" in result.err
+    assert "streamflow dbt run --select config.materialized:view" in result.err
 
 
 def test_views_read_the_partitions_of_two_months_only(three_months: Streamflow) -> None:

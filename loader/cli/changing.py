@@ -30,7 +30,7 @@ def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
     if done.views:
         lines.append(f"views that are made anew: {', '.join(done.views)}")
     if done.done:
-        lines.append("marts follow with the next ingest, or now: streamflow dbt run --select path:models/marts")
+        lines.append("marts follow with the next ingest, or now: streamflow dbt run --select config.materialized:view")
     if done.left_to_dbt:
         lines.append(f"not there until then, as they did not suit the new type: {', '.join(done.left_to_dbt)}")
     if done.manifest:
