@@ -28,5 +28,6 @@ def needed() -> Iterator[None]:
         yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise SurroundingsFailed(
-            f"{error.diag.message_primary}: make the views anew with `streamflow dbt run --select config.materialized:view`."
+            f"{error.diag.message_primary}: make the views anew with"
+            " `streamflow dbt run --select config.materialized:view`."
         ) from None
