@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -128,3 +129,63 @@ def test_a_folder_that_is_no_project_is_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "full" / "file").touch()
     assert "not empty" in run(tmp_path, "new", "full", code=2).stderr
     assert (tmp_path / "full" / "file").exists()
+
+
+def month_of_a_shop(folder: Path, accounts: int, **header: str) -> Path:
+    """A month of somebody else's tables: accounts, their invoices by two columns, a lookup that nothing refers to."""
+    numbers = range(1000, 1000 + accounts)
+    account = header.get("account", "account_id,country,opened,churned")
+    return write(
+        folder,
+        accounts="\n".join(
+            [account, *(f"{n},{['DE', 'FR'][n % 2]},2023-01-{n % 28 + 1:02},{n % 5 == 0}" for n in numbers)]
+        ),
+        invoices="\n".join(
+            [
+                "account_id,invoice_no,amount,paid",
+                *(f"{n},{k},{n * k % 97}.{k}0,{'yes' if n * k % 3 else 'no'}" for n in numbers for k in (1, 2, 3)),
+            ]
+        ),
+        countries="code,tax_rate\nDE,19\nFR,20\n",
+    )
+
+
+def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Path) -> None:
+    """From CSV files to published months, a changed declaration and a training set, by the documented commands."""
+    exports, shop = tmp_path / "exports", tmp_path / "shop"
+    first = month_of_a_shop(exports / "month_000", 40)
+    run(tmp_path, "new", "shop", "--from", first, "--label", "accounts.churned")
+    contract = declared(shop)
+    assert {name: table["config"]["meta"] for name, table in contract.items()} == {
+        "accounts": {"primary_key": "account_id"},
+        "countries": {"primary_key": "code"},
+        "invoices": {"primary_key": ["account_id", "invoice_no"], "references": "accounts"},
+    }
+    run(shop, "ingest", "000")
+
+    month_of_a_shop(exports / "month_001", 44)
+    run(shop, "ingest", "001")
+
+    path = shop / "models" / "staging" / "_sources.yml"
+    month_of_a_shop(exports / "month_002", 46, account="account_id,land,opened,churned")
+    invoices = exports / "month_002" / "invoices.csv"
+    invoices.write_text(invoices.read_text().replace("1003,2,", f"1003,{2**33},"))
+    assert "land" in run(shop, "check", "002", code=1).stderr
+    text = path.read_text()
+    text = text.replace("- name: country\n", "- name: country\n            config: {meta: {aliases: [land]}}\n")
+    number = "- name: invoice_no\n            data_type: int\n"
+    assert number in text
+    path.write_text(text.replace(number, number.replace("int", "bigint")))
+    run(shop, "models", "invoices", "invoices_snapshots", "latest_invoices", "--overwrite")
+    assert "streamflow migrate" in run(shop, "ingest", "002", code=2).stderr
+    run(shop, "migrate")
+    run(shop, "ingest", "002")
+    run(shop, "verify")
+    assert streamflow.value("select count(*) from latest.invoices") == 46 * 3 + 1
+    assert streamflow.value("select count(*) from invoices_snapshots where as_of = '2024-01-31'") == 40 * 3
+    assert str(2**33) in run(shop, "history", "1003").stdout
+    report = json.loads(run(shop, "report", "002", "--json").stdout)
+    assert "invoices" in Path(report["path"]).read_text()
+    sets = run(shop, "training-set", "--as-of", "2024-01-31", "--label-as-of", "2024-03-31").stdout.splitlines()
+    assert len(sets) == 1 + 40
+    assert sets[0].endswith(",churned")

@@ -35,6 +35,11 @@ class ColumnSeen:
     has_negative: bool
     few_values: list[str] | None
 
+    @property
+    def names_things(self) -> bool:
+        """Whether it is of a type that keys are of."""
+        return self.data_type in {"text", "int", "bigint"}
+
 
 @dataclass
 class TableSeen:
@@ -59,8 +64,8 @@ class TableSeen:
 
     @property
     def single_keys(self) -> list[str]:
-        """The columns that tell rows apart by themselves."""
-        return [column.name for column in self.columns if column.filled == column.different == self.rows > 0]
+        """The columns that tell rows apart by themselves; a measure that does so does it by chance."""
+        return [column.name for column in self.columns if column.names_things and column.different == self.rows > 0]
 
 
 def look_at(connection: Connection, exports: Sequence[Export]) -> list[TableSeen]:
@@ -115,10 +120,10 @@ def _key(connection: Connection, table: TableSeen, shared: Counter[str]) -> tupl
         position = [column.name for column in table.columns].index(name)
         return -shared[name], not LIKE_A_KEY.search(name), position
 
-    may_be = [name for name in table.single_keys if table.column(name).data_type in {"text", "int", "bigint"}]
-    if may_be:
-        return (min(may_be, key=rank),)
-    full = [column.name for column in table.columns if column.filled == table.rows and column.data_type != "boolean"]
+    if table.single_keys:
+        return (min(table.single_keys, key=rank),)
+    may_be = [column for column in table.columns if column.names_things or column.data_type == "date"]
+    full = [column.name for column in may_be if column.filled == table.rows]
     searched = set(sorted(full, key=rank)[:SEARCHED])
     full = [name for name in full if name in searched]
     for length in (2, 3):
