@@ -60,7 +60,7 @@ def ingest_month(
 
     Args:
         month: its number, as 1 or "001".
-        data_dir: the folder of months; that of the settings unless given.
+        data_dir: the folder of months, or its address; that of the settings unless given.
         as_of: another date than the month's last day.
         force: audit and build again even where nothing is new.
         restate: the reason why a published month is to be replaced by other rows.
@@ -144,7 +144,7 @@ def _run(
     waive: Mapping[str, str] | None = None,
 ) -> Outcome:
     settings = settings or load_settings()
-    delivery = find_delivery(settings, parse_month(str(month)), Path(data_dir) if data_dir else None, as_of)
+    delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
     with _surroundings(), contextlib.closing(Progress()) as progress:
         outcome = run_month(settings, command, delivery, progress, force=force, restate=restate, waive=waive)
         if command == "ingest" and outcome.state == "published":

@@ -6,13 +6,16 @@ import datetime as dt
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loader.errors import WrongUsage
 from loader.project import project
+
+Address = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*://")]
+"""Where months lie that are not on this machine, like s3://bucket/exports."""
 
 
 class Settings(BaseSettings):
@@ -30,7 +33,9 @@ class Settings(BaseSettings):
     database: str = Field(default="streamflow", validation_alias="POSTGRES_DB")
     home: Path = Field(default_factory=lambda: project().root / ".streamflow", validation_alias="STREAMFLOW_HOME")
     first_month: str = Field(default="2024-01", validation_alias="STREAMFLOW_FIRST_MONTH")
-    data_dir: Path = Field(default_factory=lambda: project().months, validation_alias="STREAMFLOW_DATA_DIR")
+    data_dir: Address | Path = Field(
+        default_factory=lambda: project().months, validation_alias="STREAMFLOW_DATA_DIR", union_mode="left_to_right"
+    )
     links_to: Path | None = Field(default=None, validation_alias="STREAMFLOW_LINKS_TO")
     keep_months: int | None = Field(default=None, ge=1, validation_alias="STREAMFLOW_KEEP_MONTHS")
     archive_dir: Path | None = Field(default=None, validation_alias="STREAMFLOW_ARCHIVE_DIR")
@@ -65,9 +70,9 @@ class Settings(BaseSettings):
 
     @field_validator("home", "data_dir", "links_to", "archive_dir")
     @classmethod
-    def _path_is_from_the_project(cls, value: Path | None) -> Path | None:
+    def _path_is_from_the_project(cls, value: Path | str | None) -> Path | str | None:
         try:
-            return project().root / expanded(value) if value else None
+            return project().root / expanded(value) if isinstance(value, Path) else value
         except WrongUsage as error:
             raise ValueError(error) from None
 

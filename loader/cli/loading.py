@@ -13,9 +13,10 @@ from loader.cli import completion, summaries, terminal
 from loader.cli.terminal import Json, show
 from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, months_in, parse_month, parse_months
+from loader.delivery.waiting import parse_patience
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log
-from loader.settings import expanded, load_settings
+from loader.settings import load_settings
 
 if TYPE_CHECKING:
     from loader.pipeline.outcome import Command, Outcome, Refused
@@ -24,7 +25,12 @@ ONE = "The month by its number, like 001, or by its date, like 2024-02."
 SEVERAL = f"{ONE[:-1]}; or the first and the last of several, like 000..011."
 Month = Annotated[str | None, typer.Argument(help=ONE, autocompletion=completion.months)]
 Months = Annotated[str | None, typer.Argument(help=SEVERAL, autocompletion=completion.months)]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The folder of months; seeds_data unless given.")]
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", help="The folder of months, or its address, like s3://bucket/exports.")
+]
+Wait = Annotated[
+    str | None, typer.Option(metavar="TIME", help="How long to wait for a month that is not there yet, like 6h.")
+]
 AsOf = Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Another date than the month's last day.")]
 Force = Annotated[bool, typer.Option("--force", help="Take the month through again even where nothing is new.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
@@ -50,6 +56,7 @@ def ingest(
     restate: Restate = False,
     waive: Waive = None,
     reason: Reason = None,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Land a month's files, audit them, and publish them: all six or none. Without a month it says which there are.
@@ -65,7 +72,7 @@ def ingest(
     if dry_run:
         _plan(deliveries, as_json)
     else:
-        _run("ingest", deliveries, as_json, force, reason if restate else None, waivers)
+        _run("ingest", deliveries, as_json, force, reason if restate else None, waivers, parse_patience(wait))
 
 
 def land(
@@ -137,11 +144,11 @@ def _waivers(restate: bool, waive: Sequence[str] | None, reason: str | None) -> 
 
 
 def _deliveries(
-    text: str | None, data_dir: Path | None, as_of: dt.datetime | None, *, several: bool = False
+    text: str | None, data_dir: str | None, as_of: dt.datetime | None, *, several: bool = False
 ) -> list[Delivery]:
     settings = load_settings()
     if text is None:
-        folder = expanded(data_dir) if data_dir else settings.data_dir
+        folder = data_dir or settings.data_dir
         there = ", ".join(dict.fromkeys(months_in(folder).values())) or "no month"
         raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]
@@ -155,6 +162,7 @@ def _run(
     force: bool = False,
     restate: str | None = None,
     waive: Mapping[str, str] | None = None,
+    wait: float = 0,
 ) -> None:
     from loader.pipeline.ingest import run_months
     from loader.pipeline.outcome import Refused
@@ -164,7 +172,9 @@ def _run(
     outcomes: list[Outcome] = []
     refused: Refused | None = None
     try:
-        runs = run_months(load_settings(), command, deliveries, progress, force=force, restate=restate, waive=waive)
+        runs = run_months(
+            load_settings(), command, deliveries, progress, force=force, restate=restate, waive=waive, wait=wait
+        )
         for outcome in runs:
             progress.close()
             outcomes.append(outcome)

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from loader.contract.tables import Table
+from loader.delivery.addresses import is_address, shown
 from loader.delivery.causes import Problem
 from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
 from loader.delivery.headers import look, near
@@ -60,6 +61,13 @@ class Delivery:
     as_of: dt.date
     links_to: Path | None = None
     calendar: str | None = None
+    address: str | None = None
+    """Where the folder of months lies, if not on this machine."""
+
+    @property
+    def origin(self) -> str:
+        """The folder of months, or its address, as it may be written down."""
+        return shown(self.address) if self.address else str(self.data_dir)
 
     @property
     def label(self) -> str:
@@ -137,12 +145,14 @@ class Delivery:
 
 
 def find_delivery(
-    settings: Settings, month: int, data_dir: Path | None = None, as_of: dt.date | None = None
+    settings: Settings, month: int, data_dir: Path | str | None = None, as_of: dt.date | None = None
 ) -> Delivery:
     """The delivery of a month: by default in the settings' data_dir and as of the month's last day."""
-    folder = expanded(data_dir) if data_dir else settings.data_dir
+    place = data_dir or settings.data_dir
+    address = str(place) if is_address(place) else None
+    folder = settings.home / "incoming" if address else expanded(Path(place))
     last_day = settings.as_of(month)
-    return Delivery(month, folder, as_of or last_day, settings.links_to, f"{last_day:%Y-%m}")
+    return Delivery(month, folder, as_of or last_day, settings.links_to, f"{last_day:%Y-%m}", address)
 
 
 def parse_month(text: str) -> int:
@@ -167,10 +177,10 @@ def parse_months(text: str) -> list[int]:
     return months
 
 
-def months_in(data_dir: Path) -> dict[Path, str]:
-    """The folders and archives of months that are in a folder, with the number of each, in the order of these."""
+def months_in(data_dir: Path | str) -> dict[Path, str]:
+    """The folders and archives of months that are in a folder here, with the number of each, in the order of these."""
     found = {}
-    for path in data_dir.glob("*"):
+    for path in [] if is_address(data_dir) else Path(data_dir).glob("*"):
         if name := MONTH.fullmatch(path.name):
             with suppress(WrongUsage):  # of before the first month of all
                 found[path] = f"{parse_month(name[1]):03d}"

@@ -142,7 +142,7 @@ def begin(
         restates: the reason why a published month is to be replaced.
         waive: the audits that are to warn only, each with the reason.
     """
-    values = [command, delivery.label, delivery.as_of, who(), str(delivery.data_dir), Jsonb(dict(versions))]
+    values = [command, delivery.label, delivery.as_of, who(), delivery.origin, Jsonb(dict(versions))]
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(statement(__file__, "mark_interrupted"))
         (load_id,) = one_row(connection, statement(__file__, "begin"), [*values, restates is not None, restates])

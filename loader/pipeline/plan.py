@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import Delivery, Problem
+from loader.delivery.remote import arrived
 from loader.pipeline import compare, ledger
 from loader.pipeline.declared import require_unchanged
+from loader.pipeline.progress import log
 from loader.settings import Settings
 
 
@@ -42,13 +44,15 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
         WrongUsage: its tables are not as they are declared.
     """
     tables = load_contract()
-    found = delivery.find(tables)
-    hashes = found.hashes()
+    with arrived(delivery, tables, settings.home, log.info) as here:
+        found = here.find(tables)
+        hashes = found.hashes()
+        place = delivery.origin if delivery.address else str(here.there[0])
     files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
     with open_database(settings).connect() as connection:
         require_unchanged(connection, tables)
         action = "refuse" if found.problems else _action(connection, delivery, files)
-    return Plan(delivery.label, str(delivery.as_of), str(delivery.there[0]), action, files, found.problems)
+    return Plan(delivery.label, str(delivery.as_of), place, action, files, found.problems)
 
 
 def _action(connection: Connection, delivery: Delivery, files: list[PlannedFile]) -> str:

@@ -12,9 +12,8 @@ from itertools import islice
 import psycopg
 
 from loader import __version__
-from loader.contract.models import require_models
 from loader.contract.packages import audit_package
-from loader.contract.tables import Table, load_contract
+from loader.contract.tables import Table
 from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
@@ -43,11 +42,17 @@ WARNINGS_KEPT = 1_000
 class Run:
     """One attempt at one month, with what it needs at hand."""
 
-    def __init__(self, settings: Settings, command: Command, delivery: Delivery, progress: Progress, dbt: Dbt) -> None:
-        self.settings, self.command, self.delivery, self.progress, self.dbt = settings, command, delivery, progress, dbt
-        self.clock = Clock()
-        self.tables = load_contract()
-        require_models(self.tables)
+    def __init__(
+        self,
+        settings: Settings,
+        command: Command,
+        delivery: Delivery,
+        tables: list[Table],
+        progress: Progress,
+        dbt: Dbt,
+    ) -> None:
+        self.settings, self.command, self.delivery, self.tables = settings, command, delivery, tables
+        self.progress, self.dbt, self.clock = progress, dbt, Clock()
         with self.clock.step("database"):
             self.database = open_database(settings)
             self.connection = self.database.connect()

@@ -1,0 +1,159 @@
+"""Months that lie elsewhere, in an object store, on a web server or by SFTP: their files come here to be looked at."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_exponential
+
+from loader.contract.tables import Table
+from loader.delivery.addresses import shown
+from loader.delivery.month import Delivery
+from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
+
+CHUNK = 1 << 20
+ATTEMPTS = 4
+EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "sftp": "sftp", "http": "http", "https": "http"}
+"""Protocol -> the extra of pyproject.toml that has what it needs."""
+STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
+"""What tells one state of a file from another, as the file systems call it."""
+
+Listing = dict[str, tuple[Any, ...]]
+"""Name of a file -> its state."""
+
+
+class _Torn(Exception):
+    """A file did not come whole, or was replaced while it came."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a month elsewhere: where it is, and its state."""
+
+    path: str
+    state: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return PurePosixPath(self.path).name
+
+
+class Place:
+    """A folder of months elsewhere.
+
+    Raises:
+        WrongUsage: the program lacks what it needs for such an address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        if "?" in address:
+            raise WrongUsage(f"{shown(address)} is no folder: what follows a question mark is of one file.")
+        protocol = address.partition("://")[0]
+        try:
+            import fsspec
+
+            self.system, root = fsspec.url_to_fs(address)
+        except (ImportError, ValueError):
+            extra = EXTRAS.get(protocol)
+            remedy = f"pip install 'streamflow[{extra}]'" if extra else f"it knows {', '.join(sorted(EXTRAS))}"
+            raise WrongUsage(f"streamflow cannot read {protocol}:// as it is installed: {remedy}.") from None
+        self.root = root.rstrip("/")
+        self.streamed = {"block_size": 0} if protocol in {"http", "https"} else {}  # not all web servers give parts
+
+    def month(self, delivery: Delivery, tables: Sequence[Table]) -> tuple[str, list[RemoteFile]]:
+        """What the month's folder or archive is called, and its files, as far as a table takes them.
+
+        Raises:
+            NotDelivered: there is none.
+            SurroundingsFailed: the place cannot be read.
+        """
+        for name in delivery.names:
+            if files := list(self._files(f"{self.root}/{name}", tables)):
+                return name, files
+            if archive := self._look(f"{self.root}/{name}.zip"):
+                return archive.name, [archive]
+        names = " nor ".join(f"{name}/ or {name}.zip" for name in delivery.names)
+        raise NotDelivered(f"month {delivery.label} is not there: {shown(self.address)} has neither {names}")
+
+    def fetch(self, file: RemoteFile, target: Path) -> None:
+        """Copy a file here, and see that it came whole.
+
+        Raises:
+            SurroundingsFailed: it does not, several times in a row.
+        """
+
+        def copy() -> bool:
+            with self.system.open(file.path, "rb", **self.streamed) as stream, target.open("wb") as written:
+                shutil.copyfileobj(stream, written, CHUNK)
+            now = self._look(file.path)
+            if now is None or now.state != file.state or file.state[0] not in {None, target.stat().st_size}:
+                raise _Torn(f"{file.name} was replaced or cut off while it was fetched")
+            return True
+
+        if not self._insist(copy):
+            raise SurroundingsFailed(f"{file.name} went away from {shown(self.address)} while it was fetched.")
+
+    def _files(self, path: str, tables: Sequence[Table]) -> Iterator[RemoteFile]:
+        """The files of a folder that a table takes; by their usual names where a web server does not list them."""
+        entries = self._insist(lambda: self.system.ls(path, detail=True)) or []
+        names = {PurePosixPath(entry["name"]).name for entry in entries if entry.get("type") != "directory"}
+        names = names or {f"{table.wanted}{end}" for table in tables for end in ("", ".gz")}
+        for name in sorted(names):
+            is_wanted = any(fnmatchcase(name.removesuffix(".gz"), table.wanted) for table in tables)
+            if is_wanted and (file := self._look(f"{path}/{name}")):
+                yield file
+
+    def _look(self, path: str) -> RemoteFile | None:
+        found = self._insist(lambda: self.system.info(path))
+        if not found or found.get("type") == "directory":
+            return None
+        return RemoteFile(path, tuple(found.get(key) for key in STATE))
+
+    def _insist(self, action: Callable[[], Any]) -> Any:
+        """Do it, again after a while where it fails; None where the thing is not there."""
+        self.system.invalidate_cache()
+        again = Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential(multiplier=0.2, max=10),
+            retry=retry_if_not_exception_type((FileNotFoundError, PermissionError)),
+            reraise=True,
+        )
+        try:
+            return again(action)
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            reason = shown(str(error).strip() or type(error).__name__)
+            raise SurroundingsFailed(f"{shown(self.address)} cannot be read: {reason}. Nothing was changed.") from None
+
+
+@contextmanager
+def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Callable[[str], None]) -> Iterator[Delivery]:
+    """The delivery with its files on this machine, below `home`, for as long as they are needed.
+
+    Raises:
+        NotDelivered, SurroundingsFailed, WrongUsage: as Place has it.
+    """
+    if delivery.address is None:
+        yield delivery
+        return
+    place = Place(delivery.address)
+    name, files = place.month(delivery, tables)
+    incoming = home / "incoming"
+    incoming.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=incoming) as folder:
+        target = Path(folder) if name.endswith(".zip") else Path(folder) / name
+        target.mkdir(exist_ok=True)
+        tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {len(files)} files")
+        for file in files:
+            place.fetch(file, target / file.name)
+        yield replace(delivery, data_dir=Path(folder))

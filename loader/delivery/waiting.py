@@ -1,0 +1,63 @@
+"""Wait for a month that is not there yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from time import monotonic, sleep
+
+from loader.contract.tables import Table
+from loader.delivery.files import UNREADABLE
+from loader.delivery.month import Delivery
+from loader.delivery.remote import Listing, Place
+from loader.errors import NotDelivered, WrongUsage
+
+PAUSE = 20.0
+"""Seconds between two looks."""
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_patience(text: str | None) -> float:
+    """The seconds of a time like 90s, 30m, 6h or 2d; WrongUsage for anything else."""
+    if text is None:
+        return 0
+    if not (found := re.fullmatch(r"(\d{1,6})([smhd])", text.strip(), re.ASCII)):
+        raise WrongUsage(f'"{text}" is no time to wait: say it like 90s, 30m, 6h or 2d.')
+    return int(found[1]) * UNITS[found[2]]
+
+
+def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell: Callable[[str], None]) -> None:
+    """Go on when the files of all tables are there and the same at two looks, or when patience is at its end.
+
+    What is there at the first look is not waited for.
+    """
+    deadline, before = monotonic() + patience, _listing(delivery, tables)
+    if patience <= 0 or _is_complete(before, tables):
+        return
+    tell(f"waiting for month {delivery.label}")
+    while (left := deadline - monotonic()) > 0:
+        sleep(min(PAUSE, left))
+        now = _listing(delivery, tables)
+        if now == before and _is_complete(now, tables):
+            return
+        before = now
+
+
+def _listing(delivery: Delivery, tables: Sequence[Table]) -> Listing:
+    with suppress(NotDelivered, *UNREADABLE):
+        if delivery.address is not None:
+            return {file.name: file.state for file in Place(delivery.address).month(delivery, tables)[1]}
+        places = delivery.there
+        paths = [path for place in places for path in ([place] if place.is_file() else sorted(place.iterdir()))]
+        return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+    return {}
+
+
+def _is_complete(listing: Listing, tables: Sequence[Table]) -> bool:
+    """Whether each table has a file; an archive is looked into later."""
+    names = [name.removesuffix(".gz") for name in listing]
+    if any(name.endswith(".zip") for name in names):
+        return True
+    return all(any(fnmatchcase(name, table.wanted) for name in names) for table in tables)

@@ -1,0 +1,151 @@
+"""Months that lie elsewhere, and months that are waited for."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader.delivery import waiting
+from tests.conftest import Streamflow
+from tests.files import copy_month
+
+
+@contextmanager
+def served(folder: Path, cut: Callable[[str], bool] = lambda _: False) -> Iterator[str]:
+    """A web server for a folder; the files that `cut` picks when they are asked for end in the middle."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(folder))
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            if not cut(self.path):
+                super().copyfile(source, outputfile)
+                return
+            whole = source.read()
+            outputfile.write(whole[: len(whole) // 2])
+            outputfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_month_on_a_web_server(streamflow: Streamflow, months: Path) -> None:
+    """One file is cut off the first time; nothing of the address that is secret is written down."""
+    asked: list[str] = []
+
+    def cut(path: str) -> bool:
+        asked.append(path)
+        return asked.count(path) == 1 and path.endswith("labels.csv")
+
+    with served(months, cut) as address:
+        with_password = address.replace("//", "//somebody:secret@")
+        done = streamflow("ingest", "000", "--data-dir", with_password, "--json")
+        assert (done.code, done.json["state"]) == (0, "published"), done
+        assert streamflow.ok("ingest", "000", "--data-dir", address, "--json").json["state"] == "unchanged"
+        assert streamflow("ingest", "009", "--data-dir", address).code == 4
+        assert streamflow("ingest", "009", "--data-dir", f"{address}/?token=secret").code == 2
+        assert streamflow("ingest", "001", "--data-dir", address, "--dry-run").code == 0
+    assert asked.count("/month_000/labels.csv") == 3
+    assert streamflow.value("select data_dir from ops.loads where load_id = 1") == address
+    home = Path(streamflow.environment["STREAMFLOW_HOME"])
+    assert not any(b"secret" in path.read_bytes() for path in home.rglob("*") if path.is_file())
+    assert list((home / "incoming").iterdir()) == []
+
+
+def test_a_download_that_never_comes_whole_changes_nothing(january: Streamflow, months: Path) -> None:
+    with served(months, lambda path: path.endswith("labels.csv")) as address:
+        result = january("ingest", "001", "--data-dir", address)
+    assert result.code == 3
+    assert f"{address} cannot be read" in result.err
+    assert january.value("select count(*) from ops.loads") == 1
+    assert january("ingest", "001", "--data-dir", address).code == 3, "nobody listens"
+
+
+def test_an_archive_and_a_folder_that_is_not_listed(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+    copy_month(months, "000", tmp_path)
+    (tmp_path / "month_000" / "index.html").write_text("nothing to see")
+    shutil.make_archive(str(tmp_path / "2024-02"), "zip", months / "month_001")
+    with served(tmp_path) as address:
+        streamflow.ok("ingest", "000..001", "--data-dir", address)
+    assert streamflow.value("select count(*) from published_months") == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("ftpx://host/exports", "it knows gcs, gs, http"), ("gs://bucket/exports", "pip install 'streamflow[gs]'")],
+)
+def test_an_address_that_cannot_be_read_is_wrong_usage(streamflow: Streamflow, address: str, said: str) -> None:
+    if address.startswith("gs:") and importlib.util.find_spec("gcsfs"):
+        pytest.skip("gcsfs is installed")
+    result = streamflow("ingest", "000", "--data-dir", address)
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_a_month_in_s3(streamflow: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: it is in the extra s3")
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+        streamflow.environment[name] = value
+    try:
+        store = s3fs.S3FileSystem()
+        store.mkdir("bucket")
+        store.put(str(months / "month_000"), "bucket/exports/month_000", recursive=True)
+        streamflow.ok("ingest", "000", "--data-dir", "s3://bucket/exports")
+        assert streamflow("ingest", "001", "--data-dir", "s3://bucket/exports").code == 4
+    finally:
+        server.stop()
+    assert streamflow.value("select data_dir from ops.loads where load_id = 1") == "s3://bucket/exports"
+
+
+def test_a_month_is_waited_for(
+    january: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until all of it is there, and is the same at two looks."""
+    steps: list[Callable[[], object]] = [
+        (tmp_path / "month_001").mkdir,
+        lambda: shutil.copy(months / "month_001" / "users.csv", tmp_path / "month_001"),
+        lambda: shutil.copytree(months / "month_001", tmp_path / "month_001", dirs_exist_ok=True),
+        lambda: None,
+    ]
+    monkeypatch.setattr(waiting, "sleep", lambda _: steps.pop(0)())
+    assert january("ingest", "001", "--data-dir", tmp_path).code == 4
+    assert len(steps) == 4
+    result = january.ok("ingest", "001", "--data-dir", tmp_path, "--wait", "6h")
+    assert "waiting for month 001" in result.err
+    assert steps == []
+    assert january.value("select count(*) from published_months") == 2
+
+
+def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PAUSE", 0.01)
+    assert january("ingest", "001", "--data-dir", tmp_path, "--wait", "1s").code == 4
+    assert "say it like 90s" in january("ingest", "001", "--wait", "soon").err
