@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from loader.contract.tables import CsvForm
 from loader.database import Database
 from tests.conftest import TABLES, Result, Streamflow, rejects_of
 from tests.files import Rows, copy_month, edit
-from tests.reading import KINDS, read
+from tests.reading import KINDS, TABLE, read
 
 Bytes = Callable[[bytes], bytes]
 
@@ -142,6 +143,9 @@ def test_who_is_called_total_is_a_customer(csv_database: Database, tmp_path: Pat
     assert read(csv_database, tmp_path, header + b'"x\nTotal",1,,,\n').taken
     [problem] = read(csv_database, tmp_path, header + b'a,1,1,t,"x\ny"\n"Total",1,2.5,,').problems
     assert (problem.line, problem.column, problem.value) == (4, "user_id", "Total")
+    table = TABLE.model_copy(update={"form": CsvForm(nulls=("NULL",))})
+    [problem] = read(csv_database, tmp_path, header + b"a,1,1,t,NULL\nSumme,1,NULL,NULL,NULL\n", table=table).problems
+    assert (problem.line, problem.value) == (3, "Summe")
 
 
 def of_others(months: Path, month: str, to: Path) -> Path:

@@ -129,11 +129,12 @@ def of_value(kind: str, text: str) -> Cause | None:
     return next((cause for form, cause in FORMS.get(kind, ()) if form.fullmatch(text)), None)
 
 
-def is_total(fields: Sequence[str], key: int) -> bool:
+def is_total(fields: Sequence[str], key: int, nulls: Collection[str] = ()) -> bool:
     """Whether a record has a word for totals in place of its key, and nothing but numbers beside it."""
     if key >= len(fields) or fields[key].strip(" \u00a0:").casefold() not in TOTALS:
         return False
-    return all(not text or SUMMED.fullmatch(text) for place, text in enumerate(fields) if place != key)
+    others = [text for place, text in enumerate(fields) if place != key and text and text not in nulls]
+    return all(map(SUMMED.fullmatch, others))
 
 
 def without_blanks(name: str) -> str:

@@ -82,7 +82,7 @@ def watched(
         raise Unfit("the last record is not as the contract wants it")
     yield mended(rest)
     last = rest or last
-    if key and last.count(quote) % 2 == 0 and is_total(_fields(last, form), list(columns).index(key)):
+    if key and last.count(quote) % 2 == 0 and is_total(_fields(last, form), list(columns).index(key), form.nulls):
         raise Unfit("the last line has totals")
 
 

@@ -187,7 +187,7 @@ def _batches(records: Iterator[Record], file: str, unread: list[Problem]) -> Ite
 def _row(file: str, record: Record, header: Record, kinds: Sequence[str], key: str) -> Row:
     """A record as a row, filled up where fields are missing. What is not UTF-8 is escaped in texts, null elsewhere."""
     columns, form = header.fields, record.form
-    if is_total(record.fields, columns.index(key)):
+    if is_total(record.fields, columns.index(key), form.nulls):
         what, remedy = TOTAL_LINE
         shown = _shown(record.fields[columns.index(key)])
         return Row(record.line, [], [Problem(file, what, record.line, key, shown, remedy=remedy)], is_total=True)
