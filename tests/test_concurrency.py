@@ -112,7 +112,7 @@ def test_a_landing_while_audits_run_keeps_the_gate_shut(january: Streamflow, mon
 def test_dbt_stops_when_its_ingest_has_lost_the_lock(january: Streamflow, months: Path, undisturbed: Any) -> None:
     """Somebody else may have it by now. The ingest begins again by itself."""
     with paused(january, "last history", "ingest", "001", "--data-dir", months) as run:
-        assert january.value(
+        assert january.rows(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'streamflow'"
         )
     assert run.process.returncode == 0

@@ -96,7 +96,12 @@ def test_stand_in_finds_what_is_wrong(copy: Path, streamflow: Streamflow, spoilt
     use_stand_in(copy)
     found = verdicts(copy, streamflow, spoilt)
     passed = {name for name, status in found.items() if status == "pass"}
-    about_tables = ("has_the_declared_columns", "row_count_close_to_month_before", "few_values_missing")
+    about_tables = (
+        "has_the_declared_columns",
+        "row_count_close_to_month_before",
+        "few_values_missing",
+        "not_stale_or_hollow",
+    )
     assert {name for name in passed if not name.endswith(about_tables)} == {
         # Only users.csv has a row without user_id, and a cluster does not take it in.
         *(f"audit_{table}_user_id_not_null" for table in ("subscriptions", "usage", "payments", "support", "labels")),

@@ -29,7 +29,7 @@
 
 {#- As a literal: what an audit that counts its findings has found, in its words. It holds no value of a row. -#}
 {% macro finding_of(result) %}
-    {%- if result.status == 'pass' or result.node.config.fail_calc != 'count(finding)' %}null::text
+    {%- if result.status not in ['warn', 'fail'] or result.node.config.fail_calc != 'count(finding)' %}null::text
     {%- else -%}
         {%- set query = "select string_agg(finding, '; ') from (" ~ result.node.compiled_code ~ ") as found" -%}
         '{{ run_query(query).rows[0][0] | default('', true) | replace("'", "''") }}'
