@@ -11,6 +11,7 @@ from tests.conftest import Streamflow
 from tests.files import copy_month, set_value
 from tests.test_doctor import found
 from tests.test_gate import land_only, published
+from tests.test_migrate import Declare, declaring  # noqa: F401 (a fixture)
 
 REASON = ("--restate", "--reason", "the export was cut")
 
@@ -56,9 +57,9 @@ def test_a_begun_month_is_given_up(january: Streamflow, months: Path, undisturbe
 
 
 def test_a_restatement_that_was_cut_off_is_given_up(
-    restated: tuple[Streamflow, Path], months: Path, tmp_path: Path
+    restated: tuple[Streamflow, Path], months: Path, tmp_path: Path, declare: Declare
 ) -> None:
-    """What was published comes back, also where a column was declared meanwhile."""
+    """What was published comes back, also where a column was added meanwhile, or got another type."""
     streamflow, manifest = restated
     state, kept = streamflow.state(), streamflow.rows("select * from ops.restatements")
     folder = copy_month(months, "001", tmp_path)
@@ -69,6 +70,11 @@ def test_a_restatement_that_was_cut_off_is_given_up(
     assert streamflow.value("select count(*) from ops.restatements where table_name = 'usage_agg_30d'") == 1
     assert "--restate; or give it up: streamflow abandon 001" in streamflow.ok("status").out
     assert "`streamflow abandon 001` brings back" in streamflow("ingest", "001", "--data-dir", tmp_path).err
+    streamflow.connection.execute("alter table usage_agg_30d_snapshots add column later int")
+    declare(usage_agg_30d__skips_7d={"data_type": "bigint"})
+    assert "has a column later that is no longer declared" in streamflow("migrate").err
+    streamflow.connection.execute("alter table usage_agg_30d_snapshots drop column later")
+    streamflow.ok("migrate")
     streamflow.connection.execute("alter table usage_agg_30d_snapshots add column later int")
     assert "what was published stands" in streamflow.ok("abandon", "001").out
     streamflow.connection.execute("alter table usage_agg_30d_snapshots drop column later")

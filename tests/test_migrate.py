@@ -18,8 +18,8 @@ from tests.test_roles import Roles
 Declare = Callable[..., None]
 
 
-@pytest.fixture
-def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
+@pytest.fixture(name="declare")
+def declaring(monkeypatch: pytest.MonkeyPatch) -> Declare:
     """Declares columns anew, as table.column={...}, for commands of this process that do not start dbt."""
 
     def declared(**columns: dict[str, Any]) -> None:
@@ -227,7 +227,7 @@ def test_keys_are_put_back_or_in_the_way(january: Streamflow, declare: Declare) 
     assert january.rows(keys) == before
 
 
-def test_another_run_is_not_disturbed(january: Streamflow, declare: Declare) -> None:
+def test_another_run_is_not_disturbed(january: Streamflow, declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
     before = january.state()
     january.connection.execute("select pg_advisory_lock(24336, 1)")
@@ -235,6 +235,10 @@ def test_another_run_is_not_disturbed(january: Streamflow, declare: Declare) -> 
     assert result.code == 3
     assert "another run is under way" in result.err
     january.connection.execute("select pg_advisory_unlock(24336, 1)")
+    with january.connection.transaction():
+        january.connection.execute("select 1 from payments_agg_90d")
+        monkeypatch.setattr(migrate, "PATIENCE", "10ms")
+        assert "a table is in use" in january("migrate").err
     january.connection.execute("alter table ops.chain add constraint never check (tells ->> 'event' <> 'migrated')")
     assert january("migrate").code == 3
     assert january.state() == before, "what fails at the last step has changed nothing"

@@ -66,6 +66,13 @@ def forgotten(streamflow: Streamflow, months: Path, folder: Path) -> None:
     assert not streamflow.rows("select 1 from users_snapshots where user_id = %s", customer)
 
 
+def given_up(streamflow: Streamflow, months: Path, folder: Path) -> None:
+    """February is given up, unless it is published or whole."""
+    result = streamflow("abandon", "001")
+    why_not = ("never begun", "is published", "`streamflow dbt build` publishes it")
+    assert result.code == 0 or any(reason in result.err for reason in why_not), result
+
+
 def archived(streamflow: Streamflow, months: Path, folder: Path) -> None:
     """January is archived, if February was built on it."""
     result = streamflow("archive", "--before", "2024-02-29", "--to", folder / "archive")
@@ -105,7 +112,7 @@ def killed(point: str, *arguments: str) -> Step:
 
 
 STEPS: list[Step] = [
-    refused, corrected, restated, by_hand, landed_and_built, forgotten, archived, brought_back,
+    refused, corrected, restated, by_hand, landed_and_built, forgotten, given_up, archived, brought_back,
     killed("landing"), killed("last history"), killed("last merge"), killed("published"), killed("verdicts"),
 ]  # fmt: skip
 SHORT = {

@@ -193,7 +193,7 @@ def _made_anew(connection: Connection, view: dict[str, Any]) -> bool:
     try:
         with connection.transaction():
             _make(connection, view)
-    except psycopg.Error as error:
+    except (psycopg.ProgrammingError, psycopg.DataError) as error:
         if view["is_of_dbt"]:
             return False
         raise SurroundingsFailed(
