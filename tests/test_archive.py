@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 from pyarrow import parquet as arrow
 
-from loader.pipeline import parquet
+from loader.upkeep import parquet
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, set_value
 

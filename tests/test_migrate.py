@@ -10,7 +10,8 @@ import pytest
 from psycopg import sql
 
 from loader.contract.tables import load_contract
-from loader.pipeline import migrate, run
+from loader.pipeline import run
+from loader.upkeep import migrate
 from tests.conftest import Streamflow
 from tests.test_proof import do, unguarded
 from tests.test_roles import Roles

@@ -28,7 +28,7 @@ def archive(
 
     With --restore, attach them again, as they were.
     """
-    from loader.pipeline import archive as archives
+    from loader.upkeep import archive as archives
 
     if back == bool(before or to) or (not back and not (before and to)) or (not back and (dates or source)):
         raise WrongUsage(

@@ -20,7 +20,7 @@ def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
 
     One transaction: history is proved by its checksums before, and gets new ones; views on it are made anew.
     """
-    from loader.pipeline.migrate import migrate as migrated
+    from loader.upkeep.migrate import migrate as migrated
 
     done = migrated(load_settings(), dry_run=dry_run)
     if not done.changes:
@@ -43,7 +43,7 @@ def abandon(month: Month = None, as_of: AsOf = None, as_json: Json = False) -> N
 
     Of a published month that was being restated, what was published comes back.
     """
-    from loader.pipeline.abandon import abandon as abandoned
+    from loader.upkeep.abandon import abandon as abandoned
 
     if month is None:
         raise WrongUsage("say which month, by its number: `streamflow status` has those that are not finished.")

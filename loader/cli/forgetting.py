@@ -21,7 +21,7 @@ def forget(user_ids: Customers = None, reason: Reason = "", listed: From = None,
 
     Files, backups, exports and what your own models hold are yours to clean: docs/operations.md.
     """
-    from loader.pipeline.forget import forget as forgotten
+    from loader.upkeep.forget import forget as forgotten
 
     customers = [*(user_ids or []), *(_lines(listed) if listed else [])]
     if not customers or not reason.strip():

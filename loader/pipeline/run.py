@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
 from itertools import chain as joined
 from itertools import islice
 
 import psycopg
 
-from loader import __version__
-from loader.contract.packages import audit_package
 from loader.contract.tables import Table
 from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, TableFiles
@@ -25,6 +21,7 @@ from loader.pipeline.ledger import AuditResult, TableHistory
 from loader.pipeline.outcome import Clock, Command, Outcome, Refused, TableCounts
 from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
+from loader.pipeline.versions import versions
 from loader.pipeline.waivers import require_waivable
 from loader.settings import Settings
 
@@ -67,7 +64,9 @@ class Run:
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
         require_unchanged(self.connection, self.tables)
-        self.load_id = ledger.begin(self.connection, self.command, self.delivery, self._versions(), restate, waive)
+        self.load_id = ledger.begin(
+            self.connection, self.command, self.delivery, versions(self.connection), restate, waive
+        )
         try:
             if nodes := pending_nodes(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
@@ -291,13 +290,3 @@ class Run:
             ledger.finish(
                 self.connection, self.load_id, state, timings=self.clock.timings, failed_nodes=names, error=error
             )
-
-    def _versions(self) -> dict[str, str]:
-        version = self.connection.info.server_version
-        return {
-            "streamflow": __version__,
-            "python": platform.python_version(),
-            "dbt": metadata.version("dbt-core"),
-            "postgresql": f"{version // 10000}.{version % 10000}",
-            "audited_with": audit_package() or "none",
-        }

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from loader.contract.tables import load_contract
 from loader.database import open_database
-from loader.pipeline import archive
 from loader.readers.freeze import freeze
 from loader.readers.report import write_index, write_month
 from loader.settings import Settings
+from loader.upkeep import archive
 
 
 def after_publish(settings: Settings, as_of: dt.date) -> Iterator[str]:

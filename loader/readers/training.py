@@ -12,9 +12,9 @@ from psycopg import sql
 
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
-from loader.pipeline.parquet import appearing, from_csv
 from loader.readers import marts
 from loader.readers.published import find
+from loader.upkeep.parquet import appearing, from_csv
 
 STAMP = "event_timestamp"
 PREPARE = "select set_config('work_mem', '64MB', true), set_config('jit', 'off', true)"

@@ -10,8 +10,9 @@ from psycopg import sql
 
 from loader.contract.tables import Table, model_columns
 from loader.database import Connection, ops_functions, statement
-from loader.pipeline import archive, chain
+from loader.pipeline import chain
 from loader.pipeline.chain import Entry, Link
+from loader.upkeep import archive
 
 LEDGER = "ops"
 """What a verdict on the ledger itself names as its table."""

@@ -19,9 +19,10 @@ from psycopg.types.json import Jsonb
 
 from loader.database import Connection, open_database, spread, statement
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.pipeline import chain, ledger, parquet
+from loader.pipeline import chain, ledger
 from loader.pipeline.chain import Entry
 from loader.settings import Settings
+from loader.upkeep import parquet
 
 PATIENCE = "10s"
 """How long to wait for those who read history."""
