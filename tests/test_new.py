@@ -79,6 +79,16 @@ def test_the_shipped_example_works_where_the_wheel_is_all_there_is(
     assert (shop / ".streamflow" / "logs" / "dbt.log").is_file(), "what is written stays in the project"
 
 
+def test_a_project_follows_the_program_to_where_it_is_installed(run: Run, installed: Path, tmp_path: Path) -> None:
+    run(tmp_path, "new", "shop", "--from", write(tmp_path / "month_000", users="user_id\n1\n"))
+    link = tmp_path / "shop" / "dbt_packages" / "streamflow"
+    assert link.resolve() == installed / "loader" / "dbt_project" / "streamflow"
+    link.unlink()
+    link.symlink_to(tmp_path / "of a program that is gone")
+    run(tmp_path / "shop", "dbt", "parse")
+    assert link.resolve() == installed / "loader" / "dbt_project" / "streamflow"
+
+
 def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     rows = [
         f"{n},0{n},{n}.50,2024-01-{n:02},{'yes' if n % 2 else 'no'},{n % 2},{-n},{['blue', 'red'][n % 2]},,{2**40 + n}"

@@ -97,12 +97,12 @@ FOUND = {
     ),
     "the checksum's function forged": Tamper(
         unguarded(JANUARY, CHANGE.format(JANUARY)) + "; create or replace function ops.checksum(relation regclass,"
-        " columns text [], key text default null, among text [] default null) returns numeric language sql as"
+        " columns text []) returns numeric language sql as"
         " 'select checksum from ops.history where to_regclass(''history.'' || partition_name) = relation'",
         "ops.checksum is not the function of", "ops", None,
     ),
     "a function put beside it": Tamper(
-        "create function ops.checksum(relation regclass, columns text []) returns numeric language sql as 'select 0.0'",
+        "create function ops.checksum(relation oid, columns text []) returns numeric language sql as 'select 0.0'",
         "ops.checksum is not the function of", "ops", None,
     ),
     "a kept table changed": Tamper(unguarded(KEPT, CHANGE.format(KEPT)), "the checksum differs", as_of="2024-02-29"),

@@ -180,8 +180,7 @@ where exists (
 
 -- of all rows, whatever their order: the sum of a 64-bit hash of each. A row's hash is linear in its values: hashed once more, no
 -- swap of two customers' values leaves the sum as it is. Numbers count by their digits, and nothing depends on a setting.
--- With `among`, of the rows of these customers only, as the column `key` has them
-create or replace function ops.checksum(relation regclass, columns text [], key text default null, among text [] default null)
+create or replace function ops.checksum(relation regclass, columns text [])
 returns numeric
 language plpgsql stable as $$
 declare
@@ -194,10 +193,8 @@ begin
             from unnest(columns) with ordinality as covered (name, place)
             inner join pg_attribute on attrelid = relation and attname = name and not attisdropped
         ),
-        relation || coalesce((
-            select format(' where %I = any ($1::%s [])', attname, format_type(atttypid, null)) from pg_attribute where attrelid = relation and attname = key
-        ), '')
-    ) into result using among;
+        relation
+    ) into result;
     return result;
 end
 $$;
