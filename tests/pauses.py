@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -61,10 +62,14 @@ class Paused:
 
 
 def start(streamflow: Streamflow, *arguments: str | Path) -> subprocess.Popen[str]:
-    """Begin `streamflow ARGUMENTS` as a process of its own."""
+    """Begin `streamflow ARGUMENTS` as a process of its own, which an interrupt reaches wherever the tests are run."""
     command = [str(Path(sys.executable).with_name("streamflow")), *map(str, arguments)]
     environment = {**os.environ, **streamflow.environment}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, ignored)
 
 
 @contextlib.contextmanager

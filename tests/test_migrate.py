@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from loader.contract.tables import load_contract
-from loader.pipeline import run
+from loader.pipeline import ingest
 from loader.upkeep import migrate
 from tests.conftest import Streamflow
 from tests.test_proof import do, unguarded
@@ -30,7 +30,7 @@ def declaring(monkeypatch: pytest.MonkeyPatch) -> Declare:
                 column.model_copy(update=columns.get(f"{table.name}__{column.name}", {})) for column in table.columns
             ]
             tables.append(table.model_copy(update={"columns": changed}))
-        for module in (migrate, run):
+        for module in (migrate, ingest):
             monkeypatch.setattr(module, "load_contract", lambda: tables)
             monkeypatch.setattr(module, "require_models", lambda _: None)
 

@@ -75,7 +75,7 @@ def test_ingest_starts_it_and_psql_opens_it(embedded: Embedded, months: Path) ->
     built = embedded("dbt", "build", "--quiet")
     assert built.returncode == 0
     listed = embedded("dbt", "ls", "--resource-type", "model", "--quiet")
-    assert "streamflow.production.users" in listed.stdout
+    assert "customers.production.users" in listed.stdout
 
 
 def test_init_creates_every_table_empty(embedded: Embedded) -> None:

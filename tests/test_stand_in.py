@@ -97,7 +97,7 @@ def test_stand_in_finds_what_is_wrong(copy: Path, streamflow: Streamflow, spoilt
     found = verdicts(copy, streamflow, spoilt)
     passed = {name for name, status in found.items() if status == "pass"}
     about_tables = (
-        "has_the_declared_columns",
+        "most_of_month_before_are_there",
         "row_count_close_to_month_before",
         "few_values_missing",
         "not_stale_or_hollow",

@@ -13,10 +13,11 @@ from loader.cli import completion, summaries, terminal
 from loader.cli.terminal import Json, show
 from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, months_in, parse_month, parse_months
+from loader.delivery.addresses import is_address
 from loader.delivery.waiting import parse_patience
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log
-from loader.settings import load_settings
+from loader.settings import expanded, load_settings
 
 if TYPE_CHECKING:
     from loader.pipeline.outcome import Command, Outcome, Refused
@@ -149,6 +150,7 @@ def _deliveries(
     settings = load_settings()
     if text is None:
         folder = data_dir or settings.data_dir
+        folder = folder if is_address(folder) else expanded(Path(folder))
         there = ", ".join(dict.fromkeys(months_in(folder).values())) or "no month"
         raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]
