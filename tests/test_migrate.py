@@ -43,7 +43,6 @@ WIDER = {
     "usage_agg_30d__watch_hours_30d": {"data_type": "text"},
     "users__signup_date": {"data_type": "text"},
     "labels__churn_label": {"data_type": "text"},
-    "labels__user_id": {"name": "customer", "aliases": ["user_id"]},
 }
 
 
@@ -57,7 +56,8 @@ def test_history_follows_and_stays_proved(restated: tuple[Streamflow, Path], dec
     """All kinds of types, and a name: of history, what a restatement kept, production, staging; no value changes."""
     streamflow, manifest = restated
     state, kept = streamflow.state(), streamflow.table("restated.labels_2024_02_29")
-    declare(**WIDER)
+    key = {} if streamflow.on_citus else {"labels__user_id": {"name": "customer", "aliases": ["user_id"]}}
+    declare(**WIDER, **key)
     planned = streamflow.ok("migrate", "--dry-run", "--json").json
     assert streamflow.state() == state
     done = streamflow.ok("migrate", "--json").json
@@ -72,7 +72,8 @@ def test_history_follows_and_stays_proved(restated: tuple[Streamflow, Path], dec
             "select attname::text, atttypid::regtype::text from pg_attribute"
             " where attrelid = %s::regclass and attnum in (1, 2) order by attnum"
         )
-        assert streamflow.rows(query, relation) == [("customer", "text"), ("churn_label", "text")]
+        columns = [("customer" if key else "user_id", "text"), ("churn_label", "text")]
+        assert streamflow.rows(query, relation) == columns
     verdicts = streamflow.ok("verify", "--manifest", manifest, "--json").json
     assert {verdict["finding"] for verdict in verdicts if verdict["as_of"] and verdict["table"] == "labels"} == {
         "as it was written, with columns that follow the declaration since"
@@ -138,6 +139,8 @@ VIEWS = """
 
 def test_views_come_back_as_they_were(january: Streamflow, declare: Declare, role_names: list[str]) -> None:
     """Of dbt and of others, with views on them: text, options, owner, rights, comments, indexes, triggers."""
+    if january.on_citus:
+        pytest.skip("a cluster makes functions in a transaction of their own")
     owner, reader = (sql.Identifier(name) for name in role_names[:2])
     run = january.connection.execute
     run(sql.SQL("create role {0}; create role {1}; grant create, usage on schema public to {0}").format(owner, reader))

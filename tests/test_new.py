@@ -121,6 +121,7 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n3,4,5\n", "x.csv cannot be read: extra data after last expected column (x, line 3)"),
         ("a,\n1,2\n", "x.csv does not begin with a line of column names"),
+        ("a,{{ 7 * 7 }}\n1,2\n", "which dbt would read as a template"),
         ("a,b\n1,2\n1,2\n", "no file of which columns tell the rows apart"),
     ],
 )

@@ -18,6 +18,8 @@ from loader.errors import DataRefused, WrongUsage
 
 DELIMITERS = ",;\t|"
 CHUNK = 1 << 20
+TEMPLATE = re.compile(r"\{[{%#]")
+"""What dbt reads as the beginning of a template, also in a YAML file."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ def _export(path: Path) -> Export:
         raise DataRefused(f"{path} cannot be read: {reason}.") from None
     delimiter = max(DELIMITERS, key=first.count)
     header: Sequence[str] = next(csv.reader([first], delimiter=delimiter), [])
+    if TEMPLATE.search(first) or TEMPLATE.search(path.name):
+        raise DataRefused(
+            f"{path} has {{{{ or {{% in its name or header, which dbt would read as a template: rename it."
+        )
     if not header or not all(title.strip() for title in header):
         raise DataRefused(f"{path} does not begin with a line of column names.")
     return Export(path, table, tuple(header), delimiter)

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS
 from loader.database import Connection, statement
-from loader.scaffold.files import Export
+from loader.scaffold.files import TEMPLATE, Export
 
 SEARCHED = 8
 """Columns of which a key of several is looked for; the first ones, as keys stand first."""
@@ -245,11 +245,12 @@ def _audits_of_column(table: TableSeen, column: ColumnSeen) -> Iterator[Any]:
         yield _audit("relationships", f"{name}_known_to_{table.references}", known)
     if column.name in table.key or column.name == table.refers_by:
         return
-    if column.few_values and column.data_type == "text" and column.different * 10 <= column.filled:
+    few = [] if any(map(TEMPLATE.search, column.few_values or [])) else column.few_values
+    if few and column.data_type == "text" and column.different * 10 <= column.filled:
         yield _audit(
             "dbt_expectations.expect_column_values_to_be_in_set",
             f"{name}_is_known_value",
-            {"value_set": column.few_values, "row_condition": f"{quoted} is not null"},
+            {"value_set": few, "row_condition": f"{quoted} is not null"},
         )
     if column.filled and column.data_type in {"int", "bigint", "numeric"} and not column.has_negative:
         yield _audit("dbt_expectations.expect_column_values_to_be_between", f"{name}_not_negative", {"min_value": 0})
