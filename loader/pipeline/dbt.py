@@ -18,6 +18,7 @@ from loader.contract.packages import audit_package, link_own_package
 from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.pipeline.audits import Audit, audit_of
+from loader.pipeline.interrupts import heard_at_once
 from loader.project import project
 from loader.settings import Settings
 
@@ -161,7 +162,8 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: 
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
+    with heard_at_once(_cancel_queries):
+        result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
     results = [one for one in getattr(result.result, "results", None) or [] if hasattr(one, "node")]
@@ -173,6 +175,16 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: 
         bad=[_bad(one) for one in results if one.status in BAD],
         audits={audit.audit_id: audit for test in tests if (audit := audit_of(test, manifest.sources))},
     )
+
+
+def _cancel_queries() -> None:
+    """Cancel what dbt's sessions are waiting for; dbt cancels those of its nodes itself, and not those of its hooks."""
+    from dbt.adapters.factory import FACTORY
+
+    for adapter in list(FACTORY.adapters.values()):
+        for connection in list(adapter.connections.thread_connections.values()):
+            with contextlib.suppress(Exception):  # it is not open, or closes in this moment
+                connection.handle.cancel()
 
 
 def _bad(result: Any) -> Node:
