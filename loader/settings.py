@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from loader.errors import WrongUsage
 from loader.project import project
 
-Address = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*://")]
+Address = Annotated[str, StringConstraints(pattern=r"^(?i:[a-z][a-z0-9+.-]*)://")]
 """Where months lie that are not on this machine, like s3://bucket/exports."""
 
 

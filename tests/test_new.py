@@ -90,8 +90,9 @@ def test_a_project_follows_the_program_to_where_it_is_installed(run: Run, instal
 
 
 def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
+    colours = ["o'er", "red"]
     rows = [
-        f"{n},0{n},{n}.50,2024-01-{n:02},{'yes' if n % 2 else 'no'},{n % 2},{-n},{['blue', 'red'][n % 2]},,{2**40 + n}"
+        f"{n},0{n},{n}.50,2024-01-{n:02},{'yes' if n % 2 else 'no'},{n % 2},{-n},{colours[n % 2]},,{2**40 + n}"
         for n in range(1, 31)
     ]
     header = "Order No,code,price,day,paid,flag,delta,colour,empty,big"
@@ -110,7 +111,7 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
         next(iter(audit.values()))["name"]: next(iter(audit.values()))
         for column in orders["columns"] for audit in column.get("data_tests", [])
     }  # fmt: skip
-    assert audits["audit_orders_colour_is_known_value"]["arguments"]["value_set"] == ["blue", "red"]
+    assert audits["audit_orders_colour_is_known_value"]["arguments"]["value_set"] == ["o''er", "red"]
     assert {"audit_orders_price_not_negative", "audit_orders_order_no_unique"} <= audits.keys()
     assert "audit_orders_delta_not_negative" not in audits
     assert "STREAMFLOW_FIRST_MONTH=2024-03" in (tmp_path / "shop" / ".env").read_text().splitlines()
@@ -121,6 +122,7 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n3,4,5\n", "x.csv cannot be read: extra data after last expected column (x, line 3)"),
         ("a,\n1,2\n", "x.csv does not begin with a line of column names"),
+        ("a,a\n1,2\n", "x.csv has a column twice in its header"),
         ("a,{{ 7 * 7 }}\n1,2\n", "which dbt would read as a template"),
         ("a,b\n1,2\n1,2\n", "no file of which columns tell the rows apart"),
     ],

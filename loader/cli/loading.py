@@ -13,7 +13,7 @@ from loader.cli import completion, summaries, terminal
 from loader.cli.terminal import Json, show
 from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, months_in, parse_month, parse_months
-from loader.delivery.addresses import is_address
+from loader.delivery.addresses import is_address, shown
 from loader.delivery.waiting import parse_patience
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log
@@ -60,7 +60,7 @@ def ingest(
     wait: Wait = None,
     as_json: Json = False,
 ) -> None:
-    """Land a month's files, audit them, and publish them: all six or none. Without a month it says which there are.
+    """Land a month's files, audit them, and publish them: all tables or none. Without a month it says which there are.
 
     Of several months each is published before the next one begins; the first that is refused is the last that is tried.
     """
@@ -150,7 +150,9 @@ def _deliveries(
     settings = load_settings()
     if text is None:
         folder = data_dir or settings.data_dir
-        folder = folder if is_address(folder) else expanded(Path(folder))
+        if is_address(folder):
+            raise WrongUsage(f"say which month of {shown(str(folder))}, by its number.")
+        folder = expanded(Path(folder))
         there = ", ".join(dict.fromkeys(months_in(folder).values())) or "no month"
         raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]

@@ -20,7 +20,7 @@ from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.landing import printable
-from loader.project import SOURCES
+from loader.project import SOURCES, project
 from loader.readers.roles import RolesMade, make_roles, refuse_powerful, wanted
 from loader.settings import load_settings
 
@@ -100,7 +100,10 @@ def models(
 
     tables = load_contract()
     paths = [] if check else write_models(tables, names or (), overwrite=overwrite)
-    written, lacking = [f"dbt_project/{path}" for path in paths], list(out_of_step(tables))
+    written, lacking = (
+        [str((project().dbt / path).relative_to(project().root)) for path in paths],
+        list(out_of_step(tables)),
+    )
     lines = [*(f"written: {path}" for path in written), *(f"out of step: {reason}" for reason in lacking)]
     show(as_json, {"written": written, "out_of_step": lacking}, *lines)
     if lacking:

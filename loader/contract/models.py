@@ -130,6 +130,10 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
     if keys[1] is not None and keys[0] != keys[1]:
         is_there, declared = (key if isinstance(key, str) else ", ".join(key or ["none"]) for key in keys)
         yield f"its unique_key is {is_there}, and declared as {declared}"
+    foreign = {"type": "foreign_key"}
+    for constraint in model.properties.get("constraints", []):
+        if foreign.items() <= constraint.items() and constraint not in described.get("constraints", []):
+            yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
     there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
     for column in model.properties["columns"]:
         if column["name"] not in there:

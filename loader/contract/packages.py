@@ -47,8 +47,11 @@ def link_own_package() -> None:
         for link in links:
             if link.resolve() != PACKAGE.resolve():
                 link.parent.mkdir(parents=True, exist_ok=True)
-                link.unlink(missing_ok=True)
-                link.symlink_to(PACKAGE)
+                if link.is_dir() and not link.is_symlink():
+                    shutil.rmtree(link)
+                made = link.with_name(f".{link.name}.{os.getpid()}")
+                made.symlink_to(PACKAGE)
+                made.replace(link)  # in one step, as another command may be reading it
     except OSError as error:
         raise SurroundingsFailed(f"streamflow's dbt package cannot be put into the project: {error}.") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ class Column(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_dbt(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        _refuse_typing_errors(_meta(raw), {"optional", "retired", "label", "aliases"})
         flags = {name: _meta(raw).get(name, False) for name in ("optional", "retired", "label")}
         return {**raw, **flags, "aliases": _meta(raw).get("aliases", [])}
 
@@ -144,6 +146,7 @@ class Table(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_dbt(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        _refuse_typing_errors(_meta(raw), {"primary_key", *cls.model_fields, *CsvForm.model_fields})
         return {**raw, **_meta(raw), "form": _meta(raw)}
 
     @model_validator(mode="after")
@@ -194,6 +197,13 @@ class Table(BaseModel):
     def column(self, name: str) -> Column:
         """The declared column of that name, or with that alias."""
         return next(column for column in self.columns if name in column.names)
+
+
+def _refuse_typing_errors(meta: dict[str, Any], known: set[str]) -> None:
+    """A key of config.meta may be somebody's own, unless it is nearly one of ours."""
+    for name in meta.keys() - known:
+        if near := difflib.get_close_matches(name, known, 1, 0.8):
+            raise ValueError(f"config.meta has {name}: did you mean {near[0]}?")
 
 
 def _meta(raw: dict[str, Any]) -> dict[str, Any]:

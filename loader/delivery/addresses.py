@@ -8,9 +8,9 @@ from pathlib import Path
 
 def is_address(place: str | Path) -> bool:
     """Whether a folder of months lies elsewhere."""
-    return bool(re.match(r"[a-z][a-z0-9+.-]*://", str(place)))
+    return bool(re.match(r"[a-z][a-z0-9+.-]*://", str(place), re.IGNORECASE))
 
 
 def shown(text: str) -> str:
     """A text with addresses as they may be written down: without user, password and what follows a question mark."""
-    return re.sub(r"(://)[^/@\s]*@|\?[^\s'\"]*", r"\1", text)
+    return re.sub(r"(://)[^\s'\"]*@|\?[^\s'\"]*", r"\1", text)

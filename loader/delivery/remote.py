@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -55,17 +56,19 @@ class Place:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.system: Any = None
         if "?" in address:
             raise WrongUsage(f"{shown(address)} is no folder: what follows a question mark is of one file.")
         protocol = address.partition("://")[0]
         try:
             import fsspec
 
-            self.system, root = fsspec.url_to_fs(address)
+            fsspec.get_filesystem_class(protocol)
         except (ImportError, ValueError):
             extra = EXTRAS.get(protocol)
             remedy = f"pip install 'streamflow[{extra}]'" if extra else f"it knows {', '.join(sorted(EXTRAS))}"
             raise WrongUsage(f"streamflow cannot read {protocol}:// as it is installed: {remedy}.") from None
+        self.system, root = self._insist(lambda: fsspec.url_to_fs(address))
         self.root = root.rstrip("/")
         self.streamed = {"block_size": 0} if protocol in {"http", "https"} else {}  # not all web servers give parts
 
@@ -92,10 +95,11 @@ class Place:
         """
 
         def copy() -> bool:
+            before = self._look(file.path)
             with self.system.open(file.path, "rb", **self.streamed) as stream, target.open("wb") as written:
                 shutil.copyfileobj(stream, written, CHUNK)
             now = self._look(file.path)
-            if now is None or now.state != file.state or file.state[0] not in {None, target.stat().st_size}:
+            if now is None or now != before or now.state[0] not in {None, target.stat().st_size}:
                 raise _Torn(f"{file.name} was replaced or cut off while it was fetched")
             return True
 
@@ -120,7 +124,8 @@ class Place:
 
     def _insist(self, action: Callable[[], Any]) -> Any:
         """Do it, again after a while where it fails; None where the thing is not there."""
-        self.system.invalidate_cache()
+        if self.system is not None:
+            self.system.invalidate_cache()
         again = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_exponential(multiplier=0.2, max=10),
@@ -134,6 +139,16 @@ class Place:
         except Exception as error:
             reason = shown(str(error).strip() or type(error).__name__)
             raise SurroundingsFailed(f"{shown(self.address)} cannot be read: {reason}. Nothing was changed.") from None
+
+
+def _remove_what_was_left(incoming: Path) -> None:
+    """Customers' files that a program which was killed could not remove."""
+    import psutil
+
+    for folder in incoming.iterdir():
+        number = folder.name.partition("-")[0]
+        if not (number.isdigit() and psutil.pid_exists(int(number))):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -150,7 +165,8 @@ def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Calla
     name, files = place.month(delivery, tables)
     incoming = home / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=incoming) as folder:
+    _remove_what_was_left(incoming)
+    with tempfile.TemporaryDirectory(dir=incoming, prefix=f"{os.getpid()}-") as folder:
         target = Path(folder) if name.endswith(".zip") else Path(folder) / name
         target.mkdir(exist_ok=True)
         tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {len(files)} files")

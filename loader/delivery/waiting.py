@@ -12,7 +12,7 @@ from loader.contract.tables import Table
 from loader.delivery.files import UNREADABLE
 from loader.delivery.month import Delivery
 from loader.delivery.remote import Listing, Place
-from loader.errors import NotDelivered, WrongUsage
+from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 
 PAUSE = 20.0
 """Seconds between two looks."""
@@ -37,9 +37,11 @@ def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell:
     if patience <= 0 or _is_complete(before, tables):
         return
     tell(f"waiting for month {delivery.label}")
+    now: Listing = {}
     while (left := deadline - monotonic()) > 0:
         sleep(min(PAUSE, left))
-        now = _listing(delivery, tables)
+        with suppress(SurroundingsFailed):  # one look that fails is not the last one
+            now = _listing(delivery, tables)
         if now == before and _is_complete(now, tables):
             return
         before = now

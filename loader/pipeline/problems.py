@@ -62,7 +62,7 @@ class Problems:
         for table in differing:
             count, known, published = compare.rows_that_differ(self.connection, table, self.delivery)
             name = self.files[table.name].name
-            if count and known * 100 < published * NEARLY_NONE:
+            if count and table.is_per_customer and known * 100 < published * NEARLY_NONE:
                 reason = f"other customers: it has {known:,} of the {published:,} that are published"
                 yield Problem(name, reason, remedy=OTHER_CUSTOMERS)
             elif count:

@@ -55,6 +55,8 @@ def _key_of(audit: Audit, table: Table) -> str | None:
     lists: Mapping[str, Any] = audit.arguments
     named = [audit.column_name or "", *(one for name in COLUMN_LISTS for one in lists.get(name) or [])]
     columns = {str(name).strip('"') for name in named} - {""}
-    if audit.test in UNIQUE | NOT_NULL and columns and columns <= set(table.key):
+    if columns and (
+        columns == set(table.key) if audit.test in UNIQUE else audit.test in NOT_NULL and columns <= set(table.key)
+    ):
         return f"the primary key of {table.name}"
     return None

@@ -7,6 +7,7 @@ import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,7 +57,13 @@ class Export:
                     copy.write(chunk)
         except psycopg.DataError as error:
             where = (error.diag.context or "").split(":")[0].removeprefix("COPY ")
-            raise DataRefused(f"{self.path} cannot be read: {error.diag.message_primary} ({where}).") from None
+            remedy = (
+                ' Export it as UTF-8, which spreadsheets call "CSV UTF-8".'
+                if isinstance(error, psycopg.errors.CharacterNotInRepertoire)
+                else ""
+            )
+            reason = f"{error.diag.message_primary} ({where})"
+            raise DataRefused(f"{self.path} cannot be read: {reason}.{remedy}") from None
 
 
 def exports(folder: Path) -> list[Export]:
@@ -71,7 +78,11 @@ def exports(folder: Path) -> list[Export]:
     paths = sorted(path for path in folder.iterdir() if re.fullmatch(r".+\.csv(\.gz)?", path.name, re.IGNORECASE))
     if not paths:
         raise WrongUsage(f"{folder} has no CSV file: --from names a folder with a month's CSV files.")
-    return [_export(path) for path in paths]
+    found = [_export(path) for path in paths]
+    for one, other in combinations(found, 2):
+        if one.table == other.table:
+            raise DataRefused(f"{one.name} and {other.name} would both be the table {one.table}: rename one of them.")
+    return found
 
 
 def _export(path: Path) -> Export:
@@ -80,7 +91,8 @@ def _export(path: Path) -> Export:
         with _opened(path) as stream:
             first = stream.readline().decode("utf-8-sig")
     except (UnicodeDecodeError, OSError, EOFError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        wrong = isinstance(error, UnicodeDecodeError)
+        reason = 'it is not UTF-8: export it as that, which spreadsheets call "CSV UTF-8"' if wrong else str(error)
         raise DataRefused(f"{path} cannot be read: {reason}.") from None
     delimiter = max(DELIMITERS, key=first.count)
     header: Sequence[str] = next(csv.reader([first], delimiter=delimiter), [])
@@ -90,13 +102,15 @@ def _export(path: Path) -> Export:
         )
     if not header or not all(title.strip() for title in header):
         raise DataRefused(f"{path} does not begin with a line of column names.")
+    if len(set(header)) < len(header):
+        raise DataRefused(f"{path} has a column twice in its header: rename one of them.")
     return Export(path, table, tuple(header), delimiter)
 
 
 def table_name(text: str) -> str:
     """A name that PostgreSQL takes without quotes."""
-    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40] or "table"
-    return f"t_{name}" if name[0].isdigit() else name
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "table"
+    return (f"t_{name}" if name[0].isdigit() else name)[:40]
 
 
 def _opened(path: Path) -> IO[bytes]:

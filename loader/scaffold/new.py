@@ -30,6 +30,10 @@ MONTH = re.compile(r"month_\d{3,}|[12]\d{3}-(0[1-9]|1[0-2])")
 """Folders that the program finds by the month's number."""
 
 
+PACKAGES = {"dbt", "dbt_date", "dbt_expectations", "streamflow"}
+"""Names that dbt has for something else already."""
+
+
 @dataclass
 class Made:
     """A new project: its folder, its tables, the month that it was made from, and what could not be declared."""
@@ -56,7 +60,8 @@ def make_project(folder: Path, source: Path | None, label: str | None) -> Made:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WrongUsage(f"{folder} is there already, and not empty: give another name.")
     try:
-        _write_frame(folder, "customers" if source is None else table_name(folder.resolve().name))
+        name = "customers" if source is None else table_name(folder.resolve().name)
+        _write_frame(folder, f"{name}_project" if name in PACKAGES else name)
         return _example(folder) if source is None else _of_files(folder, source, label)
     except BaseException as error:
         _take_back(folder)
@@ -122,7 +127,9 @@ def _of_files(folder: Path, source: Path, label: str | None) -> Made:
     (folder / SOURCES).write_text(text, encoding="utf-8")
     if not MONTH.fullmatch(source.resolve().name):
         months = folder / "exports" / "month_000"
-        shutil.copytree(source, months)
+        months.mkdir(parents=True)
+        for export in found:
+            shutil.copy2(export.path, months)
         made.notes.append(f"{source} is not called month_NNN or YYYY-MM, so its files were copied to {months}")
         return _finish(made, "exports", None)
     first = source.resolve().name
@@ -148,7 +155,11 @@ def _notes(tables: list[TableSeen]) -> Iterator[str]:
 
 def _finish(made: Made, data_dir: str, first_month: str | None) -> Made:
     """Write what follows from the contract, and the settings."""
-    text = (TEMPLATES / "env").read_text(encoding="utf-8").replace("@DATA_DIR@", data_dir)
+    text = (
+        (TEMPLATES / "env")
+        .read_text(encoding="utf-8")
+        .replace("@DATA_DIR@", "'" + data_dir.replace("\\", "\\\\").replace("'", "\\'") + "'")
+    )
     if first_month:
         text = text.replace("# STREAMFLOW_FIRST_MONTH=2024-01", f"STREAMFLOW_FIRST_MONTH={first_month}")
     (made.folder / ".env").write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations, count
 from typing import Any
 
 from psycopg import sql
@@ -51,6 +51,7 @@ class TableSeen:
     key: tuple[str, ...] = ()
     references: str | None = None
     refers_by: str | None = None
+    customers: bool = False
     label: set[str] = field(default_factory=set)
 
     @property
@@ -84,6 +85,9 @@ def look_at(connection: Connection, exports: Sequence[Export]) -> list[TableSeen
         if owner := _reference(connection, table, owners, references):
             table.references = references[table.name] = owner.name
             table.refers_by = owner.key[0]
+    if found:
+        first = max(found, key=lambda table: (sum(name == table.name for name in references.values()), table.rows))
+        first.customers = first.references is not None  # without a word, they are in what it refers to
     return tables
 
 
@@ -109,7 +113,7 @@ def column_names(header: Sequence[str]) -> list[str]:
         name = re.sub(r"[^a-z0-9]+", "_", title.strip().lower()).strip("_")[:40] or "column"
         name = f"c_{name}" if name[0].isdigit() else name
         name = f"{name}_delivered" if name in OWN_COLUMNS else name
-        names.append(name if name not in names else f"{name}_{len(names) + 1}")
+        names.append(next(free for free in chain([name], (f"{name}_{n}" for n in count(2))) if free not in names))
     return names
 
 
@@ -179,6 +183,8 @@ def declaration(table: TableSeen) -> dict[str, Any]:
     meta: dict[str, Any] = {"primary_key": table.key[0] if len(table.key) == 1 else list(table.key)}
     if table.references:
         meta["references"] = table.references
+    if table.customers:
+        meta["customers"] = True
     meta |= table.export.meta
     return {
         "name": table.name,
@@ -207,6 +213,7 @@ def _audits_of_table(table: TableSeen) -> Iterator[dict[str, Any]]:
                 is_well_formed,
                 description=ILL_FORMED,
             )
+    yield _audit("streamflow.not_stale_or_hollow", f"{table.name}_not_stale_or_hollow")
     if len(table.key) > 1:
         unique = "dbt_expectations.expect_compound_columns_to_be_unique"
         yield _audit(unique, f"{table.name}_key_unique", {"column_list": list(table.key)})
@@ -250,7 +257,7 @@ def _audits_of_column(table: TableSeen, column: ColumnSeen) -> Iterator[Any]:
         yield _audit(
             "dbt_expectations.expect_column_values_to_be_in_set",
             f"{name}_is_known_value",
-            {"value_set": few, "row_condition": f"{quoted} is not null"},
+            {"value_set": [value.replace("'", "''") for value in few], "row_condition": f"{quoted} is not null"},
         )
     if column.filled and column.data_type in {"int", "bigint", "numeric"} and not column.has_negative:
         yield _audit("dbt_expectations.expect_column_values_to_be_between", f"{name}_not_negative", {"min_value": 0})

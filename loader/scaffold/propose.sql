@@ -31,7 +31,10 @@ select
         else 'text'
     end as data_type,
     coalesce(bool_or(is_numeric and value like '%%-%%'), false) as has_negative,
-    case when count(distinct value) <= 12 then array_agg(distinct value order by value) end as few_values
+    (
+        select array_agg(few.value order by few.value) from (select distinct {column} as value from {table} where {column} is not null limit 13) as few
+        having count(*) <= 12
+    ) as few_values
 from typed;
 
 -- name: unique

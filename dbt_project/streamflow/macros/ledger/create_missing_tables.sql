@@ -18,7 +18,7 @@
     {%- do streamflow.require_schema_public() -%}
     {%- do streamflow.require_utf8() -%}
     {%- set existing, keys = streamflow.columns_in_database(), streamflow.keys_in_database() -%}
-    {%- if 'ops.loads' in existing and 'ops.chain' not in existing -%}
+    {%- if 'ops.loads' in existing and 'ops.waivers' not in existing -%}
         {{ exceptions.raise_compiler_error(
             "this database was made by an earlier version of streamflow, which kept another ledger: use a new database"
         ) }}
@@ -32,6 +32,7 @@
         {%- do run_query(streamflow.spread_over_nodes(staged.relation_name, staged.config.meta.primary_key, is_staging=true)) -%}
     {%- endfor -%}
     {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in ['as_of_partition', 'newest_wins'] -%}
+        {%- do streamflow.require_guards(model) -%}
         {%- set columns = existing.get(model.schema ~ '.' ~ model.alias) -%}
         {%- if columns -%}
             {%- do streamflow.require_declared_columns(model, columns) -%}
@@ -103,6 +104,22 @@
     {%- do run_query(alter_relation_comment(relation, model.description)) -%}
     {%- do run_query(alter_column_comment(relation, model.columns)) -%}
     {%- do adapter.cache_added(relation) -%}
+{% endmacro %}
+
+
+{#- What a project's dbt_project.yml says of history and production is the project's own, and the promises rest on it. -#}
+{% macro require_guards(model) %}
+    {%- set config = model.config -%}
+    {%- set before, after = config['pre-hook'] | map(attribute='sql') | join, config['post-hook'] | map(attribute='sql') | join -%}
+    {%- set is_whole = 'streamflow.begin_step' in before and 'lock table' in before and config.full_refresh is sameas false and config.contract.enforced
+        and (config.incremental_strategy == 'as_of_partition' or 'streamflow.finish_merge' in after) -%}
+    {%- if not is_whole or adapter.dispatch('can_clone_table', 'dbt').macro.package_name == 'dbt' -%}
+        {{ exceptions.raise_compiler_error(
+            model.name ~ " lacks what history and production are guarded by: dbt_project.yml has to say of their folders +full_refresh: false,"
+            ~ " +contract: {enforced: true}, and the hooks that `streamflow new` writes; and under dispatch that dbt's macros are looked for in"
+            ~ " streamflow too. Nothing was changed."
+        ) }}
+    {%- endif -%}
 {% endmacro %}
 
 
