@@ -196,3 +196,28 @@ def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
     write(copy, "tests/ours.sql", audit.replace(" limit 0", " right join (select 1) as one on true"))
     assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 1
     assert published(streamflow) == ["2024-01-31"]
+
+
+@pytest.mark.parametrize(
+    ("line", "put"),
+    [
+        ("      +full_refresh: false\n", ""),
+        *(
+            pytest.param(*edit, marks=pytest.mark.long)
+            for edit in (
+                ("{{ streamflow.begin_step() }} ", ""), ("      +post-hook: \"{{ streamflow.finish_merge() }}\"\n", ""),
+                ("{enforced: true}", "{enforced: false}"), ('"streamflow", "dbt"]', '"dbt"]'),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_nothing_is_built_without_the_guards_that_a_project_configures(
+    copy: Path, january: Streamflow, months: Path, line: str, put: str
+) -> None:
+    before, path = january.state(), copy / "dbt_project" / "dbt_project.yml"
+    assert line in path.read_text()
+    path.write_text(path.read_text().replace(line, put))
+    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+    assert result.returncode == 3
+    assert "lacks what history and production are guarded by" in result.stderr
+    assert january.state() == before

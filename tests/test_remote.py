@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from loader.delivery import waiting
+from loader.delivery.addresses import shown
 from tests.conftest import Streamflow
 from tests.files import copy_month
 
@@ -149,3 +150,16 @@ def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(waiting, "PAUSE", 0.01)
     assert january("ingest", "001", "--data-dir", tmp_path, "--wait", "1s").code == 4
     assert "say it like 90s" in january("ingest", "001", "--wait", "soon").err
+
+
+@pytest.mark.parametrize(
+    ("address", "written"),
+    [
+        ("sftp://user:p@ss@host/x", "sftp://host/x"),
+        ("sftp://user:p/w@host/x", "sftp://host/x"),
+        ("https://host/x?signature=abc of a file", "https://host/x of a file"),
+        ("s3://bucket/exports", "s3://bucket/exports"),
+    ],
+)
+def test_what_is_secret_in_an_address_is_not_written_down(address: str, written: str) -> None:
+    assert shown(address) == written
