@@ -296,6 +296,16 @@ def test_a_recovery_is_waited_for_while_the_server_says_so(
             opened.result()
 
 
+def test_a_home_that_is_moved_while_its_server_runs_goes_on_there(embedded: Embedded, tmp_path: Path) -> None:
+    embedded("db", "start")
+    home = Path(embedded.environment["STREAMFLOW_HOME"])
+    pid = (home / "pgdata" / "postmaster.pid").read_text().split()[0]
+    embedded.environment["STREAMFLOW_HOME"] = str(home.rename(tmp_path / "elsewhere"))
+    embedded("db", "psql", "-c", "select 1")
+    assert (tmp_path / "elsewhere" / "pgdata" / "postmaster.pid").read_text().split()[0] == pid, "the same server"
+    assert "stopped" in embedded("db", "stop").stdout
+
+
 def test_the_server_of_a_folder_that_was_removed_is_ended_before_the_next_one_starts_there(embedded: Embedded) -> None:
     embedded("db", "start")
     home = Path(embedded.environment["STREAMFLOW_HOME"])

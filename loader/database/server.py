@@ -118,9 +118,10 @@ def _pid_file(data: Path) -> PidFile | None:
     """What postmaster.pid says; None where there is none, or it says nothing that can be read."""
     with suppress(OSError, ValueError, IndexError):
         lines = os.fsdecode((data / "postmaster.pid").read_bytes()).splitlines()
-        return PidFile(
-            int(lines[0]), Path(lines[1]), Path(lines[4]), [line.strip() for line in lines[7:8]] == ["ready"]
-        )
+        where, listens, ready = Path(lines[1]), Path(lines[4]), [line.strip() for line in lines[7:8]] == ["ready"]
+        if not where.exists():  # the folder was moved, perhaps while its server ran, and the socket in it too
+            where, listens = data, data if listens == where else listens
+        return PidFile(int(lines[0]), where, listens, ready)
     return None
 
 
