@@ -70,6 +70,7 @@ def test_a_month_is_archived_and_comes_back_the_same(march: Streamflow, months: 
     assert march.ok("verify", "--manifest", manifest).code == 0
 
 
+@pytest.mark.long
 def test_production_and_new_months_do_without_what_is_archived(march: Streamflow, months: Path, tmp_path: Path) -> None:
     """A rebuild and a restatement take customers of archived months from the newest one."""
     march.ok("ingest", "003", "--data-dir", months)

@@ -78,6 +78,7 @@ def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path:
     assert january.value("select count(rebuffer_events_7d) > 0 from ours"), "a view of somebody's own is not lost"
 
 
+@pytest.mark.long
 def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(
     copy: Path, january: Streamflow, months: Path, undisturbed: Any
 ) -> None:

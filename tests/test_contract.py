@@ -43,6 +43,7 @@ def declare(copy: Path, table: dict[str, object]) -> None:
     path.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
+@pytest.mark.long
 def test_a_seventh_table_is_declared_not_programmed(
     copy: Path, streamflow: Streamflow, months: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: St
     assert streamflow.state() == before
 
 
+@pytest.mark.long
 def test_a_model_that_somebody_edited_stays_edited(copy: Path, streamflow: Streamflow, months: Path) -> None:
     """Tests, tags, grants, access, a derived column: no command reverts them, and dbt does as they say."""
     sql, properties = (copy / "dbt_project" / "models" / "production" / f"labels.{kind}" for kind in ("sql", "yml"))

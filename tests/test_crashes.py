@@ -48,6 +48,7 @@ def points(*short: Any, long: Iterable[Any] = ()) -> list[Any]:
 @pytest.mark.parametrize(
     "point", points("last history", "first merge", long=["landing", "first history", "last merge"])
 )
+@pytest.mark.long
 def test_the_loader_is_killed_and_another_month_comes(
     january: Streamflow, months: Path, new_database: Callable[..., Streamflow], january_published: str, point: str
 ) -> None:
@@ -180,6 +181,7 @@ def test_dbt_by_hand_is_killed(place: Place, step: str, point: str) -> None:
 
 
 @pytest.mark.parametrize("step", points("forgotten", long=["archived", "restored"]))
+@pytest.mark.long
 def test_after_dbt_by_hand_was_killed(place: Place, step: str, tmp_path: Path) -> None:
     """A month half built does not keep anybody from being forgotten; an archive waits until it is finished."""
     undisturbed, _ = place.note(f"{step}, next"), place.before(step)

@@ -41,6 +41,7 @@ def shop(copy: Path, streamflow: Streamflow, tmp_path: Path) -> Shop:
     return made
 
 
+@pytest.mark.long
 def test_tables_of_somebody_else(shop: Shop, tmp_path: Path) -> None:
     twice = {**FILES[JANUARY], "invoices": [*FILES[JANUARY]["invoices"], "71,2,7"]}
     said = shop("check", shop.deliver(JANUARY, twice), "--data-dir", str(shop.data), code=1)

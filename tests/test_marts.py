@@ -157,6 +157,7 @@ def test_a_file_appears_whole_or_not_at_all(february: Streamflow, tmp_path: Path
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.long
 def test_marts_that_are_gone_or_changed_come_back_with_the_next_month(
     january: Streamflow, months: Path, copy: Path
 ) -> None:
@@ -185,6 +186,7 @@ def test_readers_of_marts_neither_wait_nor_lose_what_they_made(january: Streamfl
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.long
 def test_versions_follow_as_of(january: Streamflow, months: Path, profile: str) -> None:
     """On every date a delivered row is that of the one version that is valid then, late months and reruns or not."""
     for month in ("003", "001", "004", "001", "002"):

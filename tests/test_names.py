@@ -43,6 +43,7 @@ def deliver(folder: Path, months: Path, name: str, change: Callable[[str], str] 
 LONG = "l" * 40
 
 
+@pytest.mark.long
 def test_reserved_and_long_names_work_everywhere(
     copy: Path, streamflow: Streamflow, months: Path, tmp_path: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_name_of_a_database_that_dbt_cannot_quote_is_refused(streamflow: Strea
 @pytest.mark.parametrize(
     "name", ["Ä%s\\{{ x }}", *(pytest.param(name, marks=pytest.mark.long) for name in ("a b", "a-b.c"))]
 )
+@pytest.mark.long
 def test_unusual_names_of_databases_work(copy: Path, streamflow: Streamflow, months: Path, name: str) -> None:
     streamflow.connection.execute(f'drop database if exists "{name}"'.encode())
     streamflow.connection.execute(f'create database "{name}"'.encode())

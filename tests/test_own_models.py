@@ -113,6 +113,7 @@ def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: S
     assert "nothing to do" in nothing.stdout
 
 
+@pytest.mark.long
 def test_a_mended_model_below_which_another_failed(copy: Path, streamflow: Streamflow, months: Path) -> None:
     """The view was built, and what reads it failed: the same command builds both once the view is mended."""
     write(
@@ -130,6 +131,7 @@ ELSEWHERE = [pytest.param(name, marks=pytest.mark.long) for name in ("users", "p
 
 
 @pytest.mark.parametrize("tested", ["users_snapshots", *ELSEWHERE])
+@pytest.mark.long
 def test_a_failed_test_of_ones_own_does_not_hold_a_month_back(
     copy: Path, streamflow: Streamflow, months: Path, tested: str
 ) -> None:
@@ -181,6 +183,7 @@ def test_a_test_of_ones_own_on_staging_is_an_audit(
     assert published(streamflow) == ([] if severity == "error" else ["2024-01-31"])
 
 
+@pytest.mark.long
 def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
     copy: Path, streamflow: Streamflow, months: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_history_that_cannot_be_built_ends_the_run(january: Streamflow, months: 
     assert january.state() == undisturbed
 
 
+@pytest.mark.long
 def test_several_months_in_one_command(
     streamflow: Streamflow, new_database: Callable[[], Streamflow], months: Path
 ) -> None:

@@ -105,6 +105,7 @@ def test_restating_an_earlier_month(published: Streamflow, months: Path, tmp_pat
     assert published.value(april) == "2024-02-29"
 
 
+@pytest.mark.long
 def test_a_customer_whom_a_restatement_takes_out_is_not_carried_on(
     january: Streamflow, months: Path, tmp_path: Path
 ) -> None:

@@ -233,6 +233,7 @@ def test_it_mends_what_was_changed_since(made: Roles) -> None:
     assert made.rights() == before
 
 
+@pytest.mark.long
 def test_the_loader_can_do_its_whole_job(
     new_database: Callable[[], Streamflow], role_names: list[str], months: Path, tmp_path: Path
 ) -> None:

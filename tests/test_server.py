@@ -111,6 +111,7 @@ def test_a_pid_file_left_behind_is_no_server(embedded: Embedded) -> None:
     assert "embedded: PostgreSQL" in embedded("db", "status").stdout
 
 
+@pytest.mark.long
 def test_a_server_that_was_killed_comes_back(embedded: Embedded, months: Path) -> None:
     embedded("ingest", "000", "--data-dir", months)
     pid_file = Path(embedded.environment["STREAMFLOW_HOME"]) / "pgdata" / "postmaster.pid"

@@ -15,6 +15,7 @@ from tests.conftest import REPOSITORY, Streamflow
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.long
 def test_the_tutorial_works(streamflow: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python in a process of its own: with scikit-learn in this one, every later run of dbt takes seconds longer."""
     monkeypatch.chdir(tmp_path)
