@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import Streamflow, run_copy
+from tests.files import copy_month, set_value
 from tests.test_gate import published
 
 VIEW = "select user_id, churn_label from {{ ref('labels') }} where churn_label"
@@ -224,3 +225,23 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
     assert result.returncode == 3
     assert "lacks what history and production are guarded by" in result.stderr
     assert january.state() == before
+
+
+def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be_given_up(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """Where the audit of a reference only warns, production's foreign key would refuse what history has already."""
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    known = "name: audit_labels_user_id_known_to_users\n"
+    assert known in sources.read_text()
+    sources.write_text(sources.read_text().replace(known, f"{known}                  config: {{severity: warn}}\n"))
+    before = january.state()
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "labels.csv", 3, "user_id", "nobody")
+    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
+    assert result.returncode == 3
+    assert "1 rows of labels name none of users by user_id" in result.stderr
+    assert january.state() == before
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert published(january) == ["2024-01-31", "2024-02-29"]
+    january.ok("verify")

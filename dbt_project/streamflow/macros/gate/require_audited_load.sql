@@ -16,8 +16,48 @@
             {%- do streamflow.keep_shut(left_out | length ~ " audits are not part of this run, " ~ left_out[0] ~ " among them") -%}
         {%- endif -%}
         {%- for row in run_query(streamflow.changed_staging_sql()).rows %}{% do streamflow.keep_shut(row[0]) %}{% endfor -%}
+        {%- do streamflow.require_references() -%}
         {%- do streamflow.undo_unfinished_loads() -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{#-
+  Ends the run where rows of staging name a row that production will not have: its foreign key would refuse them when history stands
+  already, and the month could neither go on nor be given up. A `relationships` audit of severity error has told so before.
+-#}
+{% macro require_references() %}
+    {%- set audited = [] -%}
+    {%- for audit in streamflow.audits('error') if audit.test_metadata and audit.test_metadata.name == 'relationships' and not audit.config.where -%}
+        {%- do audited.append([streamflow.audited_table(audit), [audit.column_name]]) -%}
+    {%- endfor -%}
+    {%- set production = graph.nodes.values() | selectattr('config.incremental_strategy', 'equalto', 'newest_wins') | list -%}
+    {%- for child in production -%}
+        {%- for key in child.constraints if key.type == 'foreign_key' and [child.name, key.columns | list] not in audited -%}
+            {%- set name = modules.re.findall('\\w+', key.to) | last -%}
+            {%- set parent = production | selectattr('name', 'equalto', name) | first -%}
+            {%- set found = run_query(streamflow.orphans_sql(child.name, parent, key)).rows[0] -%}
+            {%- if found.orphans -%}
+                {%- do streamflow.keep_shut(found.orphans ~ " rows of " ~ child.name ~ " name none of " ~ parent.name ~ " by " ~ key.columns | join(', ')
+                    ~ ": have the files corrected; a `relationships` audit of severity error would list these rows") -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- Row grain: one row. How many rows of a staging table name a row that neither the delivery nor production has. -#}
+{% macro orphans_sql(child, parent, key) %}
+    {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
+    select count(*) as orphans
+    from (
+        select {{ its }} from {{ source('staging', child) }}
+        where ({{ its }}) is not null
+        except
+        select {{ theirs }} from {{ source('staging', parent.name) }}
+        except
+        select {{ theirs }} from {{ parent.relation_name }}
+    ) as named
 {% endmacro %}
 
 
