@@ -111,6 +111,7 @@ def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[T
     with marts.needed(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         connection.execute("set local jit = off")
+        connection.execute("set local work_mem = '64MB'")  # for joins and counts of all customers
         months = published_months(connection)
         shown = [other for other in months if other.as_of <= month.as_of][-MONTHS_IN_GRID:]
         return Report(

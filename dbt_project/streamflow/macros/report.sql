@@ -4,7 +4,7 @@
   the project is read whole there are none.
 -#}
 {% macro report_table(table_name) %}
-    {%- set found = {'history': ref(table_name ~ '_snapshots'), 'key': none, 'same_row': 'true', 'all': [], 'number': [], 'category': []} -%}
+    {%- set found = {'history': ref(table_name ~ '_snapshots'), 'key': none, 'same_row': 'true', 'all': []} -%}
     {%- if execute -%}
         {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.name == table_name ~ '_snapshots' -%}
             {%- set primary_key = node.constraints | selectattr('type', 'equalto', 'primary_key') | first -%}
@@ -12,9 +12,9 @@
             {%- do found.update({'key': adapter.quote(key[0]), 'same_row': same_row('newer', 'older', quoted(key))}) -%}
             {%- for column in node.columns.values() if column.name not in key + ['as_of', 'observed_as_of'] -%}
                 {%- set kind = 'category' if column.data_type in ['text', 'boolean'] else 'number' -%}
-                {%- set entry = {'name': column.name, 'quoted': adapter.quote(column.name), 'data_type': column.data_type} -%}
-                {%- do found.all.append(entry) -%}
-                {%- do found[kind].append(entry) -%}
+                {%- do found.all.append(
+                    {'name': column.name, 'quoted': adapter.quote(column.name), 'data_type': column.data_type, 'kind': kind}
+                ) -%}
             {%- endfor -%}
         {%- endfor -%}
     {%- endif -%}
@@ -23,36 +23,64 @@
 
 
 {#- A value as the number that means and quantiles are taken of: a date is days since 1970, a boolean 0 or 1, a text none. -#}
-{% macro report_number(alias, column) -%}
-    {%- set value = alias ~ '.' ~ column.quoted -%}
-    {%- if column.data_type == 'date' -%}({{ value }} - date '1970-01-01')::double precision
-    {%- elif column.data_type == 'boolean' -%}{{ value }}::int::double precision
+{% macro report_number(column) -%}
+    {%- if column.data_type == 'date' -%}({{ column.quoted }} - date '1970-01-01')::double precision
+    {%- elif column.data_type == 'boolean' -%}{{ column.quoted }}::int::double precision
     {%- elif column.data_type == 'text' -%}null::double precision
-    {%- else -%}{{ value }}::double precision
+    {%- else -%}{{ column.quoted }}::double precision
     {%- endif -%}
 {%- endmacro %}
 
 
-{#- The rows that a month and the month before delivered, one row a column; `values` names the column that the kind becomes. -#}
-{% macro report_values(table, columns, kind) %}
-{%- for side, date in [('true', 'as_of'), ('false', 'previous_as_of')] %}
+{#-
+  The quantile of a group of values with their counts, interpolated as percentile_cont does: between the two values beside the place
+  share * (number_rows - 1). rows_up_to: how many rows have this value or a lower one.
+-#}
+{% macro report_quantile(share) -%}
+    {%- set place = share ~ '::double precision * (number_rows - 1)' -%}
+    {%- set below = 'min(number) filter (where rows_up_to > floor(' ~ place ~ '))' -%}
+    {%- set above = 'min(number) filter (where rows_up_to > ceil(' ~ place ~ '))' -%}
+    {{ below }} + ({{ above }} - {{ below }}) * max({{ place }} - floor({{ place }}))
+{%- endmacro %}
+
+
+{#- Row grain: as_of, previous_as_of, table, column and value. How many rows with the value either month delivered. -#}
+{% macro report_counts_of_both_months(kind) %}
     select
-        months.as_of,
-        months.previous_as_of,
-        {{ side }} as is_new,
-        cells.column_name,
-        cells.value
-    from {{ ref('published_months') }} as months
-    inner join {{ table.history }} as snapshots on months.{{ date }} = snapshots.as_of
-    cross join lateral (
-        values
-        {%- for column in columns %}
-        ('{{ column.name }}', {% if kind == 'number' %}{{ report_number('snapshots', column) }}{% else %}snapshots.{{ column.quoted }}::text{% endif %}){{ ',' if not loop.last }}
-        {%- endfor %}
-    ) as cells (column_name, value)
-    where snapshots.observed_as_of = snapshots.as_of
-    {%- if not loop.last %}
-    union all
-    {%- endif %}
-{%- endfor %}
+        as_of,
+        previous_as_of,
+        table_name,
+        column_name,
+        number,
+        category,
+        sum(rows_before) as rows_before,
+        sum(rows_now) as rows_now
+    from (
+        select
+            months.as_of,
+            months.previous_as_of,
+            counts.table_name,
+            counts.column_name,
+            counts.number,
+            counts.category,
+            0 as rows_before,
+            counts.delivered_rows as rows_now
+        from {{ ref('published_months') }} as months
+        inner join {{ ref('report_value_counts') }} as counts on months.as_of = counts.as_of
+        where counts.kind = '{{ kind }}'
+        union all
+        select
+            months.as_of,
+            months.previous_as_of,
+            counts.table_name,
+            counts.column_name,
+            counts.number,
+            counts.category,
+            counts.delivered_rows as rows_before,
+            0 as rows_now
+        from {{ ref('published_months') }} as months
+        inner join {{ ref('report_value_counts') }} as counts on months.previous_as_of = counts.as_of
+        where counts.kind = '{{ kind }}'
+    ) as delivered
+    group by as_of, previous_as_of, table_name, column_name, number, category
 {%- endmacro %}
