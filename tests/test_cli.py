@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -21,11 +22,15 @@ COMMANDS = [
 def test_every_command_has_help(streamflow: Streamflow, command: tuple[str, ...]) -> None:
     result = streamflow.ok(*command, "--help")
     assert result.out.strip()
+    assert "<" not in result.out, "what an option takes has a name; the types are Python's"
     assert result.err == ""
 
 
-def test_help_lists_every_command(streamflow: Streamflow) -> None:
-    listed = streamflow.ok("--help").out + streamflow.ok("db", "--help").out
+def test_help_lists_every_command_in_groups(streamflow: Streamflow) -> None:
+    listed = streamflow.ok("--help").out
+    groups = re.findall(r"^╭─ (.+?) ─", listed, re.MULTILINE)
+    assert groups == ["Options", "Load", "Look", "Take out", "Look after"]
+    listed += streamflow.ok("db", "--help").out
     for command in COMMANDS:
         assert command[-1] in listed
 
@@ -68,6 +73,14 @@ def test_no_database_is_3(streamflow: Streamflow) -> None:
     assert result.code == 3
     assert "no connection to postgresql://" in result.err
     assert "POSTGRES_*" in result.err
+
+
+def test_a_server_that_is_down_is_3(streamflow: Streamflow, tmp_path: Path) -> None:
+    for name in ("POSTGRES_HOST", "POSTGRES_PORT"):
+        streamflow.environment[name] = ""
+    streamflow.environment["STREAMFLOW_HOME"] = str(tmp_path / "empty")
+    result = streamflow("db", "status", "--json")
+    assert (result.code, result.json["running"]) == (3, False)
 
 
 def test_init_says_why_dbt_failed(january: Streamflow) -> None:

@@ -58,7 +58,7 @@ def test_uri_prints_one_line_and_leaves_the_server_up(embedded: Embedded, reques
 
 def test_start_status_stop(embedded: Embedded) -> None:
     assert "not running" in embedded("db", "status").stdout
-    assert embedded("db", "start").stdout.startswith("running: postgresql://")
+    assert embedded("db", "start").stdout.startswith("running\npostgresql://")
     assert "embedded: PostgreSQL" in embedded("db", "status").stdout
     assert embedded("db", "stop").stdout == "stopped\n"
     assert embedded("db", "stop").stdout == "it was not running\n"
@@ -218,7 +218,7 @@ def test_a_kill_during_the_first_start_leaves_no_dead_folder(embedded: Embedded,
         while not list(home.glob(point)):
             assert first.poll() is None
         os.killpg(first.pid, signal.SIGKILL)
-    assert embedded("db", "start").stdout.startswith("running: postgresql://")
+    assert embedded("db", "start").stdout.startswith("running\npostgresql://")
     assert embedded("db", "psql", "-At", "-c", "select 1").stdout == "1\n"
     assert [path.name for path in home.glob("pgdata*")] == ["pgdata"]
 

@@ -21,6 +21,7 @@ from loader.readers.published import PublishedMonth, find
 from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month
 from loader.readers.warnings import waived, warned
 from loader.settings import Settings
+from loader.words import counted
 
 EPOCH = dt.date(1970, 1, 1)
 NONE = "\N{EN DASH}"
@@ -94,7 +95,7 @@ def findings(report: Report) -> list[Finding]:
     found = [*_column_findings(report.columns), *_row_findings(report.customers)]
     departed, before = report.users["customers_departed"], report.users["delivered_before"]
     if before and departed / before >= 0.1:
-        found.append(Finding("watch", f"{departed:,} customers departed, {departed / before:.1%}", "rows"))
+        found.append(Finding("watch", f"{counted(departed, 'customer')} departed, {departed / before:.1%}", "rows"))
     return [*first, *sorted(found, key=lambda finding: finding.level != "alert")]
 
 
@@ -118,7 +119,7 @@ def _row_findings(tables: list[Json]) -> Iterator[Finding]:
     for (delivered, change), names in counts.items():
         who = "all tables" if len(names) == len(tables) > 1 else ", ".join(names)
         level = "alert" if abs(change) >= 0.2 else "watch"
-        yield Finding(level, f"{who}: {delivered:,} rows, {change:+.1%} against the month before", "rows")
+        yield Finding(level, f"{who}: {counted(delivered, 'row')}, {change:+.1%} against the month before", "rows")
 
 
 def environment() -> Environment:
