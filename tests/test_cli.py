@@ -61,10 +61,20 @@ def test_without_a_month_it_says_which_there_are(streamflow: Streamflow, months:
     assert "/nowhere has no month." in streamflow(command, "--data-dir", "/nowhere").err
 
 
+def would_do(*words: str) -> list[str]:
+    """What make would do where nothing is set up yet."""
+    command = ["make", "--dry-run", "--no-print-directory", "--directory", str(REPOSITORY), "VENV=/nowhere", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 def test_make_ingest_without_a_month_gives_none() -> None:
-    command = ["make", "--dry-run", "--no-print-directory", "--directory", str(REPOSITORY), "ingest", "DATA_DIR=here"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1].split()[-3:] == ["ingest", "--data-dir", '"here"']
+    assert would_do("ingest", "DATA_DIR=here")[-1].split()[-3:] == ["ingest", "--data-dir", '"here"']
+
+
+def test_make_ingest_installs_the_runtime_and_make_test_what_tests_need() -> None:
+    installed = {target: [line for line in would_do(target) if ".ci/install" in line] for target in ("ingest", "test")}
+    assert [line.split()[-1] for line in installed["ingest"]] == ["."]
+    assert [line.split()[-1] for line in installed["test"]] == [".", "'.[dev]'"]
 
 
 def test_no_database_is_3(streamflow: Streamflow) -> None:
