@@ -15,7 +15,7 @@ PORT ?= 8080
 ARGS ?=
 OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
-.PHONY: help setup tools ingest check status test test-long lint format bench docs docs-static docs-cli docs-site psql dbt seeds clean
+.PHONY: help setup tools ingest check status test test-long lint format bench docs docs-static docs-cli docs-pictures docs-site psql dbt seeds clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,7 @@ lint: tools ## Check style and types of Python and SQL, the Dockerfile, docker-c
 	@$(BIN)/shellcheck .ci/install .ci/run
 	@$(BIN)/jactionlint --shellcheck=$(BIN)/shellcheck --no-hints --ignore unpinned-uses --ignore unpinned-images
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
 
 format: tools ## Put the Python files in order
 	@$(BIN)/ruff check --fix .
@@ -84,6 +85,9 @@ docs-static: setup ## The dbt docs as one HTML file: docs/static/index.html
 
 docs-cli: tools ## Write docs/cli.md from the program's own --help
 	@$(BIN)/python -m tests.cli_reference
+
+docs-pictures: tools ## The pictures in docs/pictures, anew: two minutes, and Chromium
+	@$(BIN)/python -m tests.pictures
 
 docs-site: setup ## The pages in docs/ as a site: build/site
 	@.ci/install $(VENV) $(PYTHON) '.[docs]'

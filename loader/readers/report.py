@@ -6,12 +6,14 @@ docs/report.md explains every number on it.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from loader.contract.tables import load_contract
 from loader.database import open_database
@@ -64,7 +66,7 @@ def write_month(
     path = out or settings.home / "reports" / _page(report.month)
     found = findings(report)
     indexed = indexed or (path.parent / "index.html").is_file()
-    _write(path, "report.html.j2", report=report, findings=found, indexed=indexed)
+    _write(path, "report.html.j2", report=report, findings=found, indexed=indexed, headline=headline(report, found))
     return path, report, found
 
 
@@ -86,6 +88,25 @@ def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list
 def _page(month: PublishedMonth) -> str:
     """The name of a month's page; with the date, since two dates may have been delivered as the same month."""
     return f"month_{month.month}_{month.as_of}.html"
+
+
+def headline(report: Report, found: list[Finding]) -> tuple[str, str]:
+    """How urgent the page is, and the one sentence for somebody who has time for one."""
+    passed, warned = len(report.audits_that("pass")), len(report.audits_that("warn"))
+    change = f" ({share(report.users['change'], sign=True)})" if report.previous else ""
+    is_there = (
+        f"month {report.month.month} is published, with {counted(report.users['customers_delivered'], 'customer')}"
+    )
+    audits = f"{counted(passed, 'audit')} passed" + (f" and {warned} warned" if warned else "")
+    alerts = sum(finding.level == "alert" for finding in found)
+    level, what = (
+        ("alert", f"Look at {counted(alerts, 'thing')} today")
+        if alerts
+        else ("watch", f"Nothing urgent, {counted(len(found), 'thing')} to watch")
+        if found
+        else ("calm", "Nothing to do")
+    )
+    return level, f"{what}: {is_there}{change}; {audits}."
 
 
 def findings(report: Report) -> list[Finding]:
@@ -132,7 +153,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda shown: printable(shown, keep="\n\t") if type(shown) is str else shown,
     )
-    made.filters |= {"share": share, "value": value, "bars": bars, "stamp": lambda when: f"{when:%Y-%m-%d %H:%M} UTC"}
+    made.filters |= {"share": share, "value": value, "bars": bars, "names": names}
+    made.globals["scrolls"] = Markup('<p class="scrolls">more to the right: scroll</p>')
+    made.filters["stamp"] = lambda when: f"{when:%Y-%m-%d %H:%M} UTC"
     return made
 
 
@@ -143,6 +166,11 @@ def _write(path: Path, template: str, **values: Any) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SurroundingsFailed(f"the report cannot be written: {error.strerror}: {path}") from None
+
+
+def names(text: str) -> Markup:
+    """Text in which a name may be broken after an underscore or its table's dot, and nowhere else."""
+    return Markup(re.sub(r"(_|\.(?=[a-z]))", r"\1<wbr>", str(escape(printable(text)))))  # noqa: S704 (escaped)
 
 
 def share(part: float | None, sign: bool = False) -> str:
