@@ -70,13 +70,16 @@ left join changes using (table_name, column_name)
 left join bins using (table_name, column_name);
 
 -- name: trend
--- The key numbers of each published month up to this one, from the ledger alone, whatever is archived. `known` is of the
--- table with the customers; whom a month did not deliver is carried forward, so what it grows by are new customers.
+-- The key numbers of each published month up to this one, from the ledger alone, whatever is archived. Whom a month did not
+-- deliver is carried forward, so new customers are what history grows by; after a month that came late, it may shrink.
 select
     published.month,
     published.as_of,
     history.rows_delivered as delivered,
-    history.rows_total - lag(history.rows_total) over by_date as new,
+    case
+        when lag(history.rows_total) over by_date is not null
+            then greatest(history.rows_total - lag(history.rows_total) over by_date, 0)
+    end as new,
     history.rows_total - history.rows_delivered as carried_forward,
     (
         select sum(each.rows_updated)
