@@ -151,7 +151,9 @@ def test_status_begins_with_what_the_on_call_engineer_asks(january: Streamflow) 
 def test_status_fits_a_screen(january: Streamflow, months: Path) -> None:
     digest = hashlib.sha256((months / "month_000" / "labels.csv").read_bytes()).hexdigest()[:16]
     assert digest not in january.ok("status").out
-    assert digest in january.ok("status", "--hashes").out
+    hashes = january.ok("status", "--hashes").out
+    assert digest in hashes
+    assert "dbt_expectations" in hashes, "which one audited"
     january.connection.execute(
         "insert into ops.loads (command, month, as_of, started_by, data_dir, versions, state)"
         " select 'ingest', to_char(n, 'FM000'), date '2024-01-31' + n, 'me', '/', '{}', 'refused'"

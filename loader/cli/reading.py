@@ -56,8 +56,11 @@ def history(
 
 def _over_time(row: RowOverTime) -> Iterator[RenderableType]:
     yield Text.assemble((row.table, "bold"), "" if row.states else ": no row on any date")
-    abreast = next((n for n in range(DATES_ABREAST, 1, -1) if fits(_abreast(row.states[:n]))), 1)
-    yield from (_abreast(row.states[start : start + abreast]) for start in range(0, len(row.states), abreast))
+    for abreast in range(DATES_ABREAST, 0, -1):
+        tables = [_abreast(row.states[start : start + abreast]) for start in range(0, len(row.states), abreast)]
+        if all(map(fits, tables)):
+            break
+    yield from tables
 
 
 def _abreast(states: Sequence[State]) -> Table:

@@ -82,17 +82,17 @@ def plan(planned: Plan) -> Iterator[RenderableType]:
 def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Iterator[RenderableType]:
     """The months that the ledger knows, or the newest of them: a row each; with `hashes`, their files too."""
     shown = months if every else months[-ON_A_SCREEN:]
-    rows, files = [], []
+    rows, files, packages = [], [], []
     for month in shown:
         since = "" if month["last_attempt"] in {month["state"], "unchanged"} else f", {month['last_attempt']} since"
         verdicts = ((month[f"audits_{name}"], name) for name in ("passed", "warned", "failed"))
         audits = ", ".join(f"{count} {name}" for count, name in verdicts if count or name == "passed")
-        package = month["versions"].get("audited_with", "").removeprefix("dbt_expectations ")
         delivered = sum(file["rows"] for file in month["files"])
-        rows.append([month["month"], month["as_of"], month["state"] + since, delivered, audits, package])
+        rows.append([month["month"], month["as_of"], month["state"] + since, delivered, audits])
+        packages.append([month["month"], month["versions"].get("audited_with", "")])
         each = [file for table in month["files"] for file in table.get("parts") or [table]]
         files += [[month["month"], f["file"], f["rows"], f["bytes"], f["sha256"][:16]] for f in each]
-    yield table(["month", "as of", "state", "rows", "audits", "dbt_expectations"], rows)
+    yield table(["month", "as of", "state", "rows", "audits"], rows)
     if earlier := len(months) - len(shown):
         yield f"and {counted(earlier, 'earlier month')}: streamflow status --all"
     for month in shown:
@@ -101,6 +101,8 @@ def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Ite
     if hashes:
         yield "\nfiles:"
         yield table(["month", "file", "rows", "bytes", "sha256"], files)
+        yield "\naudited with:"
+        yield table(["month", "package"], packages)
 
 
 def left_to_do(months: Sequence[dict[str, Any]]) -> Iterator[str]:
