@@ -295,7 +295,7 @@ def test_views_that_others_have_built_on_a_schema_keep_it(february: Streamflow) 
     assert february.value("select count(*) from mine") == 60
 
 
-@pytest.mark.parametrize("arguments", [[], [JANUARY, "--all"], [MARCH]])
+@pytest.mark.parametrize("arguments", [[], [JANUARY, "--all"], [MARCH], ["", "--drop"]])
 def test_what_to_freeze_must_be_said_and_be_published(february: Streamflow, arguments: list[str]) -> None:
     assert february("freeze", *arguments).code == 2
 

@@ -147,9 +147,9 @@ def freeze(
     if (month is None) != every:
         raise WrongUsage("give a month, like 001, or --all.")
     with open_database(load_settings()).connect() as connection:
-        months = [find(connection, month)] if month else published_months(connection)
+        months = published_months(connection) if month is None else [find(connection, month)]
         if drop:
-            names = schemas.thaw(connection, months[0].as_of if month else None)
+            names = schemas.thaw(connection, None if month is None else months[0].as_of)
             show(as_json, {"dropped": names}, *(f"{name} dropped" for name in names))
         else:
             here = [each.as_of for each in months if each.archived_in is None]
