@@ -57,7 +57,8 @@ def test_uri_prints_one_line_and_leaves_the_server_up(embedded: Embedded, reques
 
 
 def test_start_status_stop(embedded: Embedded) -> None:
-    assert "not running" in embedded("db", "status").stdout
+    down = embedded("db", "status", check=False)
+    assert (down.returncode, down.stdout) == (3, "embedded: not running: streamflow db start\n")
     assert embedded("db", "start").stdout.startswith("running\npostgresql://")
     assert "embedded: PostgreSQL" in embedded("db", "status").stdout
     assert embedded("db", "stop").stdout == "stopped\n"
@@ -105,7 +106,7 @@ def test_a_pid_file_left_behind_is_no_server(embedded: Embedded) -> None:
     left_behind = [str(os.getpid()), *pid_file.read_text().splitlines()[1:]]
     embedded("db", "stop")
     pid_file.write_text("\n".join(left_behind) + "\n")
-    assert "not running" in embedded("db", "status").stdout
+    assert embedded("db", "status", check=False).returncode == 3
     assert embedded("db", "stop").stdout == "it was not running\n"
     assert embedded("db", "uri").stdout.strip() == uri
     assert "embedded: PostgreSQL" in embedded("db", "status").stdout
@@ -228,7 +229,7 @@ def test_a_pid_file_that_says_nothing_is_no_server(embedded: Embedded, text: str
     embedded("db", "start")
     embedded("db", "stop")
     (Path(embedded.environment["STREAMFLOW_HOME"]) / "pgdata" / "postmaster.pid").write_text(text)
-    assert "not running" in embedded("db", "status").stdout
+    assert embedded("db", "status", check=False).returncode == 3
     embedded("db", "start")
     assert "embedded: PostgreSQL" in embedded("db", "status").stdout
 
@@ -238,7 +239,7 @@ def test_a_copied_home_never_writes_into_the_original(embedded: Embedded, months
     home, copied = Path(embedded.environment["STREAMFLOW_HOME"]), tmp_path / "copied"
     subprocess.run(["cp", "-a", home, copied], check=True)
     embedded.environment["STREAMFLOW_HOME"] = str(copied)
-    assert "not running" in embedded("db", "status").stdout
+    assert embedded("db", "status", check=False).returncode == 3
     assert embedded("db", "stop").stdout == "it was not running\n"
     refused = embedded("ingest", "001", "--data-dir", months, check=False)
     assert refused.returncode == 3
