@@ -15,20 +15,26 @@ PORT ?= 8080
 ARGS ?=
 OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
-.PHONY: help setup ingest check status test test-long lint format bench docs docs-static docs-cli docs-site psql dbt seeds clean
+.PHONY: help setup tools ingest check status test test-long lint format bench docs docs-static docs-cli docs-pictures docs-site psql dbt seeds clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed ## Make .venv and install everything that is needed
+setup: $(VENV)/installed ## Make .venv and install what a month needs
 
-$(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard dbt_project/stand_in/dbt_expectations/macros/*.sql) dbt_project/packages.yml
+tools: $(VENV)/tools # besides, what tests and lint need
+
+SOURCES := pyproject.toml setup.py constraints.txt
+
+$(VENV)/installed: $(SOURCES) $(wildcard dbt_project/stand_in/dbt_expectations/macros/*.sql) dbt_project/packages.yml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
 	  echo "streamflow needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make setup PYTHON=python3.12" >&2; exit 2; }
-	@echo "setting up in $(VENV), about a minute the first time" >&2
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@.ci/install $(VENV) $(PYTHON) .
 	@$(BIN)/streamflow setup >&2
+	@touch $@
+
+$(VENV)/tools: $(SOURCES) | setup
+	@.ci/install $(VENV) $(PYTHON) '.[dev]'
 	@touch $@
 
 ingest: setup ## Ingest a month, or say which there are: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
@@ -40,28 +46,30 @@ check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [D
 status: setup ## The months known
 	@$(BIN)/streamflow status $(ARGS)
 
-test: setup ## Run every test, on PostgreSQL 16 or 18 in turn
+test: tools ## Run every test, on PostgreSQL 16 or 18 in turn
 	@$(BIN)/pytest -n auto $(ARGS)
 
-test-long: setup ## The same at length: every test on both, many kills, long fuzzing
+test-long: tools ## The same at length: every test on both, many kills, long fuzzing
 	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto $(ARGS)
 
-lint: setup ## Check style and types of Python and SQL, the Dockerfile, docker-compose.yml and the workflow
+lint: tools ## Check style and types of Python and SQL, the Dockerfile, docker-compose.yml and the workflow
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/streamflow/models dbt_project/streamflow/tests
 	@$(BIN)/streamflow models --check
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/shellcheck .ci/install .ci/run
 	@$(BIN)/jactionlint --shellcheck=$(BIN)/shellcheck --no-hints --ignore unpinned-uses --ignore unpinned-images
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
 
-format: setup ## Put the Python files in order
+format: tools ## Put the Python files in order
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## Race streamflow and its rivals, and write docs/benchmark.md: an hour [ARGS="--only small"]
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+bench: tools ## Race streamflow and its rivals, and write docs/benchmark.md: an hour [ARGS="--only small"]
+	@.ci/install $(VENV) $(PYTHON) '.[dev,bench]'
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 docs: setup ## Serve the dbt docs with lineage on http://localhost:8080 [PORT=...]
@@ -75,11 +83,14 @@ docs-static: setup ## The dbt docs as one HTML file: docs/static/index.html
 	@mkdir -p docs/static && cp dbt_project/target/static_index.html docs/static/index.html
 	@echo docs/static/index.html
 
-docs-cli: setup ## Write docs/cli.md from the program's own --help
+docs-cli: tools ## Write docs/cli.md from the program's own --help
 	@$(BIN)/python -m tests.cli_reference
 
+docs-pictures: tools ## The pictures in docs/pictures, anew: two minutes, and Chromium
+	@$(BIN)/python -m tests.pictures
+
 docs-site: setup ## The pages in docs/ as a site: build/site
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@.ci/install $(VENV) $(PYTHON) '.[docs]'
 	@$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 	@echo build/site/index.html
 
@@ -89,7 +100,7 @@ psql: setup ## Open psql on the database
 dbt: setup ## Run dbt with this project, profile and database: make dbt ARGS="build"
 	@$(BIN)/streamflow dbt $(ARGS)
 
-seeds: setup ## Make the shipped months anew
+seeds: tools ## Make the shipped months anew
 	@$(BIN)/python seeds_data/generate.py --out seeds_data
 
 clean: ## Take away what was built; the database in .streamflow stays

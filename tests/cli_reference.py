@@ -54,14 +54,14 @@ def _name(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return str(parameter.name).upper() if parameter.required else f"[{parameter.name.upper()}]"
     names = ", ".join([*parameter.opts, *parameter.secondary_opts])
-    return names if parameter.is_flag else f"{names} {parameter.name.upper()}"
+    return names if parameter.is_flag else f"{names} {parameter.metavar or parameter.name.upper()}"
 
 
 def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
     given = parameter.default
-    return f"`{given}`" if isinstance(given, str | int) and not isinstance(given, bool) else ""
+    return f"`{given}`" if given and isinstance(given, str | int) and not isinstance(given, bool) else ""
 
 
 def _cell(text: str | None) -> str:

@@ -38,7 +38,7 @@ def test_a_begun_month_is_given_up(january: Streamflow, months: Path, undisturbe
     assert level == "warning"
     assert text.endswith("streamflow ingest 001, or give it up: streamflow abandon 001")
     assert "or give it up: streamflow abandon 001" in january.ok("status").out
-    assert "warnings: 1" in january.ok("doctor").out
+    assert "1 warning" in january.ok("doctor").out
     land_only(january, months / "month_002", 2)
     assert len(january.ok("abandon", "001", "--json").json["tables"]) in range(1, 6)
     assert january.state() == before

@@ -153,7 +153,7 @@ def test_what_must_stay_is_refused(march: Streamflow, months: Path, tmp_path: Pa
     assert "is not archived. These are: none" in refused("--restore", JANUARY)
     for words in ([], ["--before", JANUARY], ["--restore", "--before", JANUARY], [JANUARY, "--before", JANUARY, *to]):
         assert "say what to do" in refused(*words)
-    assert march.ok("archive", "--before", "2020-01-01", *to).out == "months archived: 0\n"
+    assert march.ok("archive", "--before", "2020-01-01", *to).out == "0 months archived\n"
 
 
 def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months: Path, tmp_path: Path) -> None:

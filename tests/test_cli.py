@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -21,11 +22,15 @@ COMMANDS = [
 def test_every_command_has_help(streamflow: Streamflow, command: tuple[str, ...]) -> None:
     result = streamflow.ok(*command, "--help")
     assert result.out.strip()
+    assert "<" not in result.out, "what an option takes has a name; the types are Python's"
     assert result.err == ""
 
 
-def test_help_lists_every_command(streamflow: Streamflow) -> None:
-    listed = streamflow.ok("--help").out + streamflow.ok("db", "--help").out
+def test_help_lists_every_command_in_groups(streamflow: Streamflow) -> None:
+    listed = streamflow.ok("--help").out
+    groups = re.findall(r"^╭─ (.+?) ─", listed, re.MULTILINE)
+    assert groups == ["Options", "Load", "Look", "Take out", "Look after"]
+    listed += streamflow.ok("db", "--help").out
     for command in COMMANDS:
         assert command[-1] in listed
 
@@ -56,10 +61,20 @@ def test_without_a_month_it_says_which_there_are(streamflow: Streamflow, months:
     assert "/nowhere has no month." in streamflow(command, "--data-dir", "/nowhere").err
 
 
+def would_do(*words: str) -> list[str]:
+    """What make would do where nothing is set up yet."""
+    command = ["make", "--dry-run", "--no-print-directory", "--directory", str(REPOSITORY), "VENV=/nowhere", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 def test_make_ingest_without_a_month_gives_none() -> None:
-    command = ["make", "--dry-run", "--no-print-directory", "--directory", str(REPOSITORY), "ingest", "DATA_DIR=here"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1].split()[-3:] == ["ingest", "--data-dir", '"here"']
+    assert would_do("ingest", "DATA_DIR=here")[-1].split()[-3:] == ["ingest", "--data-dir", '"here"']
+
+
+def test_make_ingest_installs_the_runtime_and_make_test_what_tests_need() -> None:
+    installed = {target: [line for line in would_do(target) if ".ci/install" in line] for target in ("ingest", "test")}
+    assert [line.split()[-1] for line in installed["ingest"]] == ["."]
+    assert [line.split()[-1] for line in installed["test"]] == [".", "'.[dev]'"]
 
 
 def test_no_database_is_3(streamflow: Streamflow) -> None:
@@ -68,6 +83,14 @@ def test_no_database_is_3(streamflow: Streamflow) -> None:
     assert result.code == 3
     assert "no connection to postgresql://" in result.err
     assert "POSTGRES_*" in result.err
+
+
+def test_a_server_that_is_down_is_3(streamflow: Streamflow, tmp_path: Path) -> None:
+    for name in ("POSTGRES_HOST", "POSTGRES_PORT"):
+        streamflow.environment[name] = ""
+    streamflow.environment["STREAMFLOW_HOME"] = str(tmp_path / "empty")
+    result = streamflow("db", "status", "--json")
+    assert (result.code, result.json["running"]) == (3, False)
 
 
 def test_init_says_why_dbt_failed(january: Streamflow) -> None:

@@ -190,10 +190,14 @@ def test_the_docs_make_tables_only_where_there_are_none(
     program.chmod(0o755)
     if made == "there":
         tables.touch()
-    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    path, target = f"{tmp_path}{os.pathsep}{os.environ['PATH']}", tmp_path / "target"
+    environment = {**os.environ, "PATH": path, "DBT_TARGET_PATH": str(target)}
     docs = SERVICES["docs"]
-    result = subprocess.run([*docs["entrypoint"], *docs["command"]], env=environment, check=False)
+    command = [word.replace("$$", "$") for word in docs["command"]]  # as compose does
+    result = subprocess.run([*docs["entrypoint"], *command], env=environment, check=False)
     assert (result.returncode, log.read_text(encoding="utf-8").split()) == (expected, steps)
+    assert str((target / "reports").readlink()) == "/var/lib/streamflow/reports", "where ingests write their pages"
+    assert "streamflow:/var/lib/streamflow:ro" in docs["volumes"]
 
 
 def test_prefect_serves_the_flow_from_an_image_with_the_extra_and_its_server_tells_nobody() -> None:

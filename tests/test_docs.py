@@ -70,16 +70,27 @@ def reachable(edges: list[Any], start: str) -> set[str]:
     return seen
 
 
+def links(page: Path) -> list[str]:
+    """What the overview's links to the graph select: one table's way, and all tables."""
+    docs = json.loads((page.parent / "manifest.json").read_text())["docs"]
+    overview = next(doc for name, doc in docs.items() if name.endswith("__overview__"))
+    found: list[str] = re.findall(r"g_v=1&([^)]*)", overview["block_contents"])
+    return found
+
+
 def test_lineage_leads_from_a_source_to_production(chromium: str, page: Path, tmp_path: Path) -> None:
     instrumented = tmp_path / "index.html"
     instrumented.write_text(page.read_text().replace("</body>", SHOW_GRAPH + "</body>"))
-    dom = dump(chromium, instrumented, "overview?g_v=1", tmp_path / "profile")
+    dom = dump(chromium, instrumented, f"overview?g_v=1&{links(page)[1]}", tmp_path / "profile")
     found = re.search(r'<pre id="edges">(.*?)</pre>', dom, re.DOTALL)
     assert found, "no graph was drawn"
     edges = json.loads(html.unescape(found.group(1)))
+    assert {name.split(".")[0] for edge in edges for name in edge} == {"source", "model", "exposure"}, "no unit test"
+    assert not [name for edge in edges for name in edge if name.startswith("source.streamflow.ops.")]
     for table in ("users", "labels"):
         below = reachable(edges, f"source.customers.staging.{table}")
         assert {"model.streamflow.gate", f"model.customers.{table}_snapshots", f"model.customers.{table}"} <= below
+        assert "exposure.customers.churn_dashboard" in below
     assert "model.customers.subscriptions" in reachable(edges, "source.customers.staging.labels"), "through the gate"
 
 
@@ -107,8 +118,8 @@ def test_the_links_of_the_overview_lead_to_what_is_there(page: Path) -> None:
     linked = re.findall(r"#!/(?:model|source)/([\w.]+)", overview)
     assert len(linked) > 5
     assert set(linked) <= set(there)
-    [shown] = re.findall(r"g_i=([^)]*)", overview)
     names = {unique_id.split(".", 2)[2] for unique_id in there}
+    shown = links(page)[0].removeprefix("g_i=")
     assert {re.sub(r"^(source|exposure):", "", name) for name in shown.split("%20")} <= names
 
 

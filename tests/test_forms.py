@@ -76,7 +76,7 @@ def test_a_table_in_a_form_of_its_own(
     taken = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
     assert taken.returncode == 0, taken.stderr
     assert january.state() == undisturbed
-    shown = january.ok("status").out
+    shown = january.ok("status", "--hashes").out
     for path in folder.glob("customers_*.csv"):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         assert re.search(rf"001 +{path.name} +\d+ +{path.stat().st_size:,} +{digest}", shown), shown

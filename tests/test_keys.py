@@ -33,7 +33,7 @@ def shop(copy: Path, streamflow: Streamflow, tmp_path: Path) -> Shop:
     models = copy / "dbt_project" / "models"
     for folder in ("history", "production", "marts/latest"):
         shutil.rmtree(models / folder)
-    for path in [*models.glob("marts/*_scd2.*"), *models.glob("marts/training_set.*")]:
+    for path in [*models.glob("marts/*.*"), models / "_exposures.yml"]:
         path.unlink()
     write_sources(models / "staging" / "_sources.yml", TABLES)
     made = Shop(copy, streamflow, tmp_path / "data")

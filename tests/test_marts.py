@@ -128,7 +128,7 @@ def test_parquet_has_the_same_values_with_their_types(february: Streamflow, tmp_
     parquet: Any = pytest.importorskip("pyarrow.parquet")
     rows = taken(february, JANUARY, FEBRUARY, tmp_path / "train.csv")
     file = tmp_path / "train.parquet"
-    result = february.ok("training-set", "--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", file, "--json")
+    result = february.ok("training-set", "--as-of", "000", "--label-as-of", "2024-02", "--out", file, "--json")
     assert result.json["rows"] == len(rows)
     assert result.json["columns"] == list(rows[0])
     table = parquet.read_table(file)
@@ -249,7 +249,7 @@ def test_a_restated_month_takes_its_versions_along(february: Streamflow, months:
 
 def test_production_code_runs_on_the_past(february: Streamflow) -> None:
     then = {name: february.rows(f"select * from {name}_snapshots where as_of = %s", JANUARY) for name in TABLES}
-    said = february.ok("freeze", JANUARY).out
+    said = february.ok("freeze", "000").out
     assert "set search_path = as_of_2024_01_31, public" in said
     february.connection.execute("set search_path = as_of_2024_01_31, public")
     for name in TABLES:
@@ -295,7 +295,7 @@ def test_views_that_others_have_built_on_a_schema_keep_it(february: Streamflow) 
     assert february.value("select count(*) from mine") == 60
 
 
-@pytest.mark.parametrize("arguments", [[], [JANUARY, "--all"], [MARCH]])
+@pytest.mark.parametrize("arguments", [[], [JANUARY, "--all"], [MARCH], ["", "--drop"]])
 def test_what_to_freeze_must_be_said_and_be_published(february: Streamflow, arguments: list[str]) -> None:
     assert february("freeze", *arguments).code == 2
 

@@ -58,6 +58,18 @@ def test_who_came_went_and_came_back(three_months: Streamflow) -> None:
     counts = {month: [row[f"customers_{name}"] for name in what] for month, row in people.items()}
     assert counts == {"000": [8, 8, 8, 0, 0], "001": [8, 9, 1, 1, 0], "002": [9, 9, 0, 0, 1]}
 
+    # the same over all months
+    trend = numbers(three_months, "002")["trend"]
+    assert [(month["month"], month["delivered"], month["new"], month["carried_forward"]) for month in trend] == [
+        ("000", 8, None, 0),
+        ("001", 8, 1, 1),
+        ("002", 9, 0, 0),
+    ]
+    assert [month["updated"] for month in trend] == [
+        three_months.value("select sum(rows_updated)::bigint from ops.history where as_of = %s", month["as_of"])
+        for month in trend
+    ]
+
 
 def test_changed_rows_count_those_known_before(three_months: Streamflow) -> None:
     report = numbers(three_months, "001")
@@ -144,6 +156,16 @@ def test_page_is_self_contained_and_escapes_values(streamflow: Streamflow, tmp_p
     assert not re.search(r'(src|href)\s*=\s*"(?!#|index\.html)', text)
     assert "url(" not in text
     assert "@import" not in text
+
+    # it begins with what an engineer on call needs
+    passed = streamflow.value("select count(*) from ops.audits where status = 'pass'")
+    [(level, said)] = re.findall(r'<p class="headline (\w+)" id="worry">(.*?)</p>', text)
+    assert (level, said) == (
+        "calm",
+        f"Nothing to do: month 000 is published, with 2 customers; {passed} audits passed.",
+    )
+    assert f"<summary>{passed} audits passed in this month</summary>" in text
+    assert "avg_<wbr>session_<wbr>mins_<wbr>7d" in text, "a name is broken where a word ends"
 
 
 @pytest.mark.parametrize("data_type", ["text", "numeric"])

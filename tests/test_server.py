@@ -57,8 +57,9 @@ def test_uri_prints_one_line_and_leaves_the_server_up(embedded: Embedded, reques
 
 
 def test_start_status_stop(embedded: Embedded) -> None:
-    assert "not running" in embedded("db", "status").stdout
-    assert embedded("db", "start").stdout.startswith("running: postgresql://")
+    down = embedded("db", "status", check=False)
+    assert (down.returncode, down.stdout) == (3, "embedded: not running: streamflow db start\n")
+    assert embedded("db", "start").stdout.startswith("running\npostgresql://")
     assert "embedded: PostgreSQL" in embedded("db", "status").stdout
     assert embedded("db", "stop").stdout == "stopped\n"
     assert embedded("db", "stop").stdout == "it was not running\n"
@@ -105,7 +106,7 @@ def test_a_pid_file_left_behind_is_no_server(embedded: Embedded) -> None:
     left_behind = [str(os.getpid()), *pid_file.read_text().splitlines()[1:]]
     embedded("db", "stop")
     pid_file.write_text("\n".join(left_behind) + "\n")
-    assert "not running" in embedded("db", "status").stdout
+    assert embedded("db", "status", check=False).returncode == 3
     assert embedded("db", "stop").stdout == "it was not running\n"
     assert embedded("db", "uri").stdout.strip() == uri
     assert "embedded: PostgreSQL" in embedded("db", "status").stdout
@@ -218,7 +219,7 @@ def test_a_kill_during_the_first_start_leaves_no_dead_folder(embedded: Embedded,
         while not list(home.glob(point)):
             assert first.poll() is None
         os.killpg(first.pid, signal.SIGKILL)
-    assert embedded("db", "start").stdout.startswith("running: postgresql://")
+    assert embedded("db", "start").stdout.startswith("running\npostgresql://")
     assert embedded("db", "psql", "-At", "-c", "select 1").stdout == "1\n"
     assert [path.name for path in home.glob("pgdata*")] == ["pgdata"]
 
@@ -228,7 +229,7 @@ def test_a_pid_file_that_says_nothing_is_no_server(embedded: Embedded, text: str
     embedded("db", "start")
     embedded("db", "stop")
     (Path(embedded.environment["STREAMFLOW_HOME"]) / "pgdata" / "postmaster.pid").write_text(text)
-    assert "not running" in embedded("db", "status").stdout
+    assert embedded("db", "status", check=False).returncode == 3
     embedded("db", "start")
     assert "embedded: PostgreSQL" in embedded("db", "status").stdout
 
@@ -238,7 +239,7 @@ def test_a_copied_home_never_writes_into_the_original(embedded: Embedded, months
     home, copied = Path(embedded.environment["STREAMFLOW_HOME"]), tmp_path / "copied"
     subprocess.run(["cp", "-a", home, copied], check=True)
     embedded.environment["STREAMFLOW_HOME"] = str(copied)
-    assert "not running" in embedded("db", "status").stdout
+    assert embedded("db", "status", check=False).returncode == 3
     assert embedded("db", "stop").stdout == "it was not running\n"
     refused = embedded("ingest", "001", "--data-dir", months, check=False)
     assert refused.returncode == 3

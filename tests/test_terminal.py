@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
@@ -95,7 +96,9 @@ def test_diff_counts_rows_and_columns(february: Streamflow) -> None:
             for column, (old, new) in sample["changes"].items():
                 was, becomes = a[sample["key"]][column], b[sample["key"]][column]
                 assert [old, new] == [json.loads(json.dumps(value, default=str)) for value in (was, becomes)]
-    assert " -> " in february.ok("diff", "0", "1", "--table", "usage_agg_30d").out
+    shown = re.sub(rb"\x1b\[[0-9;]*m", b"", in_a_terminal(february, "diff", "0", "2024-02", COLUMNS="80")).splitlines()
+    assert any(b" -> " in line for line in shown)
+    assert max(map(len, shown)) == 80, "folded between words"
 
 
 def test_diff_of_a_month_that_is_not_published_is_wrong_usage(january: Streamflow) -> None:
@@ -143,6 +146,24 @@ def test_status_begins_with_what_the_on_call_engineer_asks(january: Streamflow) 
     text = january.ok("status").out
     assert "under way: ingest of month 001, begun by me" in text
     assert "unfinished" not in text
+
+
+def test_status_fits_a_screen(january: Streamflow, months: Path) -> None:
+    digest = hashlib.sha256((months / "month_000" / "labels.csv").read_bytes()).hexdigest()[:16]
+    assert digest not in january.ok("status").out
+    hashes = january.ok("status", "--hashes").out
+    assert digest in hashes
+    assert "dbt_expectations" in hashes, "which one audited"
+    january.connection.execute(
+        "insert into ops.loads (command, month, as_of, started_by, data_dir, versions, state)"
+        " select 'ingest', to_char(n, 'FM000'), date '2024-01-31' + n, 'me', '/', '{}', 'refused'"
+        " from generate_series(1, 30) as n"
+    )
+    rows = re.compile(r"^\d{3}  ", re.MULTILINE)
+    short = january.ok("status").out
+    assert len(rows.findall(short)) == 12
+    assert "and 19 earlier months: streamflow status --all" in short
+    assert len(rows.findall(january.ok("status", "--all").out)) == 31
 
 
 def begun_and_not_published(january: Streamflow, state: str) -> None:

@@ -12,16 +12,21 @@ from loader.cli.terminal import Json, show
 from loader.errors import WrongUsage
 from loader.pipeline.progress import log
 from loader.settings import expanded, load_settings
+from loader.words import counted
 
 DATE = ["%Y-%m-%d"]
 
 
 def archive(
     dates: Annotated[list[dt.datetime] | None, typer.Argument(formats=DATE, help="With --restore: only these.")] = None,
-    before: Annotated[dt.datetime | None, typer.Option(formats=DATE, help="Months whose date is before it go.")] = None,
-    to: Annotated[Path | None, typer.Option(help="The folder that gets the files.")] = None,
+    before: Annotated[
+        dt.datetime | None, typer.Option(formats=DATE, metavar="DATE", help="Months whose date is before it go.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder that gets the files.")] = None,
     back: Annotated[bool, typer.Option("--restore", help="Attach archived months again.")] = False,
-    source: Annotated[Path | None, typer.Option("--from", help="With --restore: where the files are now.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="With --restore: where the files are now.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Move months of history into Parquet files, a file a table and month, each read back before its rows go.
@@ -42,5 +47,5 @@ def archive(
     done = []
     for one in moves:
         done.append(one)
-        log.info(f"{one.as_of} {'restored from' if back else 'archived in'} {one.folder}: {one.rows:,} rows")
-    show(as_json, done, f"months {'restored' if back else 'archived'}: {len(done)}")
+        log.info(f"{one.as_of} {'restored from' if back else 'archived in'} {one.folder}: {counted(one.rows, 'row')}")
+    show(as_json, done, f"{counted(len(done), 'month')} {'restored' if back else 'archived'}")

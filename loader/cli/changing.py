@@ -11,6 +11,7 @@ from loader.cli.terminal import Json, show
 from loader.delivery import find_delivery, parse_month
 from loader.errors import WrongUsage
 from loader.settings import load_settings
+from loader.words import counted
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be changed, and change nothing.")]
 
@@ -26,7 +27,7 @@ def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
     if not done.changes:
         show(as_json, done, "the tables have the columns that are declared: nothing to do")
         return
-    lines = [*done.changes, f"history: {done.rows:,} rows, in {done.dates} tables and dates"]
+    lines = [*done.changes, f"history: {counted(done.rows, 'row')}, in {counted(done.dates, 'partition')}"]
     if done.views:
         lines.append(f"views that are made anew: {', '.join(done.views)}")
     if done.done:

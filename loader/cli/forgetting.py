@@ -10,10 +10,13 @@ import typer
 from loader.cli.terminal import Json, show
 from loader.errors import WrongUsage
 from loader.settings import load_settings
+from loader.words import counted
 
-Customers = Annotated[list[str] | None, typer.Argument(metavar="USER_ID...", help="The customers, as in the files.")]
-From = Annotated[Path | None, typer.Option("--from", help="A file that names more of them, one a line.")]
-Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it, so name nobody in it.")]
+Customers = Annotated[list[str] | None, typer.Argument(metavar="USER_ID", help="The customers, as in the files.")]
+From = Annotated[
+    Path | None, typer.Option("--from", metavar="FILE", help="A file that names more of them, one a line.")
+]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; the ledger keeps it, so name nobody in it.")]
 
 
 def forget(user_ids: Customers = None, reason: Reason = "", listed: From = None, as_json: Json = False) -> None:
@@ -28,7 +31,7 @@ def forget(user_ids: Customers = None, reason: Reason = "", listed: From = None,
         raise WrongUsage('name who is to be forgotten, and why: streamflow forget USER_ID --reason "...".')
     done = forgotten(load_settings(), customers, reason.strip())
     again = f"; {done.before:,} had been forgotten before" if done.before else ""
-    what = f"{done.customers:,} customers forgotten, {done.rows:,} rows of theirs deleted{again}"
+    what = f"{counted(done.customers, 'customer')} forgotten, {counted(done.rows, 'row')} of theirs deleted{again}"
     lines = [f"manifest: {done.manifest}"] if done.manifest else []
     if done.left_alone:
         lines.append(f"left alone, as their rows are of no customer: {', '.join(done.left_alone)}")

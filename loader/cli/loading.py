@@ -27,23 +27,35 @@ SEVERAL = f"{ONE[:-1]}; or the first and the last of several, like 000..011."
 Month = Annotated[str | None, typer.Argument(help=ONE, autocompletion=completion.months)]
 Months = Annotated[str | None, typer.Argument(help=SEVERAL, autocompletion=completion.months)]
 DataDir = Annotated[
-    str | None, typer.Option("--data-dir", help="The folder of months, or its address, like s3://bucket/exports.")
+    str | None,
+    typer.Option(
+        "--data-dir", metavar="FOLDER", help="The folder of months, or its address, like s3://bucket/exports."
+    ),
 ]
 Wait = Annotated[
     str | None, typer.Option(metavar="TIME", help="How long to wait for a month that is not there yet, like 6h.")
 ]
-AsOf = Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Another date than the month's last day.")]
+AsOf = Annotated[
+    dt.datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Another date than the month's last day."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Take the month through again even where nothing is new.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Restate = Annotated[bool, typer.Option("--restate", help="Replace a published month, and keep what is replaced.")]
 Manifest = Annotated[
-    Path | None, typer.Option(help="A file kept elsewhere, to compare with, and to add to where all is sound.")
+    Path | None,
+    typer.Option(metavar="FILE", help="A file kept elsewhere, to compare with, and to add to where all is sound."),
 ]
 Waive = Annotated[
     list[str] | None,
     typer.Option(metavar="AUDIT", help="Let this audit warn for this month, not refuse it; give it again for more."),
 ]
-Reason = Annotated[str | None, typer.Option(help="Why a month is restated or an audit waived; the ledger keeps it.")]
+Reason = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Why a month is restated or an audit waived; the ledger keeps it."),
+]
+Hashes = Annotated[bool, typer.Option("--hashes", help="Also each file with its size and the start of its SHA-256.")]
+Every = Annotated[bool, typer.Option("--all", help=f"All months, not only the newest {summaries.ON_A_SCREEN}.")]
 
 NOTHING = "nothing to verify: no month has any history yet"
 
@@ -103,8 +115,8 @@ def check(
     _run("check", _deliveries(month, data_dir, as_of), as_json, waive=_waivers(False, waive, reason))
 
 
-def status(as_json: Json = False) -> None:
-    """The months known: state, counts, audits and the hashes of their files; and what is left to do."""
+def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) -> None:
+    """The months known: their state, rows and audits; and first of all what is left to do."""
     from loader.pipeline import ledger
     from loader.readers import oncall
 
@@ -115,7 +127,7 @@ def status(as_json: Json = False) -> None:
         if not oncall.under_way(connection):
             lines += summaries.left_to_do(months)
     if months:
-        show(as_json, months, *lines, *summaries.known(months))
+        show(as_json, months, *lines, *summaries.known(months, every=every, hashes=hashes))
     else:
         show(as_json, months, "no month yet: streamflow ingest 000")
 

@@ -13,6 +13,7 @@ import typer
 from loader import __version__
 from loader.cli import ageing, changing, forgetting, loading, reading, server, terminal
 from loader.cli import project as of_project
+from loader.cli.plain_help import Command, Group
 from loader.delivery import NOT_TEXT
 from loader.errors import StreamflowError, WrongUsage
 from loader.landing import printable
@@ -25,6 +26,7 @@ CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
+    cls=Group,
     help="Monthly CSV exports into PostgreSQL tables that a data or ML engineer can trust.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -55,20 +57,29 @@ def options(
         load_settings.cache_clear()
 
 
-db = typer.Typer(help="The embedded PostgreSQL server, or the one that POSTGRES_* names.", no_args_is_help=True)
-for command in (
-    *(loading.ingest, loading.land, loading.check, loading.status, loading.verify),
-    *(reading.history, reading.diff, reading.training_set, reading.freeze, reading.report),
-    forgetting.forget,
-    *(ageing.archive, changing.migrate, changing.abandon),
-    *(of_project.new, of_project.doctor, of_project.init, of_project.models, of_project.setup),
-):
-    app.command()(command)
-app.command(context_settings={**PASSED_ON, "help_option_names": []})(of_project.dbt)
+GROUPS = {
+    "Load": (of_project.new, loading.ingest, loading.check, loading.land, changing.abandon),
+    "Look": (loading.status, reading.report, reading.diff, reading.history, loading.verify, of_project.doctor),
+    "Take out": (reading.training_set, reading.freeze),
+    "Look after": (
+        *(of_project.init, of_project.models, of_project.setup),
+        *(changing.migrate, ageing.archive, forgetting.forget),
+    ),
+}
+"""The commands, in the order in which they come to be needed."""
+
+db = typer.Typer(
+    cls=Group, help="The embedded PostgreSQL server, or the one that POSTGRES_* names.", no_args_is_help=True
+)
+for group, commands in GROUPS.items():
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=group)(command)
+dbt_settings = {**PASSED_ON, "help_option_names": []}
+app.command(cls=Command, rich_help_panel="Look after", context_settings=dbt_settings)(of_project.dbt)
 for command in (server.start, server.stop, server.status, server.uri):
-    db.command()(command)
-db.command(context_settings=PASSED_ON)(server.psql)
-app.add_typer(db, name="db")
+    db.command(cls=Command)(command)
+db.command(cls=Command, context_settings=PASSED_ON)(server.psql)
+app.add_typer(db, name="db", rich_help_panel="Look after")
 
 
 def main() -> None:

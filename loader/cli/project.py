@@ -15,6 +15,7 @@ from psycopg.sql import Identifier
 from rich.text import Text
 
 from loader.cli import terminal
+from loader.cli.summaries import place
 from loader.cli.terminal import Json, show
 from loader.contract.tables import load_contract
 from loader.database import open_database
@@ -23,12 +24,13 @@ from loader.landing import printable
 from loader.project import SOURCES, project
 from loader.readers.roles import RolesMade, make_roles, refuse_powerful, wanted
 from loader.settings import load_settings
+from loader.words import counted
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 Roles = Annotated[bool, typer.Option("--roles", help="Also make or update a role that loads and one that reads.")]
-LoaderRole = Annotated[str | None, typer.Option(help="Its name, if not streamflow_loader.")]
-ReaderRole = Annotated[str | None, typer.Option(help="Its name, if not streamflow_reader.")]
+LoaderRole = Annotated[str | None, typer.Option(metavar="NAME", help="Its name, if not streamflow_loader.")]
+ReaderRole = Annotated[str | None, typer.Option(metavar="NAME", help="Its name, if not streamflow_reader.")]
 
 
 def init(
@@ -60,8 +62,8 @@ def init(
         made = make_roles(connection, both, load_contract()) if roles else None
     if made and database.embedded:
         made.notes.append("the embedded server asks nobody for a password")
-    there = f"all tables are there: {database.uri}"
-    show(as_json, {"uri": database.uri, **(asdict(made) if made else {})}, there, *(_made(made) if made else []))
+    lines = ["all tables are there", *(_made(made) if made else []), place(database.uri)]
+    show(as_json, {"uri": database.uri, **(asdict(made) if made else {})}, *lines)
 
 
 def _made(made: RolesMade) -> Iterator[str]:
@@ -105,7 +107,8 @@ def models(
         list(out_of_step(tables)),
     )
     lines = [*(f"written: {path}" for path in written), *(f"out of step: {reason}" for reason in lacking)]
-    show(as_json, {"written": written, "out_of_step": lacking}, *lines)
+    result = {"written": written, "out_of_step": lacking}
+    show(as_json, result, *lines or ["every model is there, with the columns that are declared"])
     if lacking:
         raise typer.Exit(1)
 
@@ -114,7 +117,9 @@ def new(
     folder: Annotated[Path, typer.Argument(help="The new project's folder.", metavar="DIR")],
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="A folder with one month of CSV files; else the shipped example is made."),
+        typer.Option(
+            "--from", metavar="FOLDER", help="A folder with one month of CSV files; else the shipped example is made."
+        ),
     ] = None,
     label: Annotated[
         str | None, typer.Option(help="What a model is to learn to predict.", metavar="TABLE.COLUMN")
@@ -154,8 +159,8 @@ def doctor(as_json: Json = False) -> None:
         text = f" {found.check}: {found.message}{f': {found.remedy}' if found.remedy else ''}"
         lines.append(Text.assemble((f"{found.level:<8}", COLOURS[found.level]), printable(text)))
     problems, warnings = (sum(found.level == level for found in findings) for level in ("problem", "warning"))
-    last = f"problems: {problems}" if problems else "no problem found"
-    last += f", warnings: {warnings}" if warnings else ""
+    last = counted(problems, "problem") if problems else "no problem found"
+    last += f", {counted(warnings, 'warning')}" if warnings else ""
     show(as_json, {"problems": problems, "findings": findings}, *lines, last)
     if problems:
         raise typer.Exit(SurroundingsFailed.exit_code)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from loader.cli import completion
-from loader.cli.terminal import Json, show, table
+from loader.cli.terminal import Json, fits, show, table
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import WrongUsage
@@ -24,12 +24,17 @@ from loader.readers import lookups, training
 from loader.readers.lookups import RowOverTime, State, TableDifference
 from loader.readers.published import find, published_months
 from loader.settings import load_settings
+from loader.words import counted
 
 DATES_ABREAST = 5
-DATE = ["%Y-%m-%d"]
 
-TableName = Annotated[str | None, typer.Option("--table", help="Only this table.", autocompletion=completion.tables)]
-Published = Annotated[str, typer.Argument(help="A published month, like 001.", autocompletion=completion.published)]
+TableName = Annotated[
+    str | None,
+    typer.Option("--table", metavar="TABLE", help="Only this table.", autocompletion=completion.tables),
+]
+ONE = "A published month by its number, like 001, or by its date, like 2024-02 or 2024-02-29."
+Published = Annotated[str, typer.Argument(help=ONE, autocompletion=completion.published)]
+OneOrNone = Annotated[str | None, typer.Argument(help=ONE, autocompletion=completion.published)]
 
 
 def history(
@@ -45,17 +50,23 @@ def history(
     with open_database(load_settings()).connect() as connection:
         found = lookups.customer(connection, user_id, tables)
     lines = [line for row in found for line in _over_time(row)]
-    legend = "* differs from the date before; (date): not delivered, carried forward from that delivery"
+    legend = "*: differs from the date before\n(date): not delivered, carried forward from that delivery"
     show(as_json, {"user_id": user_id, "tables": found}, *lines, legend)
 
 
 def _over_time(row: RowOverTime) -> Iterator[RenderableType]:
     yield Text.assemble((row.table, "bold"), "" if row.states else ": no row on any date")
-    for start in range(0, len(row.states), DATES_ABREAST):
-        shown = row.states[start : start + DATES_ABREAST]
-        delivered = ("delivered" if state.delivered else f"({state.observed_as_of})" for state in shown)
-        values = ([column, *(_cell(state, column) for state in shown)] for column in shown[0].values)
-        yield table(["as of", *(str(state.as_of) for state in shown)], [["observed as of", *delivered], *values])
+    for abreast in range(DATES_ABREAST, 0, -1):
+        tables = [_abreast(row.states[start : start + abreast]) for start in range(0, len(row.states), abreast)]
+        if all(map(fits, tables)):
+            break
+    yield from tables
+
+
+def _abreast(states: Sequence[State]) -> Table:
+    delivered = ("delivered" if state.delivered else f"({state.observed_as_of})" for state in states)
+    values = ([column, *(_cell(state, column) for state in states)] for column in states[0].values)
+    return table(["as of", *(str(state.as_of) for state in states)], [["observed as of", *delivered], *values])
 
 
 def _cell(state: State, column: str) -> Text:
@@ -74,7 +85,7 @@ def diff(
     first: Published,
     second: Published,
     table_name: TableName = None,
-    rows: Annotated[int, typer.Option(min=0, help="How many rows to show of each table.")] = 5,
+    rows: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="How many rows to show of each table.")] = 5,
     as_json: Json = False,
 ) -> None:
     """What differs between two published months: rows and columns counted, and some rows, old -> new."""
@@ -90,20 +101,25 @@ def diff(
     show(as_json, {"first": sides[0], "second": sides[1], "tables": found}, title, table(names, counts), *changes)
 
 
-def _changes(one: TableDifference) -> Iterator[Text]:
+def _changes(one: TableDifference) -> Iterator[RenderableType]:
     columns = sorted(((count, name) for name, count in one.columns.items() if count), reverse=True)
-    yield Text.assemble((f"\n{one.table}: ", "bold"), ", ".join(f"{name} {count:,}" for count, name in columns))
+    counts = ", ".join(f"{name} {count:,}" for count, name in columns)
+    yield Text.assemble((f"\n{one.table}: ", "bold"), counts, overflow="fold")
     for sample in one.samples:
         pairs = (f"{name} {_word(old)} -> {_word(new)}" for name, (old, new) in sample["changes"].items())
         key = sample["key"] if isinstance(sample["key"], list) else [sample["key"]]
-        yield Text(f"  {', '.join(map(_word, key))}  {'; '.join(pairs)}")
+        yield Text(f"  {', '.join(map(_word, key))}  {'; '.join(pairs)}", overflow="fold")
 
 
 def training_set(
-    as_of: Annotated[dt.datetime, typer.Option(formats=DATE, help="Features as known on this date.")],
-    label_as_of: Annotated[dt.datetime, typer.Option(formats=DATE, help="Labels as delivered on this date.")],
-    out: Annotated[Path | None, typer.Option(help="The file, .csv or .parquet; CSV on stdout unless given.")] = None,
-    columns: Annotated[str, typer.Option(help="These features and labels only, with commas between.")] = "",
+    as_of: Annotated[str, typer.Option(metavar="MONTH", help="Features as known then: 001, 2024-02 or 2024-02-29.")],
+    label_as_of: Annotated[str, typer.Option(metavar="MONTH", help="Labels as delivered then, likewise.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file, .csv or .parquet; CSV on stdout unless given.")
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(metavar="NAMES", help="These features and labels only, with commas between.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
 ) -> None:
     """A training set: one row per customer known on a date, features as known then, and a later date's label."""
@@ -111,38 +127,40 @@ def training_set(
         raise WrongUsage("--json is for a training set that goes into a file: give --out too.")
     names = [name.strip() for name in columns.split(",") if name.strip()]
     with open_database(load_settings()).connect() as connection:
-        written = training.write(connection, as_of.date(), label_as_of.date(), names, out, sys.stdout)
-    log.info(f"{written.rows:,} customers, {len(written.columns)} columns{f' in {out}' if out else ''}")
+        date, label_date = find(connection, as_of).as_of, find(connection, label_as_of).as_of
+        written = training.write(connection, date, label_date, names, out, sys.stdout)
+    what = f"{counted(written.rows, 'customer')}, {counted(len(written.columns), 'column')}"
+    log.info(f"{what}{f' in {out}' if out else ''}")
     show(as_json, written)
 
 
 def freeze(
-    as_of: Annotated[dt.datetime | None, typer.Argument(formats=DATE, help="A published date.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every published date, or with --drop every schema.")] = False,
+    month: OneOrNone = None,
+    every: Annotated[bool, typer.Option("--all", help="Every published month, or with --drop every schema.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Take the schema away again; history stays.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a date's history as a schema like as_of_2024_01_31, with views named like the production tables.
+    """Show a month's history as a schema like as_of_2024_01_31, with views named like the production tables.
 
     Code written for production runs on the past with: set search_path = as_of_2024_01_31, public.
     """
-    if (as_of is None) != every:
-        raise WrongUsage("give a date, like 2024-01-31, or --all.")
+    if (month is None) != every:
+        raise WrongUsage("give a month, like 001, or --all.")
     with open_database(load_settings()).connect() as connection:
+        months = published_months(connection) if month is None else [find(connection, month)]
         if drop:
-            names = schemas.thaw(connection, as_of.date() if as_of else None)
+            names = schemas.thaw(connection, None if month is None else months[0].as_of)
             show(as_json, {"dropped": names}, *(f"{name} dropped" for name in names))
         else:
-            months = [find(connection, as_of.date())] if as_of else published_months(connection)
-            here = [month.as_of for month in months if month.archived_in is None]
+            here = [each.as_of for each in months if each.archived_in is None]
             names = [schemas.freeze(connection, load_contract(), date) for date in here]
             show(as_json, {"frozen": names}, *(f"{name}: set search_path = {name}, public" for name in names))
 
 
 def report(
-    month: Annotated[str | None, typer.Argument(help="A published month, like 001, or its date.")] = None,
+    month: OneOrNone = None,
     index: Annotated[bool, typer.Option("--index", help="Write the list of all published months.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Another file than the one in reports.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Another file than the one in reports.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write what changed in a month as one HTML page, and say where it is; with --index, the list of all months."""

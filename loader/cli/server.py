@@ -10,14 +10,14 @@ import typer
 
 from loader.cli.terminal import Json, show
 from loader.database import open_database, server
-from loader.errors import WrongUsage
+from loader.errors import SurroundingsFailed, WrongUsage
 from loader.settings import Settings, load_settings
 
 
 def start(as_json: Json = False) -> None:
     """Start the embedded server, where it does not run, and say where it is."""
     where = open_database(_embedded()).uri
-    show(as_json, {"running": True, "uri": where}, f"running: {where}")
+    show(as_json, {"running": True, "uri": where}, "running", where)
 
 
 def stop(as_json: Json = False) -> None:
@@ -27,17 +27,19 @@ def stop(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Whether the database can be reached, where it is, and which version it has."""
+    """Whether the database can be reached, where it is, and which version it has; exit 3 where it cannot."""
     settings = load_settings()
     running = not settings.embedded or server.socket_directory(settings.home) is not None
     state: dict[str, Any] = {"embedded": settings.embedded, "running": running}
-    where = "not running: streamflow db start"
+    lines = ["not running: streamflow db start"]
     if running:
         database = open_database(settings)
         with database.connect() as connection:
             state |= {"uri": database.uri, "version": connection.info.parameter_status("server_version")}
-        where = f"PostgreSQL {state['version']} at {database.uri}"
-    show(as_json, state, f"{'embedded' if settings.embedded else 'POSTGRES_HOST'}: {where}")
+        lines = [f"PostgreSQL {state['version']}", database.uri]
+    show(as_json, state, f"{'embedded' if settings.embedded else 'POSTGRES_HOST'}: {lines[0]}", *lines[1:])
+    if not running:
+        raise typer.Exit(SurroundingsFailed.exit_code)
 
 
 def uri(as_json: Json = False) -> None:

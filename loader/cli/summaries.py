@@ -11,6 +11,8 @@ from rich.text import Text
 
 from loader.cli.terminal import table
 from loader.landing import Group, as_rows, causes, grouped
+from loader.settings import load_settings
+from loader.words import counted
 
 if TYPE_CHECKING:
     from loader.delivery import Problem
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
     from loader.pipeline.plan import Plan
 
 COUNTED = ("delivered", "inserted", "updated", "unchanged", "carried_forward")
+ON_A_SCREEN = 12
+"""How many months `status` shows unless all are asked for."""
 
 
 def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
     """A month that was taken, or found to be there already; `brief` where it is one of several."""
-    yield Text.assemble((done.message, "bold green"), f" in {done.timings['total']:.1f} s")
+    yield Text.assemble((done.message, "bold green"), f" ({done.timings['total']:.1f} s)")
     if done.counts and not brief:
         counts = ([count.table, *(getattr(count, name) for name in COUNTED)] for count in done.counts)
         yield table(["table", *(name.replace("_", " ") for name in COUNTED)], counts)
@@ -34,7 +38,13 @@ def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
         yield f"manifest: {done.manifest}"
     if not brief:
         steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in done.timings.items() if name != "total")
-        yield f"time: {steps}\ndatabase: {done.uri}\n  open it: streamflow db psql"
+        yield f"time: {steps}"
+        yield place(done.uri)
+
+
+def place(uri: str) -> str:
+    """Where the tables are. The embedded server's URI is long, and `streamflow db uri` has it for who wants it."""
+    return f"database: {'embedded' if load_settings().embedded else uri}; open it with: streamflow db psql"
 
 
 def _grouped(problems: Sequence[Problem]) -> Iterator[Problem]:
@@ -51,14 +61,14 @@ def _grouped(problems: Sequence[Problem]) -> Iterator[Problem]:
 def several(outcomes: Sequence[Outcome], untried: Sequence[str]) -> Iterator[RenderableType]:
     """What became of several months: the rows of all files together, and which months were not tried."""
     rows = []
-    for done in outcomes:
+    for done in outcomes:  # no date, so that it fits into 80 columns: the lines above have it
         sums = [sum(getattr(count, name) for count in done.counts) if done.counts else "" for name in COUNTED]
-        rows.append([done.month, done.as_of, done.state, *sums, f"{done.timings['total']:.1f}"])
-    yield table(["month", "as of", "state", *(name.replace("_", "\n") for name in COUNTED), "s"], rows)
-    yield f"{len(outcomes)} months in {sum(done.timings['total'] for done in outcomes):.1f} s"
+        rows.append([done.month, done.state, *sums, f"{done.timings['total']:.1f}"])
+    yield table(["month", "state", *(name.replace("_", "\n") for name in COUNTED), "s"], rows)
+    yield f"{counted(len(outcomes), 'month')} in {sum(done.timings['total'] for done in outcomes):.1f} s"
     if untried:
         yield f"not tried: {', '.join(untried)}"
-    yield f"database: {outcomes[-1].uri}"
+    yield place(outcomes[-1].uri)
 
 
 def plan(planned: Plan) -> Iterator[RenderableType]:
@@ -69,24 +79,30 @@ def plan(planned: Plan) -> Iterator[RenderableType]:
     yield from (f"  {line}" for line in [*causes(groups), *as_rows(groups)])
 
 
-def known(months: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
-    """The months that the ledger knows: a row each, then their files with sizes and hashes."""
-    rows, files = [], []
-    for month in months:
+def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Iterator[RenderableType]:
+    """The months that the ledger knows, or the newest of them: a row each; with `hashes`, their files too."""
+    shown = months if every else months[-ON_A_SCREEN:]
+    rows, files, packages = [], [], []
+    for month in shown:
         since = "" if month["last_attempt"] in {month["state"], "unchanged"} else f", {month['last_attempt']} since"
         verdicts = ((month[f"audits_{name}"], name) for name in ("passed", "warned", "failed"))
         audits = ", ".join(f"{count} {name}" for count, name in verdicts if count or name == "passed")
-        package = month["versions"].get("audited_with", "").removeprefix("dbt_expectations ")
         delivered = sum(file["rows"] for file in month["files"])
-        rows.append([month["month"], month["as_of"], month["state"] + since, delivered, audits, package])
+        rows.append([month["month"], month["as_of"], month["state"] + since, delivered, audits])
+        packages.append([month["month"], month["versions"].get("audited_with", "")])
         each = [file for table in month["files"] for file in table.get("parts") or [table]]
         files += [[month["month"], f["file"], f["rows"], f["bytes"], f["sha256"][:16]] for f in each]
-    yield table(["month", "as of", "state", "rows", "audits", "dbt_expectations"], rows)
-    for month in months:
+    yield table(["month", "as of", "state", "rows", "audits"], rows)
+    if earlier := len(months) - len(shown):
+        yield f"and {counted(earlier, 'earlier month')}: streamflow status --all"
+    for month in shown:
         if replaced := ", ".join(month["built_on_replaced"]):
             yield f"{month['month']} was built on {replaced} as it was before it was restated"
-    yield "\nfiles:"
-    yield table(["month", "file", "rows", "bytes", "sha256"], files)
+    if hashes:
+        yield "\nfiles:"
+        yield table(["month", "file", "rows", "bytes", "sha256"], files)
+        yield "\naudited with:"
+        yield table(["month", "package"], packages)
 
 
 def left_to_do(months: Sequence[dict[str, Any]]) -> Iterator[str]:

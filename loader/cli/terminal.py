@@ -22,6 +22,7 @@ from loader.errors import WrongUsage
 from loader.landing import printable
 from loader.pipeline.progress import Progress, log
 from loader.settings import load_settings
+from loader.words import counted
 
 PIPE_WIDTH = 1000
 """No table is folded in a pipe."""
@@ -33,13 +34,18 @@ err = Console(markup=False, highlight=False, stderr=True)
 
 
 def show(as_json: bool, result: Any, *lines: RenderableType) -> None:
-    """The result of a command: as one JSON document, or as lines and tables for a person."""
+    """The result of a command: as one JSON document, or as lines and tables for a person.
+
+    The terminal folds lines, so that a command or a path in them can be copied; a Text with an `overflow` is folded
+    between words.
+    """
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2, default=_plain) + "\n")
         return
     for line in lines:
         shown = printable(line, keep="\n") if isinstance(line, str) else line
-        out.print(shown, soft_wrap=not isinstance(line, Table))
+        folded = isinstance(line, Table) or (isinstance(line, Text) and line.overflow is not None)
+        out.print(shown, soft_wrap=not folded)
 
 
 def _plain(value: Any) -> Any:
@@ -56,6 +62,11 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
         cells = (f"{cell:,}" if isinstance(cell, int) else cell for cell in row)
         made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in cells))
     return made
+
+
+def fits(made: Table) -> bool:
+    """Whether a table needs no folding here."""
+    return made.__rich_measure__(out, out.options.update(width=PIPE_WIDTH)).maximum <= out.width
 
 
 def complain(message: str, lines: Sequence[str] | None = None, **fields: Any) -> None:
@@ -135,10 +146,10 @@ class Bars(Progress):
         self._bars.advance(self._task, size)
 
     def node(self, kind: str) -> None:
-        """Show how many audits and tables are done."""
+        """Show how many tests and models are done."""
         super().node(kind)
-        audits, models = self._nodes.count("test"), self._nodes.count("model")
-        self._bars.update(self._task, description=f"{audits} audits done, {models} tables done")
+        done = " and ".join(counted(self._nodes.count(kind), kind) for kind in ("test", "model"))
+        self._bars.update(self._task, description=f"{done} done")
 
     def close(self) -> None:
         """Take the bar away."""

@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from loader.contract.tables import CsvForm
 from loader.delivery.csv_contract import RECORD_LIMIT, field
 from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, unreadable
+from loader.words import counted
 
 NUL = "\udc00"
 """Stands for a NUL byte while a line is split, as Python's surrogates stand for bytes that are not UTF-8."""
@@ -65,8 +66,8 @@ class Record:
         if self.is_end_of_data:
             yield "a line \\. may not be there: PostgreSQL may take it for the end of the file"
         elif (fields or 1) != columns:  # PostgreSQL, too, takes an empty line for one empty field
-            counted = f"{fields} field{'s' if fields > 1 else ''}" if fields else "an empty line"
-            yield f"{counted} where the header has {columns}"
+            there = counted(fields, "field") if fields else "an empty line"
+            yield f"{there} where the header has {columns}"
         if not self.is_well_quoted:
             yield "a quote within a field that is not quoted as a whole, or not doubled in one that is"
         if self.end not in {header.end, ""}:

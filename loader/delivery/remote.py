@@ -18,6 +18,7 @@ from loader.contract.tables import Table
 from loader.delivery.addresses import shown
 from loader.delivery.month import Delivery
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
+from loader.words import counted
 
 CHUNK = 1 << 20
 ATTEMPTS = 4
@@ -169,7 +170,7 @@ def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Calla
     with tempfile.TemporaryDirectory(dir=incoming, prefix=f"{os.getpid()}-") as folder:
         target = Path(folder) if name.endswith(".zip") else Path(folder) / name
         target.mkdir(exist_ok=True)
-        tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {len(files)} files")
+        tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {counted(len(files), 'file')}")
         for file in files:
             place.fetch(file, target / file.name)
         yield replace(delivery, data_dir=Path(folder))

@@ -16,6 +16,7 @@ from loader.delivery import Delivery
 from loader.errors import ModelsFailed, NotDelivered, StreamflowError, WrongUsage
 from loader.pipeline.outcome import Command, Outcome, Refused
 from loader.settings import Settings
+from loader.words import counted
 
 PATIENCE = 30
 """Seconds that the command is given."""
@@ -43,7 +44,7 @@ def of_failure(settings: Settings, command: Command, delivery: Delivery, error: 
     month = f"month {delivery.label}"
     known: dict[str, Any] = {"command": command, "month": delivery.label, "as_of": str(delivery.as_of)}
     if isinstance(error, Refused):
-        said = f"{month} was refused: {error.rejects.count:,} problems; nothing was changed"
+        said = f"{month} was refused: {counted(error.rejects.count, 'problem')}; nothing was changed"
         event, known = "refused", {**_facts(error.outcome), "rejects": error.rejects.count}
     elif isinstance(error, NotDelivered):
         event, said = "late", f"{month} has not been delivered yet"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from loader.words import counted
+
 log = logging.getLogger("streamflow")
 log.addHandler(logging.NullHandler())
 
@@ -32,7 +34,7 @@ class Progress:
     def files(self, sizes: dict[str, int]) -> None:
         """The files that will be copied, and their bytes."""
         size = sum(sizes.values())
-        message = f"landing {len(sizes)} files, {size / 1e6:,.1f} MB"
+        message = f"landing {counted(len(sizes), 'file')}, {size / 1e6:,.1f} MB"
         self._log(logging.INFO, "files", message, files=len(sizes), bytes=size)
 
     def advance(self, file: str, size: int) -> None:
@@ -51,7 +53,7 @@ class Progress:
         name, self._step = self._step, None
         if name is not None:
             seconds, count = round(time.perf_counter() - self._began, 3), len(self._nodes)
-            message = f"{name}: {seconds:.1f} s" + (f", {count} dbt nodes" if count else "")
+            message = f"{name}: {seconds:.1f} s" + (f", {counted(count, 'dbt node')}" if count else "")
             self._log(logging.INFO, "step_done", message, step=name, seconds=seconds, dbt_nodes=count or None)
 
     def _log(self, level: int, event: str, message: str, **fields: object) -> None:

@@ -139,7 +139,8 @@ def _database(database: Database | None) -> Found:
         yield "ok", STOPPED, ""
         return
     with database.connect() as connection:
-        text = f"PostgreSQL {connection.info.parameter_status('server_version')} at {database.uri}"
+        where = "the embedded one" if database.embedded else f"at {database.uri}"
+        text = f"PostgreSQL {connection.info.parameter_status('server_version')}, {where}"
         version = connection.info.server_version // 10000
     wrong = f"streamflow is tested on PostgreSQL {OLDEST} to {NEWEST}"
     if OLDEST <= version <= NEWEST:

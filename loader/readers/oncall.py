@@ -9,6 +9,7 @@ from typing import Any
 from loader.database import Connection
 from loader.pipeline import ledger
 from loader.readers.warnings import waived, warned
+from loader.words import counted
 
 
 def under_way(connection: Connection) -> str | None:
@@ -34,7 +35,7 @@ def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Itera
         newest = published[-1]
         days = (dt.datetime.now(dt.timezone.utc).date() - newest["as_of"]).days
         published_at = f"published {newest['published_at']:%Y-%m-%d %H:%M} UTC"
-        yield f"newest: {newest['month']}, as of {newest['as_of']} ({days:,} days old), {published_at}"
+        yield f"newest: {newest['month']}, as of {newest['as_of']} ({counted(days, 'day')} old), {published_at}"
     else:
         yield "newest: no month is published yet"
     yield f"under way: {running or 'nothing'}"

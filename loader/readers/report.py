@@ -6,12 +6,14 @@ docs/report.md explains every number on it.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from loader.contract.tables import load_contract
 from loader.database import open_database
@@ -21,6 +23,7 @@ from loader.readers.published import PublishedMonth, find
 from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month
 from loader.readers.warnings import waived, warned
 from loader.settings import Settings
+from loader.words import counted
 
 EPOCH = dt.date(1970, 1, 1)
 NONE = "\N{EN DASH}"
@@ -63,7 +66,7 @@ def write_month(
     path = out or settings.home / "reports" / _page(report.month)
     found = findings(report)
     indexed = indexed or (path.parent / "index.html").is_file()
-    _write(path, "report.html.j2", report=report, findings=found, indexed=indexed)
+    _write(path, "report.html.j2", report=report, findings=found, indexed=indexed, headline=headline(report, found))
     return path, report, found
 
 
@@ -87,6 +90,25 @@ def _page(month: PublishedMonth) -> str:
     return f"month_{month.month}_{month.as_of}.html"
 
 
+def headline(report: Report, found: list[Finding]) -> tuple[str, str]:
+    """How urgent the page is, and the one sentence for somebody who has time for one."""
+    passed, warned = len(report.audits_that("pass")), len(report.audits_that("warn"))
+    change = f" ({share(report.users['change'], sign=True)})" if report.previous else ""
+    is_there = (
+        f"month {report.month.month} is published, with {counted(report.users['customers_delivered'], 'customer')}"
+    )
+    audits = f"{counted(passed, 'audit')} passed" + (f" and {warned} warned" if warned else "")
+    alerts = sum(finding.level == "alert" for finding in found)
+    level, what = (
+        ("alert", f"Look at {counted(alerts, 'thing')} today")
+        if alerts
+        else ("watch", f"Nothing urgent, {counted(len(found), 'thing')} to watch")
+        if found
+        else ("calm", "Nothing to do")
+    )
+    return level, f"{what}: {is_there}{change}; {audits}."
+
+
 def findings(report: Report) -> list[Finding]:
     """What a reader should look at: what was waived and what audits warned of, and then the worst first."""
     first = [Finding("alert", f"waived: {waived(waiver)}", "audits") for waiver in report.waivers]
@@ -94,7 +116,7 @@ def findings(report: Report) -> list[Finding]:
     found = [*_column_findings(report.columns), *_row_findings(report.customers)]
     departed, before = report.users["customers_departed"], report.users["delivered_before"]
     if before and departed / before >= 0.1:
-        found.append(Finding("watch", f"{departed:,} customers departed, {departed / before:.1%}", "rows"))
+        found.append(Finding("watch", f"{counted(departed, 'customer')} departed, {departed / before:.1%}", "rows"))
     return [*first, *sorted(found, key=lambda finding: finding.level != "alert")]
 
 
@@ -118,7 +140,7 @@ def _row_findings(tables: list[Json]) -> Iterator[Finding]:
     for (delivered, change), names in counts.items():
         who = "all tables" if len(names) == len(tables) > 1 else ", ".join(names)
         level = "alert" if abs(change) >= 0.2 else "watch"
-        yield Finding(level, f"{who}: {delivered:,} rows, {change:+.1%} against the month before", "rows")
+        yield Finding(level, f"{who}: {counted(delivered, 'row')}, {change:+.1%} against the month before", "rows")
 
 
 def environment() -> Environment:
@@ -131,7 +153,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda shown: printable(shown, keep="\n\t") if type(shown) is str else shown,
     )
-    made.filters |= {"share": share, "value": value, "bars": bars, "stamp": lambda when: f"{when:%Y-%m-%d %H:%M} UTC"}
+    made.filters |= {"share": share, "value": value, "bars": bars, "names": names}
+    made.globals["scrolls"] = Markup('<p class="scrolls">more to the right: scroll</p>')
+    made.filters["stamp"] = lambda when: f"{when:%Y-%m-%d %H:%M} UTC"
     return made
 
 
@@ -142,6 +166,11 @@ def _write(path: Path, template: str, **values: Any) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SurroundingsFailed(f"the report cannot be written: {error.strerror}: {path}") from None
+
+
+def names(text: str) -> Markup:
+    """Text in which a name may be broken after an underscore or its table's dot, and nowhere else."""
+    return Markup(re.sub(r"(_|\.(?=[a-z]))", r"\1<wbr>", str(escape(printable(text)))))  # noqa: S704 (escaped)
 
 
 def share(part: float | None, sign: bool = False) -> str:

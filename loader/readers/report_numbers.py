@@ -65,6 +65,7 @@ class Report:
     audits: list[Json]
     warnings: list[Json]
     waivers: list[Json]
+    trend: list[Json]
 
     @property
     def users(self) -> Json:
@@ -81,6 +82,11 @@ class Report:
         ages = {age["observed_as_of"]: age["customers"] for age in self.ages if age["table_name"] == table_name}
         shown = [ages.get(date, 0) for date in self.deliveries]
         return [*shown, sum(ages.values()) - sum(shown)]
+
+    @property
+    def audits_to_look_at(self) -> list[Json]:
+        """The audits that have not passed in every month shown."""
+        return [audit for audit in self.audits if any(not v or v[0] != "pass" for v in audit["verdicts"])]
 
     def audits_that(self, status: str) -> list[Json]:
         """The audits with that verdict on this month."""
@@ -114,17 +120,19 @@ def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[T
         connection.execute("set local work_mem = '64MB'")  # for joins and counts of all customers
         months = published_months(connection)
         shown = [other for other in months if other.as_of <= month.as_of][-MONTHS_IN_GRID:]
+        customers = _customers(connection, month, tables)
         return Report(
             month,
             next((other for other in months if other.as_of == month.previous_as_of), None),
             _rows(connection, "load", month)[0],
-            _customers(connection, month, tables),
+            customers,
             _columns(connection, month, tables),
             _rows(connection, "ages", month),
             [other.month for other in shown],
             _rows(connection, "audits", month, loads=[other.load_id for other in shown]),
             _rows(connection, "warnings", month),
             _rows(connection, "waivers", month),
+            _rows(connection, "trend", month, table=customers[0]["table_name"]),
         )
 
 

@@ -69,6 +69,34 @@ left join before using (table_name, column_name)
 left join changes using (table_name, column_name)
 left join bins using (table_name, column_name);
 
+-- name: trend
+-- The key numbers of each published month up to this one, from the ledger alone, whatever is archived. Whom a month did not
+-- deliver is carried forward, so new customers are what history grows by; after a month that came late, it may shrink.
+select
+    published.month,
+    published.as_of,
+    history.rows_delivered as delivered,
+    case
+        when lag(history.rows_total) over by_date is not null
+            then greatest(history.rows_total - lag(history.rows_total) over by_date, 0)
+    end as new,
+    history.rows_total - history.rows_delivered as carried_forward,
+    (
+        select sum(each.rows_updated)
+        from ops.history as each
+        where each.as_of = published.as_of
+    )::bigint as updated,
+    (
+        select count(*)
+        from ops.audits as audits
+        where audits.load_id = published.load_id and audits.status = 'warn'
+    ) as warned
+from public.published_months as published
+inner join ops.history as history on published.as_of = history.as_of and history.table_name = %(table)s
+where published.as_of <= %(as_of)s
+window by_date as (order by published.as_of)
+order by published.as_of;
+
 -- name: ages
 select table_name, observed_as_of, customers
 from public.report_freshness

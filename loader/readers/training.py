@@ -13,7 +13,6 @@ from psycopg import sql
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
 from loader.readers import marts
-from loader.readers.published import find
 from loader.upkeep.parquet import appearing, from_csv
 
 STAMP = "event_timestamp"
@@ -47,7 +46,7 @@ def write(
         columns: the features and labels wanted, in this order; all of them where none is named.
 
     Raises:
-        WrongUsage: the label would be from before the features, a date is not published, a column is not there, or the
+        WrongUsage: the label would be from before the features, a column is not there, or the
             file's name ends with neither .csv nor .parquet.
         SurroundingsFailed: the view is not there.
     """
@@ -55,8 +54,6 @@ def write(
         raise WrongUsage(f"a label of {label_as_of} is older than features of {as_of}: a model would predict the past.")
     if file is not None and file.suffix.lower() not in {".csv", ".parquet"}:
         raise WrongUsage(f"{file}: the name must end with .csv or .parquet, which says how to write it.")
-    for date in (as_of, label_as_of):
-        find(connection, date)
     types = _wanted(connection, columns)
     query = statement(__file__, "rows").format(
         columns=sql.SQL(", ").join(map(_column, types, types.values())),

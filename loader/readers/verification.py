@@ -13,6 +13,7 @@ from loader.database import Connection, ops_functions, statement
 from loader.pipeline import chain
 from loader.pipeline.chain import Entry, Link
 from loader.upkeep import archive
+from loader.words import counted
 
 LEDGER = "ops"
 """What a verdict on the ledger itself names as its table."""
@@ -104,7 +105,7 @@ def _rows(connection: Connection, entry: Entry) -> tuple[int, str | None]:
     )
     [(rows, filled)] = connection.execute(query).fetchall()
     if rows != entry.rows:
-        return rows, f"{rows:,} rows, and {entry.rows:,} were written"
+        return rows, f"{counted(rows, 'row')}, and {entry.rows:,} were written"
     actual = connection.execute("select ops.checksum(%s::regclass, %s::text [])", [name, entry.covered]).fetchone()
     if actual != (entry.checksum,) or filled:
         return rows, "rows are not those that were written: the checksum differs"
