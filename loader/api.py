@@ -2,8 +2,8 @@
 
 Each does what the command of the same name does, prints nothing, and returns a typed result; its steps go to the log
 "streamflow". Where the command would end with another exit code than 0, a function raises: `Refused` or `DataRefused`
-(1), `WrongUsage` (2), `SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Every one of them is a
-`StreamflowError` and carries its `exit_code`.
+(1), `WrongUsage` or `WrongDeclaration` (2), `SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Every one
+of them is a `StreamflowError` and carries its `exit_code`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ import psycopg
 from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import find_delivery, parse_month
-from loader.errors import DataRefused, ModelsFailed, NotDelivered, StreamflowError, SurroundingsFailed, WrongUsage
+from loader.errors import (
+    DataRefused,
+    ModelsFailed,
+    NotDelivered,
+    StreamflowError,
+    SurroundingsFailed,
+    WrongDeclaration,
+    WrongUsage,
+)
 from loader.pipeline import chain, ledger
 from loader.pipeline.ingest import run_month
 from loader.pipeline.outcome import Command, Outcome, Refused
@@ -33,7 +41,8 @@ from loader.settings import Settings, load_settings
 
 __all__ = [
     "DataRefused", "ModelsFailed", "MonthState", "NotDelivered", "Outcome", "Refused", "Settings", "StreamflowError",
-    "SurroundingsFailed", "Verdict", "WrongUsage", "check_month", "ingest_month", "last_month", "months", "verify",
+    "SurroundingsFailed", "Verdict", "WrongDeclaration", "WrongUsage", "check_month", "ingest_month", "last_month",
+    "months", "verify",
 ]  # fmt: skip
 
 

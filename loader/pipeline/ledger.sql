@@ -78,6 +78,27 @@ from ops.audits
 where load_id = %s
 order by array_position(array['fail', 'warn', 'pass'], status), audit_name;
 
+-- name: came_later
+-- The tables of which a delivery for a date may lack the file: what was published for it had none, or others were published before
+-- the table's first date.
+select declared.name
+from unnest(%(tables)s::text []) as declared (name)
+cross join lateral (
+    select min(as_of) as first_date, coalesce(bool_or(as_of = %(as_of)s), false) as is_there
+    from ops.history
+    where table_name = declared.name
+) as known
+where
+    not known.is_there
+    and (
+        exists (select from ops.published as published where published.as_of = %(as_of)s)
+        or exists (select from ops.complete_loads as complete where complete.as_of = %(as_of)s)
+        or (
+            known.first_date > %(as_of)s
+            and exists (select from ops.published as published where published.as_of < known.first_date)
+        )
+    );
+
 -- name: left_to_build
 select case when state = 'published' then failed_nodes else array['published_months+'] end
 from ops.loads

@@ -15,6 +15,7 @@ from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
 from loader.pipeline import chain, compare, ledger
+from loader.pipeline.broken_audits import require_runnable
 from loader.pipeline.dbt import Dbt, DbtRun, Node
 from loader.pipeline.declared import require_unchanged
 from loader.pipeline.ledger import AuditResult, TableHistory
@@ -56,9 +57,14 @@ class Run:
         self.files: dict[str, TableFiles] = {}
         self.load_id = 0
 
+    @property
+    def _names(self) -> list[str]:
+        return [table.name for table in self.tables]
+
     def execute(self, *, force: bool, restate: str | None, waive: Mapping[str, str] | None) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
-        found = self.delivery.find(self.tables)
+        later = ledger.came_later(self.connection, self._names, self.delivery.as_of)
+        found = self.delivery.find(self.tables, later)
         if waive:
             require_waivable(self.dbt.manifest(self.database), self.tables, waive)
         ledger.lock(self.connection)
@@ -107,7 +113,7 @@ class Run:
             differing = self._differing(known, found)
             if differing and not restate:
                 self._refuse_other_rows(differing)
-            whole = all(table.name in known for table in self.tables)
+            whole = all(table in known for table in found.files)
             if self.command != "check" and whole and not force and not (differing and restate):
                 return self._again(known)
         if not found.files:
@@ -159,7 +165,7 @@ class Run:
             done = "what had failed fails again" if result.bad else "what had failed was built"
             return self._published(result, message + done)
         outcome = self._outcome("unchanged", message + "nothing to do")
-        outcome.counts = [TableCounts.of(known[table.name]).again() for table in self.tables]
+        outcome.counts = [TableCounts.of(known[table]).again() for table in self._names if table in known]
         return outcome
 
     def _land(self, tables: Sequence[Table]) -> Landing:
@@ -224,7 +230,7 @@ class Run:
         """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
         outcome = self._outcome("published", message, verdicts)
         standing = ledger.history_on(self.connection, self.delivery.as_of)
-        for history in (standing[table.name] for table in self.tables):
+        for history in (standing[table] for table in self._names if table in standing):
             counts = TableCounts.of(history)
             outcome.counts.append(counts if history.load_id == self.load_id else counts.again())
         outcome.failed = result.bad
@@ -256,6 +262,7 @@ class Run:
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
+        require_runnable(self.connection, result)
         return result
 
     def _dbt_failed(self, result: DbtRun) -> SurroundingsFailed:
