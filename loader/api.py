@@ -2,8 +2,8 @@
 
 Each does what the command of the same name does, prints nothing, and returns a typed result; its steps go to the log
 "streamflow". Where the command would end with another exit code than 0, a function raises: `Refused` or `DataRefused`
-(1), `WrongUsage` or `WrongDeclaration` (2), `SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Every one
-of them is a `StreamflowError` and carries its `exit_code`.
+(1), `WrongUsage` or `WrongDeclaration` (2), `SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Each of
+them is a `StreamflowError` and carries its `exit_code`.
 """
 
 from __future__ import annotations

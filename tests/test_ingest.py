@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -349,6 +351,18 @@ def test_row_count_against_the_month_before(january: Streamflow, months: Path, t
     assert refused.code == 1
     assert "52 % off the month before" in refused.err
     assert streamflow.state() == before
+
+
+def test_values_that_are_missing_are_told_by_column(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "001", tmp_path)
+    edit(folder / "labels.csv", lambda rows: [row.__setitem__(1, "") for row in rows[1:]])
+    edit(folder / "users.csv", lambda rows: [row.__setitem__(2, "") for row in rows[1:9]])
+    refused = january("check", "001", "--data-dir", tmp_path)
+    assert refused.code == 1
+    assert "labels.csv  churn_label  100 % of the values are missing  [audit_labels_few_values_missing]" in refused.err
+    shutil.copy(months / "month_001" / "labels.csv", folder)
+    warned = january.ok("check", "001", "--data-dir", tmp_path).out
+    assert re.search(r"users.csv +user_gender +1\d % of the values are missing", warned), warned
 
 
 def test_warnings_are_recorded_shown_and_do_not_refuse(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
