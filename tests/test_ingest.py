@@ -369,9 +369,11 @@ def test_warnings_are_recorded_shown_and_do_not_refuse(streamflow: Streamflow, m
     folder = copy_month(months, "000", tmp_path)
     set_value(folder / "subscriptions.csv", 5, "months_active", "7")
     set_value(folder / "subscriptions.csv", 5, "total_paid", "0")
+    set_value(folder / "subscriptions.csv", 7, "months_active", "7")
+    set_value(folder / "subscriptions.csv", 7, "total_paid", "0")
     result = streamflow.ok("ingest", "000", "--data-dir", tmp_path)
     assert "1 warned" in result.out
-    assert "subscriptions.csv:5" in result.out
+    assert re.search(r"  subscriptions.csv:5  total_paid +.* \(and 1 more like it\)\n", result.out), result.out
     assert streamflow.rows("select audit_name from ops.audits where status = 'warn'") == [
         ("audit_subscriptions_nothing_paid_only_in_first_month",)
     ]

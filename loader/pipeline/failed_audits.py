@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Generator, Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -69,7 +70,9 @@ class _Search:
     def __init__(self, connection: Connection, audit: Audit, table: Table) -> None:
         self.connection, self.audit, self.table = connection, audit, table
         self.columns = self._output(audit.relation)
-        shown = [str(name).strip('"') for name in (audit.column_name, audit.arguments.get("column_B")) if name]
+        arguments = audit.arguments
+        named = re.findall(r"\w+", str(arguments.get("expression", "")))
+        shown = [str(name).strip('"') for name in (audit.column_name, arguments.get("column_B"), *named) if name]
         self.column = next((name for name in shown if name in self.columns), table.key[0])
         row = sql.SQL("select {}").format(_fields("r", self.columns))
         alone, twice = self._audit_on(row), self._audit_on(sql.SQL(" union all ").join([row, row]))

@@ -142,7 +142,9 @@ verdicts as (
         count(*) filter (where status = 'warn') as warned,
         count(*) filter (where status = 'fail') as failed,
         jsonb_agg(
-            jsonb_build_object('audit', audit_name, 'table', table_name, 'failures', failures, 'finding', finding)
+            jsonb_build_object(
+                'audit', audit_name, 'table', table_name, 'column', column_name, 'failures', failures, 'finding', finding
+            )
             order by audit_name
         ) filter (where status = 'warn') as warnings
     from ops.audits

@@ -34,7 +34,7 @@ FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "
 BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
 """What failed below production, with the models of somebody's own that it is built on: one of these may be mended."""
 WARNINGS_KEPT = 1_000
-"""How many rows of warnings a result carries; the audits' own counts are complete."""
+"""How many rows of warnings a result carries; those beyond are counted."""
 
 
 class Run:
@@ -190,7 +190,7 @@ class Run:
         outcome = self._outcome(
             "checked", f"month {self.delivery.label} can be ingested; nothing was published", verdicts
         )
-        outcome.warnings = warnings
+        outcome.warnings, outcome.more_warnings = warnings
         return outcome
 
     def _build(self, restate: bool) -> Outcome:
@@ -205,7 +205,7 @@ class Run:
         done = "published" if publication.load_id == self.load_id else "found as it was published"
         message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
         outcome = self._published(result, message, verdicts)
-        outcome.warnings = warnings
+        outcome.warnings, outcome.more_warnings = warnings
         return outcome
 
     def _finish(self, before: DbtRun) -> DbtRun:
@@ -238,8 +238,8 @@ class Run:
             outcome.manifest = chain.line_of(self.connection, publication.load_id)
         return outcome
 
-    def _audited(self, result: DbtRun) -> tuple[list[AuditResult], list[Problem]]:
-        """The verdicts of all audits, and what the warnings are about.
+    def _audited(self, result: DbtRun) -> tuple[list[AuditResult], tuple[list[Problem], int]]:
+        """The verdicts of all audits, and what the warnings are about: the first, and how many more.
 
         Raises:
             Refused: an error-level audit failed.
@@ -249,7 +249,8 @@ class Run:
             raise self._refusal(self._problems().found_by(result, verdicts, "fail"), verdicts=verdicts)
         if not result.success and (self.command == "check" or not verdicts):
             raise self._dbt_failed(result)
-        return verdicts, list(islice(self._problems().found_by(result, verdicts, "warn"), WARNINGS_KEPT))
+        found = self._problems().found_by(result, verdicts, "warn")
+        return verdicts, (list(islice(found, WARNINGS_KEPT)), sum(1 for _ in found))
 
     def _dbt(self, arguments: list[str], step: str) -> DbtRun:
         self.progress.step(step)
