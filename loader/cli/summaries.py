@@ -88,6 +88,9 @@ def known(months: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
         files += [[month["month"], f["file"], f["rows"], f["bytes"], f["sha256"][:16]] for f in each]
     yield table(["month", "as of", "state", "rows", "audits", "dbt_expectations"], rows)
     for month in months:
+        if folder := month["archived_in"]:
+            back = f"streamflow archive --restore {month['as_of']}"
+            yield f"{month['month']} is archived in {folder}: {back} brings it back"
         if replaced := ", ".join(month["built_on_replaced"]):
             yield f"{month['month']} was built on {replaced} as it was before it was restated"
     yield "\nfiles:"

@@ -187,6 +187,7 @@ select
     ) as waivers,
     coalesce(published.versions, attempts.versions) as versions,
     coalesce(published.files, attempts.files) as files,
+    (select min(archived.folder) from ops.archived as archived where archived.as_of = attempts.as_of) as archived_in,
     array(
         select
             jsonb_build_object(
