@@ -22,9 +22,9 @@ from tests.files import copy_month
 
 @contextmanager
 def served(
-    folder: Path, cut: Callable[[str], bool] = lambda _: False, forbidden: Callable[[str], bool] = lambda _: False
+    folder: Path, cut: Callable[[str], bool] = lambda _: False, answer: Callable[[str], int | None] = lambda _: None
 ) -> Iterator[str]:
-    """A web server for a folder; the files that `cut` picks when they are asked for end in the middle."""
+    """A web server for a folder; files that `cut` picks end in the middle, and `answer` is what it has to say else."""
 
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *arguments: Any) -> None:
@@ -34,8 +34,8 @@ def served(
             pass
 
         def send_head(self) -> Any:
-            if forbidden(self.path):
-                self.send_error(403)
+            if code := answer(self.path):
+                self.send_error(code)
                 return None
             return super().send_head()
 
@@ -60,14 +60,19 @@ def served(
 
 
 def test_a_month_on_a_web_server(streamflow: Streamflow, months: Path) -> None:
-    """One file is cut off the first time; nothing of the address that is secret is written down."""
+    """One file is cut off the first time, another is not to be had; no secret of the address is written down."""
     asked: list[str] = []
+    looked: list[str] = []
 
     def cut(path: str) -> bool:
         asked.append(path)
         return asked.count(path) == 1 and path.endswith("labels.csv")
 
-    with served(months, cut) as address:
+    def answer(path: str) -> int | None:
+        looked.append(path)
+        return 503 if looked.count(path) <= 2 and path.endswith("users.csv") else None
+
+    with served(months, cut, answer) as address:
         with_password = address.replace("//", "//somebody:secret@")
         done = streamflow("ingest", "000", "--data-dir", with_password, "--json")
         assert (done.code, done.json["state"]) == (0, "published"), done
@@ -94,7 +99,7 @@ def test_a_download_that_never_comes_whole_changes_nothing(january: Streamflow, 
 def test_an_archive_and_a_folder_that_is_not_listed(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
     copy_month(months, "000", tmp_path)
     shutil.make_archive(str(tmp_path / "2024-02"), "zip", months / "month_001")
-    with served(tmp_path, forbidden=lambda path: path.endswith("month_000/")) as address:
+    with served(tmp_path, answer=lambda path: 403 if path.endswith("month_000/") else None) as address:
         streamflow.ok("ingest", "000..001", "--data-dir", address)
         (tmp_path / "2024-01.zip").touch()
         both = streamflow("ingest", "000", "--data-dir", address)
@@ -106,11 +111,11 @@ def test_an_archive_and_a_folder_that_is_not_listed(streamflow: Streamflow, mont
 def test_what_is_forbidden_is_not_asked_for_again(streamflow: Streamflow, months: Path) -> None:
     asked: list[str] = []
 
-    def forbidden(path: str) -> bool:
+    def answer(path: str) -> int | None:
         asked.append(path)
-        return path.endswith(".csv")
+        return 403 if path.endswith(".csv") else None
 
-    with served(months, forbidden=forbidden) as address:
+    with served(months, answer=answer) as address:
         result = streamflow("ingest", "000", "--data-dir", address)
     assert result.code == 4, "some stores answer so for what is not there"
     assert "or forbids that it is read (403)" in result.err

@@ -66,7 +66,7 @@ def _status(error: BaseException | None) -> int | None:
 
 def _may_pass(error: BaseException) -> bool:
     """Whether another attempt may end otherwise: not where something is not there, or forbidden, or unknown."""
-    causes = [error, error.__cause__, error.__context__]
+    causes = [error, error.__cause__, None if error.__suppress_context__ else error.__context__]
     if any(isinstance(cause, FINAL) or type(cause).__name__ in FINAL_NAMES for cause in causes):
         return False
     status = _status(error)

@@ -75,7 +75,7 @@ class Problems:
             column = table.column(problem.column).name if problem.column else None
             if problem.line and len(self.told) < REMEMBERED:
                 self.told.add((problem.file, problem.line, column))
-            if column in table.key:
+            if column in table.key and problem.value is not None:
                 self.without_keys.add(table.name)
             yield problem
 
