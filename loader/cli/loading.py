@@ -130,7 +130,7 @@ def verify(manifest: Manifest = None, as_json: Json = False) -> None:
     unseen = sum(not verdict.seen for verdict in verdicts)
     last = f"{wrong} of {len(verdicts)} differ" if wrong else f"all {len(verdicts) - unseen} are sound"
     if unseen:
-        last += f"; {unseen} archived files were not looked at, as their folder cannot be seen from here"
+        last += f"; archived files that were not looked at, as their folder cannot be seen from here: {unseen}"
     shown = terminal.table(["table", "as of", "rows", "verdict"], rows)
     show(as_json, verdicts, *((shown, last) if verdicts else (NOTHING,)))
     if wrong:
