@@ -2,8 +2,8 @@
 
 Each does what the command of the same name does, prints nothing, and returns a typed result; its steps go to the log
 "streamflow". Where the command would end with another exit code than 0, a function raises: `Refused` or `DataRefused`
-(1), `WrongUsage` (2), `SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Every one of them is a
-`StreamflowError` and carries its `exit_code`.
+(1), `WrongUsage` or `WrongDeclaration` (2), `SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Each of
+them is a `StreamflowError` and carries its `exit_code`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ import psycopg
 from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import find_delivery, parse_month
-from loader.errors import DataRefused, ModelsFailed, NotDelivered, StreamflowError, SurroundingsFailed, WrongUsage
+from loader.errors import (
+    DataRefused,
+    ModelsFailed,
+    NotDelivered,
+    StreamflowError,
+    SurroundingsFailed,
+    WrongDeclaration,
+    WrongUsage,
+)
 from loader.pipeline import chain, ledger
 from loader.pipeline.ingest import run_month
 from loader.pipeline.outcome import Command, Outcome, Refused
@@ -30,10 +38,15 @@ from loader.readers import verification
 from loader.readers.after_publish import after_publish
 from loader.readers.verification import Verdict
 from loader.settings import Settings, load_settings
+from loader.upkeep import abandon
+from loader.upkeep import migrate as migration
+from loader.upkeep.abandon import Abandoned
+from loader.upkeep.migrate import Migrated
 
 __all__ = [
-    "DataRefused", "ModelsFailed", "MonthState", "NotDelivered", "Outcome", "Refused", "Settings", "StreamflowError",
-    "SurroundingsFailed", "Verdict", "WrongUsage", "check_month", "ingest_month", "last_month", "months", "verify",
+    "Abandoned", "DataRefused", "Migrated", "ModelsFailed", "MonthState", "NotDelivered", "Outcome", "Refused",
+    "Settings", "StreamflowError", "SurroundingsFailed", "Verdict", "WrongDeclaration", "WrongUsage", "abandon_month",
+    "check_month", "ingest_month", "last_month", "migrate", "months", "verify",
 ]  # fmt: skip
 
 
@@ -92,6 +105,33 @@ def check_month(
 ) -> Outcome:
     """Land and audit one month and publish nothing: its state is "checked". All else is as of `ingest_month`."""
     return _run("check", month, data_dir, as_of, settings)
+
+
+def abandon_month(month: int | str, as_of: dt.date | None = None, settings: Settings | None = None) -> Abandoned:
+    """Give up a month that was begun and is not published: the database is as it was before it was begun.
+
+    Raises:
+        WrongUsage: nothing was begun, or the month is published, or is whole and only has to be published.
+        SurroundingsFailed: another run is under way, or dbt failed.
+    """
+    settings = settings or load_settings()
+    with _surroundings():
+        return abandon.abandon(settings, find_delivery(settings, parse_month(str(month)), as_of=as_of))
+
+
+def migrate(dry_run: bool = False, settings: Settings | None = None) -> Migrated:
+    """Have the tables follow a declaration in which a column got a wider type or another name: all of it or nothing.
+
+    Args:
+        dry_run: only say what would be changed.
+        settings: other settings than those of the environment and .env.
+
+    Raises:
+        WrongUsage: the declaration asks for what cannot be done, or months of such a table are archived.
+        SurroundingsFailed: another run is under way, history is not what the ledger says, or something is in the way.
+    """
+    with _surroundings():
+        return migration.migrate(settings or load_settings(), dry_run=dry_run)
 
 
 def last_month(day: dt.date | None = None, settings: Settings | None = None) -> str:

@@ -21,6 +21,12 @@ class WrongUsage(StreamflowError):
     exit_code = 2
 
 
+class WrongDeclaration(StreamflowError):
+    """An audit is declared so that it cannot be run, which was seen when the month had landed."""
+
+    exit_code = 2
+
+
 class SurroundingsFailed(StreamflowError):
     """Something the command needs is missing or broken: the database, the disk, dbt."""
 

@@ -120,6 +120,6 @@ def load_settings() -> Settings:
         return Settings(_env_file=project().root / ".env")  # type: ignore[call-arg]
     except ValidationError as error:
         wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
-        raise WrongUsage(f"the settings cannot be used: {wrong}. See .env.example.") from None
+        raise WrongUsage(f"the settings cannot be used: {wrong}. docs/settings.md has them all.") from None
     except UnicodeDecodeError:
         raise WrongUsage(f"the settings cannot be used: {project().root / '.env'} is not UTF-8.") from None

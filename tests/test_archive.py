@@ -42,11 +42,16 @@ def archived(streamflow: Streamflow, folder: Path, before: str = FEBRUARY) -> No
 def test_a_month_is_archived_and_comes_back_the_same(march: Streamflow, months: Path, tmp_path: Path) -> None:
     before, folder, manifest = texts(march, "", "_snapshots"), tmp_path / "old", tmp_path / "manifest"
     march.ok("verify", "--manifest", manifest)
-    done = march.ok("archive", "--before", FEBRUARY, "--to", folder, "--json").json
+    done = march.ok("archive", "--before", MARCH, "--to", folder, "--json").json
 
-    assert [(one["as_of"], len(one["files"])) for one in done] == [(JANUARY, len(TABLES))]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(done[0]["files"])
-    assert dates(march) == [FEBRUARY, MARCH]
+    assert [(one["as_of"], len(one["files"])) for one in done] == [(JANUARY, len(TABLES)), (FEBRUARY, len(TABLES))]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(name for one in done for name in one["files"])
+    assert dates(march) == [MARCH]
+    status = march.ok("status").out
+    assert f"000 is archived in {folder}: streamflow archive --restore {JANUARY} brings it back" in status
+    user = march.value("select min(user_id) from users_snapshots")
+    assert f"not shown, as it is archived in {folder}: {JANUARY}" in march.ok("history", user).out
+    march.ok("archive", "--restore", FEBRUARY)
     assert march.value("select to_regclass('history.users_2024_01_31') is null")
     assert texts(march, "") == {name: rows for name, rows in before.items() if name in TABLES}
     verdicts = march.ok("verify", "--manifest", manifest, "--json").json
@@ -184,7 +189,9 @@ def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: 
     folder, moved = tmp_path / "old", tmp_path / "moved"
     archived(march, folder)
     folder.rename(moved)
-    assert "which cannot be seen from here" in march.ok("verify").out
+    unseen = march.ok("verify").out
+    assert "which cannot be seen from here" in unseen
+    assert "; archived files that were not looked at, as their folder cannot be seen from here: 6" in unseen
     missing = march("archive", "--restore")
     assert (missing.code, "say where it is now with --from" in missing.err) == (3, True)
     file = moved / "labels_2024_01_31.parquet"

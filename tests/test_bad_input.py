@@ -96,7 +96,7 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "doubled column": (header("users.csv", lambda h: h.__setitem__(1, "user_gender")), ["is there 2 times"]),
     "too few fields": (append("labels.csv", b"lonely\n"), ["labels.csv:57", "1 field where the header has 2"]),
     "too many fields": (append("labels.csv", b"a,True,b\n"), ["labels.csv:57", "3 fields where the header has 2"]),
-    "blank line": (append("labels.csv", b"\n"), ["labels.csv:57", "an empty line"]),
+    "blank line": (append("labels.csv", b"\n"), ["refused: 1 thing", "labels.csv:57", "an empty line"]),
     "text for a number": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "12,50"), ["usage_agg_30d.csv:5", '"12,50"', "not a number"]),
     "text for a whole number": (put("usage_agg_30d.csv", 5, "skips_7d", "1.5"), ["usage_agg_30d.csv:5", "not a whole number"]),
     "text for a date": (put("users.csv", 5, "signup_date", "05/01/2022"), ["users.csv:5", "not a date like"]),

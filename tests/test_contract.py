@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from loader.contract.models import out_of_step, write_models
-from loader.contract.tables import load_contract
+from loader.contract.tables import Table, load_contract
 from loader.errors import WrongUsage
+from loader.pipeline import ingest, plan
 from tests.conftest import Streamflow, run_copy
+from tests.files import copy_month, set_value
 
 PLANS: dict[str, Any] = {
     "name": "plans",
@@ -43,6 +45,20 @@ def declare(copy: Path, table: dict[str, object]) -> None:
     path.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
+def test_months_that_were_published_before_a_table_need_no_file_of_it(
+    january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [*load_contract(), Table.model_validate(PLANS)]
+    for module in (ingest, plan):
+        monkeypatch.setattr(module, "load_contract", lambda: tables)
+    monkeypatch.setattr(ingest, "require_models", lambda _: None)
+    assert "nothing to do" in january.ok("ingest", "000", "--data-dir", months).out
+    assert "nothing: published already" in january.ok("ingest", "000", "--data-dir", months, "--dry-run").out
+    missing = january("ingest", "001", "--data-dir", months, "--dry-run")
+    assert missing.code == 1
+    assert "plans.csv  the file is missing\n" in missing.out, "no file of another table is meant"
+
+
 @pytest.mark.long
 def test_a_seventh_table_is_declared_not_programmed(
     copy: Path, streamflow: Streamflow, months: Path, tmp_path: Path
@@ -54,6 +70,14 @@ def test_a_seventh_table_is_declared_not_programmed(
     assert "`streamflow models` writes what is missing" in unknown.stderr
     run_copy(copy, streamflow, "models")
     assert run_copy(copy, streamflow, "models", "training_set", "--overwrite").returncode == 0
+    again = copy_month(months, "000", tmp_path / "again")
+    set_value(again / "labels.csv", 3, "churn_label", "")
+    more = ("--data-dir", str(tmp_path / "again"), "--restate", "--reason", "without plans, which came later")
+    assert run_copy(copy, streamflow, "ingest", "000", *more).returncode == 0
+    copy_month(months, "000", tmp_path / "data")
+    more = ("--data-dir", str(tmp_path / "data"), "--restate", "--reason", "as it was")
+    assert run_copy(copy, streamflow, "ingest", "000", *more).returncode == 0
+    shutil.rmtree(tmp_path / "data")
     data = tmp_path / "data"
     for month in ("month_000", "month_001"):
         shutil.copytree(months / month, data / month)
@@ -76,6 +100,7 @@ def test_a_seventh_table_is_declared_not_programmed(
     keys = "select contype::text from pg_constraint where conrelid = 'plans'::regclass and contype <> 'n' order by 1"
     assert streamflow.rows(keys) == [("f",), ("p",)]
 
+    assert run_copy(copy, streamflow, "ingest", "003", "--data-dir", str(months)).returncode == 1
     plans = data / "month_001" / "plans.csv"
     shutil.copytree(data / "month_001", data / "month_002")
     (data / "month_002" / "plans.csv").write_text(plans.read_text().replace("gold", "bronze", 1))

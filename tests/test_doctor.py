@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import sql
 
+from loader.readers import doctor
 from tests.conftest import Streamflow
 from tests.test_terminal import begun_and_not_published
 
@@ -25,6 +27,15 @@ def test_a_sound_installation_has_no_problem(january: Streamflow) -> None:
         assert found(result, check), check
     assert found(result, "months") == [("ok", "1 published, none left unfinished: ")]
     assert january.state() == before
+
+
+def test_models_that_lack_something_come_with_both_commands(
+    january: Streamflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "out_of_step", lambda _: ["labels.yml: column x is declared and not there"])
+    [(level, text)] = found(january.ok("doctor", "--json"), "models")
+    assert level == "warning"
+    assert text.endswith("`streamflow models NAME --overwrite`")
 
 
 def test_an_empty_database_stays_empty(streamflow: Streamflow) -> None:

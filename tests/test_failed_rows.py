@@ -130,7 +130,7 @@ def test_values_and_columns_are_shown(audited: Audited) -> None:
     assert shown == {
         "between": [("age", "-1"), ("age", "121")],
         "pair": [("begun", "2024-01-05")],
-        "expression": [("user_id", "u3")],
+        "expression": [("fee", "-5")],
     }
 
 

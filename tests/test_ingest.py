@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -351,13 +353,27 @@ def test_row_count_against_the_month_before(january: Streamflow, months: Path, t
     assert streamflow.state() == before
 
 
+def test_values_that_are_missing_are_told_by_column(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "001", tmp_path)
+    edit(folder / "labels.csv", lambda rows: [row.__setitem__(1, "") for row in rows[1:]])
+    edit(folder / "users.csv", lambda rows: [row.__setitem__(2, "") for row in rows[1:9]])
+    refused = january("check", "001", "--data-dir", tmp_path)
+    assert refused.code == 1
+    assert "labels.csv  churn_label  100 % of the values are missing  [audit_labels_few_values_missing]" in refused.err
+    shutil.copy(months / "month_001" / "labels.csv", folder)
+    warned = january.ok("check", "001", "--data-dir", tmp_path).out
+    assert re.search(r"users.csv +user_gender +1\d % of the values are missing", warned), warned
+
+
 def test_warnings_are_recorded_shown_and_do_not_refuse(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
     folder = copy_month(months, "000", tmp_path)
     set_value(folder / "subscriptions.csv", 5, "months_active", "7")
     set_value(folder / "subscriptions.csv", 5, "total_paid", "0")
+    set_value(folder / "subscriptions.csv", 7, "months_active", "7")
+    set_value(folder / "subscriptions.csv", 7, "total_paid", "0")
     result = streamflow.ok("ingest", "000", "--data-dir", tmp_path)
     assert "1 warned" in result.out
-    assert "subscriptions.csv:5" in result.out
+    assert re.search(r"  subscriptions.csv:5  total_paid +.* \(and 1 more like it\)\n", result.out), result.out
     assert streamflow.rows("select audit_name from ops.audits where status = 'warn'") == [
         ("audit_subscriptions_nothing_paid_only_in_first_month",)
     ]

@@ -97,8 +97,28 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     ]
     header = "Order No,code,price,day,paid,flag,delta,colour,empty,big"
     folder = write(tmp_path / "2024-03", orders="\n".join([header, *rows]) + "\n")
-    run(tmp_path, "new", "shop", "--from", folder)
-    orders = declared(tmp_path / "shop")["orders"]
+    lines = [f"K{n};Müller;{n % 28 + 1:02}.03.2024;{n},50" for n in range(30)]
+    (folder / "kunden.csv").write_bytes(
+        "\n".join(["Kunde;Name;Seit;Betrag", *lines, "Summe;;;450,00"]).encode("latin-1")
+    )
+    said = run(tmp_path, "new", "shop", "--from", folder).stdout
+    for note in (
+        "kunden.csv is not UTF-8, so it is declared as windows-1252: see that letters like \u00e9 are right",
+        "kunden.csv: a line of totals, which `ingest` will refuse. Export the file without it",
+        "kunden.csv, Seit: a date in another order or form, so it is declared as text. Export dates as 2024-01-31",
+        "kunden.csv, Betrag: a comma where the decimal point belongs, so it is declared as text. Export numbers with",
+    ):
+        assert note in said
+    contract = declared(tmp_path / "shop")
+    assert contract["kunden"]["config"]["meta"] == {
+        "primary_key": "kunde",
+        "delimiter": ";",
+        "encoding": "windows-1252",
+    }
+    assert [next(iter(audit)) for audit in contract["kunden"]["columns"][1]["data_tests"]] == [
+        "dbt_expectations.expect_column_values_to_be_in_set"
+    ]
+    orders = contract["orders"]
     assert {column["name"]: column["data_type"] for column in orders["columns"]} == {
         "order_no": "int", "code": "text", "price": "numeric", "day": "date", "paid": "boolean", "flag": "int",
         "delta": "int", "colour": "text", "empty": "text", "big": "bigint",
@@ -155,7 +175,7 @@ def month_of_a_shop(folder: Path, accounts: int, **header: str) -> Path:
         ),
         invoices="\n".join(
             [
-                "account_id,invoice_no,amount,paid",
+                "account,invoice_no,amount,paid",
                 *(f"{n},{k},{n * k % 97}.{k}0,{'yes' if n * k % 3 else 'no'}" for n in numbers for k in (1, 2, 3)),
             ]
         ),
@@ -167,13 +187,18 @@ def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Pa
     """From CSV files to published months, a changed declaration and a training set, by the documented commands."""
     exports, shop = tmp_path / "exports", tmp_path / "shop"
     first = month_of_a_shop(exports / "month_000", 40)
-    run(tmp_path, "new", "shop", "--from", first, "--label", "accounts.churned")
+    guessed = run(tmp_path, "new", "shop", "--from", first, "--label", "accounts.churned").stdout
+    assert "invoices.account is taken for a reference to accounts, whose account_id has all its values" in guessed
     contract = declared(shop)
     assert {name: table["config"]["meta"] for name, table in contract.items()} == {
-        "accounts": {"primary_key": "account_id"},
+        "accounts": {
+            "primary_key": "account_id", "references": {"table": "countries", "columns": "country"}, "customers": True
+        },
         "countries": {"primary_key": "code"},
-        "invoices": {"primary_key": ["account_id", "invoice_no"], "references": "accounts"},
-    }
+        "invoices": {
+            "primary_key": ["account", "invoice_no"], "references": {"table": "accounts", "columns": "account"}
+        },
+    }  # fmt: skip
     run(shop, "ingest", "000")
 
     month_of_a_shop(exports / "month_001", 44)
@@ -192,6 +217,11 @@ def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Pa
     run(shop, "models", "invoices", "invoices_snapshots", "latest_invoices", "--overwrite")
     assert "streamflow migrate" in run(shop, "ingest", "002", code=2).stderr
     run(shop, "migrate")
+    sound = path.read_text()
+    path.write_text(sound.replace("- amount\n", "- amuont\n", 1))
+    broken = run(shop, "ingest", "002", code=2).stderr
+    assert 'audit_invoices_few_values_missing of invoices cannot be run: column "amuont" does not exist' in broken
+    path.write_text(sound)
     run(shop, "ingest", "002")
     run(shop, "verify")
     assert streamflow.value("select count(*) from latest.invoices") == 46 * 3 + 1

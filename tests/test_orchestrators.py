@@ -50,6 +50,8 @@ def here(streamflow: Streamflow, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
 def test_the_functions_do_what_the_commands_do(here: Streamflow, months: Path) -> None:
     assert (api.months(), api.verify()) == ([], [])
     assert api.check_month(0, months).state == "checked"
+    assert api.abandon_month("000").tables == []
+    assert api.migrate().changes == []
     assert api.ingest_month("000", months).state == "published"
     assert api.ingest_month(0, str(months)).state == "unchanged"
     assert [(month.month, month.state) for month in api.months()] == [("000", "published")]

@@ -240,7 +240,7 @@ def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be
     set_value(folder / "labels.csv", 3, "user_id", "nobody")
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
     assert result.returncode == 3
-    assert "1 rows of labels name none of users by user_id" in result.stderr
+    assert "rows of labels that name none of users by user_id: 1" in result.stderr
     assert january.state() == before
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
     assert published(january) == ["2024-01-31", "2024-02-29"]

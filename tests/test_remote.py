@@ -21,8 +21,10 @@ from tests.files import copy_month
 
 
 @contextmanager
-def served(folder: Path, cut: Callable[[str], bool] = lambda _: False) -> Iterator[str]:
-    """A web server for a folder; the files that `cut` picks when they are asked for end in the middle."""
+def served(
+    folder: Path, cut: Callable[[str], bool] = lambda _: False, answer: Callable[[str], int | None] = lambda _: None
+) -> Iterator[str]:
+    """A web server for a folder; files that `cut` picks end in the middle, and `answer` is what it has to say else."""
 
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *arguments: Any) -> None:
@@ -30,6 +32,12 @@ def served(folder: Path, cut: Callable[[str], bool] = lambda _: False) -> Iterat
 
         def log_message(self, *_: Any) -> None:
             pass
+
+        def send_head(self) -> Any:
+            if code := answer(self.path):
+                self.send_error(code)
+                return None
+            return super().send_head()
 
         def copyfile(self, source: Any, outputfile: Any) -> None:
             if not cut(self.path):
@@ -52,14 +60,19 @@ def served(folder: Path, cut: Callable[[str], bool] = lambda _: False) -> Iterat
 
 
 def test_a_month_on_a_web_server(streamflow: Streamflow, months: Path) -> None:
-    """One file is cut off the first time; nothing of the address that is secret is written down."""
+    """One file is cut off the first time, another is not to be had; no secret of the address is written down."""
     asked: list[str] = []
+    looked: list[str] = []
 
     def cut(path: str) -> bool:
         asked.append(path)
         return asked.count(path) == 1 and path.endswith("labels.csv")
 
-    with served(months, cut) as address:
+    def answer(path: str) -> int | None:
+        looked.append(path)
+        return 503 if looked.count(path) <= 2 and path.endswith("users.csv") else None
+
+    with served(months, cut, answer) as address:
         with_password = address.replace("//", "//somebody:secret@")
         done = streamflow("ingest", "000", "--data-dir", with_password, "--json")
         assert (done.code, done.json["state"]) == (0, "published"), done
@@ -85,11 +98,28 @@ def test_a_download_that_never_comes_whole_changes_nothing(january: Streamflow, 
 
 def test_an_archive_and_a_folder_that_is_not_listed(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
     copy_month(months, "000", tmp_path)
-    (tmp_path / "month_000" / "index.html").write_text("nothing to see")
     shutil.make_archive(str(tmp_path / "2024-02"), "zip", months / "month_001")
-    with served(tmp_path) as address:
+    with served(tmp_path, answer=lambda path: 403 if path.endswith("month_000/") else None) as address:
         streamflow.ok("ingest", "000..001", "--data-dir", address)
+        (tmp_path / "2024-01.zip").touch()
+        both = streamflow("ingest", "000", "--data-dir", address)
+    assert both.code == 1
+    assert "2024-01.zip is there too: take one of them away" in both.err
     assert streamflow.value("select count(*) from published_months") == 2
+
+
+def test_what_is_forbidden_is_not_asked_for_again(streamflow: Streamflow, months: Path) -> None:
+    asked: list[str] = []
+
+    def answer(path: str) -> int | None:
+        asked.append(path)
+        return 403 if path.endswith(".csv") else None
+
+    with served(months, answer=answer) as address:
+        result = streamflow("ingest", "000", "--data-dir", address)
+    assert result.code == 4, "some stores answer so for what is not there"
+    assert "or forbids that it is read (403)" in result.err
+    assert asked.count("/month_000/labels.csv") <= 2, "its size, in two ways"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +187,7 @@ def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: p
     [
         ("sftp://user:p@ss@host/x", "sftp://host/x"),
         ("sftp://user:p/w@host/x", "sftp://host/x"),
+        ("sftp://user:p w@host/x", "sftp://host/x"),
         ("https://host/x?signature=abc of a file", "https://host/x of a file"),
         ("s3://bucket/exports", "s3://bucket/exports"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,9 +76,12 @@ def test_one_row_beyond_those_that_are_looked_at_first(streamflow: Streamflow, t
 
 
 def test_sentences_are_grouped() -> None:
-    audits = [
-        {"audit": "a", "table": "users", "failures": 1, "finding": SAME},
-        {"audit": "b", "table": "labels", "failures": 1200, "finding": None},
-        {"audit": "c", "table": "usage", "failures": 1, "finding": SAME},
+    audits: list[dict[str, Any]] = [
+        {"audit": "a", "table": "users", "column": None, "failures": 1, "finding": SAME},
+        {"audit": "b", "table": "labels", "column": "churn_label", "failures": 1200, "finding": None},
+        {"audit": "c", "table": "usage", "column": None, "failures": 1, "finding": SAME},
+        {"audit": "d", "table": "usage", "column": None, "failures": 7, "finding": None},
     ]
-    assert list(warned(audits)) == [f"users, usage: {SAME}", "b warned: 1,200"]
+    assert list(warned(audits)) == [
+        f"users, usage: {SAME}", "labels.churn_label: b warned: 1,200", "usage: d warned: 7"
+    ]  # fmt: skip

@@ -139,7 +139,10 @@ def verify(manifest: Manifest = None, as_json: Json = False) -> None:
     verdicts = api.verify(manifest=manifest)
     wrong = sum(not verdict.sound for verdict in verdicts)
     rows = [[one.table, one.as_of or one.about, one.rows, one.finding] for one in verdicts]
-    last = f"{wrong} of {len(verdicts)} differ" if wrong else f"all {len(verdicts)} are sound"
+    unseen = sum(not verdict.seen for verdict in verdicts)
+    last = f"{wrong} of {len(verdicts)} differ" if wrong else f"all {len(verdicts) - unseen} are sound"
+    if unseen:
+        last += f"; archived files that were not looked at, as their folder cannot be seen from here: {unseen}"
     shown = terminal.table(["table", "as of", "rows", "verdict"], rows)
     show(as_json, verdicts, *((shown, last) if verdicts else (NOTHING,)))
     if wrong:

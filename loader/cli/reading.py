@@ -49,9 +49,12 @@ def history(
     tables = lookups.with_customers(table_name)
     with open_database(load_settings()).connect() as connection:
         found = lookups.customer(connection, user_id, tables)
+        gone = [month for month in published_months(connection) if month.archived_in]
     lines = [line for row in found for line in _over_time(row)]
     legend = "*: differs from the date before\n(date): not delivered, carried forward from that delivery"
-    show(as_json, {"user_id": user_id, "tables": found}, *lines, legend)
+    lines += [legend, *(f"not shown, as it is archived in {month.archived_in}: {month.as_of}" for month in gone)]
+    archived = [{"as_of": month.as_of, "folder": month.archived_in} for month in gone]
+    show(as_json, {"user_id": user_id, "tables": found, "archived": archived}, *lines)
 
 
 def _over_time(row: RowOverTime) -> Iterator[RenderableType]:

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from loader.cli.terminal import table
-from loader.landing import Group, as_rows, causes, grouped
+from loader.landing import Group, causes, grouped, listed
 from loader.settings import load_settings
 from loader.words import counted
 
@@ -33,7 +33,8 @@ def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
     if done.audits and not brief:
         yield f"audits: {len(done.audits_that('pass'))} passed, {len(done.audits_that('warn'))} warned"
     yield from (f"waived: {waiver}" for waiver in done.waivers)
-    yield from (f"  {line}" for line in as_rows([Group(problem) for problem in _grouped(done.warnings)]))
+    groups = _groups(done.warnings)
+    yield from listed(groups, sum(group.count for group in groups) + done.more_warnings)
     if done.manifest:
         yield f"manifest: {done.manifest}"
     if not brief:
@@ -47,15 +48,18 @@ def place(uri: str) -> str:
     return f"database: {'embedded' if load_settings().embedded else uri}; open it with: streamflow db psql"
 
 
-def _grouped(problems: Sequence[Problem]) -> Iterator[Problem]:
+def _groups(problems: Sequence[Problem]) -> list[Group]:
     """Problems of whole files first, those of several files as one, and then those of rows."""
-    groups: dict[Problem, list[Problem]] = {}
-    for problem in sorted(problems, key=lambda problem: problem.line is not None):
-        alike = problem if problem.line else replace(problem, file="", audit=None)
-        groups.setdefault(alike, []).append(problem)
-    for first, *others in groups.values():
-        files = dict.fromkeys([first.file, *(other.file for other in others)])
-        yield replace(first, file=", ".join(files), audit=None) if others else first
+    alike: dict[Problem, list[Problem]] = {}
+    for problem in problems:
+        if not problem.line:
+            alike.setdefault(replace(problem, file="", audit=None), []).append(problem)
+    of_files = []
+    for first, *others in alike.values():
+        files = ", ".join(dict.fromkeys([first.file, *(other.file for other in others)]))
+        of_files.append(replace(first, file=files, audit=None) if others else first)
+    of_rows = grouped(problem for problem in problems if problem.line)
+    return [*(Group(one) for one in of_files), *of_rows]
 
 
 def several(outcomes: Sequence[Outcome], untried: Sequence[str]) -> Iterator[RenderableType]:
@@ -76,7 +80,8 @@ def plan(planned: Plan) -> Iterator[RenderableType]:
     yield f"month {planned.month}, as of {planned.as_of}, from {planned.folder}\nwould do: {planned.action}"
     yield table(["file", "bytes", "sha256"], ([file.file, file.bytes, file.sha256[:16]] for file in planned.files))
     groups = grouped(planned.problems)
-    yield from (f"  {line}" for line in [*causes(groups), *as_rows(groups)])
+    yield from (f"  {line}" for line in causes(groups))
+    yield from listed(groups, len(planned.problems))
 
 
 def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Iterator[RenderableType]:
@@ -96,6 +101,9 @@ def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Ite
     if earlier := len(months) - len(shown):
         yield f"and {counted(earlier, 'earlier month')}: streamflow status --all"
     for month in shown:
+        if folder := month["archived_in"]:
+            back = f"streamflow archive --restore {month['as_of']}"
+            yield f"{month['month']} is archived in {folder}: {back} brings it back"
         if replaced := ", ".join(month["built_on_replaced"]):
             yield f"{month['month']} was built on {replaced} as it was before it was restated"
     if hashes:

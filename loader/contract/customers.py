@@ -32,7 +32,8 @@ def _wrong_reference(table: Table, by_name: Mapping[str, Table]) -> Iterator[str
     if path[-1] == table.name:
         yield f"references {name}, which leads back to it"
     if columns and len(columns) != len(parent.key):
-        yield f"references {name} by {len(columns)} columns, and its key has {len(parent.key)}: {', '.join(parent.key)}"
+        by = f"{len(columns)} column{'s' if len(columns) > 1 else ''}"
+        yield f"references {name} by {by}, and its key has {len(parent.key)}: {', '.join(parent.key)}"
         return
     for column, key in zip(columns or parent.key, parent.key, strict=True):
         if column not in table.column_names:

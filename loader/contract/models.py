@@ -18,6 +18,11 @@ from loader.project import project
 
 LIST = Path("macros/declared_tables.sql")
 NOT_NULL = {"type": "not_null", "warn_unsupported": False}
+IN_STEP = (
+    "`streamflow models` writes what is missing; edit the others, or have them written anew:"
+    " `streamflow models NAME --overwrite`"
+)
+"""What to do about models that lack something."""
 
 
 def _added(name: str, data_type: str, description: str) -> dict[str, Any]:
@@ -122,9 +127,7 @@ def require_models(tables: Sequence[Table]) -> None:
     reasons = list(out_of_step(tables))
     if reasons:
         raise WrongUsage(
-            f"the dbt models are out of step with {project().sources.name}: {'; '.join(reasons[:5])}."
-            " `streamflow models` writes what is missing; edit the others, or have them written anew:"
-            " `streamflow models NAME --overwrite`."
+            f"the dbt models are out of step with {project().sources.name}: {'; '.join(reasons[:5])}. {IN_STEP}."
         )
 
 

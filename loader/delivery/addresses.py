@@ -12,5 +12,8 @@ def is_address(place: str | Path) -> bool:
 
 
 def shown(text: str) -> str:
-    """A text with addresses as they may be written down: without user, password and what follows a question mark."""
-    return re.sub(r"(://)[^\s'\"]*@|\?[^\s'\"]*", r"\1", text)
+    """A text with addresses as they may be written down: without user, password and what follows a question mark.
+
+    A password may have blanks in it, so all up to the last @ goes.
+    """
+    return re.sub(r"(://)[^'\"\n]*@|\?[^\s'\"]*", r"\1", text)

@@ -7,7 +7,7 @@ import fnmatch
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -85,8 +85,8 @@ class Delivery:
         paths = [self.data_dir / f"{name}{end}" for name in self.names for end in ("", ".zip")]
         return [path for path in paths if path.exists()]
 
-    def find(self, tables: Sequence[Table]) -> Found:
-        """Look for the files of every table, and at their headers.
+    def find(self, tables: Sequence[Table], may_be_missing: Collection[str] = ()) -> Found:
+        """Look for the files of every table, but for those that may be missing, and at their headers.
 
         Raises:
             NotDelivered: neither the folder nor the archive of the month is there, or it has nothing like a delivery.
@@ -106,11 +106,12 @@ class Delivery:
                 found.problems.extend(problems)
                 if not problems:
                     found.files[table.name] = TableFiles(parts)
-            else:
+            elif table.name not in may_be_missing:
                 missing.append(table.wanted)
         found.problems.extend(_in_two_tables(there, tables))
         if missing:
-            found.problems.extend(self._why_missing(missing, there, every=len(missing) == len(tables)))
+            strange = [file for file in there if not any(fnmatchcase(file.plain, table.wanted) for table in tables)]
+            found.problems.extend(self._why_missing(missing, there, strange))
         return found
 
     def _files(self, places: Sequence[Path]) -> list[SourceFile]:
@@ -124,11 +125,14 @@ class Delivery:
             return sorted(members, key=lambda file: file.base)
         return [SourceFile(path, links_to=self.links_to) for path in sorted(place.iterdir())]
 
-    def _why_missing(self, missing: Sequence[str], there: Sequence[SourceFile], *, every: bool) -> list[Problem]:
-        problems, told = [], not every
+    def _why_missing(
+        self, missing: Sequence[str], there: Sequence[SourceFile], strange: Sequence[SourceFile]
+    ) -> list[Problem]:
+        """`strange` are the files that no table takes."""
+        problems, told = [], len(strange) < len(there)
         deeper = dict(_deeper(there))
         for wanted in missing:
-            hint = near(wanted, (file.base for file in there))
+            hint = near(wanted, (file.base for file in strange))
             folder = next((path for path, names in deeper.items() if fnmatch.filter(names, wanted)), None)
             if folder:
                 remedy = f"Move the files up into {folder.parent.name}"

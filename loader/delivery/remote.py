@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from loader.contract.tables import Table
 from loader.delivery.addresses import shown
@@ -26,6 +29,14 @@ EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "sftp": "sftp", "http": "http", "
 """Protocol -> the extra of pyproject.toml that has what it needs."""
 STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
 """What tells one state of a file from another, as the file systems call it."""
+
+FINAL = (FileNotFoundError, PermissionError, socket.gaierror)
+FINAL_NAMES = {"AuthenticationException", "NoCredentialsError"}
+"""What stays as it is when it is tried again; paramiko and botocore, which have the latter, may not be installed."""
+NOT_THERE = {None, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
+"""Answers of which some stores give the last one for what they do not have."""
+PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+"""Answers that ask for patience; the others below 500 stay what they are."""
 
 Listing = dict[str, tuple[Any, ...]]
 """Name of a file -> its state."""
@@ -48,6 +59,21 @@ class RemoteFile:
         return PurePosixPath(self.path).name
 
 
+def _status(error: BaseException | None) -> int | None:
+    """The status with which a web server or an object store has answered."""
+    known = (getattr(error, name, None) for name in ("status", "code"))
+    return next((status for status in known if isinstance(status, int)), None)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another attempt may end otherwise: not where something is not there, or forbidden, or unknown."""
+    causes = [error, error.__cause__, None if error.__suppress_context__ else error.__context__]
+    if any(isinstance(cause, FINAL) or type(cause).__name__ in FINAL_NAMES for cause in causes):
+        return False
+    status = _status(error)
+    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING
+
+
 class Place:
     """A folder of months elsewhere.
 
@@ -56,7 +82,7 @@ class Place:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self.address, self.forbids = address, False
         self.system: Any = None
         if "?" in address:
             raise WrongUsage(f"{shown(address)} is no folder: what follows a question mark is of one file.")
@@ -69,24 +95,30 @@ class Place:
             extra = EXTRAS.get(protocol)
             remedy = f"pip install 'streamflow[{extra}]'" if extra else f"it knows {', '.join(sorted(EXTRAS))}"
             raise WrongUsage(f"streamflow cannot read {protocol}:// as it is installed: {remedy}.") from None
+        for library in ("gcsfs", "paramiko"):  # what they say besides, the error says too
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         self.system, root = self._insist(lambda: fsspec.url_to_fs(address))
         self.root = root.rstrip("/")
         self.streamed = {"block_size": 0} if protocol in {"http", "https"} else {}  # not all web servers give parts
 
-    def month(self, delivery: Delivery, tables: Sequence[Table]) -> tuple[str, list[RemoteFile]]:
-        """What the month's folder or archive is called, and its files, as far as a table takes them.
+    def month(self, delivery: Delivery, tables: Sequence[Table]) -> dict[str, list[RemoteFile]]:
+        """What the month's folder or archive is called, and its files, as far as a table takes them: one, or wrong.
 
         Raises:
             NotDelivered: there is none.
             SurroundingsFailed: the place cannot be read.
         """
+        found = {}
         for name in delivery.names:
             if files := list(self._files(f"{self.root}/{name}", tables)):
-                return name, files
+                found[name] = files
             if archive := self._look(f"{self.root}/{name}.zip"):
-                return archive.name, [archive]
+                found[archive.name] = [archive]
+        if found:
+            return found
         names = " nor ".join(f"{name}/ or {name}.zip" for name in delivery.names)
-        raise NotDelivered(f"month {delivery.label} is not there: {shown(self.address)} has neither {names}")
+        forbidden = ", or forbids that it is read (403)" if self.forbids else ""
+        raise NotDelivered(f"month {delivery.label} is not there: {shown(self.address)} has neither {names}{forbidden}")
 
     def fetch(self, file: RemoteFile, target: Path) -> None:
         """Copy a file here, and see that it came whole.
@@ -109,13 +141,21 @@ class Place:
 
     def _files(self, path: str, tables: Sequence[Table]) -> Iterator[RemoteFile]:
         """The files of a folder that a table takes; by their usual names where a web server does not list them."""
-        entries = self._insist(lambda: self.system.ls(path, detail=True)) or []
+        entries = self._insist(lambda: self._listed(path)) or []
         names = {PurePosixPath(entry["name"]).name for entry in entries if entry.get("type") != "directory"}
         names = names or {f"{table.wanted}{end}" for table in tables for end in ("", ".gz")}
         for name in sorted(names):
             is_wanted = any(fnmatchcase(name.removesuffix(".gz"), table.wanted) for table in tables)
             if is_wanted and (file := self._look(f"{path}/{name}")):
                 yield file
+
+    def _listed(self, path: str) -> list[dict[str, Any]]:
+        try:
+            return list(self.system.ls(path, detail=True))
+        except Exception as error:
+            if _status(error) == HTTPStatus.FORBIDDEN:  # many web servers list no folder, and give its files
+                return []
+            raise
 
     def _look(self, path: str) -> RemoteFile | None:
         found = self._insist(lambda: self.system.info(path))
@@ -130,15 +170,26 @@ class Place:
         again = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_exponential(multiplier=0.2, max=10),
-            retry=retry_if_not_exception_type((FileNotFoundError, PermissionError)),
+            retry=retry_if_exception(_may_pass),
             reraise=True,
         )
+
+        def attempt() -> Any:
+            try:
+                return action()
+            except FileNotFoundError as error:  # which stands for all that a web server may answer
+                cause, status = error.__cause__, _status(error.__cause__)
+                self.forbids |= status == HTTPStatus.FORBIDDEN
+                if cause and (isinstance(cause, OSError) or status not in NOT_THERE):
+                    raise cause from None
+                raise
+
         try:
-            return again(action)
+            return again(attempt)
         except FileNotFoundError:
             return None
         except Exception as error:
-            reason = shown(str(error).strip() or type(error).__name__)
+            reason = shown(str(error).strip().rstrip(".") or type(error).__name__)
             raise SurroundingsFailed(f"{shown(self.address)} cannot be read: {reason}. Nothing was changed.") from None
 
 
@@ -163,14 +214,18 @@ def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Calla
         yield delivery
         return
     place = Place(delivery.address)
-    name, files = place.month(delivery, tables)
+    found = place.month(delivery, tables)
     incoming = home / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
     _remove_what_was_left(incoming)
     with tempfile.TemporaryDirectory(dir=incoming, prefix=f"{os.getpid()}-") as folder:
-        target = Path(folder) if name.endswith(".zip") else Path(folder) / name
-        target.mkdir(exist_ok=True)
-        tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {counted(len(files), 'file')}")
-        for file in files:
-            place.fetch(file, target / file.name)
+        for name, files in found.items():
+            target = Path(folder) if name.endswith(".zip") else Path(folder) / name
+            target.mkdir(exist_ok=True)
+            if len(found) > 1:  # which is refused by their names
+                (target / files[0].name).touch()
+                continue
+            tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {counted(len(files), 'file')}")
+            for file in files:
+                place.fetch(file, target / file.name)
         yield replace(delivery, data_dir=Path(folder))

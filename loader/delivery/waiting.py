@@ -33,8 +33,10 @@ def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell:
 
     What is there at the first look is not waited for.
     """
+    if patience <= 0:
+        return
     deadline, before = monotonic() + patience, _listing(delivery, tables)
-    if patience <= 0 or _is_complete(before, tables):
+    if _is_complete(before, tables):
         return
     tell(f"waiting for month {delivery.label}")
     now: Listing = {}
@@ -50,7 +52,8 @@ def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell:
 def _listing(delivery: Delivery, tables: Sequence[Table]) -> Listing:
     with suppress(NotDelivered, *UNREADABLE):
         if delivery.address is not None:
-            return {file.name: file.state for file in Place(delivery.address).month(delivery, tables)[1]}
+            found = Place(delivery.address).month(delivery, tables)
+            return {file.name: file.state for files in found.values() for file in files}
         places = delivery.there
         paths = [path for place in places for path in ([place] if place.is_file() else sorted(place.iterdir()))]
         return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}

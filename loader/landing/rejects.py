@@ -48,10 +48,8 @@ class Rejects:
 
     def as_lines(self) -> list[str]:
         """What follows the sentence: other causes, the first groups, how many more there are, and where all are."""
-        left = self.count - sum(group.count for group in self.first)
-        beyond = [f"... and {left:,} more"] if left else []
         which = "all of them" if self.written == self.count else f"the first {self.written:,} of them"
-        return [*self.more, *(f"  {line}" for line in [*as_rows(self.first), *beyond]), f"{which}: {self.path}"]
+        return [*self.more, *listed(self.first, self.count), f"{which}: {self.path}"]
 
 
 def grouped(problems: Iterable[Problem], groups: dict[Hashable, Group] | None = None) -> list[Group]:
@@ -87,6 +85,13 @@ def _cause(remedy: str, groups: Sequence[Group]) -> str:
     count = sum(group.count for group in groups)
     times = f" ({count:,} times)" if count > 1 and groups[0].problem.line not in {None, 1} else ""
     return printable(f"{files}: {groups[0].problem.reason}{times}. {remedy}")
+
+
+def listed(groups: Sequence[Group], count: int) -> list[str]:
+    """The first groups as lines for a person, and how many of `count` problems are not among them."""
+    left = count - sum(group.count for group in groups[:ON_SCREEN])
+    beyond = [f"... and {left:,} more"] if left else []
+    return [f"  {line}" for line in [*as_rows(groups), *beyond]]
 
 
 def as_rows(groups: Iterable[Group], most: int = ON_SCREEN) -> list[str]:

@@ -57,8 +57,6 @@ def of_table(audit: Audit, failures: int) -> tuple[str, str | None]:
     match audit.test:
         case "row_count_change_percent":
             return f"the number of rows is {failures} % off the month before", None
-        case "null_percent":
-            return f"up to {failures} % of the values are missing in a column that should have them", None
         case "gone_since_month_before_percent":
             return f"{failures} % of the customers of the month before are not in it", OTHER_CUSTOMERS
         case _:

@@ -24,7 +24,18 @@ class Audit:
     where: str | None
     fail_calc: str
     relation: str
+    reads: frozenset[str]
+    """The staging tables that it reads."""
     others: bool
+    """Whether it reads anything besides its table."""
+    limit: Mapping[str, str]
+    """Status -> the condition on its number that says so, like `> 50`."""
+    path: str
+
+    @property
+    def lists_rows(self) -> bool:
+        """Whether each row that its SQL gives is a failure; otherwise it gives measurements."""
+        return re.sub(r"\s", "", self.fail_calc).lower() in {"count(*)", "count(1)"}
 
 
 def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
@@ -53,5 +64,8 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
         where=node.config.where,
         fail_calc=node.config.fail_calc,
         relation=table.relation_name,
+        reads=frozenset(staged),
         others=set(node.depends_on.nodes) != {table.unique_id},
+        limit={"fail": node.config.error_if, "warn": node.config.warn_if},
+        path=node.original_file_path,
     )

@@ -110,7 +110,7 @@ class Dbt:
 
     def _result(self, database: Database) -> Any:
         if audit_package() is None:
-            raise SurroundingsFailed("the dbt packages are not installed: run `make setup` (or `streamflow setup`).")
+            raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
         self.prepare(database)
         assert self._parsed is not None  # noqa: S101 (for mypy)
         return self._parsed.result()

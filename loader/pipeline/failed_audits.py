@@ -20,9 +20,6 @@ from loader.pipeline.audits import Audit
 from loader.pipeline.ledger import one_row
 
 BATCH = 5_000
-COUNTS_ROWS = {"count(*)", "count(1)"}
-"""What `fail_calc` is where each row that the audit's SQL gives is a failure; otherwise it gives measurements."""
-
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")
 """What the tests of dbt and dbt_expectations call the value of the tested column."""
 
@@ -36,17 +33,24 @@ LIMITS = "set local statement_timeout = '5min'; set local enable_nestloop = {}"
 
 
 def failed_rows(
-    connection: Connection, audit: Audit, failures: int, table: Table, files: TableFiles
+    connection: Connection, audit: Audit, failures: int, table: Table, files: TableFiles, status: str = "fail"
 ) -> Iterator[Problem]:
     """The rows that a failed audit is about, in file order and in constant memory.
 
-    One problem without a line stands for an audit of the table as a whole, and for values whose rows cannot be told.
+    A problem without a line stands for an audit of the table as a whole, or of a column, and for values whose rows
+    cannot be told.
 
     Args:
         failures: the audit's own number.
+        status: what that made of it, `fail` or `warn`.
     """
     complete = False
-    if re.sub(r"\s", "", audit.fail_calc).lower() in COUNTS_ROWS and audit.relation in audit.compiled:
+    if audit.test == "null_percent":
+        query = _template("columns_with_nulls").format(audit=sql.SQL(_query(audit)), limit=sql.SQL(audit.limit[status]))
+        for column, percent in connection.execute(query).fetchall():
+            yield Problem(files.name, f"{percent} % of the values are missing", column=column, audit=audit.audit_name)
+        return
+    if audit.lists_rows and audit.relation in audit.compiled:
         with contextlib.suppress(*UNUSUAL), connection.transaction():
             search = _Search(connection, audit, table)
             by_row = not audit.others and search.goes_by_row()
@@ -66,7 +70,9 @@ class _Search:
     def __init__(self, connection: Connection, audit: Audit, table: Table) -> None:
         self.connection, self.audit, self.table = connection, audit, table
         self.columns = self._output(audit.relation)
-        shown = [str(name).strip('"') for name in (audit.column_name, audit.arguments.get("column_B")) if name]
+        arguments = audit.arguments
+        named = re.findall(r"\w+", str(arguments.get("expression", "")))
+        shown = [str(name).strip('"') for name in (audit.column_name, arguments.get("column_B"), *named) if name]
         self.column = next((name for name in shown if name in self.columns), table.key[0])
         row = sql.SQL("select {}").format(_fields("r", self.columns))
         alone, twice = self._audit_on(row), self._audit_on(sql.SQL(" union all ").join([row, row]))

@@ -232,6 +232,14 @@ def was_published(connection: Connection, as_of: dt.date) -> bool:
     return bool(one_row(connection, "select exists (select 1 from ops.published where as_of = %s)", [as_of])[0])
 
 
+def came_later(connection: Connection, tables: Sequence[str], as_of: dt.date) -> set[str]:
+    """The tables of which a delivery may lack the file: they came later than its date."""
+    if not exists(connection):
+        return set()
+    values = {"tables": list(tables), "as_of": as_of}
+    return {name for (name,) in connection.execute(statement(__file__, "came_later"), values).fetchall()}
+
+
 def left_to_build(connection: Connection, as_of: dt.date) -> list[str]:
     """What dbt is to select to build all below a published month: what failed, or everything after a run cut off."""
     row = connection.execute(statement(__file__, "left_to_build"), [as_of]).fetchone()

@@ -78,6 +78,27 @@ from ops.audits
 where load_id = %s
 order by array_position(array['fail', 'warn', 'pass'], status), audit_name;
 
+-- name: came_later
+-- The tables of which a delivery for a date may lack the file: what was published for it had none, or others were published before
+-- the table's first date.
+select declared.name
+from unnest(%(tables)s::text []) as declared (name)
+cross join lateral (
+    select min(as_of) as first_date, coalesce(bool_or(as_of = %(as_of)s), false) as is_there
+    from ops.history
+    where table_name = declared.name
+) as known
+where
+    not known.is_there
+    and (
+        exists (select from ops.published as published where published.as_of = %(as_of)s)
+        or exists (select from ops.complete_loads as complete where complete.as_of = %(as_of)s)
+        or (
+            known.first_date > %(as_of)s
+            and exists (select from ops.published as published where published.as_of < known.first_date)
+        )
+    );
+
 -- name: left_to_build
 select case when state = 'published' then failed_nodes else array['published_months+'] end
 from ops.loads
@@ -121,7 +142,9 @@ verdicts as (
         count(*) filter (where status = 'warn') as warned,
         count(*) filter (where status = 'fail') as failed,
         jsonb_agg(
-            jsonb_build_object('audit', audit_name, 'table', table_name, 'failures', failures, 'finding', finding)
+            jsonb_build_object(
+                'audit', audit_name, 'table', table_name, 'column', column_name, 'failures', failures, 'finding', finding
+            )
             order by audit_name
         ) filter (where status = 'warn') as warnings
     from ops.audits
@@ -164,6 +187,7 @@ select
     ) as waivers,
     coalesce(published.versions, attempts.versions) as versions,
     coalesce(published.files, attempts.files) as files,
+    (select min(archived.folder) from ops.archived as archived where archived.as_of = attempts.as_of) as archived_in,
     array(
         select
             jsonb_build_object(

@@ -52,7 +52,8 @@ class Outcome:
     """How one attempt at one month ended. `timings` are seconds per step.
 
     `state` is published, unchanged, landed, checked or refused. `failed` has the models and tests that failed or were
-    skipped after the month was published. `manifest` is the line of its publication, for whoever keeps a manifest.
+    skipped after the month was published; `more_warnings` are beyond those in `warnings`. `manifest` is the line of its
+    publication, for whoever keeps a manifest.
     """
 
     command: Command
@@ -65,6 +66,7 @@ class Outcome:
     audits: list[AuditResult] = field(default_factory=list)
     waivers: list[Waiver] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    more_warnings: int = 0
     failed: list[Node] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     rejects: Rejects | None = None

@@ -44,12 +44,12 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
         WrongUsage: its tables are not as they are declared.
     """
     tables = load_contract()
-    with arrived(delivery, tables, settings.home, log.info) as here:
-        found = here.find(tables)
-        hashes = found.hashes()
-        place = delivery.origin if delivery.address else str(here.there[0])
-    files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
     with open_database(settings).connect() as connection:
+        with arrived(delivery, tables, settings.home, log.info) as here:
+            found = here.find(tables, ledger.came_later(connection, [table.name for table in tables], delivery.as_of))
+            hashes = found.hashes()
+            place = delivery.origin if delivery.address else str(here.there[0])
+        files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
         require_unchanged(connection, tables)
         action = "refuse" if found.problems else _action(connection, delivery, files)
     return Plan(delivery.label, str(delivery.as_of), place, action, files, found.problems)
@@ -57,9 +57,9 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
 
 def _action(connection: Connection, delivery: Delivery, files: list[PlannedFile]) -> str:
     known = ledger.history_on(connection, delivery.as_of) if ledger.exists(connection) else {}
-    if not known:
-        return "land, audit and publish"
-    if compare.differing_tables(load_contract(), {file.table: file.sha256 for file in files}, known):
+    if known and compare.differing_tables(load_contract(), {file.table: file.sha256 for file in files}, known):
         return "compare with what is published, and refuse where a row differs"
+    if any(file.table not in known for file in files):
+        return "land, audit and publish"
     published = ledger.publication_of(connection, delivery.as_of) is not None
     return "nothing: published already" if published else "finish what was begun"

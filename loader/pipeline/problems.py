@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loader.contract.tables import Table
 from loader.database import Connection, Database
 from loader.delivery import Delivery, Problem, TableFiles
 from loader.landing import LandedFile, Landing, NotTaken, diagnose
 from loader.pipeline import compare, ledger
-from loader.pipeline.audit_reasons import OTHER_CUSTOMERS
+from loader.pipeline.audit_reasons import OTHER_CUSTOMERS, of_table
 from loader.pipeline.dbt import DbtRun
 from loader.pipeline.failed_audits import failed_rows
 from loader.pipeline.ledger import AuditResult
 
+REMEMBERED = 100_000
+"""How many wrong values are remembered."""
 NEARLY_NONE = 10
 """Percent of the published customers: a file that has less of them is one of other customers."""
 
@@ -29,6 +31,10 @@ class Problems:
     load_id: int
     tables: Sequence[Table]
     files: Mapping[str, TableFiles]
+    told: set[tuple[str, int | None, str | None]] = field(default_factory=set)
+    """File, line and column of wrong values, up to a limit: what an audit says of the same ones is no news."""
+    without_keys: set[str] = field(default_factory=set)
+    """Tables in which keys are wrong: which rows of others name none of their rows cannot be told."""
 
     def everything(
         self, of_files: Sequence[Problem], landing: Landing, audit: Callable[[], DbtRun]
@@ -42,8 +48,10 @@ class Problems:
             return
         ledger.mark_refused(self.connection, self.load_id)
         ledger.set_staged(self.connection, self.load_id, self.delivery, [*landing.files, *mended])
-        result = audit()
-        ledger.clear_staged(self.connection)
+        try:
+            result = audit()
+        finally:  # nobody may build from rows with null in place of what is wrong
+            ledger.clear_staged(self.connection)
         sound = {file.table for file in landing.files}
         for verdict in ledger.audits_of(self.connection, self.load_id):
             if verdict.status == "fail" and self._still_telling(verdict, result, sound, {m.table for m in mended}):
@@ -54,8 +62,22 @@ class Problems:
         read_whole = True
         for stopped in not_taken:
             file = self.files[stopped.table.name]
-            read_whole &= yield from diagnose(self.database, self.delivery, stopped.table, file, stopped)
+            values = diagnose(self.database, self.delivery, stopped.table, file, stopped)
+            read_whole &= yield from self._remembered(stopped.table, values)
         return read_whole
+
+    def _remembered(self, table: Table, values: Generator[Problem, None, bool]) -> Generator[Problem, None, bool]:
+        while True:
+            try:
+                problem = next(values)
+            except StopIteration as end:
+                return bool(end.value)
+            column = table.column(problem.column).name if problem.column else None
+            if problem.line and len(self.told) < REMEMBERED:
+                self.told.add((problem.file, problem.line, column))
+            if column in table.key and problem.value is not None:
+                self.without_keys.add(table.name)
+            yield problem
 
     def other_rows(self, differing: Sequence[Table]) -> Iterator[Problem]:
         """The landed files that hold other rows than history has from that date, with the number of customers."""
@@ -75,16 +97,22 @@ class Problems:
                 yield from self._rows_of(result, verdict)
 
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
-        if verdict.finding:
-            yield Problem(self.files[verdict.table_name].name, verdict.finding, audit=verdict.audit_name)
-            return
         table = next(table for table in self.tables if table.name == verdict.table_name)
-        audit = result.audits[verdict.audit_id]
-        yield from failed_rows(self.connection, audit, verdict.failures, table, self.files[table.name])
+        audit, files = result.audits[verdict.audit_id], self.files.get(table.name)
+        if verdict.finding or files is None:
+            reason = verdict.finding or of_table(audit, verdict.failures)[0]
+            yield Problem(files.name if files else table.wanted, reason, audit=verdict.audit_name)
+            return
+        for problem in failed_rows(self.connection, audit, verdict.failures, table, files, verdict.status):
+            place = problem.file, problem.line
+            if (*place, problem.column) not in self.told and (problem.value or (*place, None) not in self.told):
+                yield problem
 
     def _still_telling(self, verdict: AuditResult, result: DbtRun, sound: set[str], mended: set[str]) -> bool:
         """Whether an audit's failure says something new where some files are missing, and wrong values are null."""
-        audit = result.audits[verdict.audit_id]
-        if audit.others and not all(table.name in sound | mended for table in self.tables):
+        audit, table = result.audits[verdict.audit_id], verdict.table_name
+        others = audit.reads - {table}
+        if not others <= sound | mended or others & self.without_keys:
             return False
-        return verdict.table_name in sound or (verdict.table_name in mended and audit.test != "null_percent")
+        measures_nulls = audit.test == "null_percent" or (table in self.without_keys and not audit.lists_rows)
+        return table in sound or (table in mended and not measures_nulls)

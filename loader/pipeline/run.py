@@ -15,6 +15,7 @@ from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
 from loader.pipeline import chain, compare, ledger
+from loader.pipeline.broken_audits import require_runnable
 from loader.pipeline.dbt import Dbt, DbtRun, Node
 from loader.pipeline.declared import require_unchanged
 from loader.pipeline.ledger import AuditResult, TableHistory
@@ -33,7 +34,7 @@ FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "
 BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
 """What failed below production, with the models of somebody's own that it is built on: one of these may be mended."""
 WARNINGS_KEPT = 1_000
-"""How many rows of warnings a result carries; the audits' own counts are complete."""
+"""How many rows of warnings a result carries; those beyond are counted."""
 
 
 class Run:
@@ -56,9 +57,14 @@ class Run:
         self.files: dict[str, TableFiles] = {}
         self.load_id = 0
 
+    @property
+    def _names(self) -> list[str]:
+        return [table.name for table in self.tables]
+
     def execute(self, *, force: bool, restate: str | None, waive: Mapping[str, str] | None) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
-        found = self.delivery.find(self.tables)
+        later = ledger.came_later(self.connection, self._names, self.delivery.as_of)
+        found = self.delivery.find(self.tables, later)
         if waive:
             require_waivable(self.dbt.manifest(self.database), self.tables, waive)
         ledger.lock(self.connection)
@@ -107,7 +113,7 @@ class Run:
             differing = self._differing(known, found)
             if differing and not restate:
                 self._refuse_other_rows(differing)
-            whole = all(table.name in known for table in self.tables)
+            whole = all(table in known for table in found.files)
             if self.command != "check" and whole and not force and not (differing and restate):
                 return self._again(known)
         if not found.files:
@@ -159,7 +165,7 @@ class Run:
             done = "what had failed fails again" if result.bad else "what had failed was built"
             return self._published(result, message + done)
         outcome = self._outcome("unchanged", message + "nothing to do")
-        outcome.counts = [TableCounts.of(known[table.name]).again() for table in self.tables]
+        outcome.counts = [TableCounts.of(known[table]).again() for table in self._names if table in known]
         return outcome
 
     def _land(self, tables: Sequence[Table]) -> Landing:
@@ -184,7 +190,7 @@ class Run:
         outcome = self._outcome(
             "checked", f"month {self.delivery.label} can be ingested; nothing was published", verdicts
         )
-        outcome.warnings = warnings
+        outcome.warnings, outcome.more_warnings = warnings
         return outcome
 
     def _build(self, restate: bool) -> Outcome:
@@ -199,7 +205,7 @@ class Run:
         done = "published" if publication.load_id == self.load_id else "found as it was published"
         message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
         outcome = self._published(result, message, verdicts)
-        outcome.warnings = warnings
+        outcome.warnings, outcome.more_warnings = warnings
         return outcome
 
     def _finish(self, before: DbtRun) -> DbtRun:
@@ -224,7 +230,7 @@ class Run:
         """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
         outcome = self._outcome("published", message, verdicts)
         standing = ledger.history_on(self.connection, self.delivery.as_of)
-        for history in (standing[table.name] for table in self.tables):
+        for history in (standing[table] for table in self._names if table in standing):
             counts = TableCounts.of(history)
             outcome.counts.append(counts if history.load_id == self.load_id else counts.again())
         outcome.failed = result.bad
@@ -232,8 +238,8 @@ class Run:
             outcome.manifest = chain.line_of(self.connection, publication.load_id)
         return outcome
 
-    def _audited(self, result: DbtRun) -> tuple[list[AuditResult], list[Problem]]:
-        """The verdicts of all audits, and what the warnings are about.
+    def _audited(self, result: DbtRun) -> tuple[list[AuditResult], tuple[list[Problem], int]]:
+        """The verdicts of all audits, and what the warnings are about: the first, and how many more.
 
         Raises:
             Refused: an error-level audit failed.
@@ -243,7 +249,8 @@ class Run:
             raise self._refusal(self._problems().found_by(result, verdicts, "fail"), verdicts=verdicts)
         if not result.success and (self.command == "check" or not verdicts):
             raise self._dbt_failed(result)
-        return verdicts, list(islice(self._problems().found_by(result, verdicts, "warn"), WARNINGS_KEPT))
+        found = self._problems().found_by(result, verdicts, "warn")
+        return verdicts, (list(islice(found, WARNINGS_KEPT)), sum(1 for _ in found))
 
     def _dbt(self, arguments: list[str], step: str) -> DbtRun:
         self.progress.step(step)
@@ -256,6 +263,7 @@ class Run:
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
+        require_runnable(self.connection, result)
         return result
 
     def _dbt_failed(self, result: DbtRun) -> SurroundingsFailed:

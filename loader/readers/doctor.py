@@ -11,7 +11,7 @@ from typing import Literal
 
 from dotenv import dotenv_values
 
-from loader.contract.models import out_of_step
+from loader.contract.models import IN_STEP, out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, statement
@@ -86,7 +86,7 @@ def _variables() -> Found:
     unknown = [name for name in given if name.startswith(PREFIXES) and name not in known and "_TEST_" not in name]
     for name in sorted(unknown):
         near = difflib.get_close_matches(name, sorted(known), 1, 0.7)
-        remedy = f"did you mean {near[0]}?" if near else "see .env.example for those there are"
+        remedy = f"did you mean {near[0]}?" if near else "docs/settings.md has those there are"
         yield "warning", f"{name} in {given[name]} is no setting and has no effect", remedy
     if not unknown:
         yield "ok", "every STREAMFLOW_ and POSTGRES_ variable is a setting", ""
@@ -106,7 +106,7 @@ def _packages() -> Found:
 
 def _models() -> Found:
     if stale := "; ".join(out_of_step(load_contract())):
-        yield "warning", f"out of step with the contract: {stale}", "streamflow models"
+        yield "warning", f"out of step with the contract: {stale}", IN_STEP
     else:
         yield "ok", "in step with the contract", ""
 

@@ -127,7 +127,8 @@ def _who(table: Table) -> tuple[str, ...]:
 
 def _hint(connection: Connection, user_id: str, table: Table) -> str:
     """What to try next: the same letters in another case, or what there is to look at."""
-    published = [month.month for month in published_months(connection)]
+    months = published_months(connection)
+    published = [f"{month.month} (archived)" if month.archived_in else month.month for month in months]
     if not published:
         return " No month is published yet: streamflow ingest 000"
     who = _who(table)

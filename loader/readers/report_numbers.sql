@@ -127,7 +127,7 @@ group by known.audit_id, known.audit_name, known.table_name, known.severity
 order by bool_and(coalesce(audits.status, 'pass') = 'pass'), known.table_name, known.audit_name;
 
 -- name: warnings
-select audit_name as audit, table_name as "table", failures, finding
+select audit_name as audit, table_name as "table", column_name as "column", failures, finding
 from ops.audits
 where load_id = %(load_id)s and status = 'warn'
 order by audit_name;

@@ -26,13 +26,17 @@ SINCE = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one table on one date, of a production table (as_of is None), or of the ledger."""
+    """What was found of one table on one date, of a production table (as_of is None), or of the ledger.
+
+    Of an archived month whose folder cannot be seen from here nothing is known: it is not `seen`, and sound.
+    """
 
     table: str
     as_of: dt.date | None
     rows: int
     sound: bool
     finding: str
+    seen: bool = True
 
     @property
     def about(self) -> str:

@@ -10,14 +10,17 @@ def warned(audits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """A sentence a finding, with the tables that have the same one; and one for each audit that only counts.
 
     Args:
-        audits: those that warned, each with `audit`, `table`, `failures` and `finding`.
+        audits: those that warned, each with `audit`, `table`, `column`, `failures` and `finding`.
     """
     tables: dict[str, list[str]] = {}
     for audit in audits:
         if audit["finding"]:
             tables.setdefault(audit["finding"], []).append(audit["table"])
     yield from (f"{', '.join(names)}: {finding}" for finding, names in tables.items())
-    yield from (f"{audit['audit']} warned: {audit['failures']:,}" for audit in audits if not audit["finding"])
+    for audit in audits:
+        if not audit["finding"]:
+            where = f"{audit['table']}.{audit['column']}" if audit["column"] else audit["table"]
+            yield f"{where}: {audit['audit']} warned: {audit['failures']:,}"
 
 
 def waived(waiver: Mapping[str, Any]) -> str:

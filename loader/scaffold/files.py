@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import re
@@ -15,22 +16,26 @@ import psycopg
 from psycopg.sql import Composed
 
 from loader.database import Connection
+from loader.delivery.causes import HEAD, of_bytes
 from loader.errors import DataRefused, WrongUsage
 
 DELIMITERS = ",;\t|"
 CHUNK = 1 << 20
+OTHER_ENCODING = "windows-1252"
+"""What a file that is not UTF-8 is taken for: most spreadsheets in Western Europe write it."""
 TEMPLATE = re.compile(r"\{[{%#]")
 """What dbt reads as the beginning of a template, also in a YAML file."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """One file: its place, the table that it becomes, its header, and what stands between its fields."""
+    """One file: its place, the table that it becomes, its header, what is between its fields, and its encoding."""
 
     path: Path
     table: str
     header: tuple[str, ...]
     delimiter: str
+    encoding: str
 
     @property
     def name(self) -> str:
@@ -41,8 +46,8 @@ class Export:
     def meta(self) -> dict[str, Any]:
         """What the contract has to say of it, where it is not as files are by default."""
         plain = re.sub(r"\.gz$", "", self.name, flags=re.IGNORECASE)
-        written = {"delimiter": self.delimiter, "files": plain}
-        usual = {"delimiter": ",", "files": f"{self.table}.csv"}
+        written = {"delimiter": self.delimiter, "encoding": self.encoding, "files": plain}
+        usual = {"delimiter": ",", "encoding": "utf-8", "files": f"{self.table}.csv"}
         return {key: value for key, value in written.items() if value != usual[key]}
 
     def copy(self, connection: Connection, command: Composed) -> None:
@@ -57,11 +62,8 @@ class Export:
                     copy.write(chunk)
         except psycopg.DataError as error:
             where = (error.diag.context or "").split(":")[0].removeprefix("COPY ")
-            remedy = (
-                ' Export it as UTF-8, which spreadsheets call "CSV UTF-8".'
-                if isinstance(error, psycopg.errors.CharacterNotInRepertoire)
-                else ""
-            )
+            is_other = isinstance(error, psycopg.errors.CharacterNotInRepertoire)
+            remedy = ' Export it as UTF-8, which spreadsheets call "CSV UTF-8".' if is_other else ""
             reason = f"{error.diag.message_primary} ({where})"
             raise DataRefused(f"{self.path} cannot be read: {reason}.{remedy}") from None
 
@@ -89,11 +91,13 @@ def _export(path: Path) -> Export:
     table = table_name(re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE))
     try:
         with _opened(path) as stream:
-            first = stream.readline().decode("utf-8-sig")
-    except (UnicodeDecodeError, OSError, EOFError) as error:
-        wrong = isinstance(error, UnicodeDecodeError)
-        reason = 'it is not UTF-8: export it as that, which spreadsheets call "CSV UTF-8"' if wrong else str(error)
-        raise DataRefused(f"{path} cannot be read: {reason}.") from None
+            if cause := of_bytes(stream.read(HEAD)):
+                raise DataRefused(f"{path}: {'. '.join(cause)}.")
+        encoding = _encoding(path)
+        with _opened(path) as stream:
+            first = stream.readline().decode(encoding, "replace").removeprefix("\ufeff")
+    except (OSError, EOFError) as error:
+        raise DataRefused(f"{path} cannot be read: {error}.") from None
     delimiter = max(DELIMITERS, key=first.count)
     header: Sequence[str] = next(csv.reader([first], delimiter=delimiter), [])
     if TEMPLATE.search(first) or TEMPLATE.search(path.name):
@@ -104,7 +108,19 @@ def _export(path: Path) -> Export:
         raise DataRefused(f"{path} does not begin with a line of column names.")
     if len(set(header)) < len(header):
         raise DataRefused(f"{path} has a column twice in its header: rename one of them.")
-    return Export(path, table, tuple(header), delimiter)
+    return Export(path, table, tuple(header), delimiter, encoding)
+
+
+def _encoding(path: Path) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with _opened(path) as stream:
+            while chunk := stream.read(CHUNK):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return OTHER_ENCODING
+    return "utf-8"
 
 
 def table_name(text: str) -> str:

@@ -149,6 +149,7 @@ def _mark_label(tables: list[TableSeen], label: str | None) -> None:
 
 def _notes(tables: list[TableSeen]) -> Iterator[str]:
     for table in tables:
+        yield from table.notes
         if not table.key:
             yield f"{table.export.name}: no column, nor two or three together, tell its rows apart: it is not declared"
 

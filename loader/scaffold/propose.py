@@ -13,7 +13,9 @@ from psycopg import sql
 
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS
 from loader.database import Connection, statement
-from loader.scaffold.files import TEMPLATE, Export
+from loader.delivery.causes import TOTAL_LINE, Cause, is_total, of_value
+from loader.scaffold.files import OTHER_ENCODING, TEMPLATE, Export
+from loader.scaffold.references import find_references
 
 SEARCHED = 8
 """Columns of which a key of several is looked for; the first ones, as keys stand first."""
@@ -34,6 +36,15 @@ class ColumnSeen:
     data_type: str
     has_negative: bool
     few_values: list[str] | None
+    sample: list[str] | None
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why most values are texts that look like numbers or dates to people."""
+        sample = self.sample or [] if self.data_type == "text" else []
+        found = Counter(of_value("numeric", text) or of_value("date", text) for text in sample)
+        cause, times = found.most_common(1)[0] if found else (None, 0)
+        return cause if times * 2 > len(sample) else None
 
     @property
     def names_things(self) -> bool:
@@ -51,8 +62,11 @@ class TableSeen:
     key: tuple[str, ...] = ()
     references: str | None = None
     refers_by: str | None = None
+    refers_to: str | None = None
     customers: bool = False
     label: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    """What was guessed, or seen to be written otherwise than it will be taken."""
 
     @property
     def name(self) -> str:
@@ -62,6 +76,13 @@ class TableSeen:
     def column(self, name: str) -> ColumnSeen:
         """The column of that name."""
         return next(column for column in self.columns if column.name == name)
+
+    @property
+    def refers_to_lookup(self) -> bool:
+        """Whether few values of a column are those of another table, which tells nothing of who the customers are."""
+        if self.refers_by is None or self.refers_by == self.refers_to or self.refers_by in self.key:
+            return False
+        return self.column(self.refers_by).few_values is not None
 
     @property
     def single_keys(self) -> list[str]:
@@ -80,13 +101,10 @@ def look_at(connection: Connection, exports: Sequence[Export]) -> list[TableSeen
     for table in tables:
         table.key = _key(connection, table, shared)
     found = [table for table in tables if table.key]
-    owners, references = _owners(found), dict[str, str]()
-    for table in found:
-        if owner := _reference(connection, table, owners, references):
-            table.references = references[table.name] = owner.name
-            table.refers_by = owner.key[0]
+    find_references(connection, found)
     if found:
-        first = max(found, key=lambda table: (sum(name == table.name for name in references.values()), table.rows))
+        led = Counter(table.references for table in found if not table.refers_to_lookup)
+        first = max(found, key=lambda table: (led[table.name], table.rows))
         first.customers = first.references is not None  # without a word, they are in what it refers to
     return tables
 
@@ -96,14 +114,32 @@ def _seen(connection: Connection, export: Export) -> TableSeen:
     table = sql.Identifier(export.table)
     columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in names)
     connection.execute(statement(__file__, "table").format(table=table, columns=columns))
-    export.copy(connection, statement(__file__, "copy").format(table=table, delimiter=sql.Literal(export.delimiter)))
+    form = {"delimiter": sql.Literal(export.delimiter), "encoding": sql.Literal(export.encoding)}
+    export.copy(connection, statement(__file__, "copy").format(table=table, **form))
+    notes = list(_without_total(connection, export, table))
+    if export.encoding == OTHER_ENCODING:
+        notes.append(
+            f"{export.name} is not UTF-8, so it is declared as {OTHER_ENCODING}: see that letters like \u00e9 are right"
+            " then, or declare another `encoding`"
+        )
     [(rows,)] = connection.execute(sql.SQL("select count(*) from {}").format(table)).fetchall()
     seen = []
     for header, name in zip(export.header, names, strict=True):
         query = statement(__file__, "column").format(table=table, column=sql.Identifier(name))
         [found] = connection.execute(query).fetchall()
         seen.append(ColumnSeen(header, name, *found))
-    return TableSeen(export, rows, seen)
+        if cause := seen[-1].cause:
+            notes.append(f"{export.name}, {header}: {cause[0]}, so it is declared as text. {cause[1]}")
+    return TableSeen(export, rows, seen, notes=notes)
+
+
+def _without_total(connection: Connection, export: Export, table: sql.Identifier) -> Iterator[str]:
+    """Take a line of totals out again, which would make texts of all columns that it has a word in."""
+    for row in connection.execute(statement(__file__, "last").format(table=table)).fetchall():
+        fields = [value or "" for value in row]
+        if any(is_total(fields, place) for place in range(len(fields))):
+            connection.execute(statement(__file__, "without_last").format(table=table))
+            yield f"{export.name}: {TOTAL_LINE[0]}, which `ingest` will refuse. {TOTAL_LINE[1]}"
 
 
 def column_names(header: Sequence[str]) -> list[str]:
@@ -140,49 +176,12 @@ def _key(connection: Connection, table: TableSeen, shared: Counter[str]) -> tupl
     return ()
 
 
-def _owners(tables: Sequence[TableSeen]) -> dict[str, TableSeen]:
-    """Per key of one column the table that others refer to: that which is called like it, or has most rows."""
-    owners: dict[str, TableSeen] = {}
-    for table in tables:
-        if len(table.key) == 1:
-            owners[table.key[0]] = max(owners.get(table.key[0], table), table, key=_is_owner)
-    return owners
-
-
-def _is_owner(table: TableSeen) -> tuple[bool, int]:
-    stem = re.sub(r"_(id|no|code|key)$", "", table.key[0])
-    return table.name.rstrip("s").endswith(stem.rstrip("s")), table.rows
-
-
-def _reference(
-    connection: Connection, table: TableSeen, owners: dict[str, TableSeen], references: dict[str, str]
-) -> TableSeen | None:
-    """The table that has all values of one of this table's columns as its keys, and does not lead back to this one."""
-    names = [column.name for column in table.columns]
-    for name in sorted(owners.keys() & set(names), key=lambda name: (name not in table.key, names.index(name))):
-        owner = owners[name]
-        if table.name in _path(owner.name, references) or table.column(name).data_type != owner.column(name).data_type:
-            continue
-        query = statement(__file__, "known").format(
-            table=sql.Identifier(table.name), column=sql.Identifier(name), other=sql.Identifier(owner.name)
-        )
-        if connection.execute(query).fetchone() == (True,):
-            return owner
-    return None
-
-
-def _path(name: str | None, references: dict[str, str]) -> Iterator[str]:
-    """A table, the one that it references, and so on."""
-    while name is not None:
-        yield name
-        name = references.get(name)
-
-
 def declaration(table: TableSeen) -> dict[str, Any]:
     """The table as the dbt sources file has it, with its audits."""
     meta: dict[str, Any] = {"primary_key": table.key[0] if len(table.key) == 1 else list(table.key)}
     if table.references:
-        meta["references"] = table.references
+        by = {"table": table.references, "columns": table.refers_by}
+        meta["references"] = table.references if table.refers_by == table.refers_to else by
     if table.customers:
         meta["customers"] = True
     meta |= table.export.meta
@@ -248,7 +247,7 @@ def _audits_of_column(table: TableSeen, column: ColumnSeen) -> Iterator[Any]:
         if table.key == (column.name,):
             yield _audit("dbt_expectations.expect_column_values_to_be_unique", f"{name}_unique")
     if column.name == table.refers_by:
-        known = {"to": f"source('staging', '{table.references}')", "field": column.name}
+        known = {"to": f"source('staging', '{table.references}')", "field": table.refers_to}
         yield _audit("relationships", f"{name}_known_to_{table.references}", known)
     if column.name in table.key or column.name == table.refers_by:
         return

@@ -2,7 +2,13 @@
 create temporary table {table} ({columns});
 
 -- name: copy
-copy {table} from stdin (format csv, header true, delimiter {delimiter});
+copy {table} from stdin (format csv, header true, delimiter {delimiter}, encoding {encoding});
+
+-- name: last
+select * from {table} where ctid = (select max(ctid) from {table});
+
+-- name: without_last
+delete from {table} where ctid = (select max(ctid) from {table});
 
 -- name: column
 -- What the values of one column are: by PostgreSQL's own judgement, but 007 is no number, 1 is no boolean, and a date begins with its year.
@@ -34,11 +40,9 @@ select
     (
         select array_agg(few.value order by few.value) from (select distinct {column} as value from {table} where {column} is not null limit 13) as few
         having count(*) <= 12
-    ) as few_values
+    ) as few_values,
+    (select array_agg(beginning.value) from (select typed.value from typed limit 100) as beginning) as sample
 from typed;
 
 -- name: unique
 select count(*) = count(distinct ({columns})) from {table};
-
--- name: known
-select not exists (select {column} from {table} where {column} is not null except select {column} from {other});

@@ -54,6 +54,7 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
         _require_dispensable(connection, old, standing)
         if old:
             folder.mkdir(parents=True, exist_ok=True)
+        old.sort(key=lambda entry: entry.as_of)
         for as_of, entries in groupby(old, lambda entry: entry.as_of):
             yield _archive(connection, folder.resolve(), as_of, list(entries))
 
@@ -94,17 +95,17 @@ def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -
             yield _restore(connection, as_of, found)
 
 
-def look(connection: Connection, entry: Entry) -> tuple[bool, str]:
-    """Whether an archived month's file is sound, as far as it can be seen from here."""
+def look(connection: Connection, entry: Entry) -> tuple[bool, str, bool]:
+    """Whether an archived month's file is sound, what is known of it, and whether its folder can be seen from here."""
     rows = connection.execute(statement(__file__, "archived")).fetchall()
     [(folder, file, sha256)] = [row[2:] for row in rows if row[:2] == (entry.as_of, entry.table_name)]
     path = Path(folder) / file
     if not path.parent.is_dir():
-        return True, f"archived in {path}, which cannot be seen from here"
+        return True, f"archived in {path}, which cannot be seen from here", False
     if not path.is_file():
-        return False, f"archived in {path}, which is gone"
+        return False, f"archived in {path}, which is gone", True
     sound = _sha256(path) == sha256
-    return sound, f"archived in {path}" if sound else f"archived in {path}, which is not the file that was written"
+    return sound, f"archived in {path}{'' if sound else ', which is not the file that was written'}", True
 
 
 @contextlib.contextmanager

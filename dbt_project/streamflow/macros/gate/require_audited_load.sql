@@ -13,7 +13,7 @@
             {%- endfor -%}
         {%- endfor -%}
         {%- if left_out -%}
-            {%- do streamflow.keep_shut(left_out | length ~ " audits are not part of this run, " ~ left_out[0] ~ " among them") -%}
+            {%- do streamflow.keep_shut("audits that are not part of this run: " ~ left_out | length ~ ", " ~ left_out[0] ~ " among them") -%}
         {%- endif -%}
         {%- for row in run_query(streamflow.changed_staging_sql()).rows %}{% do streamflow.keep_shut(row[0]) %}{% endfor -%}
         {%- do streamflow.require_references() -%}
@@ -38,8 +38,8 @@
             {%- set parent = production | selectattr('name', 'equalto', name) | first -%}
             {%- set found = run_query(streamflow.orphans_sql(child.name, parent, key)).rows[0] -%}
             {%- if found.orphans -%}
-                {%- do streamflow.keep_shut(found.orphans ~ " rows of " ~ child.name ~ " name none of " ~ parent.name ~ " by " ~ key.columns | join(', ')
-                    ~ ": have the files corrected; a `relationships` audit of severity error would list these rows") -%}
+                {%- do streamflow.keep_shut("rows of " ~ child.name ~ " that name none of " ~ parent.name ~ " by " ~ key.columns | join(', ') ~ ": " ~ found.orphans
+                    ~ ". Have the files corrected; a `relationships` audit of severity error would list these rows") -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}

@@ -15,7 +15,7 @@
         {%- endif -%}
         {%- if lock.isolation != 'read committed' -%}
             {{ exceptions.raise_compiler_error(
-                "this session is " ~ lock.isolation ~ ", and would miss what other sessions write: take `role` from profiles/profiles.yml"
+                "this session is " ~ lock.isolation ~ ", and would miss what other sessions write: take `role` from the profiles.yml that streamflow wrote"
             ) }}
         {%- endif -%}
         {%- do streamflow.require_settled_cluster() -%}

@@ -1,0 +1,2 @@
+-- name: known
+select not exists (select {column} from {table} where {column} is not null except select {key} from {other});
