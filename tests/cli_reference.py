@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the command line itself: make docs-cli."""
+"""Writes docs/cli.md from the command line itself: make docs-reference."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from typing import Any
 
 import typer.main
 
+from loader import errors
 from loader.cli.main import app
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 INTRODUCTION = """# Commands
 
-Written by `make docs-cli` from the program's own `--help`; do not edit it by hand. The exit codes of all of them:
-0 done, 1 the data was refused, 2 wrong usage, 3 the surroundings failed, 4 the month is not delivered yet, 5 the month
-is published and a model or test that is built on it failed. Before the command stand `--project-dir DIR`, where the
-project is neither the current folder nor one above it, and `--version`.
+Written by `make docs-reference` from `--help`. Results go to stdout, the rest to stderr. Every command but `dbt` and
+`db psql` takes `--json`: its result, or `{"error": ..., "exit_code": ...}`, is then one JSON document.
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | Done, or nothing to do. |
+@CODES@
+
+Ctrl-C ends a command with 130, SIGTERM with 143. make turns every code into its own 2: let scripts call `streamflow`.
 """
 
 
@@ -34,20 +42,25 @@ def commands(command: Any, path: str = "streamflow") -> Iterator[tuple[str, Any]
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION, *(section(*item) for item in commands(typer.main.get_command(app)))])
+    ways = (errors.DataRefused, errors.WrongUsage, errors.SurroundingsFailed, errors.NotDelivered, errors.ModelsFailed)
+    codes = "\n".join(f"| {way.exit_code} | {_plain(way.__doc__)} |" for way in ways)
+    introduction = INTRODUCTION.replace("@CODES@", codes)
+    explained: dict[str, str] = {}
+    sections = (section(*item, explained) for item in commands(typer.main.get_command(app)))
+    return "\n".join([introduction, *sections])
 
 
-def section(name: str, command: Any) -> str:
-    """One command: its description, then a row per argument and option."""
+def section(name: str, command: Any, explained: dict[str, str]) -> str:
+    """One command: its description, then what it takes; what another command explained, in one line."""
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
-    arguments = "".join(f" {_name(parameter)}" for parameter in shown if parameter.param_type_name == "argument")
-    more = " ..." if command.context_settings.get("allow_extra_args") else ""
-    options = " [options]" if any(parameter.param_type_name == "option" for parameter in shown) else ""
-    lines = [f"## {name}", "", f"```text\n{name}{arguments}{options}{more}\n```", "", _plain(command.help)]
-    if shown:
-        lines += ["", "| | | default |", "| --- | --- | --- |"]
-        lines += [f"| `{_name(p)}` | {_cell(getattr(p, 'help', None))} | {_default(p)} |" for p in shown]
-    return "\n".join([*lines, ""])
+    options = {f"`{_name(parameter)}`: {_explained(parameter)}": parameter for parameter in shown}
+    lines = [f"- {text}" for text, p in options.items() if "--json" not in p.opts and text not in explained]
+    for other in dict.fromkeys(explained[text] for text in options if text in explained):
+        alike = ", ".join(text.partition(":")[0] for text in options if explained.get(text) == other)
+        lines.append(f"- {alike}: as for `{other}`.")
+    explained.update({text: name for text, p in options.items() if text not in explained and "--json" not in p.opts})
+    heading = name.removeprefix("streamflow ")
+    return "\n".join([f"## {heading}", "", _plain(command.help), "", *([*lines, ""] if lines else [])])
 
 
 def _name(parameter: Any) -> str:
@@ -57,15 +70,11 @@ def _name(parameter: Any) -> str:
     return names if parameter.is_flag else f"{names} {parameter.name.upper()}"
 
 
-def _default(parameter: Any) -> str:
-    if parameter.required:
-        return "required"
+def _explained(parameter: Any) -> str:
+    text = _plain(getattr(parameter, "help", None)).replace("\n", " ")
     given = parameter.default
-    return f"`{given}`" if isinstance(given, str | int) and not isinstance(given, bool) else ""
-
-
-def _cell(text: str | None) -> str:
-    return _plain(text).replace("|", "\\|").replace("\n", " ")
+    default = isinstance(given, str | int) and not isinstance(given, bool) and given != ""
+    return f"{text} Default: {given}." if default else text
 
 
 def _plain(text: str | None) -> str:
