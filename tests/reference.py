@@ -29,7 +29,7 @@ From the environment only:
 """
 EXAMPLE = """# The example: tables and audits
 
-Written by `make docs-reference` from `dbt_project/models/staging/_sources.yml`, the contract of the shipped project.
+Written by `make docs-reference` from `dbt_project/models/staging/_sources.yml`. Each table has one row per customer.
 An audit's full name begins with `audit_` and the word in the table's heading: `audit_users_user_id_unique`.
 *Warns* marks an audit that never refuses a month. Empty values pass audits of ranges and sets.
 
@@ -69,7 +69,7 @@ def _variables() -> Iterator[tuple[str, str, str]]:
 
 def _table(table: dict[str, Any], every: list[str]) -> str:
     prefix = _prefix(table)
-    lines = [f"\n## {table['name']} (`{prefix[6:-1]}`)\n", table["description"], ""]
+    lines = [f"\n## {table['name']} (`{prefix[6:-1]}`)\n", f"{table['description'].partition('. ')[0]}.", ""]
     lines += ["| column | audits |", "|---|---|"]
     for column in table["columns"]:
         kind = column["data_type"] + (", optional" if column.get("config", {}).get("meta", {}).get("optional") else "")

@@ -60,7 +60,7 @@ def test_the_readme_shows_what_is_printed(streamflow: Streamflow, tmp_path: Path
 def test_a_project_is_made_as_the_page_shows(streamflow: Streamflow, tmp_path: Path) -> None:
     page = (REPOSITORY / "docs" / "own-project.md").read_text(encoding="utf-8")
     accounts, invoices, _, said = (text for _, text in BLOCK.findall(page))
-    month = tmp_path / "exports" / "month_000"
+    month = tmp_path / "exports" / "2024-01"
     month.mkdir(parents=True)
     (month / "accounts.csv").write_text(accounts)
     (month / "invoices.csv").write_text(invoices)
