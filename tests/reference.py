@@ -30,8 +30,7 @@ From the environment only:
 EXAMPLE = """# The example: tables and audits
 
 Written by `make docs-reference` from `dbt_project/models/staging/_sources.yml`. Each table has one row per customer.
-An audit's full name begins with `audit_` and the word in the table's heading: `audit_users_user_id_unique`.
-*Warns* marks an audit that never refuses a month. Empty values pass audits of ranges and sets.
+*Warns* without *refuses* marks an audit that never refuses a month. Empty values pass audits of ranges and sets.
 
 History has these columns with `as_of` and `observed_as_of`, production with `observed_as_of`.
 
@@ -69,7 +68,8 @@ def _variables() -> Iterator[tuple[str, str, str]]:
 
 def _table(table: dict[str, Any], every: list[str]) -> str:
     prefix = _prefix(table)
-    lines = [f"\n## {table['name']} (`{prefix[6:-1]}`)\n", f"{table['description'].partition('. ')[0]}.", ""]
+    description = table["description"].partition(". ")[0]
+    lines = [f"\n## {table['name']}\n", f"{description}. Names of audits begin with `{prefix}`:", ""]
     lines += ["| column | audits |", "|---|---|"]
     for column in table["columns"]:
         kind = column["data_type"] + (", optional" if column.get("config", {}).get("meta", {}).get("optional") else "")
