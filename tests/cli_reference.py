@@ -45,35 +45,45 @@ def page() -> str:
     ways = (errors.DataRefused, errors.WrongUsage, errors.SurroundingsFailed, errors.NotDelivered, errors.ModelsFailed)
     codes = "\n".join(f"| {way.exit_code} | {_plain(way.__doc__)} |" for way in ways)
     introduction = INTRODUCTION.replace("@CODES@", codes)
-    explained: dict[str, str] = {}
-    sections = (section(*item, explained) for item in commands(typer.main.get_command(app)))
-    return "\n".join([introduction, *sections])
+    explained: dict[tuple[str, str], str] = {}
+    parts, group = [introduction], None
+    for name, command in commands(typer.main.get_command(app)):
+        panel = getattr(command, "rich_help_panel", None)
+        if isinstance(panel, str) and panel != group:
+            group = panel
+            parts.append(f"## {group}\n")
+        parts.append(section(name, command, explained, level=3 if group else 2))
+    return "\n".join(parts)
 
 
-def section(name: str, command: Any, explained: dict[str, str]) -> str:
-    """One command: its description, then what it takes; what another command explained, in one line."""
-    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
-    options = {f"`{_name(parameter)}`: {_explained(parameter)}": parameter for parameter in shown}
-    lines = [f"- {text}" for text, p in options.items() if "--json" not in p.opts and text not in explained]
-    for other in dict.fromkeys(explained[text] for text in options if text in explained):
-        alike = ", ".join(text.partition(":")[0] for text in options if explained.get(text) == other)
-        lines.append(f"- {alike}: as for `{other}`.")
-    explained.update({text: name for text, p in options.items() if text not in explained and "--json" not in p.opts})
-    heading = name.removeprefix("streamflow ")
-    return "\n".join([f"## {heading}", "", _plain(command.help), "", *([*lines, ""] if lines else [])])
+def section(name: str, command: Any, explained: dict[tuple[str, str], str], level: int) -> str:
+    """One command: its description, then what it takes, a line for those that are explained alike.
+
+    What another command has explained is not repeated: `explained` says which one has.
+    """
+    lines: dict[str, list[str]] = {}
+    for parameter in command.params:
+        if "--json" in parameter.opts or getattr(parameter, "hidden", False):
+            continue
+        option, text = f"`{_name(parameter)}`", _explained(parameter)
+        before = explained.setdefault((option, text), name)
+        lines.setdefault(text if before == name else f"as for `{before}`.", []).append(option)
+    listed = [f"- {', '.join(options)}: {text}" for text, options in lines.items()]
+    heading = f"{'#' * level} {name.removeprefix('streamflow ')}"
+    return "\n".join([heading, "", _plain(command.help), "", *([*listed, ""] if listed else [])])
 
 
 def _name(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return str(parameter.name).upper() if parameter.required else f"[{parameter.name.upper()}]"
     names = ", ".join([*parameter.opts, *parameter.secondary_opts])
-    return names if parameter.is_flag else f"{names} {parameter.name.upper()}"
+    return names if parameter.is_flag else f"{names} {parameter.metavar or parameter.name.upper()}"
 
 
 def _explained(parameter: Any) -> str:
     text = _plain(getattr(parameter, "help", None)).replace("\n", " ")
     given = parameter.default
-    default = isinstance(given, str | int) and not isinstance(given, bool) and given != ""
+    default = given and isinstance(given, str | int) and not isinstance(given, bool)
     return f"{text} Default: {given}." if default else text
 
 
