@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from loader.contract.tables import Column, CsvForm, DataType, Table
 from tests import cli_reference, reference
+from tests.bench import report
 from tests.conftest import REPOSITORY
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("seeds_data/*.md")])
@@ -87,6 +89,11 @@ def test_the_reference_is_what_it_is_made_from(name: str) -> None:
     assert (REPOSITORY / "docs" / name).read_text(encoding="utf-8") == reference.PAGES[name](), (
         "run: make docs-reference"
     )
+
+
+def test_the_figures_are_those_that_were_measured() -> None:
+    measured = json.loads((REPOSITORY / "docs" / "benchmark.json").read_text(encoding="utf-8"))
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(measured), "run: python -m tests.bench.report"
 
 
 def rows(page: str, heading: str) -> list[list[str]]:

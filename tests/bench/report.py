@@ -10,6 +10,7 @@ from typing import Any
 from tests.bench.machine import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
+PAGE = DOCS / "performance.md"
 NAMES = {
     "streamflow": "streamflow",
     "psql": "psql script",
@@ -28,10 +29,17 @@ TITLES = {
 
 def write(known: dict[str, Any]) -> None:
     """Put the figures into the page, and draw the chart."""
+    PAGE.write_text(page(known), encoding="utf-8")
+    _draw(known)
+
+
+def page(known: dict[str, Any]) -> str:
+    """The page with these figures."""
     machine = known["machine"]
     figures = [
         f"Measured up to {machine['measured']} on {machine['cpus']} cores, PostgreSQL {machine['postgresql']} with its"
-        f" default configuration, Python {machine['python']}; medians of whole commands, in seconds.",
+        " default",
+        f"configuration, Python {machine['python']}; medians of whole commands, in seconds.",
         "",
         "![seconds for 1,000,000 customers](benchmark.svg)",
         "",
@@ -39,11 +47,8 @@ def write(known: dict[str, Any]) -> None:
         *_alone(known),
         *_cluster(known),
     ]
-    page = (DOCS / "performance.md").read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    text = f"{before}{BEGIN}\n\n{chr(10).join(figures)}\n\n{END}{rest.partition(END)[2]}"
-    (DOCS / "performance.md").write_text(text, encoding="utf-8")
-    _draw(known)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{chr(10).join(figures)}\n\n{END}{rest.partition(END)[2]}"
 
 
 def _races(known: dict[str, Any]) -> list[str]:
