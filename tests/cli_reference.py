@@ -20,9 +20,9 @@ Written by `make docs-reference` from `--help`. Results go to stdout, the rest t
 
 ## Exit codes
 
-| code | meaning |
-|---|---|
-| 0 | Done, or nothing to do. |
+| code | meaning | in `loader.api` |
+|---|---|---|
+| 0 | Done, or nothing to do. | |
 @CODES@
 
 Ctrl-C ends a command with 130, SIGTERM with 143. make turns every code into its own 2: let scripts call `streamflow`.
@@ -43,7 +43,7 @@ def commands(command: Any, path: str = "streamflow") -> Iterator[tuple[str, Any]
 def page() -> str:
     """The whole page."""
     ways = (errors.DataRefused, errors.WrongUsage, errors.SurroundingsFailed, errors.NotDelivered, errors.ModelsFailed)
-    codes = "\n".join(f"| {way.exit_code} | {_plain(way.__doc__)} |" for way in ways)
+    codes = "\n".join(f"| {way.exit_code} | {_plain(way.__doc__)} | `{way.__name__}` |" for way in ways)
     introduction = INTRODUCTION.replace("@CODES@", codes)
     explained: dict[tuple[str, str], str] = {}
     parts, group = [introduction], None

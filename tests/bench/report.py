@@ -17,7 +17,7 @@ NAMES = {
     "dlt": "dlt",
     "prefect": "Prefect, pandas, GE",
 }
-RACES = (("small", "first"), ("small", "second"), ("usage", "second"), ("million", "first"), ("million", "second"))
+RACES = (("small", "second"), ("usage", "second"), ("million", "first"), ("million", "second"))
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 
 TITLES = {
