@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from pathlib import Path
@@ -74,7 +73,6 @@ app.add_typer(db, name="db")
 
 def main() -> None:
     """Run a command and turn what it raises into a sentence and an exit code."""
-    gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
     in_json = _wants_json() or terminal.logs_json()
     terminal.log_to_stderr(quiet=_wants_json())
     try:
@@ -96,8 +94,6 @@ def main() -> None:
         from loader.cli.unexpected import sentence
 
         _end_with(3, sentence(error))
-    finally:
-        gc.enable()
     if code == 130:
         _end_with(130, "interrupted")
     sys.exit(code if isinstance(code, int) else 0)

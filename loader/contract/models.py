@@ -46,17 +46,23 @@ class Model:
     """One dbt model that follows from the declaration: where it lives, its SQL, and its entry in a YAML file."""
 
     folder: str
-    sql: str
+    template: str
+    values: dict[str, Any]
     properties: dict[str, Any]
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """Where its SQL and its YAML are, below dbt_project."""
+        path = Path(self.folder) / self.properties["name"]
+        return path.with_suffix(".sql"), path.with_suffix(".yml")
 
     @property
     def files(self) -> dict[Path, str]:
         """Path below dbt_project -> text, of the SQL and of the YAML."""
-        path = Path(self.folder) / self.properties["name"]
         text = yaml.dump(
             {"version": 2, "models": [self.properties]}, Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True
         )
-        return {path.with_suffix(".sql"): self.sql, path.with_suffix(".yml"): text}
+        return dict(zip(self.paths, (_render(self.template, **self.values), text), strict=True))
 
 
 def write_models(tables: Sequence[Table], names: Sequence[str] = (), *, overwrite: bool = False) -> list[Path]:
@@ -96,7 +102,7 @@ def out_of_step(tables: Sequence[Table]) -> Iterator[str]:
     if not listed.is_file() or listed.read_text(encoding="utf-8") != _list(tables):
         yield f"{LIST} does not list the declared tables"
     for model in models(tables):
-        for path in model.files:
+        for path in model.paths:
             if not (project().dbt / path).is_file():
                 yield f"{path} is missing"
             elif path.suffix == ".yml":
@@ -151,12 +157,12 @@ def models(tables: Sequence[Table]) -> Iterator[Model]:
         if table.slowly_changing:
             yield _model("models/marts", "scd2", table, _scd2(table))
     everyone, *others = per_customer(tables)
-    sql = _render("training_set", everyone=everyone, others=others, columns=training_columns(tables))
-    yield Model("models/marts", sql, _training_set(tables))
+    values = {"everyone": everyone, "others": others, "columns": training_columns(tables)}
+    yield Model("models/marts", "training_set", values, _training_set(tables))
 
 
 def _model(folder: str, template: str, table: Table, properties: dict[str, Any]) -> Model:
-    return Model(folder, _render(template, table=table), properties)
+    return Model(folder, template, {"table": table}, properties)
 
 
 def _list(tables: Iterable[Table]) -> str:

@@ -5,7 +5,11 @@
 {% macro get_incremental_newest_wins_sql(arguments) %}
     {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, streamflow.quoted(arguments.unique_key) -%}
     {%- set plan = streamflow.production_plan(target.identifier) -%}
-    {%- if plan.unmerged %}{% do run_query(streamflow.enter_counts(target, delivered, key, plan.unmerged)) %}{% endif -%}
+    {%- set merge_counts = plan.unmerged == plan.months and plan.months | length == 1 and streamflow.merge_tells_old_rows() -%}
+    {%- if plan.unmerged and not merge_counts -%}
+        {%- set counted = streamflow.counted_before_merge(target, delivered, key, plan.unmerged) -%}
+        {%- do run_query('with counted as (' ~ counted ~ ') ' ~ streamflow.enter_counts(target)) -%}
+    {%- endif -%}
     {%- if plan.rebuild -%}
         {%- do run_query(
             "delete from " ~ target ~ " as target where not exists (select 1 from " ~ delivered ~ " as delivered where "
@@ -19,7 +23,21 @@
             {{ delivered }}
         {%- endif -%}
     {%- endset -%}
-    {{ streamflow.merge_newest(target, newest, key, plan.rebuild) }}
+    {%- set merge = streamflow.merge_newest(target, newest, key, plan.rebuild) -%}
+    {{ streamflow.counted_by_merge(target, merge, plan.months[0]) if merge_counts else merge }}
+{% endmacro %}
+
+
+{#-
+  Whether a merge can tell what its rows were before, which spares a second join of all rows: PostgreSQL 18 can, a cluster cannot.
+  Asked once a run; `graph` is what all models of a run share.
+-#}
+{% macro merge_tells_old_rows() %}
+    {%- if 'merge_tells_old_rows' not in graph -%}
+        {%- set is_new_enough = run_query("select current_setting('server_version_num')::int >= 180000").rows[0][0] -%}
+        {%- do graph.update({'merge_tells_old_rows': is_new_enough and not streamflow.is_cluster()}) -%}
+    {%- endif -%}
+    {{ return(graph.merge_tells_old_rows) }}
 {% endmacro %}
 
 
@@ -39,24 +57,52 @@
 
 
 {#-
-  Enters in ops.history, before the merge, that production takes deliveries in, how many rows each brings, and for how many customers
-  it changes a value.
+  Row grain: one row per date of `unmerged`. How many rows its delivery brings to production, and of how many customers it changes a
+  value.
 -#}
-{% macro enter_counts(target, delivered, key, unmerged) %}
-    {%- set values = model.columns.values() | rejectattr('name', 'equalto', 'observed_as_of') | list -%}
-    with counted as (
+{% macro counted_before_merge(target, delivered, key, unmerged) %}
+    select
+        delivered.observed_as_of,
+        count(*) filter (where target.{{ key[0] }} is null) as rows_inserted,
+        count(*) filter (
+            where target.observed_as_of <= delivered.observed_as_of
+                and {{ streamflow.rows_differ('delivered', 'target', streamflow.delivered_columns()) }}
+        ) as rows_updated
+    from {{ delivered }} as delivered
+    left join {{ target }} as target on {{ streamflow.same_row('target', 'delivered', key) }}
+    where delivered.observed_as_of in ({{ streamflow.dates(unmerged) }})
+    group by delivered.observed_as_of
+{% endmacro %}
+
+
+{#- The merge of one date's delivery, which enters the same counts. -#}
+{% macro counted_by_merge(target, merge, as_of) %}
+    with merged as (
+        {{ merge }}
+        returning
+            merge_action() = 'INSERT' as is_inserted,
+            {{ streamflow.rows_differ('old', 'new', streamflow.delivered_columns()) }} as is_changed
+    ),
+
+    counted as (
         select
-            delivered.observed_as_of,
-            count(*) filter (where target.{{ key[0] }} is null) as rows_inserted,
-            count(*) filter (
-                where target.observed_as_of <= delivered.observed_as_of and {{ streamflow.rows_differ('delivered', 'target', values) }}
-            ) as rows_updated
-        from {{ delivered }} as delivered
-        left join {{ target }} as target on {{ streamflow.same_row('target', 'delivered', key) }}
-        where delivered.observed_as_of in ({{ streamflow.dates(unmerged) }})
-        group by delivered.observed_as_of
+            {{ streamflow.dates([as_of]) }} as observed_as_of,
+            count(*) filter (where is_inserted) as rows_inserted,
+            count(*) filter (where is_changed and not is_inserted) as rows_updated
+        from merged
     )
 
+    {{ streamflow.enter_counts(target) }}
+{% endmacro %}
+
+
+{% macro delivered_columns() %}
+    {{ return(model.columns.values() | rejectattr('name', 'equalto', 'observed_as_of') | list) }}
+{% endmacro %}
+
+
+{#- Enters in ops.history, from `counted`, that production takes deliveries in, and what they bring. -#}
+{% macro enter_counts(target) %}
     update ops.history as history
     set merged_at = now(), rows_inserted = counted.rows_inserted, rows_updated = counted.rows_updated
     from counted
