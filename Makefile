@@ -15,10 +15,10 @@ PORT ?= 8080
 ARGS ?=
 OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
-.PHONY: help setup tools ingest check status test test-long lint format bench docs docs-static docs-cli docs-pictures docs-site psql dbt seeds clean
+.PHONY: help setup tools ingest check status test test-long lint format bench docs docs-static docs-reference docs-pictures docs-site psql dbt seeds clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed ## Make .venv and install what a month needs
 
@@ -68,7 +68,7 @@ format: tools ## Put the Python files in order
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: tools ## Race streamflow and its rivals, and write docs/benchmark.md: an hour [ARGS="--only small"]
+bench: tools ## Race streamflow and its rivals, and write docs/performance.md: an hour [ARGS="--only small"]
 	@.ci/install $(VENV) $(PYTHON) '.[dev,bench]'
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -83,15 +83,16 @@ docs-static: setup ## The dbt docs as one HTML file: docs/static/index.html
 	@mkdir -p docs/static && cp dbt_project/target/static_index.html docs/static/index.html
 	@echo docs/static/index.html
 
-docs-cli: tools ## Write docs/cli.md from the program's own --help
+docs-reference: tools ## Write the pages in docs/ that are generated: commands, settings, the example's tables
 	@$(BIN)/python -m tests.cli_reference
+	@$(BIN)/python -m tests.reference
 
 docs-pictures: tools ## The pictures in docs/pictures, anew: two minutes, and Chromium
 	@$(BIN)/python -m tests.pictures
 
-docs-site: setup ## The pages in docs/ as a site: build/site
+docs-site: setup ## The pages in docs/ as a site with search: build/site/index.html
 	@.ci/install $(VENV) $(PYTHON) '.[docs]'
-	@$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 	@echo build/site/index.html
 
 psql: setup ## Open psql on the database

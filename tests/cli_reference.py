@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the command line itself: make docs-cli."""
+"""Writes docs/cli.md from the command line itself: make docs-reference."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from typing import Any
 
 import typer.main
 
+from loader import errors
 from loader.cli.main import app
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 INTRODUCTION = """# Commands
 
-Written by `make docs-cli` from the program's own `--help`; do not edit it by hand. The exit codes of all of them:
-0 done, 1 the data was refused, 2 wrong usage, 3 the surroundings failed, 4 the month is not delivered yet, 5 the month
-is published and a model or test that is built on it failed. Before the command stand `--project-dir DIR`, where the
-project is neither the current folder nor one above it, and `--version`.
+Written by `make docs-reference` from `--help`. Results go to stdout, the rest to stderr. Every command but `dbt` and
+`db psql` takes `--json`: its result, or `{"error": ..., "exit_code": ...}`, is then one JSON document.
+
+## Exit codes
+
+| code | meaning | in `loader.api` |
+|---|---|---|
+| 0 | Done, or nothing to do. | |
+@CODES@
+
+Ctrl-C ends a command with 130, SIGTERM with 143. make turns every code into its own 2: let scripts call `streamflow`.
 """
 
 
@@ -34,20 +42,35 @@ def commands(command: Any, path: str = "streamflow") -> Iterator[tuple[str, Any]
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION, *(section(*item) for item in commands(typer.main.get_command(app)))])
+    ways = (errors.DataRefused, errors.WrongUsage, errors.SurroundingsFailed, errors.NotDelivered, errors.ModelsFailed)
+    codes = "\n".join(f"| {way.exit_code} | {_plain(way.__doc__)} | `{way.__name__}` |" for way in ways)
+    introduction = INTRODUCTION.replace("@CODES@", codes)
+    explained: dict[tuple[str, str], str] = {}
+    parts, group = [introduction], None
+    for name, command in commands(typer.main.get_command(app)):
+        panel = getattr(command, "rich_help_panel", None)
+        if isinstance(panel, str) and panel != group:
+            group = panel
+            parts.append(f"## {group}\n")
+        parts.append(section(name, command, explained, level=3 if group else 2))
+    return "\n".join(parts)
 
 
-def section(name: str, command: Any) -> str:
-    """One command: its description, then a row per argument and option."""
-    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
-    arguments = "".join(f" {_name(parameter)}" for parameter in shown if parameter.param_type_name == "argument")
-    more = " ..." if command.context_settings.get("allow_extra_args") else ""
-    options = " [options]" if any(parameter.param_type_name == "option" for parameter in shown) else ""
-    lines = [f"## {name}", "", f"```text\n{name}{arguments}{options}{more}\n```", "", _plain(command.help)]
-    if shown:
-        lines += ["", "| | | default |", "| --- | --- | --- |"]
-        lines += [f"| `{_name(p)}` | {_cell(getattr(p, 'help', None))} | {_default(p)} |" for p in shown]
-    return "\n".join([*lines, ""])
+def section(name: str, command: Any, explained: dict[tuple[str, str], str], level: int) -> str:
+    """One command: its description, then what it takes, a line for those that are explained alike.
+
+    What another command has explained is not repeated: `explained` says which one has.
+    """
+    lines: dict[str, list[str]] = {}
+    for parameter in command.params:
+        if "--json" in parameter.opts or getattr(parameter, "hidden", False):
+            continue
+        option, text = f"`{_name(parameter)}`", _explained(parameter)
+        before = explained.setdefault((option, text), name)
+        lines.setdefault(text if before == name else f"as for `{before}`.", []).append(option)
+    listed = [f"- {', '.join(options)}: {text}" for text, options in lines.items()]
+    heading = f"{'#' * level} {name.removeprefix('streamflow ')}"
+    return "\n".join([heading, "", _plain(command.help), "", *([*listed, ""] if listed else [])])
 
 
 def _name(parameter: Any) -> str:
@@ -57,15 +80,11 @@ def _name(parameter: Any) -> str:
     return names if parameter.is_flag else f"{names} {parameter.metavar or parameter.name.upper()}"
 
 
-def _default(parameter: Any) -> str:
-    if parameter.required:
-        return "required"
+def _explained(parameter: Any) -> str:
+    text = _plain(getattr(parameter, "help", None)).replace("\n", " ")
     given = parameter.default
-    return f"`{given}`" if given and isinstance(given, str | int) and not isinstance(given, bool) else ""
-
-
-def _cell(text: str | None) -> str:
-    return _plain(text).replace("|", "\\|").replace("\n", " ")
+    default = given and isinstance(given, str | int) and not isinstance(given, bool)
+    return f"{text} Default: {given}." if default else text
 
 
 def _plain(text: str | None) -> str:

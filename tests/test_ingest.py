@@ -12,30 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, TABLES, Streamflow, rejects_of
+from tests.conftest import TABLES, Streamflow, rejects_of
 from tests.files import Rows, copy_month, edit, set_value, value_at
-
-SHIPPED = REPOSITORY / "seeds_data"
-
-
-def test_shipped_months(streamflow: Streamflow) -> None:
-    first = streamflow.ok("ingest", "000", "--json").json
-    second = streamflow.ok("ingest", "001", "--json").json
-
-    assert first["state"] == second["state"] == "published"
-    assert {count["inserted"] for count in first["counts"]} == {7043}
-    for count in second["counts"]:
-        assert count["delivered"] == 7083
-        assert count["inserted"] == 106
-        assert count["carried_forward"] == 66
-        assert count["updated"] + count["unchanged"] == 6977
-    assert {verdict["status"] for verdict in second["audits"]} == {"pass"}
-    for table in TABLES:
-        assert streamflow.rows(f"select as_of::text, count(*) from {table}_snapshots group by 1 order by 1") == [
-            ("2024-01-31", 7043),
-            ("2024-02-29", 7149),
-        ]
-        assert streamflow.value(f"select count(*) from {table}") == 7149
 
 
 def test_real_months(streamflow: Streamflow, real_months: Path) -> None:

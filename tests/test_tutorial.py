@@ -12,18 +12,20 @@ import pytest
 
 from tests.conftest import REPOSITORY, Streamflow
 
-BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.long
 def test_the_tutorial_works(streamflow: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python in a process of its own: with scikit-learn in this one, every later run of dbt takes seconds longer."""
     monkeypatch.chdir(tmp_path)
-    program = ""
+    program = said = ""
     for language, text in BLOCK.findall((REPOSITORY / "docs" / "tutorial.md").read_text(encoding="utf-8")):
         if language == "python":
             program += text
-            subprocess.run([sys.executable, "-c", program], check=True)
+            said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+        elif language == "text":
+            assert said == text
         else:
             for line in text.splitlines():
                 streamflow.ok(*shlex.split(line)[1:])

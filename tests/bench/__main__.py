@@ -1,4 +1,4 @@
-"""Run the benchmark, keep every measurement in docs/benchmark.json, and write docs/benchmark.md and the chart from it.
+"""Run the benchmark, keep every measurement in docs/benchmark.json, and write docs/performance.md from it.
 
     make bench                                   everything: an hour on two cores
     make bench ARGS="--only small --rounds 3"    some of it
