@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,12 +75,13 @@ def cells(*, own_server: bool) -> list[Any]:
 
 @dataclass
 class Place:
-    """A server, and the command line on it. One with a home of its own may be killed."""
+    """A server, and the command line on it. It may be killed if it has a home of its own, or commands: down and up."""
 
     server: Server
     environment: dict[str, str]
     names: dict[str, str | Path]
     home: Path | None = None
+    commands: tuple[str, ...] = ()
     states: dict[str, Any] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=dict)
 
@@ -106,7 +108,7 @@ class Place:
     def copy(self, template: str | None) -> None:
         """Make the database a fresh copy of another, or empty."""
         self.server.make("streamflow", template)
-        if self.home:
+        if self.home or self.commands:
             with contextlib.closing(connect(self.server, "postgres")) as admin:
                 admin.execute("checkpoint")  # what a copied sequence gives out is in the log only after the next one
 
@@ -139,7 +141,10 @@ class Place:
                 psutil.Process(pid).kill()
         if victim == "postmaster":
             self.postmaster.kill()
-        if victim in {"server", "all"}:
+        if victim in {"server", "all"} and self.commands:
+            for command in self.commands:
+                subprocess.run(shlex.split(command), check=True, capture_output=True)
+        elif victim in {"server", "all"}:
             for process in [self.postmaster, *self.postmaster.children(recursive=True)]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()

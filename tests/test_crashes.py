@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -102,8 +103,15 @@ def place(
 def own_place(
     server: Server, names: dict[str, str | Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    """An embedded server that may be killed."""
+    """An embedded server that may be killed, or the coordinator of a cluster by the commands that kill and start it."""
     home = tmp_path_factory.mktemp("crashing")
+    if server.workers:
+        commands = [os.environ.get(f"STREAMFLOW_TEST_CITUS_COORDINATOR_{way}") for way in ("DOWN", "UP")]
+        if not all(commands):
+            pytest.skip("STREAMFLOW_TEST_CITUS_COORDINATOR_DOWN and _UP name no commands that kill it and start it")
+        variables = environment(server, home / "target", home)
+        yield Place(server, variables, {**names, "folder": home / "archive"}, commands=tuple(map(str, commands)))
+        return
     with contextlib.closing(connect(server, "postgres")) as connection:
         version = str(connection.info.server_version // 10000)
     variables = environment(server, home / "target", home)
@@ -152,6 +160,8 @@ def test_killed(place: Place, step: str, victim: str, point: str, tmp_path: Path
 
 @pytest.mark.parametrize(("step", "victim", "point"), cells(own_server=True))
 def test_killed_with_the_server(own_place: Place, step: str, victim: str, point: str, tmp_path: Path) -> None:
+    if own_place.commands and victim in {"backend", "postmaster"}:
+        pytest.skip("a command kills all processes of a node")
     killed(own_place, step, victim, point, tmp_path / "archive")
 
 

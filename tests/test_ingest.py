@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -414,15 +415,19 @@ def test_nothing_goes_out(streamflow: Streamflow, months: Path, monkeypatch: pyt
     import socket
 
     asked: list[object] = []
+    look_up = socket.getaddrinfo
 
     def refuse(*arguments: object, **_: object) -> None:
         asked.append(arguments)
         raise OSError("the network is closed")
 
+    def find_database(host: str, *arguments: Any, **named: Any) -> Any:
+        return (look_up if host == streamflow.environment["POSTGRES_HOST"] else refuse)(host, *arguments, **named)
+
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
     monkeypatch.setattr(socket.socket, "sendto", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", find_database)
     streamflow.ok("ingest", "000", "--data-dir", months)
     assert asked == []
 

@@ -210,8 +210,10 @@ def test_what_does_not_suit_the_new_type(january: Streamflow, declare: Declare) 
 
 
 def test_keys_are_put_back_or_in_the_way(january: Streamflow, declare: Declare) -> None:
+    january.connection.execute("create table counts (number int primary key)")
+    if january.on_citus:
+        january.connection.execute("select create_reference_table('counts')")
     january.connection.execute("""
-        create table counts (number int primary key);
         insert into counts
             select distinct failed_payments_90d from payments_agg_90d where failed_payments_90d is not null;
         alter table payments_agg_90d

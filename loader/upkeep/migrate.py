@@ -66,8 +66,7 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
         entries = [entry for entry in chain.entries(connection) if entry.table_name in {one.table for one in wanted}]
         _refuse(connection, wanted, entries)
         if dry_run or not wanted:
-            targets = _targets(connection, wanted, entries, before=True)
-            views = [view["name"] for view in _dependents(connection, "views", targets)]
+            views = [view["name"] for view in _views(connection, wanted, entries, before=True)]
             rows = sum(entry.rows for entry in entries)
             return Migrated([str(one) for one in wanted], False, len(entries), rows, views)
         with _all_or_nothing(connection):
@@ -94,19 +93,20 @@ def _refuse(connection: Connection, wanted: Sequence[Change], entries: Sequence[
 
 
 def _migrate(connection: Connection, wanted: Sequence[Change], entries: Sequence[Entry]) -> Migrated:
+    if is_cluster(connection):  # it changes views over one connection a node only, if nothing else asked over several
+        connection.execute("set local citus.enable_unsafe_triggers = on")
+        connection.execute("set local citus.multi_shard_modify_mode = sequential")
     for entry in entries:
         if reason := entry.wrong or _unproved(connection, entry):
             raise SurroundingsFailed(
                 f"{entry.table_name} of {entry.as_of}: {reason}; {NOTHING}. `streamflow verify` says more."
             )
-    if is_cluster(connection):
-        connection.execute("set local citus.enable_unsafe_triggers = on")
     for change, relation in _each(wanted, entries):
         _rename(connection, change, relation)
     for change in wanted:  # as dbt would make it anew, and drop what others have built on it
         _rename(connection, change, sql.Identifier("latest", change.table))
     targets = _targets(connection, wanted, entries)
-    views, keys = (_dependents(connection, what, targets) for what in ("views", "keys"))
+    views, keys = _views(connection, wanted, entries), _dependents(connection, "keys", targets)
     for dependent in [*keys, *reversed(views)]:
         connection.execute(dependent["drop"].encode())
     for target in targets:
@@ -153,15 +153,32 @@ def _rename(connection: Connection, change: Change, relation: sql.Identifier) ->
 
 
 def _targets(
-    connection: Connection, wanted: Sequence[Change], entries: Sequence[Entry], *, before: bool = False
+    connection: Connection,
+    wanted: Sequence[Change],
+    entries: Sequence[Entry],
+    *,
+    before: bool = False,
+    renamed: bool = False,
 ) -> list[Target]:
-    """The columns whose type changes, in each table that has them; `before` they get their new names."""
+    """The columns whose type changes, in each table that has them; `before` they get their new names.
+
+    `renamed`: those that get nothing but another name too.
+    """
     targets = []
     for one, relation in _each(wanted, entries):
         name = one.before if before else one.column
-        if _types(connection, relation).get(name, one.type_after) != one.type_after:
+        data_type = _types(connection, relation).get(name)
+        if data_type and (data_type != one.type_after or (renamed and one.before != one.column)):
             targets.append(Target(relation, name, one.type_after))
     return targets
+
+
+def _views(
+    connection: Connection, wanted: Sequence[Change], entries: Sequence[Entry], *, before: bool = False
+) -> list[dict[str, Any]]:
+    """The views to make anew. Citus sends its nodes the names that a column had when views on views of it were made."""
+    shown = _targets(connection, wanted, entries, before=before, renamed=is_cluster(connection))
+    return _dependents(connection, "views", shown)
 
 
 def _dependents(connection: Connection, what: str, targets: Sequence[Target]) -> list[dict[str, Any]]:
