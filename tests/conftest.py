@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gc
 import importlib.util
 import io
 import json
@@ -202,10 +203,13 @@ def parsed_once() -> Any:
 
 
 def _exit_code() -> int:
+    gc.disable()  # as the program does, for as long as a command lasts
     try:
         cli.main()
     except SystemExit as end:
         return int(end.code or 0)
+    finally:
+        gc.enable()
     return 0
 
 

@@ -1,6 +1,7 @@
 """Run the benchmark, keep every measurement in docs/benchmark.json, and write docs/performance.md from it.
 
     make bench                                   everything: an hour on two cores
+    make bench ARGS="--quick"                    what takes five minutes
     make bench ARGS="--only small --rounds 3"    some of it
 
 The peers are raced where BENCH_DLT_PYTHON and BENCH_PREFECT_PYTHON name a Python that has their packages, and a cluster
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import os
 import platform
 import tempfile
 from collections.abc import Callable
@@ -28,6 +30,7 @@ def main() -> None:
     """Measure what was asked for and write the report anew."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=sorted(scenarios.ALL), help="some scenarios instead of all")
+    parser.add_argument("--quick", action="store_true", help=f"only {' and '.join(scenarios.QUICK)}")
     parser.add_argument("--without", nargs="+", default=[], choices=["psql", "dlt", "prefect"], help="leave rivals out")
     parser.add_argument("--rounds", type=int, default=1, help="how often; added to what was measured before")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
@@ -41,8 +44,9 @@ def main() -> None:
             "python": platform.python_version(),
             "postgresql": server.query("postgres", "show server_version"),
             "measured": f"{dt.date.today()}",
+            "load": round(os.getloadavg()[0], 1),
         }
-        for name in options.only or scenarios.ALL:
+        for name in options.only or (scenarios.QUICK if options.quick else scenarios.ALL):
             run: Callable[..., dict[str, Any]] = scenarios.ALL[name]
             for _ in range(options.rounds):
                 measured = run(server, options.data or Path(folder), set(options.without))
