@@ -203,13 +203,12 @@ def parsed_once() -> Any:
 
 
 def _exit_code() -> int:
-    gc.disable()  # as the program does, for as long as a command lasts
     try:
         cli.main()
     except SystemExit as end:
         return int(end.code or 0)
     finally:
-        gc.enable()
+        gc.enable()  # a command ends with its process, and turns it off
     return 0
 
 

@@ -123,7 +123,9 @@ def test_a_result_that_cannot_be_written_is_3(january: Streamflow, words: Sequen
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)], ids=repr)
-@pytest.mark.parametrize("where", ["full", "nobody reads", "closed"])
+@pytest.mark.parametrize(
+    "where", ["full", *(pytest.param(one, marks=pytest.mark.long) for one in ("nobody reads", "closed"))]
+)
 def test_the_exit_code_of_an_ingest_is_about_the_month(
     january: Streamflow, months: Path, nobody_reads: IO[bytes], where: str, more: Sequence[str]
 ) -> None:

@@ -137,7 +137,7 @@ def test_the_image_builds_and_ingests(extras: str, streamflow: Streamflow, tmp_p
 
     assert "ingest" in image().stdout
     checked = image("models", "--check")
-    assert (checked.returncode, checked.stdout) == (0, ""), checked
+    assert checked.returncode == 0, checked
     server = {name: value for name, value in streamflow.environment.items() if name.startswith("POSTGRES_")}
     ingested = image("ingest", "000", "--json", **server)
     assert ingested.returncode == 0, ingested

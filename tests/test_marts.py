@@ -67,7 +67,9 @@ def test_features_are_those_of_the_date(february: Streamflow, tmp_path: Path) ->
             assert {row["user_id"]: row[name] for row in rows} == expected, name
 
 
-@pytest.mark.parametrize("order", [("001", "002"), ("002", "001")], ids=" then ".join)
+@pytest.mark.parametrize(
+    "order", [("002", "001"), pytest.param(("001", "002"), marks=pytest.mark.long)], ids=" then ".join
+)
 def test_no_later_value_can_enter(january: Streamflow, months: Path, tmp_path: Path, order: tuple[str, ...]) -> None:
     """Whatever is delivered for later dates, in any order, and restated: the features of January stay."""
     before = taken(january, JANUARY, JANUARY, tmp_path / "before.csv")
@@ -204,7 +206,9 @@ def test_versions_follow_as_of(january: Streamflow, months: Path, profile: str) 
     assert {(count, same) for _, _, count, same in found} == {(1, True)}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    "profile", [*PROFILES[:1], *(pytest.param(one, marks=pytest.mark.long) for one in PROFILES[1:])]
+)
 def test_there_are_no_false_versions(january: Streamflow, months: Path, profile: str) -> None:
     """Neighbouring versions differ, one is current, and the order in which months arrive leaves no trace."""
     for month in ("002", "001", "003"):

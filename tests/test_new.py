@@ -67,6 +67,7 @@ def declared(project: Path) -> dict[str, dict[str, Any]]:
     return {table["name"]: table for table in document["sources"][0]["tables"]}
 
 
+@pytest.mark.long
 def test_the_shipped_example_works_where_the_wheel_is_all_there_is(
     run: Run, streamflow: Streamflow, tmp_path: Path
 ) -> None:

@@ -74,7 +74,7 @@ def test_files_that_are_those_of_the_month_before(january: Streamflow, months: P
     ],
     ids=["one more", "one less", "of another date"],
 )
-@pytest.mark.parametrize("by_hand", [False, True], ids=["ingest", "by hand"])
+@pytest.mark.parametrize("by_hand", [False, pytest.param(True, marks=pytest.mark.long)], ids=["ingest", "by hand"])
 def test_production_that_is_not_what_history_says_is_not_built_upon(
     january: Streamflow, months: Path, undisturbed: Any, change: str, by_hand: bool
 ) -> None:

@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loader.readers.report import Bar, environment
+from loader.readers.report import Bar
+from loader.readers.report import environment as templates
 from loader.readers.report_numbers import psi
-from tests.conftest import Streamflow
+from tests.conftest import Streamflow, environment
 from tests.files import edit, set_value, write_month
+from tests.servers import Server, connect
+
+
+@pytest.fixture(scope="module")
+def three_months_published(server: Server, dbt_target: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database to copy: January a-h, February without h and with i, March with h again, all published."""
+    folder = tmp_path_factory.mktemp("three_months")
+    names = "abcdefgh"
+    write_month(folder / "month_000", {name: number for number, name in enumerate(names)})
+    write_month(folder / "month_001", {name: number for number, name in enumerate("abcdefg")} | {"i": 7})
+    write_month(folder / "month_002", {name: number + 1 for number, name in enumerate("abcdefg")} | {"i": 7, "h": 9})
+    # in February two customers have another fee
+    fees = folder / "month_001" / "subscriptions.csv"
+    set_value(fees, 2, "monthly_fee", "90.5")
+    set_value(fees, 3, "monthly_fee", "91.5")
+    server.make("streamflow")
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        command = Streamflow(environment(server, dbt_target, folder), connection)
+        for month in ("000", "001", "002"):
+            command.ok("ingest", month, "--data-dir", folder)
+    server.keep("streamflow", "three_months")
+    return "three_months"
 
 
 @pytest.fixture
-def three_months(streamflow: Streamflow, tmp_path: Path) -> Streamflow:
-    """January a-h, February without h and with i, March with h again: each published."""
-    names = "abcdefgh"
-    write_month(tmp_path / "month_000", {name: number for number, name in enumerate(names)})
-    write_month(tmp_path / "month_001", {name: number for number, name in enumerate("abcdefg")} | {"i": 7})
-    write_month(tmp_path / "month_002", {name: number + 1 for number, name in enumerate("abcdefg")} | {"i": 7, "h": 9})
-    # in February two customers have another fee
-    fees = tmp_path / "month_001" / "subscriptions.csv"
-    set_value(fees, 2, "monthly_fee", "90.5")
-    set_value(fees, 3, "monthly_fee", "91.5")
-    for month in ("000", "001", "002"):
-        streamflow.ok("ingest", month, "--data-dir", tmp_path)
-    return streamflow
+def three_months(new_database: Callable[..., Streamflow], three_months_published: str) -> Streamflow:
+    """The command line on a database with three months."""
+    return new_database(three_months_published)
 
 
 def numbers(streamflow: Streamflow, month: str) -> Any:
@@ -170,7 +185,7 @@ def test_page_is_self_contained_and_escapes_values(streamflow: Streamflow, tmp_p
 
 @pytest.mark.parametrize("data_type", ["text", "numeric"])
 def test_plots_escape_what_they_show(data_type: str) -> None:
-    plot = environment().get_template("report_plots.html.j2").module.plot  # type: ignore[attr-defined]
+    plot = templates().get_template("report_plots.html.j2").module.plot  # type: ignore[attr-defined]
     drawn = str(plot("<b>", data_type, [Bar('<img src="x">&', 0.5, 0.5)]))
     assert "<img" not in drawn
     assert "<b>" not in drawn
@@ -262,7 +277,7 @@ def test_views_read_the_partitions_of_two_months_only(three_months: Streamflow) 
         assert "2024_01_31" not in text, view
 
 
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("width", [360, pytest.param(1280, marks=pytest.mark.long)])
 def test_no_horizontal_scroll(three_months: Streamflow, tmp_path: Path, width: int) -> None:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import io
 import os
 import signal
@@ -46,7 +45,6 @@ def program() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
-    gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
     from loader.cli.main import main
 
     code = 0
