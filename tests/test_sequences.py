@@ -116,11 +116,9 @@ STEPS: list[Step] = [
     killed("landing"), killed("last history"), killed("last merge"), killed("published"), killed("verdicts"),
 ]  # fmt: skip
 SHORT = {
-    ("refused", "by_hand"), ("killed at last history", "corrected"), ("killed at last merge", "corrected"),
-    ("killed at published", "restated"), ("killed at verdicts", "corrected"),
-    ("corrected", "killed at last history"), ("restated", "killed at last merge"),
-    ("killed at last merge", "landed_and_built"), ("killed at last history", "killed at last history"),
-    ("killed at last history", "forgotten"), ("forgotten", "landed_and_built"),
+    ("refused", "by_hand"), ("killed at last history", "corrected"), ("killed at published", "restated"),
+    ("restated", "killed at last merge"), ("killed at last merge", "landed_and_built"),
+    ("killed at last history", "forgotten"),
 }  # fmt: skip
 PAIRS = [
     pytest.param(
