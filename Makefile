@@ -47,10 +47,10 @@ status: setup ## The months known
 	@$(BIN)/streamflow status $(ARGS)
 
 test: tools ## Run every test, on PostgreSQL 16 or 18 in turn
-	@$(BIN)/pytest -n auto $(ARGS)
+	@$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 test-long: tools ## The same at length: every test on both, many kills, long fuzzing
-	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto $(ARGS)
+	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 lint: tools ## Check style and types of Python and SQL, the Dockerfile, docker-compose.yml and the workflow
 	@$(BIN)/ruff check .

@@ -208,7 +208,7 @@ def _exit_code() -> int:
     except SystemExit as end:
         return int(end.code or 0)
     finally:
-        gc.enable()  # a command ends with its process, and turns it off
+        gc.enable()  # which a command turns off, as its process ends with it
     return 0
 
 
@@ -291,14 +291,22 @@ def streamflow(new_database: Callable[..., Streamflow]) -> Streamflow:
     return new_database()
 
 
+@contextlib.contextmanager
+def kept(
+    server: Server, dbt_target: Path, folder: Path, name: str, template: str | None = None
+) -> Iterator[Streamflow]:
+    """The command line on a database, empty or a copy, that is kept under a name afterwards, to copy."""
+    server.make("streamflow", template)
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        yield Streamflow(environment(server, dbt_target, folder), connection)
+    server.keep("streamflow", name)
+
+
 @pytest.fixture(scope="session")
 def january_published(server: Server, dbt_target: Path, months: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a database in which month 000 of `months` is published, to copy."""
-    server.make("streamflow")
-    with contextlib.closing(connect(server, "streamflow")) as connection:
-        command = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("january")), connection)
-        command.ok("ingest", "000", "--data-dir", months)
-    server.keep("streamflow", "january")
+    with kept(server, dbt_target, tmp_path_factory.mktemp("january"), "january") as streamflow:
+        streamflow.ok("ingest", "000", "--data-dir", months)
     return "january"
 
 
@@ -313,15 +321,12 @@ def restated_published(
     server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, str]:
     """The name of a database with a restated month, to copy, and what its manifest is."""
-    server.make("streamflow", january_published)
     folder = tmp_path_factory.mktemp("restated")
-    with contextlib.closing(connect(server, "streamflow")) as connection:
-        streamflow = Streamflow(environment(server, dbt_target, folder), connection)
+    with kept(server, dbt_target, folder, "restated", january_published) as streamflow:
         streamflow.ok("ingest", "001", "--data-dir", months)
         set_value(copy_month(months, "001", folder) / "labels.csv", 3, "churn_label", "")
         streamflow.ok("ingest", "001", "--data-dir", folder, "--restate", "--reason", "a label was wrong")
         streamflow.ok("verify", "--manifest", folder / "manifest")
-    server.keep("streamflow", "restated")
     return "restated", (folder / "manifest").read_text()
 
 

@@ -177,10 +177,7 @@ def test_a_test_of_ones_own_on_staging_is_an_audit(
     assert result.returncode == (1 if severity == "error" else 0), result.stderr
     said = result.stderr if severity == "error" else result.stdout
     assert f"labels.csv:{guilty[0]} " in said
-    if severity == "error":
-        assert f"[ours] (and {len(guilty) - 1} more like it)" in said
-    else:
-        assert said.count("[ours]") == min(len(guilty), 20)
+    assert f"[ours] (and {len(guilty) - 1} more like it)" in said
     assert published(streamflow) == ([] if severity == "error" else ["2024-01-31"])
 
 

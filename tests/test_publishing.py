@@ -31,6 +31,28 @@ def test_the_first_month_leaves_every_key(streamflow: Streamflow, months: Path) 
         streamflow.rows("insert into users select * from users limit 1")
 
 
+def test_counts_are_what_happened_to_production(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Of a new month, of a late one, and of one restated; where the merge itself counts, and where it cannot."""
+
+    def production() -> dict[str, dict[str, Any]]:
+        query = "select user_id, to_jsonb(t) - 'observed_as_of' from {} as t"
+        return {table: dict(january.rows(query.format(table))) for table in TABLES}
+
+    set_value(copy_month(months, "002", tmp_path) / "labels.csv", 4, "churn_label", "")
+    runs = [("002", months), ("001", months), ("002", tmp_path, "--restate", "--reason", "a label was wrong")]
+    for month, folder, *more in runs:
+        before = production()
+        counts = january.ok("ingest", month, "--data-dir", folder, *more, "--json").json["counts"]
+        after = production()
+        assert {count["table"]: (count["inserted"], count["updated"]) for count in counts} == {
+            table: (
+                len(after[table].keys() - before[table].keys()),
+                sum(before[table][user] != row for user, row in after[table].items() if user in before[table]),
+            )
+            for table in TABLES
+        }, month
+
+
 def test_files_that_are_those_of_the_month_before(january: Streamflow, months: Path, tmp_path: Path) -> None:
     """Nothing differs but the dates; whom the month before carried forward is carried forward again."""
     data = tmp_path / "data"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
@@ -14,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from loader.readers.report import Bar
-from loader.readers.report import environment as templates
+from loader.readers.report import Bar, environment
 from loader.readers.report_numbers import psi
-from tests.conftest import Streamflow, environment
+from tests.conftest import Streamflow, kept
 from tests.files import edit, set_value, write_month
-from tests.servers import Server, connect
+from tests.servers import Server
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +32,9 @@ def three_months_published(server: Server, dbt_target: Path, tmp_path_factory: p
     fees = folder / "month_001" / "subscriptions.csv"
     set_value(fees, 2, "monthly_fee", "90.5")
     set_value(fees, 3, "monthly_fee", "91.5")
-    server.make("streamflow")
-    with contextlib.closing(connect(server, "streamflow")) as connection:
-        command = Streamflow(environment(server, dbt_target, folder), connection)
+    with kept(server, dbt_target, folder, "three_months") as streamflow:
         for month in ("000", "001", "002"):
-            command.ok("ingest", month, "--data-dir", folder)
-    server.keep("streamflow", "three_months")
+            streamflow.ok("ingest", month, "--data-dir", folder)
     return "three_months"
 
 
@@ -185,7 +180,7 @@ def test_page_is_self_contained_and_escapes_values(streamflow: Streamflow, tmp_p
 
 @pytest.mark.parametrize("data_type", ["text", "numeric"])
 def test_plots_escape_what_they_show(data_type: str) -> None:
-    plot = templates().get_template("report_plots.html.j2").module.plot  # type: ignore[attr-defined]
+    plot = environment().get_template("report_plots.html.j2").module.plot  # type: ignore[attr-defined]
     drawn = str(plot("<b>", data_type, [Bar('<img src="x">&', 0.5, 0.5)]))
     assert "<img" not in drawn
     assert "<b>" not in drawn

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TABLES, Streamflow, environment
+from tests.conftest import TABLES, Streamflow, kept
 from tests.files import copy_month, edit, set_value, value_at
-from tests.servers import Server, connect
+from tests.servers import Server
 from tests.test_forget import mentions
 from tests.test_gate import land_only
 
@@ -22,12 +21,9 @@ def march_published(
     server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     """The name of a database in which three months are published, to copy."""
-    server.make("streamflow", january_published)
-    with contextlib.closing(connect(server, "streamflow")) as connection:
-        streamflow = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("march")), connection)
+    with kept(server, dbt_target, tmp_path_factory.mktemp("march"), "march", january_published) as streamflow:
         for month in ("001", "002"):
             streamflow.ok("ingest", month, "--data-dir", months)
-    server.keep("streamflow", "march")
     return "march"
 
 

@@ -111,7 +111,7 @@ def test_a_profile_without_the_settings_is_refused(january: Streamflow, months: 
     january.environment["DBT_PROFILES_DIR"] = str(tmp_path)
     refused = january.dbt("build")
     assert not refused.success
-    assert "take `role` from profiles/profiles.yml" in said(refused)
+    assert "take `role` from the profiles.yml that streamflow wrote" in said(refused)
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from loader.words import counted
+
 if TYPE_CHECKING:
     from loader.contract.tables import Table
 
@@ -32,7 +34,7 @@ def _wrong_reference(table: Table, by_name: Mapping[str, Table]) -> Iterator[str
     if path[-1] == table.name:
         yield f"references {name}, which leads back to it"
     if columns and len(columns) != len(parent.key):
-        by = f"{len(columns)} column{'s' if len(columns) > 1 else ''}"
+        by = counted(len(columns), "column")
         yield f"references {name} by {by}, and its key has {len(parent.key)}: {', '.join(parent.key)}"
         return
     for column, key in zip(columns or parent.key, parent.key, strict=True):

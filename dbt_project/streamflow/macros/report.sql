@@ -53,9 +53,10 @@
         column_name,
         number,
         category,
-        sum(rows_before) as rows_before,
-        sum(rows_now) as rows_now
+        coalesce(sum(delivered_rows) filter (where not is_new), 0) as rows_before,
+        coalesce(sum(delivered_rows) filter (where is_new), 0) as rows_now
     from (
+        {%- for date, is_new in (('as_of', true), ('previous_as_of', false)) %}
         select
             months.as_of,
             months.previous_as_of,
@@ -63,24 +64,13 @@
             counts.column_name,
             counts.number,
             counts.category,
-            0 as rows_before,
-            counts.delivered_rows as rows_now
+            counts.delivered_rows,
+            {{ is_new }} as is_new
         from {{ ref('published_months') }} as months
-        inner join {{ ref('report_value_counts') }} as counts on months.as_of = counts.as_of
+        inner join {{ ref('report_value_counts') }} as counts on months.{{ date }} = counts.as_of
         where counts.kind = '{{ kind }}'
-        union all
-        select
-            months.as_of,
-            months.previous_as_of,
-            counts.table_name,
-            counts.column_name,
-            counts.number,
-            counts.category,
-            counts.delivered_rows as rows_before,
-            0 as rows_now
-        from {{ ref('published_months') }} as months
-        inner join {{ ref('report_value_counts') }} as counts on months.previous_as_of = counts.as_of
-        where counts.kind = '{{ kind }}'
+        {{- ' union all' if is_new }}
+        {%- endfor %}
     ) as delivered
     group by as_of, previous_as_of, table_name, column_name, number, category
 {%- endmacro %}
