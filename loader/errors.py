@@ -34,7 +34,7 @@ class SurroundingsFailed(StreamflowError):
 
 
 class NotDelivered(StreamflowError):
-    """The month is not there yet: neither its folder nor its archive."""
+    """The month is not there yet: neither its folder nor its ZIP archive."""
 
     exit_code = 4
 

@@ -15,8 +15,9 @@ from loader.cli.main import app
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 INTRODUCTION = """# Commands
 
-Written by `make docs-reference` from `--help`. Results go to stdout, the rest to stderr. Every command but `dbt` and
-`db psql` takes `--json`: its result, or `{"error": ..., "exit_code": ...}`, is then one JSON document.
+Written by `make docs-reference` from `--help`. Results go to stdout, the rest to stderr. With `--json`, which all but
+`dbt` and `db psql` take, the result, or `{"error": ..., "exit_code": ...}`, is one JSON document. The ledger is the
+schema `ops`.
 
 ## Exit codes
 
@@ -25,7 +26,7 @@ Written by `make docs-reference` from `--help`. Results go to stdout, the rest t
 | 0 | Done, or nothing to do. | |
 @CODES@
 
-Ctrl-C ends a command with 130, SIGTERM with 143. make turns every code into its own 2: let scripts call `streamflow`.
+Ctrl-C ends a command with 130, SIGTERM with 143. make ends with 2 on any error: let scripts call `streamflow`.
 """
 
 

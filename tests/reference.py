@@ -13,15 +13,15 @@ from tests.conftest import REPOSITORY
 DOCS = REPOSITORY / "docs"
 SETTINGS = """# Settings
 
-Settings come from the environment, then from `.env` in the project's folder. This list is written by
-`make docs-reference` from `.env.example`, which also has the ports of docker compose. Defaults are in parentheses.
+Settings are read from the environment and from `.env` in the project's folder; the environment wins. Defaults are in
+parentheses. `.env.example`, from which `make docs-reference` writes this list, also has the ports of docker compose.
 
 """
 ENVIRONMENT = """
-From the environment only:
+In the environment only:
 
 - `STREAMFLOW_PROJECT_DIR`: the project's folder, like `--project-dir`
-- `STREAMFLOW_TARGET`: another target of `profiles/profiles.yml`
+- `STREAMFLOW_TARGET`: another target in `profiles/profiles.yml`
 - `PGSERVER_POSTGRES_VERSION`: `16` or `18`, the version of a new embedded database
 - `DBT_PACKAGE_HUB_URL`: another dbt package hub, for `streamflow setup`
 - `NO_COLOR=1`, `FORCE_COLOR=1`: no colours in a terminal; colours in a pipe
@@ -30,9 +30,10 @@ From the environment only:
 EXAMPLE = """# The example: tables and audits
 
 Written by `make docs-reference` from `dbt_project/models/staging/_sources.yml`. Each table has one row per customer.
-*Warns* without *refuses* marks an audit that never refuses a month. Empty values pass audits of ranges and sets.
+An audit with *warns* and no *refuses* never refuses a month; one without either refuses it. Empty values pass audits of
+ranges and sets.
 
-History has these columns with `as_of` and `observed_as_of`, production with `observed_as_of`.
+History has `as_of` and `observed_as_of` besides, production `observed_as_of`.
 
 On every table: @EVERY@.
 """

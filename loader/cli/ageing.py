@@ -18,20 +18,22 @@ DATE = ["%Y-%m-%d"]
 
 
 def archive(
-    dates: Annotated[list[dt.datetime] | None, typer.Argument(formats=DATE, help="With --restore: only these.")] = None,
-    before: Annotated[
-        dt.datetime | None, typer.Option(formats=DATE, metavar="DATE", help="Months whose date is before it go.")
+    dates: Annotated[
+        list[dt.datetime] | None, typer.Argument(formats=DATE, help="With --restore: only these dates.")
     ] = None,
-    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder that gets the files.")] = None,
-    back: Annotated[bool, typer.Option("--restore", help="Attach archived months again.")] = False,
+    before: Annotated[
+        dt.datetime | None, typer.Option(formats=DATE, metavar="DATE", help="Archive the months before this date.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder for the files.")] = None,
+    back: Annotated[bool, typer.Option("--restore", help="Bring archived months back.")] = False,
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FOLDER", help="With --restore: where the files are now.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Move months of history into Parquet files, a file a table and month, each read back before its rows go.
+    """Move old months of history into Parquet files, one per table and month, read back before the rows are deleted.
 
-    With --restore, attach them again, as they were.
+    With --restore, bring them back as they were.
     """
     from loader.upkeep import archive as archives
 

@@ -17,9 +17,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be chang
 
 
 def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Have the tables follow a declaration in which a column got a wider type or another name: docs/changes.md.
+    """Change the tables after a column got a wider type or another name in the declaration: docs/changes.md.
 
-    One transaction: history is proved by its checksums before, and gets new ones; views on it are made anew.
+    In one transaction: history is proved by its checksums first, and gets new ones; views on it are made anew.
     """
     from loader.upkeep.migrate import migrate as migrated
 
@@ -40,9 +40,9 @@ def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
 
 
 def abandon(month: Month = None, as_of: AsOf = None, as_json: Json = False) -> None:
-    """Give up a month that was begun and is not published: the database is as it was before it was begun.
+    """Give up a month that was begun and is not published: the database becomes what it was before.
 
-    Of a published month that was being restated, what was published comes back.
+    If a published month was being restated, what was published comes back.
     """
     from loader.upkeep.abandon import abandon as abandoned
 

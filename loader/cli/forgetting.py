@@ -13,16 +13,14 @@ from loader.settings import load_settings
 from loader.words import counted
 
 Customers = Annotated[list[str] | None, typer.Argument(metavar="USER_ID", help="The customers, as in the files.")]
-From = Annotated[
-    Path | None, typer.Option("--from", metavar="FILE", help="A file that names more of them, one a line.")
-]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; the ledger keeps it, so name nobody in it.")]
+From = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="A file with more of them, one per line.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; the ledger keeps it, so do not name the customer.")]
 
 
 def forget(user_ids: Customers = None, reason: Reason = "", listed: From = None, as_json: Json = False) -> None:
-    """Take customers out of production, all of history, kept rows, staging and rejects, and never let them in again.
+    """Delete customers from production, history, replaced rows, staging and rejects, and keep them out for good.
 
-    Files, backups, exports and what your own models hold are yours to clean: docs/operations.md.
+    Files, backups, exports and your own models' tables are for you to clean: docs/operations.md.
     """
     from loader.upkeep.forget import forget as forgotten
 
@@ -44,4 +42,4 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
-        raise WrongUsage(f"{path} is not UTF-8: is it a list of customers, one a line?") from None
+        raise WrongUsage(f"{path} is not UTF-8: is it a list of customers, one per line?") from None

@@ -39,16 +39,18 @@ AsOf = Annotated[
     dt.datetime | None,
     typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Another date than the month's last day."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Take the month through again even where nothing is new.")]
+Force = Annotated[bool, typer.Option("--force", help="Audit and build again even if nothing is new.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Restate = Annotated[bool, typer.Option("--restate", help="Replace a published month, and keep what is replaced.")]
 Manifest = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A file kept elsewhere, to compare with, and to add to where all is sound."),
+    typer.Option(metavar="FILE", help="A file kept elsewhere: compared with, and added to if all is sound."),
 ]
 Waive = Annotated[
     list[str] | None,
-    typer.Option(metavar="AUDIT", help="Let this audit warn for this month, not refuse it; give it again for more."),
+    typer.Option(
+        metavar="AUDIT", help="For this month, let this audit warn and not refuse; may be given several times."
+    ),
 ]
 Reason = Annotated[
     str | None,
@@ -72,9 +74,9 @@ def ingest(
     wait: Wait = None,
     as_json: Json = False,
 ) -> None:
-    """Land a month's files, audit them, and publish them: all tables or none. Without a month it says which there are.
+    """Land a month's files, audit them, and publish them: all tables or none. Without a month it lists those there are.
 
-    Of several months each is published before the next one begins; the first that is refused is the last that is tried.
+    Of several months, each is published before the next one begins, and the first that is refused ends the command.
     """
     waivers = _waivers(restate, waive, reason)
     deliveries = _deliveries(month, data_dir, as_of, several=True)
@@ -98,7 +100,7 @@ def land(
     reason: Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Copy a month's files into staging and register them, no more: `dbt build` audits and publishes the month."""
+    """Only copy a month's files into staging; `dbt build` then audits and publishes the month."""
     waivers = _waivers(restate, waive, reason)
     _run("land", _deliveries(month, data_dir, as_of), as_json, force, reason if restate else None, waivers)
 
@@ -111,12 +113,12 @@ def check(
     reason: Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Land and audit a month and say what is wrong with it; publish nothing."""
+    """Land and audit a month, and say what is wrong with it; publish nothing."""
     _run("check", _deliveries(month, data_dir, as_of), as_json, waive=_waivers(False, waive, reason))
 
 
 def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) -> None:
-    """The months known: their state, rows and audits; and first of all what is left to do."""
+    """What is left to do, and the known months with their state, rows and audits."""
     from loader.pipeline import ledger
     from loader.readers import oncall
 
@@ -133,7 +135,7 @@ def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) 
 
 
 def verify(manifest: Manifest = None, as_json: Json = False) -> None:
-    """Prove that history is as it was written and that production follows from it; exit 1 where it does not."""
+    """Prove that history is as it was written, and that production follows from it; exit 1 if not."""
     from loader import api
 
     verdicts = api.verify(manifest=manifest)
@@ -218,7 +220,7 @@ def _run(
 def _follow_up(command: Command, outcome: Outcome) -> None:
     """What failed below a published month, and what settings ask for once it is there: the month stands either way."""
     if outcome.failed:
-        message = "built on it, and failed: the month stands; the same command builds only these again"
+        message = "the month is published, but what is built on it failed; the same command builds only these again"
         terminal.complain(message, [f"  {node}" for node in outcome.failed], month=outcome.month)
     if command != "ingest" or outcome.state != "published":
         return

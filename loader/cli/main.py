@@ -28,7 +28,7 @@ PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     cls=Group,
-    help="Monthly CSV exports into PostgreSQL tables that a data or ML engineer can trust.",
+    help="Load monthly CSV exports into PostgreSQL tables that a data or ML engineer can trust.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -36,9 +36,9 @@ ReaderRole = Annotated[str | None, typer.Option(metavar="NAME", help="Its name, 
 def init(
     roles: Roles = False, loader_role: LoaderRole = None, reader_role: ReaderRole = None, as_json: Json = False
 ) -> None:
-    """Create every table, empty. `ingest` does so by itself.
+    """Create all tables, empty. `ingest` does so by itself.
 
-    With --roles, for a superuser or the database's owner, the tables are handed over to the role that loads.
+    With --roles, run by a superuser or the database's owner, the role that loads becomes the owner of the tables.
 
     Passwords come from STREAMFLOW_LOADER_PASSWORD and STREAMFLOW_READER_PASSWORD.
     """
@@ -91,13 +91,13 @@ def dbt(context: typer.Context) -> None:
 
 def models(
     names: Annotated[list[str] | None, typer.Argument(help="Only these models.")] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 where the models lack a column.")
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the models lack a column.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Rewrite models that exist, even edited ones.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write anew, whatever somebody edited.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the dbt models of the tables that models/staging/_sources.yml declares, where they are missing."""
+    """Write the missing dbt models of the tables that models/staging/_sources.yml declares."""
     from loader.contract.models import out_of_step, write_models
 
     tables = load_contract()
@@ -114,19 +114,19 @@ def models(
 
 
 def new(
-    folder: Annotated[Path, typer.Argument(help="The new project's folder.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="The new project's folder.", metavar="FOLDER")],
     source: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="FOLDER", help="A folder with one month of CSV files; else the shipped example is made."
+            "--from", metavar="FOLDER", help="A folder with one month of CSV files; without it, the example is copied."
         ),
     ] = None,
     label: Annotated[
-        str | None, typer.Option(help="What a model is to learn to predict.", metavar="TABLE.COLUMN")
+        str | None, typer.Option(help="The column that a model is to predict.", metavar="TABLE.COLUMN")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a project of one's own tables: a dbt project whose contract is proposed from one month of files."""
+    """Make a dbt project for tables of your own, which are proposed from one month of files."""
     from loader.scaffold.new import make_project
 
     if label and source is None:
@@ -135,14 +135,14 @@ def new(
     names = ["table", "columns", "key", "references"]
     shown = terminal.table(names, [[table[name] or "" for name in names] for table in made.tables])
     notes = [f"note: {note}" for note in made.notes]
-    contract = f"the contract: {folder / SOURCES}; read it, and make it what you know"
+    contract = f"the contract: {folder / SOURCES}; read it and correct it"
     show(
         as_json, made, shown, *notes, contract, f"next: cd {shlex.quote(str(folder))} && streamflow ingest {made.month}"
     )
 
 
 def setup(as_json: Json = False) -> None:
-    """Install the dbt packages: from dbt's hub where it answers, else the stand-in that the repository carries."""
+    """Install the dbt packages: from dbt's hub or, if it does not answer, the stand-in that streamflow carries."""
     from loader.contract import packages
 
     done = packages.install()
@@ -150,7 +150,7 @@ def setup(as_json: Json = False) -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Look for what may keep streamflow from working here; change nothing, start nothing. Exit 3 on a problem."""
+    """Look for what may keep streamflow from working here, and change nothing. Exit 3 if there is a problem."""
     from loader.readers.doctor import examine
 
     findings = list(examine())

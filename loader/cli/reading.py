@@ -38,13 +38,15 @@ OneOrNone = Annotated[str | None, typer.Argument(help=ONE, autocompletion=comple
 
 
 def history(
-    user_id: Annotated[str, typer.Argument(help="The customer, as in the files; several columns with commas between.")],
+    user_id: Annotated[
+        str, typer.Argument(help="The customer, as in the files; a key of several columns with commas between.")
+    ],
     table_name: TableName = None,
     as_json: Json = False,
 ) -> None:
     """One customer over time: what each table's history holds on each date, and what changed.
 
-    Tables whose rows are of no customer are shown by --table, and their rows named by their key.
+    For a table whose rows belong to no customer, give --table and the key of a row.
     """
     tables = lookups.with_customers(table_name)
     with open_database(load_settings()).connect() as connection:
@@ -118,10 +120,10 @@ def training_set(
     as_of: Annotated[str, typer.Option(metavar="MONTH", help="Features as known then: 001, 2024-02 or 2024-02-29.")],
     label_as_of: Annotated[str, typer.Option(metavar="MONTH", help="Labels as delivered then, likewise.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The file, .csv or .parquet; CSV on stdout unless given.")
+        Path | None, typer.Option(metavar="FILE", help="The file, .csv or .parquet; without it, CSV on stdout.")
     ] = None,
     columns: Annotated[
-        str, typer.Option(metavar="NAMES", help="These features and labels only, with commas between.")
+        str, typer.Option(metavar="NAMES", help="Only these features and labels, with commas between.")
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
 ) -> None:
@@ -140,12 +142,12 @@ def training_set(
 def freeze(
     month: OneOrNone = None,
     every: Annotated[bool, typer.Option("--all", help="Every published month, or with --drop every schema.")] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Take the schema away again; history stays.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the schema; history stays.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show a month's history as a schema like as_of_2024_01_31, with views named like the production tables.
 
-    Code written for production runs on the past with: set search_path = as_of_2024_01_31, public.
+    Code written for production runs on the past after: set search_path = as_of_2024_01_31, public.
     """
     if (month is None) != every:
         raise WrongUsage("give a month, like 001, or --all.")
@@ -163,10 +165,12 @@ def freeze(
 def report(
     month: OneOrNone = None,
     index: Annotated[bool, typer.Option("--index", help="Write the list of all published months.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Another file than the one in reports.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write to this file, not to the one in reports.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write what changed in a month as one HTML page, and say where it is; with --index, the list of all months."""
+    """Write what changed in a month as an HTML page, and say where it is; with --index, the list of all months."""
     from loader.readers.report import write_index, write_month
 
     if month is None and not index:

@@ -15,7 +15,7 @@ from loader.settings import Settings, load_settings
 
 
 def start(as_json: Json = False) -> None:
-    """Start the embedded server, where it does not run, and say where it is."""
+    """Start the embedded server if it is not running, and say where it is."""
     where = open_database(_embedded()).uri
     show(as_json, {"running": True, "uri": where}, "running", where)
 
@@ -27,7 +27,7 @@ def stop(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Whether the database can be reached, where it is, and which version it has; exit 3 where it cannot."""
+    """Whether the database can be reached, where it is, and its version; exit 3 if it cannot."""
     settings = load_settings()
     running = not settings.embedded or server.socket_directory(settings.home) is not None
     state: dict[str, Any] = {"embedded": settings.embedded, "running": running}
@@ -43,13 +43,13 @@ def status(as_json: Json = False) -> None:
 
 
 def uri(as_json: Json = False) -> None:
-    """Print one libpq URI, without the password, and leave the server up. libpq reads PGPASSWORD and ~/.pgpass."""
+    """Print a libpq URI without the password, and leave the server running. libpq reads PGPASSWORD and ~/.pgpass."""
     where = open_database(load_settings()).uri
     show(as_json, {"uri": where}, where)
 
 
 def psql(context: typer.Context) -> None:
-    """Open psql on the database; what follows is passed on to it."""
+    """Open psql on the database; options that follow are passed to it."""
     database = open_database(load_settings())
     carried = server.programs() / "psql"  # it has no TLS, which a socket does not need
     installed = shutil.which("psql")
