@@ -21,9 +21,9 @@ schema `ops`.
 
 ## Exit codes
 
-| code | meaning | in `loader.api` |
-|---|---|---|
-| 0 | Done, or nothing to do. | |
+In parentheses is what `loader.api` raises.
+
+- 0: Done, or nothing to do.
 @CODES@
 
 Ctrl-C ends a command with 130, SIGTERM with 143. make ends with 2 on any error: let scripts call `streamflow`.
@@ -44,7 +44,7 @@ def commands(command: Any, path: str = "streamflow") -> Iterator[tuple[str, Any]
 def page() -> str:
     """The whole page."""
     ways = (errors.DataRefused, errors.WrongUsage, errors.SurroundingsFailed, errors.NotDelivered, errors.ModelsFailed)
-    codes = "\n".join(f"| {way.exit_code} | {_plain(way.__doc__)} | `{way.__name__}` |" for way in ways)
+    codes = "\n".join(f"- {way.exit_code}: {_plain(way.__doc__)} (`{way.__name__}`)" for way in ways)
     introduction = INTRODUCTION.replace("@CODES@", codes)
     explained: dict[tuple[str, str], str] = {}
     parts, group = [introduction], None

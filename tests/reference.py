@@ -29,11 +29,10 @@ In the environment only:
 """
 EXAMPLE = """# The example: tables and audits
 
-Written by `make docs-reference` from `dbt_project/models/staging/_sources.yml`. Each table has one row per customer.
-An audit with *warns* and no *refuses* never refuses a month; one without either refuses it. Empty values pass audits of
-ranges and sets.
-
-History has `as_of` and `observed_as_of` besides, production `observed_as_of`.
+Written by `make docs-reference` from `dbt_project/models/staging/_sources.yml`. Each table has one row per customer;
+listed are its columns, with types and audits. An audit that *warns* only warns unless it *refuses* too, all others
+refuse the month. Empty values pass audits of ranges and sets. History also has `as_of` and `observed_as_of`, production
+`observed_as_of`.
 
 On every table: @EVERY@.
 """
@@ -70,12 +69,11 @@ def _variables() -> Iterator[tuple[str, str, str]]:
 def _table(table: dict[str, Any], every: list[str]) -> str:
     prefix = _prefix(table)
     description = table["description"].partition(". ")[0]
-    lines = [f"\n## {table['name']}\n", f"{description}. Names of audits begin with `{prefix}`:", ""]
-    lines += ["| column | audits |", "|---|---|"]
+    lines = [f"\n## {table['name']}\n", f"{description}. Its audits are `{prefix}...`:", ""]
     for column in table["columns"]:
         kind = column["data_type"] + (", optional" if column.get("config", {}).get("meta", {}).get("optional") else "")
-        audits = " ".join([", ".join(_named(_audits(column), prefix)), "|"]).strip()
-        lines.append(f"| `{column['name']}` {kind} | {audits}")
+        audits = ", ".join(_named(_audits(column), prefix))
+        lines.append(f"- `{column['name']}` {kind}{audits and f': {audits}'}")
     if own := [audit for audit in _named(_audits(table), prefix) if audit not in every]:
         lines += ["", f"On the table: {', '.join(own)}."]
     return "\n".join([*lines, ""])

@@ -135,7 +135,7 @@ def new(
     names = ["table", "columns", "key", "references"]
     shown = terminal.table(names, [[table[name] or "" for name in names] for table in made.tables])
     notes = [f"note: {note}" for note in made.notes]
-    contract = f"the contract: {folder / SOURCES}; read it and correct it"
+    contract = f"the contract: {folder / SOURCES}; correct it before you publish a month"
     show(
         as_json, made, shown, *notes, contract, f"next: cd {shlex.quote(str(folder))} && streamflow ingest {made.month}"
     )

@@ -149,8 +149,8 @@ class Run:
         if problems := list(self._problems().other_rows(differing)):
             if self._publication() is None:
                 self._finish(DbtRun(True))
-            message = f"is published already for {self.delivery.as_of}, from other files; nothing was changed"
-            raise self._refusal(problems, f"month {self._published_as()} {message}")
+            message = f"month {self._published_as()} is published already for {self.delivery.as_of}, from other files"
+            raise self._refusal(problems, f"{message}; nothing was changed: only --restate replaces it")
 
     def _again(self, known: dict[str, TableHistory]) -> Outcome:
         """The same rows once more: finish what was left undone, or nothing."""

@@ -130,10 +130,13 @@ def _of_files(folder: Path, source: Path, label: str | None) -> Made:
         months.mkdir(parents=True)
         for export in found:
             shutil.copy2(export.path, months)
-        made.notes.append(f"{source} is not called month_NNN or YYYY-MM, so its files were copied to {months}")
+        made.notes.append(
+            f"{source} is not called month_NNN or YYYY-MM, so its files were copied to {months}: say in .env, as"
+            " STREAMFLOW_FIRST_MONTH, which month they are of"
+        )
         return _finish(made, "exports", None)
     first = source.resolve().name
-    made.month = "000" if "-" in first else first.removeprefix("month_")
+    made.month = first.removeprefix("month_")
     return _finish(made, str(source.resolve().parent), first if "-" in first else None)
 
 

@@ -40,8 +40,8 @@ def page(known: dict[str, Any]) -> str:
     figures = [
         f"Measured up to {machine['measured']} on {machine['cpus']} cores, PostgreSQL {machine['postgresql']} with its"
         " default",
-        f"configuration, Python {machine['python']}; load average before: {machine['load']}. Seconds of whole commands:",
-        "the median, and the range where there was more than one run.",
+        f"configuration, Python {machine['python']}, load average {machine['load']}. Seconds of whole commands:",
+        "the median, and the range if there was more than one run.",
         "",
         "![seconds of the second month against customers](benchmark.svg)",
         "",
