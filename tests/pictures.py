@@ -59,6 +59,8 @@ def terminal(command: str, said: str, picture: str) -> None:
     console.print(Text(f"$ {command}", style="bold"))
     console.print(Text.from_ansi(said.rstrip("\n")))
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="streamflow"), flags=re.DOTALL)
+    clip = r'(-clip-terminal">\s*<rect [^>]*height=")([\d.]+)'
+    drawn = re.sub(clip, lambda found: f"{found[1]}{float(found[2]) + 4:.1f}", drawn)  # room for the last underscores
     (PICTURES / picture).write_text(drawn.replace("Fira Code", "ui-monospace, Menlo, Consolas"), encoding="utf-8")
 
 
