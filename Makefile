@@ -43,7 +43,7 @@ ingest: setup ## Ingest a month, or say which there are: make ingest MONTH=001 [
 check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [DATA_DIR=folder]
 	@$(BIN)/streamflow check $(if $(MONTH),"$(MONTH)") $(OPTIONS) $(ARGS)
 
-status: setup ## The months known
+status: setup ## What is left to do, and the months with their states
 	@$(BIN)/streamflow status $(ARGS)
 
 test: tools ## Run every test, on PostgreSQL 16 or 18 in turn
@@ -68,7 +68,7 @@ format: tools ## Put the Python files in order
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: tools ## Race streamflow and its rivals, and write docs/performance.md: an hour [ARGS="--only small"]
+bench: tools ## Compare streamflow with other tools, and write docs/performance.md: an hour [ARGS="--only small"]
 	@.ci/install $(VENV) $(PYTHON) '.[dev,bench]'
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -87,7 +87,7 @@ docs-reference: tools ## Write the pages in docs/ that are generated: commands, 
 	@$(BIN)/python -m tests.cli_reference
 	@$(BIN)/python -m tests.reference
 
-docs-pictures: tools ## The pictures in docs/pictures, anew: two minutes, and Chromium
+docs-pictures: tools ## Draw docs/pictures anew: two minutes, with Chromium
 	@$(BIN)/python -m tests.pictures
 
 docs-site: setup ## The pages in docs/ as a site with search: build/site/index.html
@@ -101,9 +101,9 @@ psql: setup ## Open psql on the database
 dbt: setup ## Run dbt with this project, profile and database: make dbt ARGS="build"
 	@$(BIN)/streamflow dbt $(ARGS)
 
-seeds: tools ## Make the shipped months anew
+seeds: tools ## Make the two made-up months anew
 	@$(BIN)/python seeds_data/generate.py --out seeds_data
 
-clean: ## Take away what was built; the database in .streamflow stays
+clean: ## Delete what was built; the database in .streamflow stays
 	@rm -rf dbt_project/target dbt_project/logs logs docs/static build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
