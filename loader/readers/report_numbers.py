@@ -165,7 +165,9 @@ def _columns(
 def _changes(table: Json) -> dict[str, Json]:
     """Column -> in how many rows its value changed; takes that out of what is said of the table's customers."""
     compared, changed = table.pop("compared_rows"), table.pop("changed_rows")
-    return {name: {"compared_rows": compared, "changed_rows": rows} for name, rows in (changed or {}).items()}
+    if not compared:
+        return {}
+    return {name: {"compared_rows": compared, "changed_rows": rows} for name, rows in changed.items()}
 
 
 def _rows(connection: Connection, name: str, month: PublishedMonth, **more: object) -> list[Json]:
