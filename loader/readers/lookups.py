@@ -90,7 +90,7 @@ def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> l
 
 
 def _rows(connection: Connection, user_id: str, table: Table) -> list[RowOverTime]:
-    columns, who = _columns(connection, table), _who(table)
+    columns, who = columns_in_history(connection, table), _who(table)
     values = user_id.split(",") if len(who) > 1 else [user_id]
     nothing = [RowOverTime(table.name, {}, [])]
     if not columns or len(values) != len(who):
@@ -150,7 +150,7 @@ def difference(
 
 
 def _difference(connection: Connection, first: dt.date, second: dt.date, table: Table, rows: int) -> TableDifference:
-    columns = _columns(connection, table)
+    columns = columns_in_history(connection, table)
     if not columns:
         return TableDifference(table.name, 0, 0, 0, 0, 0, 0, {}, [])
     columns = [name for name in columns if name not in table.key]
@@ -185,7 +185,7 @@ def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
     return statement(__file__, name).format(**parts)
 
 
-def _columns(connection: Connection, table: Table) -> list[str]:
+def columns_in_history(connection: Connection, table: Table) -> list[str]:
     """The declared columns that the table's history has in this database; none where there is no such table."""
     parameters = {"table": f"{table.name}_snapshots", "declared": table.column_names}
     return [name for (name,) in connection.execute(statement(__file__, "columns"), parameters).fetchall()]

@@ -20,7 +20,8 @@ from loader.database import open_database
 from loader.errors import SurroundingsFailed
 from loader.landing import printable
 from loader.readers.published import find
-from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month
+from loader.readers.report_columns import ColumnReport, Json
+from loader.readers.report_numbers import Report, read_index, read_month
 from loader.readers.warnings import waived, warned
 from loader.settings import Settings
 from loader.words import counted
