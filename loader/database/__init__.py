@@ -10,7 +10,6 @@ from loader.database.engines import (
     nodes_failed,
     pending_nodes,
     place_in_file,
-    takes_role,
 )  # fmt: skip
 from loader.database.sql_files import statement
 from loader.database.waiting import blockers, telling_who_blocks
@@ -34,6 +33,5 @@ __all__ = [
     "spread",
     "staging_ddl",
     "statement",
-    "takes_role",
     "telling_who_blocks",
 ]  # fmt: skip
