@@ -19,9 +19,9 @@ from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed
 from loader.landing import printable
+from loader.readers.oncall import waived, warned
 from loader.readers.published import PublishedMonth, find
 from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month
-from loader.readers.warnings import waived, warned
 from loader.settings import Settings
 from loader.words import counted
 
