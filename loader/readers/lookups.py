@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> l
     found = [row for table in tables for row in _rows(connection, user_id, table)]
     if not any(row.states for row in found):
         names = ", ".join(f"{table.name}_snapshots" for table in tables)
-        raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, user_id, customers_first(tables)[0])}")
+        raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, customers_first(tables)[0])}")
     return found
 
 
@@ -125,19 +124,13 @@ def _who(table: Table) -> tuple[str, ...]:
     return table.customer or table.key
 
 
-def _hint(connection: Connection, user_id: str, table: Table) -> str:
-    """What to try next: the same letters in another case, or what there is to look at."""
+def _hint(connection: Connection, table: Table) -> str:
+    """What to try next."""
     months = published_months(connection)
     published = [f"{month.month} (archived)" if month.archived_in else month.month for month in months]
     if not published:
         return " No month is published yet: streamflow ingest 000"
-    who = _who(table)
-    with contextlib.suppress(psycopg.DataError):
-        query = _about(table, "near", who=sql.SQL("::text || ',' || ").join(map(sql.Identifier, who)))
-        near = connection.execute(query, [user_id.strip()]).fetchone()
-        if near is not None:
-            return f" Did you mean {near[0]}?"
-    return f" Months published: {', '.join(published)}. Write {', '.join(who)} as in the files."
+    return f" Months published: {', '.join(published)}. Write {', '.join(_who(table))} as in the files, capitals too."
 
 
 def difference(
@@ -180,7 +173,6 @@ def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
     """A statement of the .sql file, about one table."""
     parts["key"] = sql.Identifier(table.key[0])
     parts["keys"] = sql.SQL(", ").join(map(sql.Identifier, table.key))
-    parts["production"] = sql.Identifier("public", table.name)
     parts["history"] = sql.Identifier("public", f"{table.name}_snapshots")
     return statement(__file__, name).format(**parts)
 
