@@ -97,8 +97,8 @@ class Database:
         return recovers
 
     def _open(self) -> Connection:
-        own = {"application_name": "streamflow", "client_encoding": "utf8"}
-        return psycopg.connect(**self._parameters, **own, password=self.password, autocommit=True)
+        own: dict[str, Any] = {"password": self.password, "application_name": "streamflow", "client_encoding": "utf8"}
+        return psycopg.connect(**self._parameters, **own, autocommit=True)
 
     @property
     def _parameters(self) -> dict[str, Any]:
