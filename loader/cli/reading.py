@@ -126,25 +126,21 @@ def training_set(
 
 def freeze(
     month: OneOrNone = None,
-    every: Annotated[bool, typer.Option("--all", help="Every published month, or with --drop every schema.")] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Take the schema away again; history stays.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every published month.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show a month's history as a schema like as_of_2024_01_31, with views named like the production tables.
 
-    Code written for production runs on the past with: set search_path = as_of_2024_01_31, public.
+    Code written for production runs on the past with: set search_path = as_of_2024_01_31, public. In psql,
+    drop schema as_of_2024_01_31 cascade takes it away again; history stays.
     """
     if (month is None) != every:
         raise WrongUsage("give a month, like 001, or --all.")
     with open_database(load_settings()).connect() as connection:
         months = published_months(connection) if month is None else [find(connection, month)]
-        if drop:
-            names = schemas.thaw(connection, None if month is None else months[0].as_of)
-            show(as_json, {"dropped": names}, *(f"{name} dropped" for name in names))
-        else:
-            here = [each.as_of for each in months if each.archived_in is None]
-            names = [schemas.freeze(connection, load_contract(), date) for date in here]
-            show(as_json, {"frozen": names}, *(f"{name}: set search_path = {name}, public" for name in names))
+        here = [each.as_of for each in months if each.archived_in is None]
+        names = [schemas.freeze(connection, load_contract(), date) for date in here]
+    show(as_json, {"frozen": names}, *(f"{name}: set search_path = {name}, public" for name in names))
 
 
 def report(

@@ -116,11 +116,10 @@ def _require_dispensable(connection: Connection, old: Sequence[Entry], standing:
             f"{_listed(late)} cannot be archived yet: the newest month, {newest}, was built without it, or is not"
             " finished. Later months are built on the newest one: archive after the next month is published."
         )
-    schemas = {f"as_of_{entry.as_of:%Y_%m_%d}": entry.as_of for entry in old}
-    shown = connection.execute("select nspname from pg_namespace where nspname = any(%s)", [list(schemas)]).fetchone()
-    if shown:
-        date = schemas[shown[0]]
-        raise WrongUsage(f"the schema {shown[0]} shows {date}: `streamflow freeze --drop {date}` first.")
+    schemas = [f"as_of_{entry.as_of:%Y_%m_%d}" for entry in old]
+    query = "select nspname from pg_namespace where nspname = any(%s) order by 1"
+    if shown := connection.execute(query, [schemas]).fetchone():
+        raise WrongUsage(f"the schema {shown[0]} shows such a month: `drop schema {shown[0]} cascade` in psql first.")
 
 
 def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequence[Entry]) -> Moved:
