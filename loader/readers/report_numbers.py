@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
@@ -32,11 +32,7 @@ class ColumnReport:
     before: Json | None
     changes: Json | None
     bins: list[Json]
-    psi: float | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        index = psi([found["rows_before"] for found in self.bins], [found["rows_now"] for found in self.bins])
-        object.__setattr__(self, "psi", index)
+    psi: float | None
 
     @property
     def name(self) -> str:
@@ -155,7 +151,10 @@ def _customers(connection: Connection, month: PublishedMonth, tables: Sequence[T
 
 def _columns(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[ColumnReport]:
     """In the order of declaration."""
-    found = [ColumnReport(**row) for row in _rows(connection, "columns", month)]
+    found = []
+    for row in _rows(connection, "columns", month):
+        before, now = ([each[f"rows_{when}"] for each in row["bins"]] for when in ("before", "now"))
+        found.append(ColumnReport(**row, psi=psi(before, now)))
     names = [f"{table.name}.{column}" for table in tables for column in table.column_names]
     return sorted((column for column in found if column.name in names), key=lambda column: names.index(column.name))
 

@@ -7,9 +7,9 @@ update ops.history
 set
     rows_total = rows_total - %(fewer)s,
     rows_delivered = rows_delivered - %(fewer_delivered)s,
-    rows_updated = case when rows_inserted is not null then least(rows_updated, rows_delivered - %(fewer_delivered)s) end,
-    rows_inserted = case when rows_inserted is not null then least(
-        rows_inserted, rows_delivered - %(fewer_delivered)s - least(rows_updated, rows_delivered - %(fewer_delivered)s)
+    rows_inserted = case when rows_inserted is not null then least(rows_inserted, rows_delivered - %(fewer_delivered)s) end,
+    rows_updated = case when rows_inserted is not null then least(
+        rows_updated, rows_delivered - %(fewer_delivered)s - least(rows_inserted, rows_delivered - %(fewer_delivered)s)
     ) end,
     checksum = %(checksum)s,
     checksum_columns = %(covered)s
