@@ -39,7 +39,7 @@ def history(
 
     Tables whose rows are of no customer are shown by --table, and their rows named by their key.
     """
-    tables = lookups.with_customers(table_name)
+    tables = [table for table in lookups.chosen(table_name) if table_name or table.customer]
     with open_database(load_settings()).connect() as connection:
         found = lookups.customer(connection, user_id, tables)
         gone = [month for month in published_months(connection) if month.archived_in]
