@@ -66,7 +66,7 @@ def _not_as_written(entry: Entry, reason: str, nothing: str) -> SurroundingsFail
 
 @contextlib.contextmanager
 def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
-    """One transaction, and a sentence where this role may not change a table, or somebody uses one."""
+    """One transaction, and a sentence where this role may not change a table, somebody uses one, or it is needed."""
     try:
         with connection.transaction():
             connection.execute(sql.SQL("set local lock_timeout = {}").format(PATIENCE))
@@ -80,6 +80,9 @@ def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
         ) from None
     except psycopg.errors.LockNotAvailable:
         raise SurroundingsFailed(f"{nothing}: a table is in use. Try again when nobody reads it.") from None
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.errors.DependentObjectsStillExist) as error:
+        said = "; ".join(filter(None, [error.diag.message_primary, error.diag.message_detail]))
+        raise SurroundingsFailed(f"{nothing}: {said}. Drop what is in the way, try again, and make it anew.") from None
 
 
 def measured(connection: Connection, relation: sql.Identifier, columns: Sequence[str]) -> tuple[int, Decimal]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +57,7 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
         if dry_run:
             views = [view["name"] for view in _depending(connection, "views", _columns(connection, wanted))]
             return Migrated(said, False, len(entries), rows, views)
-        with _all_or_nothing(connection):
+        with history.all_or_nothing(connection, NOTHING):
             for entry in entries:
                 history.require_proved(connection, entry, NOTHING)
             made, left = _change(connection, _columns(connection, wanted))
@@ -156,16 +155,3 @@ def _enter(connection: Connection, wanted: Sequence[Change], entry: Entry) -> di
     history.enter(connection, entry, checksum=checksum, covered=covered)
     changed = {"checksum": int(checksum), "checksum_before": int(entry.checksum)}
     return history.told(entry, **changed) if entry.event else None
-
-
-@contextlib.contextmanager
-def _all_or_nothing(connection: Connection) -> Iterator[None]:
-    """One transaction, and a sentence where something is in its way."""
-    try:
-        with history.all_or_nothing(connection, NOTHING):
-            yield
-    except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.errors.DependentObjectsStillExist) as error:
-        raise SurroundingsFailed(
-            f"{NOTHING}: {error.diag.message_primary} ({error.diag.message_detail}). Drop that, migrate,"
-            " and make it anew."
-        ) from None
