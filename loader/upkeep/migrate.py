@@ -58,6 +58,8 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
             views = [view["name"] for view in _depending(connection, "views", _columns(connection, wanted))]
             return Migrated(said, False, len(entries), rows, views)
         with history.all_or_nothing(connection, NOTHING):
+            if is_cluster(connection):  # views change over one connection a node, if nothing else asked over several
+                connection.execute("set local citus.multi_shard_modify_mode = sequential")
             for entry in entries:
                 history.require_proved(connection, entry, NOTHING)
             made, left = _change(connection, _columns(connection, wanted))
@@ -110,8 +112,6 @@ def _depending(connection: Connection, what: str, columns: Sequence[dict[str, An
 
 def _change(connection: Connection, columns: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """Change names and types; returns the views that were made anew, and those that are left to dbt."""
-    if is_cluster(connection):  # it changes views over one connection a node only, if nothing else asked over several
-        connection.execute("set local citus.multi_shard_modify_mode = sequential")
     for one in columns:
         if one["name_there"] != one["column_name"]:
             _run(connection, one["rename"])
