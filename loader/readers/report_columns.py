@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -34,11 +34,7 @@ class ColumnReport:
     before: Json | None
     changes: Json | None
     bins: list[Json]
-    psi: float | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        index = psi([found["rows_before"] for found in self.bins], [found["rows_now"] for found in self.bins])
-        object.__setattr__(self, "psi", index)
+    psi: float | None
 
     @property
     def name(self) -> str:
@@ -82,7 +78,12 @@ def read_columns(
     now = _profiles(connection, table, columns, as_of)
     before = _profiles(connection, table, columns, previous) if previous else {}
     bins = _bins(connection, table, columns, (previous, as_of), before) if now and before and previous else {}
-    return [ColumnReport(now[name], before.get(name), changes.get(name), bins.get(name, [])) for name in now]
+    found = []
+    for name, profile in now.items():
+        rows_before, rows_now = ([each[f"rows_{when}"] for each in bins.get(name, [])] for when in ("before", "now"))
+        index = psi(rows_before, rows_now)
+        found.append(ColumnReport(profile, before.get(name), changes.get(name), bins.get(name, []), index))
+    return found
 
 
 def _profiles(connection: Connection, table: Table, columns: Sequence[Column], as_of: dt.date) -> dict[str, Json]:
