@@ -146,7 +146,8 @@ def test_a_session_that_dbt_keeps_is_as_new(streamflow: Streamflow) -> None:
     profile = yaml.safe_load((project().profiles / "profiles.yml").read_text(encoding="utf-8"))
     where = streamflow.environment
     credentials = PostgresCredentials(
-        host=where["POSTGRES_HOST"], port=int(where["POSTGRES_PORT"]), user="postgres", password=where.get("POSTGRES_PASSWORD", ""),
+        host=where["POSTGRES_HOST"], port=int(where["POSTGRES_PORT"]), user="postgres",
+        password=where.get("POSTGRES_PASSWORD", ""),
         database="streamflow", schema="public", role=profile["streamflow"]["outputs"]["server"]["role"],
     )  # fmt: skip
     with sessions_kept():
