@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from loader.errors import SurroundingsFailed, WrongUsage
 from loader.pipeline import ledger
 from loader.pipeline.dbt import Dbt
 from loader.settings import Settings
+from loader.upkeep import history
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,14 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
         WrongUsage: nothing was begun, or the month is published, or is whole and only has to be published.
         SurroundingsFailed: another run is under way, or dbt failed.
     """
-    database, label = open_database(settings), delivery.label
-    with contextlib.closing(database.connect()) as connection:
+    label = delivery.label
+    with history.alone(settings) as connection:
         if not ledger.exists(connection):
             raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
-        ledger.lock(connection)
         tables = _begun(connection, delivery)
         load_id = ledger.begin(connection, "abandon", delivery, {})
         arguments = ["run-operation", "streamflow.abandon_month", "--args", json.dumps({"as_of": str(delivery.as_of)})]
-        result = Dbt(settings).run(database, arguments, lambda _: None, lambda _: None)
+        result = Dbt(settings).run(open_database(settings), arguments, lambda _: None, lambda _: None)
         reason = None if result.success else "\n  ".join(["dbt failed", *result.errors])
         ledger.finish(connection, load_id, "failed" if reason else "abandoned", timings={}, error=reason)
         if reason:
