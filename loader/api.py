@@ -30,9 +30,10 @@ from loader.errors import (
     WrongUsage,
 )
 from loader.pipeline import chain, ledger
-from loader.pipeline.ingest import run_month
-from loader.pipeline.outcome import Command, Outcome, Refused
+from loader.pipeline.ingest import run_months
+from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
+from loader.pipeline.request import Request
 from loader.readers import manifest as manifests
 from loader.readers import verification
 from loader.readers.after_publish import after_publish
@@ -91,7 +92,7 @@ def ingest_month(
         raise WrongUsage("restate is the reason why a published month is replaced: it cannot be empty.")
     if not all(reason.strip() for reason in (waive or {}).values()):
         raise WrongUsage("waive has the reason why each audit is waived: it cannot be empty.")
-    outcome = _run("ingest", month, data_dir, as_of, settings, force, restate, waive)
+    outcome = _run(Request("ingest", force, restate, waive or {}), month, data_dir, as_of, settings)
     if outcome.failed:
         raise ModelsFailed("; ".join([outcome.message, *(str(node) for node in outcome.failed)]))
     return outcome
@@ -104,7 +105,7 @@ def check_month(
     settings: Settings | None = None,
 ) -> Outcome:
     """Land and audit one month and publish nothing: its state is "checked". All else is as of `ingest_month`."""
-    return _run("check", month, data_dir, as_of, settings)
+    return _run(Request("check"), month, data_dir, as_of, settings)
 
 
 def abandon_month(month: int | str, as_of: dt.date | None = None, settings: Settings | None = None) -> Abandoned:
@@ -174,20 +175,13 @@ def verify(settings: Settings | None = None, manifest: Path | None = None) -> li
 
 
 def _run(
-    command: Command,
-    month: int | str,
-    data_dir: Path | str | None,
-    as_of: dt.date | None,
-    settings: Settings | None,
-    force: bool = False,
-    restate: str | None = None,
-    waive: Mapping[str, str] | None = None,
+    request: Request, month: int | str, data_dir: Path | str | None, as_of: dt.date | None, settings: Settings | None
 ) -> Outcome:
     settings = settings or load_settings()
     delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
     with _surroundings(), contextlib.closing(Progress()) as progress:
-        outcome = run_month(settings, command, delivery, progress, force=force, restate=restate, waive=waive)
-        if command == "ingest" and outcome.state == "published":
+        [outcome] = run_months(settings, request, [delivery], progress)
+        if request.command == "ingest" and outcome.state == "published":
             list(after_publish(settings, outcome.as_of))
     return outcome
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +17,11 @@ from loader.delivery.addresses import is_address, shown
 from loader.delivery.waiting import parse_patience
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log
+from loader.pipeline.request import Request
 from loader.settings import expanded, load_settings
 
 if TYPE_CHECKING:
-    from loader.pipeline.outcome import Command, Outcome, Refused
+    from loader.pipeline.outcome import Outcome, Refused
 
 ONE = "The month by its number, like 001, or by its date, like 2024-02."
 SEVERAL = f"{ONE[:-1]}; or the first and the last of several, like 000..011."
@@ -85,7 +86,8 @@ def ingest(
     if dry_run:
         _plan(deliveries, as_json)
     else:
-        _run("ingest", deliveries, as_json, force, reason if restate else None, waivers, parse_patience(wait))
+        restated_as = reason if restate else None
+        _run(Request("ingest", force, restated_as, waivers, parse_patience(wait)), deliveries, as_json)
 
 
 def land(
@@ -99,8 +101,8 @@ def land(
     as_json: Json = False,
 ) -> None:
     """Copy a month's files into staging and register them, no more: `dbt build` audits and publishes the month."""
-    waivers = _waivers(restate, waive, reason)
-    _run("land", _deliveries(month, data_dir, as_of), as_json, force, reason if restate else None, waivers)
+    request = Request("land", force, reason if restate else None, _waivers(restate, waive, reason))
+    _run(request, _deliveries(month, data_dir, as_of), as_json)
 
 
 def check(
@@ -112,7 +114,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Land and audit a month and say what is wrong with it; publish nothing."""
-    _run("check", _deliveries(month, data_dir, as_of), as_json, waive=_waivers(False, waive, reason))
+    request = Request("check", waive=_waivers(False, waive, reason))
+    _run(request, _deliveries(month, data_dir, as_of), as_json)
 
 
 def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) -> None:
@@ -174,15 +177,7 @@ def _deliveries(
     return [find_delivery(settings, month, data_dir, as_of.date() if as_of else None) for month in months]
 
 
-def _run(
-    command: Command,
-    deliveries: Sequence[Delivery],
-    as_json: bool,
-    force: bool = False,
-    restate: str | None = None,
-    waive: Mapping[str, str] | None = None,
-    wait: float = 0,
-) -> None:
+def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> None:
     from loader.pipeline.ingest import run_months
     from loader.pipeline.outcome import Refused
 
@@ -191,15 +186,12 @@ def _run(
     outcomes: list[Outcome] = []
     refused: Refused | None = None
     try:
-        runs = run_months(
-            load_settings(), command, deliveries, progress, force=force, restate=restate, waive=waive, wait=wait
-        )
-        for outcome in runs:
+        for outcome in run_months(load_settings(), request, deliveries, progress):
             progress.close()
             outcomes.append(outcome)
             if not as_json:
                 show(as_json, outcome, *summaries.outcome(outcome, brief=several))
-            _follow_up(command, outcome)
+            _follow_up(outcome)
     except Refused as error:
         outcomes.append((refused := error).outcome)
     finally:
@@ -215,12 +207,12 @@ def _run(
         raise typer.Exit(refused.exit_code if refused else ModelsFailed.exit_code)
 
 
-def _follow_up(command: Command, outcome: Outcome) -> None:
+def _follow_up(outcome: Outcome) -> None:
     """What failed below a published month, and what settings ask for once it is there: the month stands either way."""
     if outcome.failed:
         message = "built on it, and failed: the month stands; the same command builds only these again"
         terminal.complain(message, [f"  {node}" for node in outcome.failed], month=outcome.month)
-    if command != "ingest" or outcome.state != "published":
+    if outcome.command != "ingest" or outcome.state != "published":
         return
     from loader.readers.after_publish import after_publish
 

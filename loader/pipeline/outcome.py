@@ -7,15 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from loader.delivery import Problem
 from loader.errors import DataRefused
 from loader.landing import Rejects
 from loader.pipeline.dbt import Node
 from loader.pipeline.ledger import AuditResult, TableHistory, Waiver
-
-Command = Literal["ingest", "land", "check"]
+from loader.pipeline.request import Command
 
 
 @dataclass(frozen=True)

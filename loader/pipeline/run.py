@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain as joined
 from itertools import islice
 
@@ -19,9 +19,10 @@ from loader.pipeline.broken_audits import require_runnable
 from loader.pipeline.dbt import Dbt, DbtRun, Node
 from loader.pipeline.declared import require_unchanged
 from loader.pipeline.ledger import AuditResult, TableHistory
-from loader.pipeline.outcome import Clock, Command, Outcome, Refused, TableCounts
+from loader.pipeline.outcome import Clock, Outcome, Refused, TableCounts
 from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
+from loader.pipeline.request import Request
 from loader.pipeline.versions import versions
 from loader.pipeline.waivers import require_waivable
 from loader.settings import Settings
@@ -43,13 +44,13 @@ class Run:
     def __init__(
         self,
         settings: Settings,
-        command: Command,
+        request: Request,
         delivery: Delivery,
         tables: list[Table],
         progress: Progress,
         dbt: Dbt,
     ) -> None:
-        self.settings, self.command, self.delivery, self.tables = settings, command, delivery, tables
+        self.settings, self.request, self.delivery, self.tables = settings, request, delivery, tables
         self.progress, self.dbt, self.clock = progress, dbt, Clock()
         with self.clock.step("database"):
             self.database = open_database(settings)
@@ -61,22 +62,31 @@ class Run:
     def _names(self) -> list[str]:
         return [table.name for table in self.tables]
 
-    def execute(self, *, force: bool, restate: str | None, waive: Mapping[str, str] | None) -> Outcome:
+    @property
+    def _restates(self) -> bool:
+        return self.request.restate is not None
+
+    def execute(self) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
         later = ledger.came_later(self.connection, self._names, self.delivery.as_of)
         found = self.delivery.find(self.tables, later)
-        if waive:
-            require_waivable(self.dbt.manifest(self.database), self.tables, waive)
+        if self.request.waive:
+            require_waivable(self.dbt.manifest(self.database), self.tables, self.request.waive)
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
         require_unchanged(self.connection, self.tables)
         self.load_id = ledger.begin(
-            self.connection, self.command, self.delivery, versions(self.connection), restate, waive
+            self.connection,
+            self.request.command,
+            self.delivery,
+            versions(self.connection),
+            self.request.restate,
+            self.request.waive,
         )
         try:
             if nodes := pending_nodes(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
-            outcome = self._work(found, force, restate is not None)
+            outcome = self._work(found)
         except WrongUsage:  # no attempt at the month, and nothing was begun
             ledger.take_back(self.connection, self.load_id)
             raise
@@ -96,14 +106,14 @@ class Run:
         self._close(outcome.state, failed=outcome.failed)
         return outcome
 
-    def _work(self, found: Found, force: bool, restate: bool) -> Outcome:
+    def _work(self, found: Found) -> Outcome:
         self.files = found.files
         ledger.require_tables(self.connection)
         known = ledger.history_on(self.connection, self.delivery.as_of)
         published = ledger.was_published(self.connection, self.delivery.as_of)
-        if restate and not published:
+        if self._restates and not published:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
-        if published and not known and not restate:
+        if published and not known and not self._restates:
             raise SurroundingsFailed(
                 f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build`, or"
                 f" ingest with --restate, finishes that. `streamflow abandon {self.delivery.label}` brings back"
@@ -111,10 +121,12 @@ class Run:
             )
         if known and not found.problems:
             differing = self._differing(known, found)
-            if differing and not restate:
+            if differing and not self._restates:
                 self._refuse_other_rows(differing)
+                differing = []  # the same rows in other files
             whole = all(table in known for table in found.files)
-            if self.command != "check" and whole and not force and not (differing and restate):
+            again = whole and not differing and not self.request.force
+            if again and self.request.command != "check":
                 return self._again(known)
         if not found.files:
             raise self._refusal(found.problems)
@@ -125,11 +137,11 @@ class Run:
                 self.progress.step("looking for everything that is wrong")
             raise self._refusal(self._problems().everything(found.problems, landing, self._audit))
         ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
-        if self.command == "land":
+        if self.request.command == "land":
             return self._outcome("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
-        if self.command == "check":
+        if self.request.command == "check":
             return self._check()
-        return self._build(restate)
+        return self._build()
 
     def _differing(self, known: dict[str, TableHistory], found: Found) -> list[Table]:
         with self.clock.step("compare"):
@@ -160,7 +172,7 @@ class Run:
         if publication is None:
             result = self._finish(DbtRun(True))
             return self._published(result, f"month {self.delivery.label} published, which was begun before")
-        if left and self.command == "ingest":
+        if left and self.request.command == "ingest":
             result = self._dbt([*BELOW, *(f"+{name}" for name in left)], "models")
             done = "what had failed fails again" if result.bad else "what had failed was built"
             return self._published(result, message + done)
@@ -193,14 +205,14 @@ class Run:
         outcome.warnings, outcome.more_warnings = warnings
         return outcome
 
-    def _build(self, restate: bool) -> Outcome:
+    def _build(self) -> Outcome:
         """Audit what staging holds and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         verdicts, warnings = self._audited(result)
         if self._publication() is None and ledger.history_on(self.connection, self.delivery.as_of):
             result = self._finish(result)
         publication = self._publication()
-        if publication is None or (restate and publication.load_id != self.load_id):
+        if publication is None or (self._restates and publication.load_id != self.load_id):
             raise self._dbt_failed(result)
         done = "published" if publication.load_id == self.load_id else "found as it was published"
         message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
@@ -247,7 +259,7 @@ class Run:
         verdicts = ledger.audits_of(self.connection, self.load_id)
         if any(verdict.status == "fail" for verdict in verdicts):
             raise self._refusal(self._problems().found_by(result, verdicts, "fail"), verdicts=verdicts)
-        if not result.success and (self.command == "check" or not verdicts):
+        if not result.success and (self.request.command == "check" or not verdicts):
             raise self._dbt_failed(result)
         found = self._problems().found_by(result, verdicts, "warn")
         return verdicts, (list(islice(found, WARNINGS_KEPT)), sum(1 for _ in found))
@@ -288,7 +300,7 @@ class Run:
         audits = verdicts or []
         waivers = ledger.waivers_of(self.connection, self.load_id)
         return Outcome(
-            self.command, delivery.label, delivery.as_of, state, uri, message, audits=audits, waivers=waivers,
+            self.request.command, delivery.label, delivery.as_of, state, uri, message, audits=audits, waivers=waivers,
             timings=timings,
         )  # fmt: skip
 
