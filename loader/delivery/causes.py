@@ -81,7 +81,8 @@ BLANK = (
 TOTALS = {"total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "somme", "totale"}
 SUMMED = re.compile(r"[+-]?[\d., '\u00a0]*\d[\d., '\u00a0]*")
 TOTAL_LINE = "a line of totals", "Export the file without it"
-LAST_LINE = "If that is a line of totals, export the file without it"
+NO_KEY = "Export each row with its key, and no line of totals"
+"""What to do about a row without a key."""
 
 
 def of_bytes(head: bytes) -> Cause | None:

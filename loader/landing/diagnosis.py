@@ -19,6 +19,7 @@ from loader.contract.tables import Table
 from loader.database import POSITION, Connection, Database, is_cluster, statement
 from loader.delivery import (
     CHANGED,
+    NO_KEY,
     NOT_TEXT,
     NUL,
     SHOWN,
@@ -111,7 +112,7 @@ def _has_key(row: Row, file: SourceFile, key: str) -> bool:
     """Whether Citus can take a row: the first column of its key says which node it goes to. Without it, it cannot."""
     has_key = row.values[file.columns.index(key)] is not None
     if not has_key and not any(problem.column in {key, None} for problem in row.problems):
-        row.problems.append(Problem(file.name, "is empty", row.line, key))
+        row.problems.append(Problem(file.name, "is empty", row.line, key, remedy=NO_KEY))
     return has_key
 
 
