@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loader.contract.tables import Table
@@ -42,9 +42,10 @@ class Problems:
         """What is wrong with files and with values, and then what the audits say of everything else."""
         yield from of_files
         yield from landing.problems
-        read_whole = yield from self.wrong_values(landing.not_taken)
+        unread: list[Problem] = []
+        yield from self.wrong_values(landing.not_taken, unread)
         mended = [LandedFile(stopped.table.name, stopped.problem.file, "", 0, 0) for stopped in landing.not_taken]
-        if not read_whole or not (landing.files or mended):
+        if unread or not (landing.files or mended):
             return
         ledger.mark_refused(self.connection, self.load_id)
         ledger.set_staged(self.connection, self.load_id, self.delivery, [*landing.files, *mended])
@@ -57,27 +58,17 @@ class Problems:
             if verdict.status == "fail" and self._still_telling(verdict, result, sound, {m.table for m in mended}):
                 yield from self._rows_of(result, verdict)
 
-    def wrong_values(self, not_taken: Sequence[NotTaken]) -> Generator[Problem, None, bool]:
-        """All wrong values of the files that were not taken; returns whether the files could be read to their ends."""
-        read_whole = True
+    def wrong_values(self, not_taken: Sequence[NotTaken], unread: list[Problem]) -> Iterator[Problem]:
+        """All wrong values of the files that were not taken; `unread` gets what kept one from being read to its end."""
         for stopped in not_taken:
-            file = self.files[stopped.table.name]
-            values = diagnose(self.database, self.delivery, stopped.table, file, stopped)
-            read_whole &= yield from self._remembered(stopped.table, values)
-        return read_whole
-
-    def _remembered(self, table: Table, values: Generator[Problem, None, bool]) -> Generator[Problem, None, bool]:
-        while True:
-            try:
-                problem = next(values)
-            except StopIteration as end:
-                return bool(end.value)
-            column = table.column(problem.column).name if problem.column else None
-            if problem.line and len(self.told) < REMEMBERED:
-                self.told.add((problem.file, problem.line, column))
-            if column in table.key and problem.value is not None:
-                self.without_keys.add(table.name)
-            yield problem
+            table, files = stopped.table, self.files[stopped.table.name]
+            for problem in diagnose(self.database, self.delivery, table, files, stopped, unread):
+                column = table.column(problem.column).name if problem.column else None
+                if problem.line and len(self.told) < REMEMBERED:
+                    self.told.add((problem.file, problem.line, column))
+                if column in table.key and problem.value is not None:
+                    self.without_keys.add(table.name)
+                yield problem
 
     def other_rows(self, differing: Sequence[Table]) -> Iterator[Problem]:
         """The landed files that hold other rows than history has from that date, with the number of customers."""

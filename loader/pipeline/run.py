@@ -157,7 +157,7 @@ class Run:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
         landing = self._land(differing)
         if landing.problems or landing.not_taken:
-            raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken)))
+            raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken, [])))
         if problems := list(self._problems().other_rows(differing)):
             if self._publication() is None:
                 self._finish(DbtRun(True))
