@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
 from typing import Any
 
 from loader.contract.packages import audit_package, link_own_package
@@ -23,10 +19,8 @@ from loader.project import project
 from loader.settings import Settings
 
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
-"""dbt's own log formats each of some hundred debug events before it drops them; `_log` is told of the others."""
-
-LEVELS = {"warn": logging.WARNING, "error": logging.ERROR}
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
+LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
+"""To the file to which error messages point, and not with each query, which takes time."""
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
 Told = Callable[[str], None]
@@ -92,10 +86,7 @@ class Dbt:
         parsed = self._result(database)
         if parsed.exception:
             return DbtRun(False, [str(parsed.exception)])
-        with _log(self._settings.home / "logs") as log:
-            return _run(
-                parsed.result.deepcopy(), [*arguments, *QUIET], begun, done, log
-            )  # a run leaves its marks in it
+        return _run(parsed.result.deepcopy(), [*arguments, *LOGGED], begun, done)  # a run leaves its marks in it
 
     def manifest(self, database: Database) -> Any:
         """The project as dbt has parsed it.
@@ -131,21 +122,7 @@ def _parse_into(future: Future[Any]) -> None:
         future.set_exception(error)
 
 
-@contextlib.contextmanager
-def _log(folder: Path) -> Iterator[logging.Logger]:
-    """The log `dbt.log`, to which error messages point; old ones are kept for a while, as dbt does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = RotatingFileHandler(folder / "dbt.log", maxBytes=10 << 20, backupCount=5, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    log = logging.Logger("streamflow.dbt")
-    log.addHandler(handler)
-    try:
-        yield log
-    finally:
-        handler.close()
-
-
-def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: logging.Logger) -> DbtRun:
+def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
     from dbt.cli.main import dbtRunner
 
     invocations: set[str] = set()
@@ -155,8 +132,6 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: 
         if event.info.invocation_id not in invocations:
             invocations.add(event.info.invocation_id)
             begun(event.info.invocation_id)
-        if event.info.level not in {"debug", "test"}:
-            log.log(LEVELS.get(event.info.level, logging.INFO), ANSI.sub("", event.info.msg))
         if event.info.name in {"RunningOperationCaughtError", "RunningOperationUncaughtError"}:
             operation_errors.append(event.data.exc.strip())
         if event.info.name == "NodeFinished":
