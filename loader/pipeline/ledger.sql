@@ -106,12 +106,18 @@ where as_of = %s and command = 'ingest' and state in ('published', 'failed', 'in
 order by load_id desc
 limit 1;
 
--- name: missing_tables
-select distinct 'public.' || expected.name
-from ops.history as history
-cross join lateral (values (history.table_name), (history.table_name || '_snapshots')) as expected (name)
-where to_regclass(format('public.%I', expected.name)) is null
-order by 1;
+-- name: standing
+-- One row: what was published for a date, where it is archived, and the tables that have history and are gone.
+select
+    exists (select from ops.published as published where published.as_of = %s) as was_published,
+    (select min(archived.folder) from ops.archived as archived where archived.as_of = %s) as archived_in,
+    array(
+        select distinct 'public.' || expected.name
+        from ops.history as history
+        cross join lateral (values (history.table_name), (history.table_name || '_snapshots')) as expected (name)
+        where to_regclass(format('public.%%I', expected.name)) is null
+        order by 1
+    ) as gone;
 
 -- name: months
 with attempts as (

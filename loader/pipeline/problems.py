@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from loader.contract.tables import Table
 from loader.database import Connection, Database
 from loader.delivery import Delivery, Problem, TableFiles
-from loader.landing import LandedFile, Landing, NotTaken, diagnose
+from loader.landing import Landing, NotTaken, diagnose
 from loader.pipeline import compare, ledger
 from loader.pipeline.audit_reasons import OTHER_CUSTOMERS, of_table
 from loader.pipeline.dbt import DbtRun
@@ -44,18 +44,18 @@ class Problems:
         yield from landing.problems
         unread: list[Problem] = []
         yield from self.wrong_values(landing.not_taken, unread)
-        mended = [LandedFile(stopped.table.name, stopped.problem.file, "", 0, 0) for stopped in landing.not_taken]
-        if unread or not (landing.files or mended):
+        sound = {file.table: file.rows for file in landing.files}
+        mended = {stopped.table.name for stopped in landing.not_taken}
+        if unread or not (sound or mended):
             return
         ledger.mark_refused(self.connection, self.load_id)
-        ledger.set_staged(self.connection, self.load_id, self.delivery, [*landing.files, *mended])
+        ledger.set_staged(self.connection, self.load_id, self.delivery, sound | dict.fromkeys(mended, 0))
         try:
             result = audit()
         finally:  # nobody may build from rows with null in place of what is wrong
             ledger.clear_staged(self.connection)
-        sound = {file.table for file in landing.files}
         for verdict in ledger.audits_of(self.connection, self.load_id):
-            if verdict.status == "fail" and self._still_telling(verdict, result, sound, {m.table for m in mended}):
+            if verdict.status == "fail" and self._still_telling(verdict, result, set(sound), mended):
                 yield from self._rows_of(result, verdict)
 
     def wrong_values(self, not_taken: Sequence[NotTaken], unread: list[Problem]) -> Iterator[Problem]:

@@ -23,7 +23,6 @@ from loader.pipeline.outcome import Clock, Outcome, Refused, TableCounts
 from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
-from loader.pipeline.versions import versions
 from loader.pipeline.waivers import require_waivable
 from loader.settings import Settings
 
@@ -75,14 +74,7 @@ class Run:
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
         require_unchanged(self.connection, self.tables)
-        self.load_id = ledger.begin(
-            self.connection,
-            self.request.command,
-            self.delivery,
-            versions(self.connection),
-            self.request.restate,
-            self.request.waive,
-        )
+        self.load_id = ledger.begin(self.connection, self.delivery, self.request)
         try:
             if nodes := pending_nodes(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
@@ -90,27 +82,22 @@ class Run:
         except WrongUsage:  # no attempt at the month, and nothing was begun
             ledger.take_back(self.connection, self.load_id)
             raise
-        except StreamflowError as error:
-            self._close("refused" if isinstance(error, DataRefused) else "failed", error=str(error))
-            raise
         except psycopg.Error as error:
             reason = (error.diag.message_primary or str(error)).strip()
             self._close("failed", error=reason)
             raise retries.failure(self.delivery.label, reason, error) from None
-        except Exception as error:
-            self._close("failed", error=f"{type(error).__name__}: {error}")
-            raise
-        except BaseException:
-            self._close("interrupted", error="interrupted")
+        except BaseException as error:
+            said = str(error) if isinstance(error, StreamflowError) else f"{type(error).__name__}: {error}"
+            ended = "failed" if isinstance(error, Exception) else "interrupted"
+            self._close("refused" if isinstance(error, DataRefused) else ended, error=said)
             raise
         self._close(outcome.state, failed=outcome.failed)
         return outcome
 
     def _work(self, found: Found) -> Outcome:
         self.files = found.files
-        ledger.require_tables(self.connection)
+        published, archived_in = ledger.standing(self.connection, self.delivery.as_of)
         known = ledger.history_on(self.connection, self.delivery.as_of)
-        published = ledger.was_published(self.connection, self.delivery.as_of)
         if self._restates and not published:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
         if published and not known and not self._restates:
@@ -121,6 +108,11 @@ class Run:
             )
         if known and not found.problems:
             differing = self._differing(known, found)
+            if differing and archived_in:
+                raise WrongUsage(
+                    f"the history of {self.delivery.as_of} is archived in {archived_in}, and these are other files:"
+                    f" `streamflow archive --restore {self.delivery.as_of}` first."
+                )
             if differing and not self._restates:
                 self._refuse_other_rows(differing)
                 differing = []  # the same rows in other files
@@ -136,7 +128,8 @@ class Run:
             if landing.not_taken:
                 self.progress.step("looking for everything that is wrong")
             raise self._refusal(self._problems().everything(found.problems, landing, self._audit))
-        ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
+        rows = {file.table: file.rows for file in landing.files}
+        ledger.set_staged(self.connection, self.load_id, self.delivery, rows)
         if self.request.command == "land":
             return self._outcome("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
         if self.request.command == "check":
@@ -148,10 +141,7 @@ class Run:
             hashes = found.hashes()
         if found.problems:
             raise self._refusal(found.problems)
-        differing = compare.differing_tables(self.tables, hashes, known)
-        if differing:
-            ledger.require_in_database(self.connection, self.delivery.as_of)
-        return differing
+        return compare.differing_tables(self.tables, hashes, known)
 
     def _refuse_other_rows(self, differing: list[Table]) -> None:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""

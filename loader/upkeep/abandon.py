@@ -11,6 +11,7 @@ from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.pipeline import ledger
 from loader.pipeline.dbt import Dbt
+from loader.pipeline.request import Request
 from loader.settings import Settings
 
 
@@ -37,7 +38,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
             raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
         ledger.lock(connection)
         tables = _begun(connection, delivery)
-        load_id = ledger.begin(connection, "abandon", delivery, {})
+        load_id = ledger.begin(connection, delivery, Request("abandon"))
         arguments = ["run-operation", "streamflow.abandon_month", "--args", json.dumps({"as_of": str(delivery.as_of)})]
         result = Dbt(settings).run(database, arguments, lambda _: None, lambda _: None)
         reason = None if result.success else "\n  ".join(["dbt failed", *result.errors])
