@@ -49,6 +49,12 @@ class DbtRun:
     bad: list[Node] = field(default_factory=list)
     audits: dict[str, Audit] = field(default_factory=dict)
 
+    @property
+    def broken_audits(self) -> list[Audit]:
+        """Those that the server could not run."""
+        failed = {node.name for node in self.bad if node.status == "error"}
+        return [audit for audit in self.audits.values() if audit.audit_name in failed]
+
     def after(self, before: DbtRun) -> DbtRun:
         """Both runs as one, where this one did what the other had left undone."""
         known = self.good | {node.name for node in self.bad}

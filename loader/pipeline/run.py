@@ -15,7 +15,7 @@ from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
 from loader.pipeline import chain, compare, ledger
-from loader.pipeline.broken_audits import require_runnable
+from loader.pipeline.audits import require_runnable, require_waivable
 from loader.pipeline.dbt import Dbt, DbtRun, Node
 from loader.pipeline.declared import require_unchanged
 from loader.pipeline.ledger import AuditResult, TableHistory
@@ -23,7 +23,6 @@ from loader.pipeline.outcome import Clock, Outcome, Refused, TableCounts
 from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
-from loader.pipeline.waivers import require_waivable
 from loader.settings import Settings
 
 AUDIT = ["test", "--select", "source:staging"]
@@ -87,7 +86,7 @@ class Run:
             self._close("failed", error=reason)
             raise retries.failure(self.delivery.label, reason, error) from None
         except BaseException as error:
-            said = str(error) if isinstance(error, StreamflowError) else f"{type(error).__name__}: {error}"
+            said = str(error) if isinstance(error, StreamflowError) else f"{type(error).__name__}: {error}".rstrip(": ")
             ended = "failed" if isinstance(error, Exception) else "interrupted"
             self._close("refused" if isinstance(error, DataRefused) else ended, error=said)
             raise
@@ -265,7 +264,7 @@ class Run:
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
-        require_runnable(self.connection, result)
+        require_runnable(self.connection, result.broken_audits)
         return result
 
     def _dbt_failed(self, result: DbtRun) -> SurroundingsFailed:
