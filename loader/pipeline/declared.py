@@ -45,10 +45,7 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
     Raises:
         WrongUsage: the declaration asks for what cannot be done to history; the message says what can.
     """
-    names = [name for table in tables for name in (f"{table.name}_snapshots", table.name)]
-    there: dict[str, dict[str, str]] = {}
-    for relation, column, data_type in connection.execute(statement(__file__, "columns"), [names]).fetchall():
-        there.setdefault(relation, {})[column] = data_type
+    there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
     found: list[Change] = []
     for table in tables:
         for kind in ("history", "production"):
@@ -58,6 +55,14 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
                 found += _changes(table, known)
                 _refuse_undeclared(table, name, known, f"{kind}/{name}")
     return list(dict.fromkeys(found))
+
+
+def columns_in_database(connection: Connection, relations: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Name of a table of schema public -> its columns and their types, of those that are there."""
+    there: dict[str, dict[str, str]] = {}
+    for relation, column, data_type in connection.execute(statement(__file__, "columns"), [relations]).fetchall():
+        there.setdefault(relation, {})[column] = data_type
+    return there
 
 
 def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:

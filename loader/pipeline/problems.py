@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from psycopg import sql
+
 from loader.contract.tables import Table
-from loader.database import Connection, Database
+from loader.database import Connection, Database, statement
 from loader.delivery import Delivery, Problem, TableFiles
 from loader.landing import Landing, NotTaken, diagnose
-from loader.pipeline import compare, ledger
+from loader.pipeline import ledger
 from loader.pipeline.audit_reasons import OTHER_CUSTOMERS, of_table
 from loader.pipeline.dbt import DbtRun
+from loader.pipeline.declared import columns_in_database
 from loader.pipeline.failed_audits import failed_rows
 from loader.pipeline.ledger import AuditResult
 
@@ -73,13 +76,35 @@ class Problems:
     def other_rows(self, differing: Sequence[Table]) -> Iterator[Problem]:
         """The landed files that hold other rows than history has from that date, with the number of customers."""
         for table in differing:
-            count, known, published = compare.rows_that_differ(self.connection, table, self.delivery)
+            count, known, published = self._rows_that_differ(table)
             name = self.files[table.name].name
             if count and table.is_per_customer and known * 100 < published * NEARLY_NONE:
                 reason = f"other customers: it has {known:,} of the {published:,} that are published"
                 yield Problem(name, reason, remedy=OTHER_CUSTOMERS)
             elif count:
                 yield Problem(name, f"rows that differ from what is published: {count:,}")
+
+    def _rows_that_differ(self, table: Table) -> tuple[int, int, int]:
+        """In how many rows staging and history of this delivery differ; how many are in both, how many in history."""
+        history = f"{table.name}_snapshots"
+        known = columns_in_database(self.connection, [history])[history]
+        published = [
+            sql.Identifier(name)
+            if name in known
+            else sql.SQL("null::{} as {}").format(sql.SQL(table.column(name).data_type), sql.Identifier(name))
+            for name in table.column_names
+        ]
+        query = statement(__file__, "rows_that_differ").format(
+            columns=sql.SQL(", ").join(map(sql.Identifier, table.column_names)),
+            published=sql.SQL(", ").join(published),
+            staging=sql.Identifier("staging", table.name),
+            history=sql.Identifier("public", history),
+            as_of=sql.Literal(self.delivery.as_of),
+            key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
+            first=sql.Identifier(table.key[0]),
+        )
+        differing, in_both, in_history = ledger.one_row(self.connection, query)
+        return int(differing), int(in_both), int(in_history)
 
     def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult], status: str) -> Iterator[Problem]:
         """The rows that the audits with that verdict found."""
