@@ -1,14 +1,15 @@
-"""How declared tables belong together: what they reference, which of them has the customers, whose each row is."""
+"""How declared tables belong together: what they reference, which of them has the customers, what one trains on."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loader.words import counted
 
 if TYPE_CHECKING:
-    from loader.contract.tables import Table
+    from loader.contract.tables import Column, Table
 
 
 def wrong_references(tables: Sequence[Table]) -> Iterator[str]:
@@ -68,6 +69,28 @@ def found(tables: Sequence[Table]) -> list[Table]:
 def customers_first(tables: Sequence[Table]) -> list[Table]:
     """The tables in the order of declaration, but that which has the customers before the others."""
     return sorted(tables, key=lambda table: not table.customers)
+
+
+def per_customer(tables: Sequence[Table]) -> list[Table]:
+    """The tables whose key is the customer, that which has the customers first."""
+    return [table for table in customers_first(tables) if table.is_per_customer]
+
+
+def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]:
+    """Name in the training set, table and column of each feature, and then of each label.
+
+    What a table of labels has besides is no feature, unless it is the one that has the customers.
+    """
+    everyone, *_ = joined = per_customer(tables)
+    values = [(table, column) for table in joined for column in table.columns if column.name not in table.key]
+    features = [(table, column) for table, column in values if not column.label]
+    columns = [(table, column) for table, column in features if table.customers or not table.has_label]
+    columns += [(table, column) for table, column in values if column.label]
+    names = Counter([*everyone.key, *(column.name for _, column in columns)])
+    return [
+        (column.name if names[column.name] == 1 else f"{table.name}_{column.name}", table, column)
+        for table, column in columns
+    ]
 
 
 def _most_led_to(by_name: Mapping[str, Table]) -> Table:

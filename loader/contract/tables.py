@@ -228,13 +228,17 @@ def load_contract(path: Path | None = None) -> list[Table]:
     return customers.found(tables)
 
 
+def described_in(path: Path, model: str) -> dict[str, Any]:
+    """What a YAML file says of a dbt model; nothing where it does not, or is not there."""
+    document = yaml.load(path.read_text(encoding="utf-8"), LOADER) if path.is_file() else None  # noqa: S506 (safe)
+    entries = (document or {}).get("models", [])
+    return next((entry for entry in entries if entry.get("name") == model), {})
+
+
 def model_columns(model: str) -> set[str]:
     """The columns that a dbt model's properties name, as in `production/users`; none where there is no such file."""
     path = (project().dbt / "models" / model).with_suffix(".yml")
-    if not path.is_file():
-        return set()
-    document = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}  # noqa: S506 (a safe loader)
-    return {column["name"] for entry in document.get("models", []) for column in entry.get("columns", [])}
+    return {column["name"] for column in described_in(path, path.stem).get("columns", [])}
 
 
 def _table(raw: dict[str, Any]) -> Table:

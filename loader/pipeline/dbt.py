@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,6 @@ from loader.contract.packages import audit_package, link_own_package
 from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.pipeline.audits import Audit, audit_of
-from loader.pipeline.interrupts import heard_at_once
 from loader.project import project
 from loader.settings import Settings
 
@@ -143,7 +143,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    with heard_at_once(_cancel_queries):
+    with _interruptible():
         result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
@@ -158,14 +158,31 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
     )
 
 
-def _cancel_queries() -> None:
-    """Cancel what dbt's sessions are waiting for; dbt cancels those of its nodes itself, and not those of its hooks."""
-    from dbt.adapters.factory import FACTORY
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have dbt's sessions wait for the server in Python, which hears of an interrupt at once; psycopg2's C does not.
 
-    for adapter in list(FACTORY.adapters.values()):
-        for connection in list(adapter.connections.thread_connections.values()):
-            with contextlib.suppress(Exception):  # it is not open, or closes in this moment
-                connection.handle.cancel()
+    In another thread than the main one, which gets no signals, nothing is done.
+    """
+    from psycopg2.extensions import POLL_OK, POLL_READ, set_wait_callback
+
+    def wait(connection: Any) -> None:
+        try:
+            while (state := connection.poll()) != POLL_OK:
+                waiting = ([connection], []) if state == POLL_READ else ([], [connection])
+                select.select(*waiting, [])
+        except KeyboardInterrupt:
+            connection.cancel()  # dbt cancels what its nodes do, and not what its hooks do
+            raise
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    set_wait_callback(wait)
+    try:
+        yield
+    finally:
+        set_wait_callback(None)
 
 
 def _bad(result: Any) -> Node:

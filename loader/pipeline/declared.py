@@ -48,12 +48,10 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
     there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
     found: list[Change] = []
     for table in tables:
-        for kind in ("history", "production"):
-            name = f"{table.name}_snapshots" if kind == "history" else table.name
-            known = there.get(name)
-            if known:
+        for model in (f"history/{table.name}_snapshots", f"production/{table.name}"):
+            if known := there.get(model.partition("/")[2]):
                 found += _changes(table, known)
-                _refuse_undeclared(table, name, known, f"{kind}/{name}")
+                _refuse_undeclared(table, known, model)
     return list(dict.fromkeys(found))
 
 
@@ -99,14 +97,12 @@ def _called(column: Column, known: dict[str, str]) -> str | None:
     return next((name for name in column.names if name in known), None)
 
 
-def _refuse_undeclared(table: Table, relation: str, known: dict[str, str], model: str) -> None:
+def _refuse_undeclared(table: Table, known: dict[str, str], model: str) -> None:
     """A column of history that nobody declares, not even somebody's own model."""
-    declared = {_called(column, known) for column in table.columns}
-    unknown = [name for name in known if name not in declared | ADDED]
-    undeclared = [name for name in unknown if name not in model_columns(model)] if unknown else []
-    if undeclared:
+    unknown = set(known) - {_called(column, known) for column in table.columns} - ADDED
+    if undeclared := sorted(unknown - model_columns(model)) if unknown else []:
         raise WrongUsage(
-            f"{relation} has a column {undeclared[0]} that is no longer declared, and history keeps what it knew:"
+            f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, and history keeps what it knew:"
             " declare it again, with `retired: true` in its config.meta; or name it in the `aliases` of the column"
             " that it is called now. Nothing was changed."
         )
