@@ -152,12 +152,12 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
 def models(tables: Sequence[Table]) -> Iterator[Model]:
     """Every model that follows from the declaration: history, production, latest, versions; the training set."""
     for table in tables:
-        values = {"table": table}
-        yield Model("models/history", "history", values, _history(table))
-        yield Model("models/production", "production", values, _production(table))
-        yield Model("models/marts/latest", "latest", values, _latest(table))
+        of_table = {"table": table}
+        yield Model("models/history", "history", of_table, _history(table))
+        yield Model("models/production", "production", of_table, _production(table))
+        yield Model("models/marts/latest", "latest", of_table, _latest(table))
         if table.slowly_changing:
-            yield Model("models/marts", "scd2", values, _scd2(table))
+            yield Model("models/marts", "scd2", of_table, _scd2(table))
     everyone, *others = per_customer(tables)
     values = {"everyone": everyone, "others": others, "columns": training_columns(tables)}
     yield Model("models/marts", "training_set", values, _training_set(tables))

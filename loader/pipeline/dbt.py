@@ -164,7 +164,7 @@ def _interruptible() -> Iterator[None]:
 
     In another thread than the main one, which gets no signals, nothing is done.
     """
-    from psycopg2.extensions import POLL_OK, POLL_READ, set_wait_callback
+    from psycopg2.extensions import POLL_OK, POLL_READ, set_wait_callback  # type: ignore[import-untyped]
 
     def wait(connection: Any) -> None:
         try:
