@@ -102,7 +102,7 @@ def _refuse_undeclared(table: Table, known: dict[str, str], model: str) -> None:
     unknown = set(known) - {_called(column, known) for column in table.columns} - ADDED
     if undeclared := sorted(unknown - model_columns(model)) if unknown else []:
         raise WrongUsage(
-            f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, and history keeps what it"
-            " knew: declare it again, with `retired: true` in its config.meta; or name it in the `aliases` of the column"
-            " that it is called now. Nothing was changed."
+            f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, and history keeps what"
+            " it knew: declare it again, with `retired: true` in its config.meta; or name it in the `aliases` of the"
+            " column that it is called now. Nothing was changed."
         )
