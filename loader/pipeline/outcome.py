@@ -6,7 +6,7 @@ import datetime as dt
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from loader.delivery import Problem
 from loader.errors import DataRefused
@@ -28,21 +28,14 @@ class TableCounts:
     carried_forward: int
 
     @classmethod
-    def of(cls, history: TableHistory) -> TableCounts:
-        """From what dbt entered while it built history and production."""
-        inserted, updated = history.rows_inserted or 0, history.rows_updated or 0
-        return cls(
-            history.table_name,
-            history.rows_delivered,
-            inserted,
-            updated,
-            history.rows_delivered - inserted - updated,
-            history.rows_total - history.rows_delivered,
-        )
-
-    def again(self) -> TableCounts:
-        """The same delivery once more: nothing is inserted or updated."""
-        return replace(self, inserted=0, updated=0, unchanged=self.delivered)
+    def of(cls, history: TableHistory, load_id: int | None) -> TableCounts:
+        """From what dbt entered while it built history and production, if that load did; else nothing has changed."""
+        is_its_own = history.load_id == load_id
+        inserted = history.rows_inserted or 0 if is_its_own else 0
+        updated = history.rows_updated or 0 if is_its_own else 0
+        unchanged = history.rows_delivered - inserted - updated
+        carried_forward = history.rows_total - history.rows_delivered
+        return cls(history.table_name, history.rows_delivered, inserted, updated, unchanged, carried_forward)
 
 
 @dataclass

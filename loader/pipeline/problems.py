@@ -106,11 +106,10 @@ class Problems:
         differing, in_both, in_history = ledger.one_row(self.connection, query)
         return int(differing), int(in_both), int(in_history)
 
-    def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult], status: str) -> Iterator[Problem]:
-        """The rows that the audits with that verdict found."""
+    def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult]) -> Iterator[Problem]:
+        """The rows that the audits with these verdicts found."""
         for verdict in verdicts:
-            if verdict.status == status:
-                yield from self._rows_of(result, verdict)
+            yield from self._rows_of(result, verdict)
 
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
         table = next(table for table in self.tables if table.name == verdict.table_name)

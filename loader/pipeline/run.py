@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import chain as joined
 from itertools import islice
 
@@ -16,9 +17,9 @@ from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, Wron
 from loader.landing import Landing, land, write_rejects
 from loader.pipeline import chain, ledger
 from loader.pipeline.audits import require_runnable, require_waivable
-from loader.pipeline.dbt import Dbt, DbtRun, Node
+from loader.pipeline.dbt import Dbt, DbtRun
 from loader.pipeline.declared import require_unchanged
-from loader.pipeline.ledger import AuditResult, TableHistory
+from loader.pipeline.ledger import TableHistory
 from loader.pipeline.outcome import Clock, Outcome, Refused, TableCounts
 from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
@@ -53,12 +54,9 @@ class Run:
         with self.clock.step("database"):
             self.database = open_database(settings)
             self.connection = self.database.connect()
+        self.outcome = Outcome(request.command, delivery.label, delivery.as_of, "failed", self.database.uri)
         self.files: dict[str, TableFiles] = {}
         self.load_id = 0
-
-    @property
-    def _names(self) -> list[str]:
-        return [table.name for table in self.tables]
 
     @property
     def _restates(self) -> bool:
@@ -66,7 +64,7 @@ class Run:
 
     def execute(self) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
-        later = ledger.came_later(self.connection, self._names, self.delivery.as_of)
+        later = ledger.came_later(self.connection, [table.name for table in self.tables], self.delivery.as_of)
         found = self.delivery.find(self.tables, later)
         if self.request.waive:
             require_waivable(self.dbt.manifest(self.database), self.tables, self.request.waive)
@@ -77,23 +75,23 @@ class Run:
         try:
             if nodes := pending_nodes(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
-            outcome = self._work(found)
+            self._work(found)
         except WrongUsage:  # no attempt at the month, and nothing was begun
             ledger.take_back(self.connection, self.load_id)
             raise
         except psycopg.Error as error:
             reason = (error.diag.message_primary or str(error)).strip()
-            self._close("failed", error=reason)
+            self._close("failed", reason)
             raise retries.failure(self.delivery.label, reason, error) from None
         except BaseException as error:
             said = str(error) if isinstance(error, StreamflowError) else f"{type(error).__name__}: {error}".rstrip(": ")
             ended = "failed" if isinstance(error, Exception) else "interrupted"
-            self._close("refused" if isinstance(error, DataRefused) else ended, error=said)
+            self._close("refused" if isinstance(error, DataRefused) else ended, said)
             raise
-        self._close(outcome.state, failed=outcome.failed)
-        return outcome
+        self._close(self.outcome.state)
+        return self.outcome
 
-    def _work(self, found: Found) -> Outcome:
+    def _work(self, found: Found) -> None:
         self.files = found.files
         published, archived_in = ledger.standing(self.connection, self.delivery.as_of)
         known = ledger.history_on(self.connection, self.delivery.as_of)
@@ -118,7 +116,8 @@ class Run:
             whole = all(table in known for table in found.files)
             again = whole and not differing and not self.request.force
             if again and self.request.command != "check":
-                return self._again(known)
+                self._again(known)
+                return
         if not found.files:
             raise self._refusal(found.problems)
         self.dbt.prepare(self.database)
@@ -126,14 +125,17 @@ class Run:
         if found.problems or landing.problems or landing.not_taken:
             if landing.not_taken:
                 self.progress.step("looking for everything that is wrong")
-            raise self._refusal(self._problems().everything(found.problems, landing, self._audit))
+            audit = partial(self._dbt, AUDIT, "audits")
+            raise self._refusal(self._problems().everything(found.problems, landing, audit))
         rows = {file.table: file.rows for file in landing.files}
         ledger.set_staged(self.connection, self.load_id, self.delivery, rows)
         if self.request.command == "land":
-            return self._outcome("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
-        if self.request.command == "check":
-            return self._check()
-        return self._build()
+            self._end("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
+        elif self.request.command == "check":
+            self._require_passed(self._dbt(AUDIT, "audits"))
+            self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
+        else:
+            self._build()
 
     def _differing(self, known: dict[str, TableHistory], found: Found) -> list[Table]:
         with self.clock.step("compare"):
@@ -151,24 +153,26 @@ class Run:
         if problems := list(self._problems().other_rows(differing)):
             if self._publication() is None:
                 self._finish(DbtRun(True))
+            publication = self._publication()
+            month = publication.month if publication else self.delivery.label
             message = f"is published already for {self.delivery.as_of}, from other files; nothing was changed"
-            raise self._refusal(problems, f"month {self._published_as()} {message}")
+            raise self._refusal(problems, f"month {month} {message}")
 
-    def _again(self, known: dict[str, TableHistory]) -> Outcome:
+    def _again(self, known: dict[str, TableHistory]) -> None:
         """The same rows once more: finish what was left undone, or nothing."""
         publication = self._publication()
         left = ledger.left_to_build(self.connection, self.delivery.as_of) if publication else []
         message = f"month {self.delivery.label} is published already, from these same rows: "
         if publication is None:
             result = self._finish(DbtRun(True))
-            return self._published(result, f"month {self.delivery.label} published, which was begun before")
-        if left and self.request.command == "ingest":
+            self._published(result, f"month {self.delivery.label} published, which was begun before")
+        elif left and self.request.command == "ingest":
             result = self._dbt([*BELOW, *(f"+{name}" for name in left)], "models")
             done = "what had failed fails again" if result.bad else "what had failed was built"
-            return self._published(result, message + done)
-        outcome = self._outcome("unchanged", message + "nothing to do")
-        outcome.counts = [TableCounts.of(known[table]).again() for table in self._names if table in known]
-        return outcome
+            self._published(result, message + done)
+        else:
+            self.outcome.counts = [TableCounts.of(known[one.name], None) for one in self.tables if one.name in known]
+            self._end("unchanged", message + "nothing to do")
 
     def _land(self, tables: Sequence[Table]) -> Landing:
         self.progress.step("landing")
@@ -184,31 +188,17 @@ class Run:
     def _problems(self) -> Problems:
         return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
 
-    def _audit(self) -> DbtRun:
-        return self._dbt(AUDIT, "audits")
-
-    def _check(self) -> Outcome:
-        verdicts, warnings = self._audited(self._audit())
-        outcome = self._outcome(
-            "checked", f"month {self.delivery.label} can be ingested; nothing was published", verdicts
-        )
-        outcome.warnings, outcome.more_warnings = warnings
-        return outcome
-
-    def _build(self) -> Outcome:
+    def _build(self) -> None:
         """Audit what staging holds and publish it."""
         result = self._dbt(BUILD, "audits and tables")
-        verdicts, warnings = self._audited(result)
+        self._require_passed(result)
         if self._publication() is None and ledger.history_on(self.connection, self.delivery.as_of):
             result = self._finish(result)
         publication = self._publication()
         if publication is None or (self._restates and publication.load_id != self.load_id):
             raise self._dbt_failed(result)
         done = "published" if publication.load_id == self.load_id else "found as it was published"
-        message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
-        outcome = self._published(result, message, verdicts)
-        outcome.warnings, outcome.more_warnings = warnings
-        return outcome
+        self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")
 
     def _finish(self, before: DbtRun) -> DbtRun:
         """Have production take in a month whose history stands; returns what that and the run before it did.
@@ -224,35 +214,30 @@ class Run:
     def _publication(self) -> ledger.Publication | None:
         return ledger.publication_of(self.connection, self.delivery.as_of)
 
-    def _published_as(self) -> str:
-        publication = self._publication()
-        return publication.month if publication else self.delivery.label
-
-    def _published(self, result: DbtRun, message: str, verdicts: list[AuditResult] | None = None) -> Outcome:
+    def _published(self, result: DbtRun, message: str) -> None:
         """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
-        outcome = self._outcome("published", message, verdicts)
-        standing = ledger.history_on(self.connection, self.delivery.as_of)
-        for history in (standing[table] for table in self._names if table in standing):
-            counts = TableCounts.of(history)
-            outcome.counts.append(counts if history.load_id == self.load_id else counts.again())
-        outcome.failed = result.bad
+        known = ledger.history_on(self.connection, self.delivery.as_of)
+        standing = [known[table.name] for table in self.tables if table.name in known]
+        self.outcome.counts = [TableCounts.of(history, self.load_id) for history in standing]
+        self.outcome.failed = result.bad
         if publication := self._publication():
-            outcome.manifest = chain.line_of(self.connection, publication.load_id)
-        return outcome
+            self.outcome.manifest = chain.line_of(self.connection, publication.load_id)
+        self._end("published", message)
 
-    def _audited(self, result: DbtRun) -> tuple[list[AuditResult], tuple[list[Problem], int]]:
-        """The verdicts of all audits, and what the warnings are about: the first, and how many more.
+    def _require_passed(self, result: DbtRun) -> None:
+        """Go on only where all audits passed; the outcome gets their verdicts, and what the warnings are about.
 
         Raises:
             Refused: an error-level audit failed.
         """
-        verdicts = ledger.audits_of(self.connection, self.load_id)
-        if any(verdict.status == "fail" for verdict in verdicts):
-            raise self._refusal(self._problems().found_by(result, verdicts, "fail"), verdicts=verdicts)
-        if not result.success and (self.request.command == "check" or not verdicts):
+        self.outcome.audits = ledger.audits_of(self.connection, self.load_id)
+        if failed := self.outcome.audits_that("fail"):
+            raise self._refusal(self._problems().found_by(result, failed))
+        if not result.success and (self.request.command == "check" or not self.outcome.audits):
             raise self._dbt_failed(result)
-        found = self._problems().found_by(result, verdicts, "warn")
-        return verdicts, (list(islice(found, WARNINGS_KEPT)), sum(1 for _ in found))
+        found = self._problems().found_by(result, self.outcome.audits_that("warn"))
+        self.outcome.warnings = list(islice(found, WARNINGS_KEPT))
+        self.outcome.more_warnings = sum(1 for _ in found)
 
     def _dbt(self, arguments: list[str], step: str) -> DbtRun:
         self.progress.step(step)
@@ -276,27 +261,18 @@ class Run:
             + f"\nNothing is half published: ingest month {self.delivery.label} again when that is mended."
         )
 
-    def _refusal(
-        self, problems: Iterable[Problem], message: str | None = None, verdicts: list[AuditResult] | None = None
-    ) -> Refused:
+    def _refusal(self, problems: Iterable[Problem], message: str | None = None) -> Refused:
         month = self.delivery.label
         rejects = write_rejects(problems, self.settings.home / "rejects" / f"month_{month}.csv", month, message)
-        outcome = self._outcome("refused", rejects.sentence, verdicts)
-        outcome.rejects = rejects
-        return Refused(outcome, rejects)
+        self.outcome.rejects = rejects
+        self._end("refused", rejects.sentence)
+        return Refused(self.outcome, rejects)
 
-    def _outcome(self, state: str, message: str, verdicts: list[AuditResult] | None = None) -> Outcome:
-        delivery, uri, timings = self.delivery, self.database.uri, self.clock.timings
-        audits = verdicts or []
-        waivers = ledger.waivers_of(self.connection, self.load_id)
-        return Outcome(
-            self.request.command, delivery.label, delivery.as_of, state, uri, message, audits=audits, waivers=waivers,
-            timings=timings,
-        )  # fmt: skip
+    def _end(self, state: str, message: str) -> None:
+        self.outcome.state, self.outcome.message, self.outcome.timings = state, message, self.clock.timings
+        self.outcome.waivers = ledger.waivers_of(self.connection, self.load_id)
 
-    def _close(self, state: str, *, failed: Sequence[Node] = (), error: str | None = None) -> None:
-        names = [node.name for node in failed]
+    def _close(self, state: str, error: str | None = None) -> None:
+        names, timings = [node.name for node in self.outcome.failed], self.clock.timings
         with contextlib.suppress(psycopg.Error):  # where the ledger cannot be reached, the next run enters the end
-            ledger.finish(
-                self.connection, self.load_id, state, timings=self.clock.timings, failed_nodes=names, error=error
-            )
+            ledger.finish(self.connection, self.load_id, state, timings=timings, failed_nodes=names, error=error)
