@@ -163,9 +163,17 @@ def take_back(connection: Connection, load_id: int) -> None:
     connection.execute("delete from ops.loads where load_id = %s", [load_id])
 
 
-def set_staged(connection: Connection, load_id: int, delivery: Delivery, rows: Mapping[str, int]) -> None:
-    """Say what staging holds now, all tables at once: how many rows each has."""
+def set_staged(
+    connection: Connection, load_id: int, delivery: Delivery, rows: Mapping[str, int], *, refused: bool = False
+) -> None:
+    """Say what staging holds now, all tables at once: how many rows each has.
+
+    Args:
+        refused: the gate must never open for this load.
+    """
     with connection.transaction(), connection.cursor() as cursor:
+        if refused:
+            cursor.execute("update ops.loads set state = 'refused' where load_id = %s", [load_id])
         cursor.execute("delete from ops.staged")
         values = [(table, load_id, delivery.as_of, count) for table, count in rows.items()]
         cursor.executemany(statement(__file__, "stage"), values)
@@ -180,11 +188,6 @@ def enter_files(connection: Connection, load_id: int, files: Sequence[LandedFile
     """Enter names, hashes and sizes of the files with the attempt."""
     entries = Jsonb([asdict(file) for file in files])
     connection.execute("update ops.loads set files = %s where load_id = %s", [entries, load_id])
-
-
-def mark_refused(connection: Connection, load_id: int) -> None:
-    """Make sure that the gate never opens for this load, before anything of it is staged."""
-    connection.execute("update ops.loads set state = 'refused' where load_id = %s", [load_id])
 
 
 def register_run(connection: Connection, invocation_id: str) -> None:

@@ -51,8 +51,8 @@ class Problems:
         mended = {stopped.table.name for stopped in landing.not_taken}
         if unread or not (sound or mended):
             return
-        ledger.mark_refused(self.connection, self.load_id)
-        ledger.set_staged(self.connection, self.load_id, self.delivery, sound | dict.fromkeys(mended, 0))
+        rows = sound | dict.fromkeys(mended, 0)
+        ledger.set_staged(self.connection, self.load_id, self.delivery, rows, refused=True)
         try:
             result = audit()
         finally:  # nobody may build from rows with null in place of what is wrong
