@@ -120,11 +120,11 @@ def check(
 
 def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) -> None:
     """The months known: their state, rows and audits; and first of all what is left to do."""
-    from loader.pipeline import ledger
+    from loader.readers import months as known
     from loader.readers import oncall
 
     with open_database(load_settings()).connect() as connection:
-        months = ledger.months(connection) if ledger.exists(connection) else []
+        months = known.months(connection)
         settled = [month for month in months if month["state"] != "not finished"]
         lines = list(oncall.headlines(connection, settled))
         if not oncall.under_way(connection):
@@ -225,7 +225,7 @@ def _follow_up(outcome: Outcome) -> None:
 
 
 def _plan(deliveries: Sequence[Delivery], as_json: bool) -> None:
-    from loader.pipeline.plan import plan_month
+    from loader.readers.plan import plan_month
 
     plans = [plan_month(load_settings(), delivery) for delivery in deliveries]
     lines = [line for plan in plans for line in summaries.plan(plan)]

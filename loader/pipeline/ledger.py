@@ -10,10 +10,9 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Any
 
 from psycopg import sql
-from psycopg.rows import TupleRow, class_row, dict_row
+from psycopg.rows import TupleRow, class_row
 from psycopg.types.json import Jsonb
 
 from loader import __version__
@@ -259,12 +258,6 @@ def waivers_of(connection: Connection, load_id: int) -> list[Waiver]:
     """The audits that were to warn only on a load."""
     with connection.cursor(row_factory=class_row(Waiver)) as cursor:
         return cursor.execute(statement(__file__, "waivers"), [load_id]).fetchall()
-
-
-def months(connection: Connection) -> list[dict[str, Any]]:
-    """Per as_of the newest attempt, and whether the month is published; oldest date first."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, "months")).fetchall()
 
 
 def who() -> str:

@@ -16,9 +16,9 @@ from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, statement
 from loader.delivery import months_in
-from loader.pipeline import ledger
 from loader.pipeline.declared import require_unchanged
 from loader.project import VARIABLE, project
+from loader.readers import months as known
 from loader.readers import oncall
 from loader.readers.roles import relations
 from loader.readers.running import running_database
@@ -167,7 +167,7 @@ def _locks(connection: Connection) -> Found:
 
 
 def _months(connection: Connection) -> Found:
-    months = ledger.months(connection) if ledger.exists(connection) else []
+    months = known.months(connection)
     running = oncall.under_way(connection)
     left = oncall.unfinished(months, running)
     for month in left:
