@@ -13,7 +13,7 @@ from loader.cli import completion, summaries, terminal
 from loader.cli.terminal import Json, show
 from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, months_in, parse_month, parse_months
-from loader.delivery.addresses import is_address, shown
+from loader.delivery.month import is_address, shown
 from loader.delivery.waiting import parse_patience
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log

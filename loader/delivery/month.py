@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 
 from loader.contract.tables import Table
-from loader.delivery.addresses import is_address, shown
 from loader.delivery.causes import Problem
 from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
 from loader.delivery.headers import look, near
@@ -25,6 +24,19 @@ MONTH = re.compile(r"(month_(?:\d{3}|[1-9]\d{3})|\d{4}-\d\d)(?:\.zip)?", re.ASCI
 """What the folder of a month, or its archive, may be called."""
 LISTED = 12
 MISSING = "the file is missing"
+
+
+def is_address(place: str | Path) -> bool:
+    """Whether a folder of months lies elsewhere."""
+    return bool(re.match(r"[a-z][a-z0-9+.-]*://", str(place), re.IGNORECASE))
+
+
+def shown(text: str) -> str:
+    """A text with addresses as they may be written down: without user, password and what follows a question mark.
+
+    A password may have blanks in it, so all up to the last @ goes.
+    """
+    return re.sub(r"(://)[^'\"\n]*@|\?[^\s'\"]*", r"\1", text)
 
 
 @dataclass(frozen=True)

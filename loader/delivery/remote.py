@@ -17,8 +17,7 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from loader.contract.tables import Table
-from loader.delivery.addresses import shown
-from loader.delivery.month import Delivery
+from loader.delivery.month import Delivery, shown
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 from loader.words import counted
 
