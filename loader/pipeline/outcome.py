@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from loader.delivery import Problem
@@ -80,25 +77,3 @@ class Refused(DataRefused):
     def report(self) -> str:
         """What a person is to see of it, in lines: the sentence, the first problems, and where all of them are."""
         return "\n".join([str(self), *self.rejects.as_lines()])
-
-
-class Clock:
-    """Seconds per step and in all."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = round(time.perf_counter() - start, 3)
-
-    @property
-    def timings(self) -> dict[str, float]:
-        """Step -> seconds, with the total so far."""
-        return {**self._seconds, "total": round(time.perf_counter() - self._started, 3)}

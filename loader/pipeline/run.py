@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain as joined
 from itertools import islice
@@ -20,7 +21,7 @@ from loader.pipeline.audits import require_runnable, require_waivable
 from loader.pipeline.dbt import Dbt, DbtRun
 from loader.pipeline.declared import require_unchanged
 from loader.pipeline.ledger import TableHistory
-from loader.pipeline.outcome import Clock, Outcome, Refused, TableCounts
+from loader.pipeline.outcome import Outcome, Refused, TableCounts
 from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
@@ -50,13 +51,27 @@ class Run:
         dbt: Dbt,
     ) -> None:
         self.settings, self.request, self.delivery, self.tables = settings, request, delivery, tables
-        self.progress, self.dbt, self.clock = progress, dbt, Clock()
-        with self.clock.step("database"):
+        self.progress, self.dbt = progress, dbt
+        self._began, self._seconds = time.perf_counter(), dict[str, float]()
+        with self._timed("database"):
             self.database = open_database(settings)
             self.connection = self.database.connect()
         self.outcome = Outcome(request.command, delivery.label, delivery.as_of, "failed", self.database.uri)
         self.files: dict[str, TableFiles] = {}
         self.load_id = 0
+
+    @contextlib.contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[step] = round(time.perf_counter() - began, 3)
+
+    @property
+    def _timings(self) -> dict[str, float]:
+        """Step -> seconds, with the total so far."""
+        return {**self._seconds, "total": round(time.perf_counter() - self._began, 3)}
 
     @property
     def _restates(self) -> bool:
@@ -138,7 +153,7 @@ class Run:
             self._build()
 
     def _differing(self, known: dict[str, TableHistory], found: Found) -> list[Table]:
-        with self.clock.step("compare"):
+        with self._timed("compare"):
             hashes = found.hashes()
         if found.problems:
             raise self._refusal(found.problems)
@@ -180,7 +195,7 @@ class Run:
         self.progress.files({file.name: file.size for files in there for file in files.parts})
         ledger.clear_staged(self.connection)
         at_once = files_at_once(self.connection)
-        with self.clock.step("landing"), telling_who_blocks(self.database, self.progress.tell):
+        with self._timed("landing"), telling_who_blocks(self.database, self.progress.tell):
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
@@ -246,7 +261,7 @@ class Run:
         def begun(invocation_id: str) -> None:
             ledger.register_run(self.connection, invocation_id)
 
-        with self.clock.step(step), telling_who_blocks(self.database, self.progress.tell):
+        with self._timed(step), telling_who_blocks(self.database, self.progress.tell):
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
@@ -269,10 +284,10 @@ class Run:
         return Refused(self.outcome, rejects)
 
     def _end(self, state: str, message: str) -> None:
-        self.outcome.state, self.outcome.message, self.outcome.timings = state, message, self.clock.timings
+        self.outcome.state, self.outcome.message, self.outcome.timings = state, message, self._timings
         self.outcome.waivers = ledger.waivers_of(self.connection, self.load_id)
 
     def _close(self, state: str, error: str | None = None) -> None:
-        names, timings = [node.name for node in self.outcome.failed], self.clock.timings
+        names = [node.name for node in self.outcome.failed]
         with contextlib.suppress(psycopg.Error):  # where the ledger cannot be reached, the next run enters the end
-            ledger.finish(self.connection, self.load_id, state, timings=timings, failed_nodes=names, error=error)
+            ledger.finish(self.connection, self.load_id, state, timings=self._timings, failed_nodes=names, error=error)
