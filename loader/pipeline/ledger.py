@@ -65,11 +65,17 @@ class Waiver:
 
 
 @dataclass(frozen=True)
-class Publication:
-    """The load that readers see for an as_of, and the month as it was asked for."""
+class Standing:
+    """What stands for a date: whether a month was ever published for it, and the folder in which it is archived.
 
-    load_id: int
-    month: str
+    `load_id` is what readers see, and `month` as it was asked for; none where a part of it is being replaced.
+    """
+
+    was_published: bool
+    archived_in: str | None
+    load_id: int | None
+    month: str | None
+    gone: list[str]
 
 
 def one_row(
@@ -214,12 +220,6 @@ def history_on(connection: Connection, as_of: dt.date) -> dict[str, TableHistory
     return {row.table_name: row for row in rows}
 
 
-def publication_of(connection: Connection, as_of: dt.date) -> Publication | None:
-    """What readers see for that date; None where nothing is published, or a part of it is being replaced."""
-    with connection.cursor(row_factory=class_row(Publication)) as cursor:
-        return cursor.execute(statement(__file__, "publication_of"), [as_of]).fetchone()
-
-
 def came_later(connection: Connection, tables: Sequence[str], as_of: dt.date) -> set[str]:
     """The tables of which a delivery may lack the file: they came later than its date."""
     if not exists(connection):
@@ -234,18 +234,19 @@ def left_to_build(connection: Connection, as_of: dt.date) -> list[str]:
     return list(row[0]) if row else []
 
 
-def standing(connection: Connection, as_of: dt.date) -> tuple[bool, str | None]:
-    """Whether a month has ever been published for that date, and the folder in which its history is archived.
+def standing(connection: Connection, as_of: dt.date) -> Standing:
+    """What stands for a date.
 
     Raises:
         SurroundingsFailed: a table that has history is gone; the message names it.
     """
-    was_published, folder, gone = one_row(connection, statement(__file__, "standing"), [as_of, as_of])
-    if gone:
+    with connection.cursor(row_factory=class_row(Standing)) as cursor:
+        [found] = cursor.execute(statement(__file__, "standing"), {"as_of": as_of}).fetchall()
+    if found.gone:
         raise SurroundingsFailed(
-            f"the ledger knows tables that are gone: {', '.join(gone)}. Restore the database from a backup."
+            f"the ledger knows tables that are gone: {', '.join(found.gone)}. Restore the database from a backup."
         )
-    return bool(was_published), folder
+    return found
 
 
 def audits_of(connection: Connection, load_id: int) -> list[AuditResult]:

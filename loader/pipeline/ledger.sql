@@ -64,14 +64,6 @@ inner join ops.loads as loads on history.load_id = loads.load_id
 left join lateral jsonb_array_elements(loads.files) as file on file ->> 'table' = history.table_name
 where history.as_of = %s;
 
--- name: publication_of
-select published.load_id, published.month
-from ops.published as published
-inner join ops.complete_loads as complete on published.load_id = complete.load_id
-where published.as_of = %s
-order by published.load_id desc
-limit 1;
-
 -- name: audits
 select audit_id, audit_name, table_name, column_name, severity, status, failures, finding
 from ops.audits
@@ -107,14 +99,25 @@ order by load_id desc
 limit 1;
 
 -- name: standing
--- One row: what was published for a date, where it is archived, and the tables that have history and are gone.
+-- One row: what was published for a date and is seen by readers, where it is archived, and the tables that have history and are gone.
 select
-    exists (select from ops.published as published where published.as_of = %s) as was_published,
-    (select min(archived.folder) from ops.archived as archived where archived.as_of = %s) as archived_in,
+    exists (select from ops.published as published where published.as_of = %(as_of)s) as was_published,
+    (select min(archived.folder) from ops.archived as archived where archived.as_of = %(as_of)s) as archived_in,
+    seen.load_id,
+    seen.month,
     array(
         select distinct 'public.' || expected.name
         from ops.history as history
         cross join lateral (values (history.table_name), (history.table_name || '_snapshots')) as expected (name)
         where to_regclass(format('public.%%I', expected.name)) is null
         order by 1
-    ) as gone;
+    ) as gone
+from (values (1)) as always (one)
+left join lateral (
+    select published.load_id, published.month
+    from ops.published as published
+    inner join ops.complete_loads as complete on published.load_id = complete.load_id
+    where published.as_of = %(as_of)s
+    order by published.load_id desc
+    limit 1
+) as seen on true;

@@ -108,11 +108,11 @@ class Run:
 
     def _work(self, found: Found) -> None:
         self.files = found.files
-        published, archived_in = ledger.standing(self.connection, self.delivery.as_of)
+        standing = self._standing()
         known = ledger.history_on(self.connection, self.delivery.as_of)
-        if self._restates and not published:
+        if self._restates and not standing.was_published:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
-        if published and not known and not self._restates:
+        if standing.was_published and not known and not self._restates:
             raise SurroundingsFailed(
                 f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build`, or"
                 f" ingest with --restate, finishes that. `streamflow abandon {self.delivery.label}` brings back"
@@ -120,10 +120,10 @@ class Run:
             )
         if known and not found.problems:
             differing = self._differing(known, found)
-            if differing and archived_in:
+            if differing and standing.archived_in:
                 raise WrongUsage(
-                    f"the history of {self.delivery.as_of} is archived in {archived_in}, and these are other files:"
-                    f" `streamflow archive --restore {self.delivery.as_of}` first."
+                    f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these are other"
+                    f" files: `streamflow archive --restore {self.delivery.as_of}` first."
                 )
             if differing and not self._restates:
                 self._refuse_other_rows(differing)
@@ -166,19 +166,18 @@ class Run:
         if landing.problems or landing.not_taken:
             raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken, [])))
         if problems := list(self._problems().other_rows(differing)):
-            if self._publication() is None:
+            if self._standing().load_id is None:
                 self._finish(DbtRun(True))
-            publication = self._publication()
-            month = publication.month if publication else self.delivery.label
+            month = self._standing().month or self.delivery.label
             message = f"is published already for {self.delivery.as_of}, from other files; nothing was changed"
             raise self._refusal(problems, f"month {month} {message}")
 
     def _again(self, known: dict[str, TableHistory]) -> None:
         """The same rows once more: finish what was left undone, or nothing."""
-        publication = self._publication()
-        left = ledger.left_to_build(self.connection, self.delivery.as_of) if publication else []
+        is_published = self._standing().load_id is not None
+        left = ledger.left_to_build(self.connection, self.delivery.as_of) if is_published else []
         message = f"month {self.delivery.label} is published already, from these same rows: "
-        if publication is None:
+        if not is_published:
             result = self._finish(DbtRun(True))
             self._published(result, f"month {self.delivery.label} published, which was begun before")
         elif left and self.request.command == "ingest":
@@ -207,12 +206,12 @@ class Run:
         """Audit what staging holds and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         self._require_passed(result)
-        if self._publication() is None and ledger.history_on(self.connection, self.delivery.as_of):
+        if self._standing().load_id is None and ledger.history_on(self.connection, self.delivery.as_of):
             result = self._finish(result)
-        publication = self._publication()
-        if publication is None or (self._restates and publication.load_id != self.load_id):
+        published = self._standing().load_id
+        if published is None or (self._restates and published != self.load_id):
             raise self._dbt_failed(result)
-        done = "published" if publication.load_id == self.load_id else "found as it was published"
+        done = "published" if published == self.load_id else "found as it was published"
         self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")
 
     def _finish(self, before: DbtRun) -> DbtRun:
@@ -222,12 +221,12 @@ class Run:
             SurroundingsFailed: it is still not published.
         """
         result = self._dbt(FINISH, "tables").after(before)
-        if self._publication() is None:
+        if self._standing().load_id is None:
             raise self._dbt_failed(result)
         return result
 
-    def _publication(self) -> ledger.Publication | None:
-        return ledger.publication_of(self.connection, self.delivery.as_of)
+    def _standing(self) -> ledger.Standing:
+        return ledger.standing(self.connection, self.delivery.as_of)
 
     def _published(self, result: DbtRun, message: str) -> None:
         """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
@@ -235,8 +234,8 @@ class Run:
         standing = [known[table.name] for table in self.tables if table.name in known]
         self.outcome.counts = [TableCounts.of(history, self.load_id) for history in standing]
         self.outcome.failed = result.bad
-        if publication := self._publication():
-            self.outcome.manifest = chain.line_of(self.connection, publication.load_id)
+        if published := self._standing().load_id:
+            self.outcome.manifest = chain.line_of(self.connection, published)
         self._end("published", message)
 
     def _require_passed(self, result: DbtRun) -> None:

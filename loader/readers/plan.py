@@ -61,5 +61,5 @@ def _action(connection: Connection, delivery: Delivery, files: list[PlannedFile]
         return "compare with what is published, and refuse where a row differs"
     if any(file.table not in known for file in files):
         return "land, audit and publish"
-    published = ledger.publication_of(connection, delivery.as_of) is not None
+    published = ledger.standing(connection, delivery.as_of).load_id is not None
     return "nothing: published already" if published else "finish what was begun"

@@ -45,7 +45,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
         ledger.finish(connection, load_id, "failed" if reason else "abandoned", timings={}, error=reason)
         if reason:
             raise SurroundingsFailed(reason)
-        stands = ledger.publication_of(connection, delivery.as_of) is not None
+        stands = ledger.standing(connection, delivery.as_of).load_id is not None
     now = "what was published stands" if stands else "the database is as it was before it was begun"
     return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}")
 
@@ -54,7 +54,7 @@ def _begun(connection: Connection, delivery: Delivery) -> list[str]:
     """The tables of which history has something that is not whole."""
     values = {"as_of": delivery.as_of}
     attempts, staged, whole, tables = ledger.one_row(connection, statement(__file__, "begun"), values)
-    label, published = delivery.label, ledger.publication_of(connection, delivery.as_of)
+    label, published = delivery.label, ledger.standing(connection, delivery.as_of).load_id
     if whole:
         raise WrongUsage(
             f"the history of month {label} stands in all its tables, so the month is whole and needs no files:"
