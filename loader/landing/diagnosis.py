@@ -128,14 +128,9 @@ def _typed(row: Row, kinds: Sequence[str]) -> Iterator[Value]:
 
 def _wrong_values(connection: Connection, values: Iterable[Value]) -> dict[Value, str]:
     """Those of the values that PostgreSQL would not read -> why. Each is asked about once, however often it comes."""
-    by_kind: dict[str, set[str]] = {}
-    for kind, text in values:
-        by_kind.setdefault(kind, set()).add(text)
-    wrong: dict[Value, str] = {}
-    for kind, texts in by_kind.items():
-        found = connection.execute(statement(__file__, "wrong_values"), {"texts": Json(list(texts)), "kind": kind})
-        wrong |= {(kind, text): _why_wrong(kind, text, code) for text, code in found}
-    return wrong
+    asked = Json(sorted(set(values)))  # a type after the other, as the server looks each up when it changes
+    found = connection.execute(statement(__file__, "wrong_values"), [asked])
+    return {(kind, text): _why_wrong(kind, text, code) for kind, text, code in found}
 
 
 def _why_wrong(kind: str, text: str, code: str | None) -> str:
