@@ -42,7 +42,7 @@ def _wrong_reference(table: Table, by_name: Mapping[str, Table]) -> Iterator[str
         if column not in table.column_names:
             which = "" if columns else f": say by which, `references: {{table: {name}, columns: [...]}}`"
             yield f"references {name} by {column}, and has no such column{which}"
-        elif (own := _type(table, column)) != (its := _type(parent, key)):
+        elif (own := table.column(column).type_name) != (its := parent.column(key).type_name):
             yield f"references {name} by {column}, which is {own}, and {name}.{key} is {its}"
 
 
@@ -112,10 +112,5 @@ def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple
         its = _customer(parent, owner, by_name)
         if its and all(column in here for column in its):
             return tuple(here[column] for column in its)
-    same = set(table.key) == set(owner.key) and all(_type(table, name) == _type(owner, name) for name in table.key)
-    return owner.key if same else ()
-
-
-def _type(table: Table, column: str) -> str:
-    kind = table.column(column).data_type
-    return "integer" if kind == "int" else kind
+    kinds = [{name: one.column(name).type_name for name in one.key} for one in (table, owner)]
+    return owner.key if kinds[0] == kinds[1] else ()

@@ -10,8 +10,6 @@ from loader.database import Connection, statement
 from loader.errors import WrongUsage
 
 ADDED = {"as_of", "observed_as_of"}
-NAMES = {"int": "integer"}
-"""What PostgreSQL calls a type that is declared by another name."""
 WIDER = {
     "smallint": {"integer", "bigint", "numeric", "text"},
     "integer": {"bigint", "numeric", "text"},
@@ -81,7 +79,7 @@ def _changes(table: Table, known: dict[str, str]) -> Iterator[Change]:
         before = _called(column, known)
         if before is None:
             continue
-        narrow, wide = known[before], NAMES.get(column.data_type, column.data_type)
+        narrow, wide = known[before], column.type_name
         if narrow != wide and wide not in WIDER.get(narrow, ()):
             raise WrongUsage(
                 f"{table.name}.{column.name} is {narrow} in the database and declared as {wide}, which cannot hold all"
