@@ -30,6 +30,8 @@ STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
 
 NOT_THERE = {None, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
 """Answers of which some stores give the last one for what they do not have."""
+PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+"""Answers that ask for patience; the others below 500 stay what they are."""
 
 Listing = dict[str, tuple[Any, ...]]
 """Name of a file -> its state."""
@@ -55,9 +57,11 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may end otherwise: not where something is not there, or forbidden."""
-    is_final = isinstance(error, FileNotFoundError | PermissionError)
-    return not is_final and (_status(error) or HTTPStatus.INTERNAL_SERVER_ERROR) >= HTTPStatus.INTERNAL_SERVER_ERROR
+    """Whether another attempt may end otherwise: not where something is not there, or forbidden, or wrongly asked for."""
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return False
+    status = _status(error)
+    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING
 
 
 class Place:
