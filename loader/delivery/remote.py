@@ -32,6 +32,8 @@ NOT_THERE = {None, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
 """Answers of which some stores give the last one for what they do not have."""
 PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 """Answers that ask for patience; the others below 500 stay what they are."""
+FORBIDDEN = {"AuthenticationException", "NoCredentialsError"}
+"""Of paramiko and botocore, which may not be installed."""
 
 Listing = dict[str, tuple[Any, ...]]
 """Name of a file -> its state."""
@@ -57,8 +59,8 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may end otherwise: not where something is not there, or forbidden, or wrongly asked for."""
-    if isinstance(error, FileNotFoundError | PermissionError):
+    """Whether another attempt may end otherwise: not where something is not there, or forbidden."""
+    if isinstance(error, FileNotFoundError | PermissionError) or type(error).__name__ in FORBIDDEN:
         return False
     status = _status(error)
     return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING
