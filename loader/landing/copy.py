@@ -14,17 +14,7 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database import Connection, Database, staging_ddl, statement
-from loader.delivery import (
-    UNREADABLE,
-    Delivery,
-    Problem,
-    SourceFile,
-    TableFiles,
-    Unfit,
-    hash_of,
-    unreadable,
-    watched,
-)
+from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, TableFiles, Unfit, hash_of, unreadable, watched
 from loader.errors import SurroundingsFailed
 from loader.landing.forgotten import take_out
 

@@ -10,6 +10,7 @@ from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.pipeline import ledger
 from loader.pipeline.dbt import Dbt
+from loader.pipeline.request import Request
 from loader.settings import Settings
 from loader.upkeep import history
 
@@ -36,14 +37,14 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
         if not ledger.exists(connection):
             raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
         tables = _begun(connection, delivery)
-        load_id = ledger.begin(connection, "abandon", delivery, {})
+        load_id = ledger.begin(connection, delivery, Request("abandon"))
         arguments = ["run-operation", "streamflow.abandon_month", "--args", json.dumps({"as_of": str(delivery.as_of)})]
         result = Dbt(settings).run(open_database(settings), arguments, lambda _: None, lambda _: None)
         reason = None if result.success else "\n  ".join(["dbt failed", *result.errors])
         ledger.finish(connection, load_id, "failed" if reason else "abandoned", timings={}, error=reason)
         if reason:
             raise SurroundingsFailed(reason)
-        stands = ledger.publication_of(connection, delivery.as_of) is not None
+        stands = ledger.standing(connection, delivery.as_of).load_id is not None
     now = "what was published stands" if stands else "the database is as it was before it was begun"
     return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}")
 
@@ -52,7 +53,7 @@ def _begun(connection: Connection, delivery: Delivery) -> list[str]:
     """The tables of which history has something that is not whole."""
     values = {"as_of": delivery.as_of}
     attempts, staged, whole, tables = ledger.one_row(connection, statement(__file__, "begun"), values)
-    label, published = delivery.label, ledger.publication_of(connection, delivery.as_of)
+    label, published = delivery.label, ledger.standing(connection, delivery.as_of).load_id
     if whole:
         raise WrongUsage(
             f"the history of month {label} stands in all its tables, so the month is whole and needs no files:"
