@@ -2,7 +2,7 @@
 
 from loader.database import retries, server
 from loader.database.connect import Connection, Database, open_database
-from loader.database.ddl import ops_ddl, ops_functions, run_lock, spread, staging_ddl
+from loader.database.ddl import ops_ddl, ops_functions, run_lock
 from loader.database.engines import (
     POSITION,
     files_at_once,
@@ -31,8 +31,6 @@ __all__ = [
     "retries",
     "run_lock",
     "server",
-    "spread",
-    "staging_ddl",
     "statement",
     "takes_role",
     "telling_who_blocks",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 
 from loader.database import Connection, open_database, statement
 from loader.delivery import Delivery
-from loader.errors import SurroundingsFailed, WrongUsage
+from loader.errors import WrongUsage
 from loader.pipeline import ledger
-from loader.pipeline.dbt import Dbt
 from loader.settings import Settings
 
 
@@ -29,7 +27,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
 
     Raises:
         WrongUsage: nothing was begun, or the month is published, or is whole and only has to be published.
-        SurroundingsFailed: another run is under way, or dbt failed.
+        SurroundingsFailed: another run is under way.
     """
     database, label = open_database(settings), delivery.label
     with contextlib.closing(database.connect()) as connection:
@@ -37,13 +35,11 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
             raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
         ledger.lock(connection)
         tables = _begun(connection, delivery)
-        load_id = ledger.begin(connection, "abandon", delivery, {})
-        arguments = ["run-operation", "streamflow.abandon_month", "--args", json.dumps({"as_of": str(delivery.as_of)})]
-        result = Dbt(settings).run(database, arguments, lambda _: None, lambda _: None)
-        reason = None if result.success else "\n  ".join(["dbt failed", *result.errors])
-        ledger.finish(connection, load_id, "failed" if reason else "abandoned", timings={}, error=reason)
-        if reason:
-            raise SurroundingsFailed(reason)
+        with connection.transaction():
+            load_id = ledger.begin(connection, "abandon", delivery, {})
+            connection.execute("delete from ops.staged where as_of = %s", [delivery.as_of])
+            connection.execute("select ops.require_settled_cluster(), ops.undo_unfinished_loads(%s)", [delivery.as_of])
+            ledger.finish(connection, load_id, "abandoned", timings={})
         stands = ledger.publication_of(connection, delivery.as_of) is not None
     now = "what was published stands" if stands else "the database is as it was before it was begun"
     return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}")

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from loader.database import Connection, open_database, spread, statement
+from loader.database import Connection, open_database, statement
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.pipeline import chain, ledger
 from loader.pipeline.chain import Entry
@@ -184,7 +184,7 @@ def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry
             names = {"parent": _history(entry), "partition": entry.relation}
             connection.execute(statement(__file__, "create").format(**names))
             relation = entry.relation.as_string(connection)
-            connection.execute(spread(relation, first))
+            connection.execute("select ops.spread(%s::regclass, %s)", [relation, first])
             _fill(connection, entry.relation, path, entry)
             connection.execute(statement(__file__, "attach"), [parent, relation, key, as_of])
         _tell(connection, "restored", as_of, found[0][1].parent, told)

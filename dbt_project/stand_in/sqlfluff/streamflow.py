@@ -15,3 +15,11 @@ def newly_delivered(table_name: str) -> str:  # noqa: ARG001
 
 def audited_table(test: object) -> str:  # noqa: ARG001
     return "users"
+
+
+def rows_of_month_before(table_name: str) -> str:
+    return f"(select * from {table_name}_snapshots)"  # noqa: S608
+
+
+def as_json(value: object) -> str:  # noqa: ARG001
+    return "'[]'::jsonb"

@@ -31,7 +31,7 @@
 {% macro finding_of(result) %}
     {%- if result.status not in ['warn', 'fail'] or result.node.config.fail_calc != 'count(finding)' %}null::text
     {%- else -%}
-        {%- set query = "select string_agg(finding, '; ') from (" ~ result.node.compiled_code ~ ") as found" -%}
+        {%- set query = "select string_agg(finding, '; ' order by finding) from (" ~ result.node.compiled_code ~ ") as found" -%}
         '{{ run_query(query).rows[0][0] | default('', true) | replace("'", "''") }}'
     {%- endif -%}
 {% endmacro %}
