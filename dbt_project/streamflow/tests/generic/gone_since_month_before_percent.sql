@@ -3,8 +3,7 @@
   files are of another company, or the database of other data.
 -#}
 {% test gone_since_month_before_percent(model, column_name) %}
-{%- set table_name = streamflow.audited_table(context['model']) -%}
 select ceil(100.0 * count(*) filter (where delivered.{{ column_name }} is null) / nullif(count(*), 0))::int as gone_percent
-from {{ streamflow.rows_of_month_before(table_name) }} as known
+from {{ streamflow.rows_of_month_before(streamflow.audited_table(context['model'])) }} as known
 left join {{ model }} as delivered on known.{{ column_name }} = delivered.{{ column_name }}
 {% endtest %}
