@@ -17,7 +17,7 @@ from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import project
 
 LIST = Path("macros/declared_tables.sql")
-NOT_NULL = {"type": "not_null", "warn_unsupported": False}
+NOT_NULL = {"type": "not_null"}
 IN_STEP = (
     "`streamflow models` writes what is missing; edit the others, or have them written anew:"
     " `streamflow models NAME --overwrite`"
@@ -141,7 +141,8 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
         yield f"its unique_key is {is_there}, and declared as {declared}"
     foreign = {"type": "foreign_key"}
     for constraint in model.properties.get("constraints", []):
-        if foreign.items() <= constraint.items() and constraint not in described.get("constraints", []):
+        known = any(constraint.items() <= one.items() for one in described.get("constraints", []))
+        if foreign.items() <= constraint.items() and not known:
             yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
     there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
     for column in model.properties["columns"]:
@@ -201,7 +202,7 @@ def _history(table: Table) -> dict[str, Any]:
             f" One row per {_row(table)} and as_of."
         ),
         "config": {"unique_key": key},
-        "constraints": [{"type": "primary_key", "columns": key, "warn_unsupported": False}],
+        "constraints": [{"type": "primary_key", "columns": key}],
         "data_tests": ["streamflow.keys_are_enforced"],
         "columns": _columns(table, AS_OF, OBSERVED_AS_OF, constraints=True),
     }
@@ -209,7 +210,7 @@ def _history(table: Table) -> dict[str, Any]:
 
 def _production(table: Table) -> dict[str, Any]:
     key = list(table.key)
-    constraints: list[dict[str, Any]] = [{"type": "primary_key", "columns": key, "warn_unsupported": False}]
+    constraints: list[dict[str, Any]] = [{"type": "primary_key", "columns": key}]
     if table.references:
         constraints.append(
             {
@@ -217,7 +218,6 @@ def _production(table: Table) -> dict[str, Any]:
                 "columns": list(table.references.columns),
                 "to": f"ref('{table.references.table}')",
                 "to_columns": list(table.references.key),
-                "warn_unsupported": False,
             }
         )
     return {
