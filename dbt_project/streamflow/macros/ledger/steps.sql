@@ -156,7 +156,7 @@ $$;
 -- it is made to be what all of history says, with --full-refresh, or because a restated month no longer has all rows that it brought.
 -- `months`: those whose deliveries are read; the newest one again where there is nothing new, which changes nothing.
 create or replace function ops.production_plan(of_table text, full_refresh boolean) returns table (
-    rebuild boolean, months text, month_count bigint, newest text, unmerged text, archived text, merge_tells_old_rows boolean
+    rebuild boolean, months text, unmerged text, newest text, archived text, merge_tells_old_rows boolean
 ) language sql stable as $$
     with known as (
         select
@@ -169,30 +169,30 @@ create or replace function ops.production_plan(of_table text, full_refresh boole
             ) as is_restated,
             exists (
                 select from ops.archived as kept where (kept.table_name, kept.as_of) = (history.table_name, history.as_of)
-            ) as is_archived,
-            as_of = max(as_of) over () as is_newest
+            ) as is_archived
         from ops.standing_history as history
         where history.table_name = of_table
     ),
 
     plan as (
-        select full_refresh or coalesce(bool_or(is_new and is_restated), false) as rebuild, bool_or(is_new) as has_new from known
-    ),
-
-    read as (
-        select known.*, plan.rebuild or is_new or (is_newest and not has_new) as is_read from known cross join plan
+        select
+            full_refresh or coalesce(bool_or(is_new and is_restated), false) as rebuild,
+            string_agg(day, ', ' order by as_of) as every,
+            string_agg(day, ', ' order by as_of) filter (where is_new) as unmerged,
+            max(day) as newest,
+            string_agg(day, ', ' order by as_of) filter (where is_archived) as archived
+        from known
     )
 
     select
-        (select plan.rebuild from plan),
-        coalesce(string_agg(day, ', ' order by as_of) filter (where is_read), 'null::date'),
-        count(*) filter (where is_read),
-        max(day) filter (where is_newest),
-        string_agg(day, ', ' order by as_of) filter (where is_new),
-        string_agg(day, ', ' order by as_of) filter (where is_archived),
+        rebuild,
+        coalesce(case when rebuild then every else coalesce(unmerged, newest) end, 'null::date'),
+        unmerged,
+        newest,
+        archived,
         -- which spares a second join of all rows
         current_setting('server_version_num')::int >= 180000 and not ops.is_cluster()
-    from read
+    from plan
 $$;
 
 -- The keys that a model declares, its table can have, and does not have. A cluster enforces a reference only within a node, by what both

@@ -187,7 +187,7 @@ select distinct on (staged.table_name)
     staged.table_name,
     history.as_of,
     history.rows_delivered,
-    coalesce(history.rows_delivered = staged.row_count, false) as is_same_count,
+    history.rows_delivered = staged.row_count as is_same_count,
     coalesce(built_from.sha256 = landed.sha256, false) as is_same_file
 from ops.staged as staged
 inner join ops.standing_history as history on history.table_name = staged.table_name and history.as_of < staged.as_of

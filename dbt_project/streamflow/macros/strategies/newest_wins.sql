@@ -5,7 +5,7 @@
 {% macro get_incremental_newest_wins_sql(arguments) %}
     {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, streamflow.quoted(arguments.unique_key) -%}
     {%- set plan = streamflow.production_plan(target.identifier, streamflow.begin_step(target) ~ ';') -%}
-    {%- set merge_counts = plan.unmerged == plan.months and plan.month_count == 1 and plan.merge_tells_old_rows -%}
+    {%- set merge_counts = plan.unmerged == plan.months and ',' not in plan.months and plan.merge_tells_old_rows -%}
     {%- if plan.unmerged and not merge_counts -%}
         {{ streamflow.count_before_merge(target, delivered, key, plan.unmerged) }};
     {%- endif -%}
@@ -14,7 +14,7 @@
     where not exists (select 1 from {{ delivered }} as delivered where {{ streamflow.same_row('delivered', 'target', key) }});
     {%- endif %}
     {%- set newest -%}
-        {%- if plan.month_count > 1 -%}
+        {%- if ',' in plan.months -%}
             (select distinct on ({{ key | join(', ') }}) * from {{ delivered }} order by {{ key | join(', ') }}, observed_as_of desc)
         {%- else -%}
             {{ delivered }}
