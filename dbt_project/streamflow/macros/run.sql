@@ -81,19 +81,13 @@
 {% endmacro %}
 
 
-{#- A value as a literal of jsonb. -#}
-{% macro as_json(value) %}{{ return("'" ~ tojson(value) | replace("'", "''") ~ "'::jsonb") }}{% endmacro %}
-
-
-{#- Names, one or a list, as quoted identifiers. -#}
-{% macro quoted(names) %}
-    {%- set found = [] -%}
-    {%- for name in ([names] if names is string else names) %}{% do found.append(adapter.quote(name)) %}{% endfor -%}
-    {{ return(found) }}
-{% endmacro %}
-
-
-{#- Whether two relations have the same row by its key, a list of quoted columns. -#}
-{% macro same_row(left, right, key) -%}
-    {%- for column in key %}{{ left }}.{{ column }} = {{ right }}.{{ column }}{{ ' and ' if not loop.last }}{% endfor -%}
+{#-
+  The first statement of every step that writes: nobody lands a month until its transaction ends. It refuses runs that leave rows out,
+  and locks the table that it is given.
+-#}
+{% macro begin_step(relation=none) %}
+    {%- if execute and (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
+        {{ exceptions.raise_compiler_error("nothing is written from rows that are left out: run dbt without --empty and --sample") }}
+    {%- endif -%}
+    select ops.begin_step('{{ invocation_id }}'{{ ", '" ~ relation ~ "'" if relation }})
 {%- endmacro %}
