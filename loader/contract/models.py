@@ -145,7 +145,7 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
         if foreign.items() <= constraint.items() and not known:
             yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
     there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
-    for column in model.properties["columns"]:
+    for column in model.properties.get("columns", []):
         if column["name"] not in there:
             yield f"column {column['name']} is declared and not there"
         elif there.pop(column["name"]) != column["data_type"]:
@@ -235,9 +235,9 @@ def _latest(table: Table) -> dict[str, Any]:
         "name": f"latest_{table.name}",
         "description": (
             f"{table.name} as of the newest published month, the same one in all of these views: a query over several"
-            f" of them never mixes months. One row per {_row(table)} known by then."
+            f" of them never mixes months. One row per {_row(table)} known by then; its columns are those of"
+            f" {table.name}_snapshots."
         ),
-        "columns": _columns(table, AS_OF, OBSERVED_AS_OF),
     }
 
 
