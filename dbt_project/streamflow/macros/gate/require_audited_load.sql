@@ -33,11 +33,18 @@
     {%- endfor -%}
     {%- for child in graph.nodes.values() if child.config.get('incremental_strategy') == 'newest_wins' -%}
         {%- for key in child.constraints if key.type == 'foreign_key' and [child.name, key.columns | list] not in audited -%}
-            {%- set parent, its, theirs = modules.re.findall('\\w+', key.to) | last, streamflow.quoted(key.columns), streamflow.quoted(key.to_columns) -%}
-            {%- set orphans = run_query(
-                "select count(*) from (select " ~ its | join(', ') ~ " from " ~ source('staging', child.name) ~ " where (" ~ its | join(', ') ~ ") is not null"
-                ~ " except select " ~ theirs | join(', ') ~ " from " ~ source('staging', parent) ~ " except select " ~ theirs | join(', ') ~ " from " ~ key.to ~ ") as named"
-            ).rows[0][0] -%}
+            {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
+            {%- set parent = modules.re.findall('\\w+', key.to) | last -%}
+            {%- set query -%}
+                select count(*) from (
+                    select {{ its }} from {{ source('staging', child.name) }} where ({{ its }}) is not null
+                    except
+                    select {{ theirs }} from {{ source('staging', parent) }}
+                    except
+                    select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent) }}
+                ) as named
+            {%- endset -%}
+            {%- set orphans = run_query(query).rows[0][0] -%}
             {%- if orphans -%}
                 {%- do streamflow.keep_shut("rows of " ~ child.name ~ " that name none of " ~ parent ~ " by " ~ key.columns | join(', ') ~ ": " ~ orphans
                     ~ ". Have the files corrected; a `relationships` audit of severity error would list these rows") -%}
