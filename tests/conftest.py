@@ -71,6 +71,23 @@ def _dbt_does_not_look_at_the_stack() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _dbt_tells_no_details() -> Iterator[None]:
+    """dbt makes thousands of events for debugging, which nobody reads here, and one when a node ends, which is."""
+    from dbt_common.events.base_types import BaseEvent, EventLevel
+    from dbt_common.events.event_manager import EventManager
+
+    fire = EventManager.fire_event
+
+    def fire_some(manager: EventManager, event: BaseEvent, level: EventLevel | None = None, **more: Any) -> None:
+        if (level or event.level_tag()) != EventLevel.DEBUG or type(event).__name__ == "NodeFinished":
+            fire(manager, event, level, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EventManager, "fire_event", fire_some)
+        yield
+
+
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
     """Counts what a fuzzing test tried; the sums are shown after the tests, and survive a test run on several cores."""
@@ -317,13 +334,45 @@ def january(new_database: Callable[..., Streamflow], january_published: str) -> 
 
 
 @pytest.fixture(scope="session")
-def restated_published(
+def february_published(
     server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The name of a database in which months 000 and 001 of `months` are published, to copy."""
+    folder = tmp_path_factory.mktemp("february")
+    with kept(server, dbt_target, folder, "february", january_published) as streamflow:
+        streamflow.ok("ingest", "001", "--data-dir", months)
+    return "february"
+
+
+@pytest.fixture
+def february(new_database: Callable[..., Streamflow], february_published: str) -> Streamflow:
+    """The command line on a database in which months 000 and 001 of `months` are published."""
+    return new_database(february_published)
+
+
+@pytest.fixture(scope="session")
+def march_published(
+    server: Server, dbt_target: Path, february_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The name of a database in which months 000 to 002 of `months` are published, to copy."""
+    with kept(server, dbt_target, tmp_path_factory.mktemp("march"), "march", february_published) as streamflow:
+        streamflow.ok("ingest", "002", "--data-dir", months)
+    return "march"
+
+
+@pytest.fixture
+def march(new_database: Callable[..., Streamflow], march_published: str) -> Streamflow:
+    """The command line on a database in which months 000 to 002 of `months` are published."""
+    return new_database(march_published)
+
+
+@pytest.fixture(scope="session")
+def restated_published(
+    server: Server, dbt_target: Path, february_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, str]:
     """The name of a database with a restated month, to copy, and what its manifest is."""
     folder = tmp_path_factory.mktemp("restated")
-    with kept(server, dbt_target, folder, "restated", january_published) as streamflow:
-        streamflow.ok("ingest", "001", "--data-dir", months)
+    with kept(server, dbt_target, folder, "restated", february_published) as streamflow:
         set_value(copy_month(months, "001", folder) / "labels.csv", 3, "churn_label", "")
         streamflow.ok("ingest", "001", "--data-dir", folder, "--restate", "--reason", "a label was wrong")
         streamflow.ok("verify", "--manifest", folder / "manifest")
@@ -342,15 +391,11 @@ def restated(
 
 
 @pytest.fixture(scope="session")
-def undisturbed(
-    server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
+def undisturbed(server: Server, february_published: str) -> Any:
     """Production and history after January and February, nothing having gone wrong."""
-    server.make("streamflow", january_published)
+    server.make("streamflow", february_published)
     with contextlib.closing(connect(server, "streamflow")) as connection:
-        streamflow = Streamflow(environment(server, dbt_target, tmp_path_factory.mktemp("undisturbed")), connection)
-        streamflow.ok("ingest", "001", "--data-dir", months)
-        return streamflow.state()
+        return Streamflow({}, connection).state()
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,6 @@ from tests.files import copy_month, set_value
 JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"
 
 
-@pytest.fixture
-def march(january: Streamflow, months: Path) -> Streamflow:
-    """Three months."""
-    january.ok("ingest", "001..002", "--data-dir", months)
-    return january
-
-
 def texts(streamflow: Streamflow, *suffixes: str) -> dict[str, list[str]]:
     """Tables to the last digit: psycopg takes 70.7 and 70.70 for the same."""
     found = {}

@@ -31,13 +31,6 @@ def taken(streamflow: Streamflow, as_of: str, label_as_of: str, file: Path) -> l
         return sorted(csv.DictReader(stream), key=lambda row: row["user_id"])
 
 
-@pytest.fixture
-def february(january: Streamflow, months: Path) -> Streamflow:
-    """January and February are published."""
-    january.ok("ingest", "001", "--data-dir", months)
-    return january
-
-
 def test_one_row_per_customer_known_then_with_the_later_label(february: Streamflow, tmp_path: Path) -> None:
     rows = taken(february, JANUARY, FEBRUARY, tmp_path / "train.csv")
     known = february.rows("select user_id from users_snapshots where as_of = %s order by user_id", JANUARY)

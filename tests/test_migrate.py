@@ -205,7 +205,7 @@ def test_what_does_not_suit_the_new_type(january: Streamflow, declare: Declare) 
     assert "function mine() depends on view latest.users" in result.err
     january.connection.execute("drop function mine()")
     done = january.ok("migrate", "--json").json
-    assert "report_column_profile" in done["left_to_dbt"]
+    assert "report_value_counts" in done["left_to_dbt"]
     january.ok("verify")
 
 

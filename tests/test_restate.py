@@ -7,30 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TABLES, Streamflow, kept
+from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit, set_value, value_at
-from tests.servers import Server
 from tests.test_forget import mentions
 from tests.test_gate import land_only
 
 REASON = ("--restate", "--reason", "the export was cut")
 
 
-@pytest.fixture(scope="session")
-def march_published(
-    server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """The name of a database in which three months are published, to copy."""
-    with kept(server, dbt_target, tmp_path_factory.mktemp("march"), "march", january_published) as streamflow:
-        for month in ("001", "002"):
-            streamflow.ok("ingest", month, "--data-dir", months)
-    return "march"
-
-
 @pytest.fixture
-def published(new_database: Callable[..., Streamflow], march_published: str) -> Streamflow:
+def published(march: Streamflow) -> Streamflow:
     """Three months are published."""
-    return new_database(march_published)
+    return march
 
 
 def other_rows(months: Path, month: str, to: Path) -> tuple[Path, str, str]:

@@ -21,13 +21,6 @@ PROGRAM = [sys.executable, "-c", "from loader.cli.program import program; progra
 COLOUR = re.compile(rb"\x1b\[[0-9;]*3\d")
 
 
-@pytest.fixture
-def february(january: Streamflow, months: Path) -> Streamflow:
-    """The command line on a database in which months 000 and 001 are published."""
-    january.ok("ingest", "001", "--data-dir", months)
-    return january
-
-
 def test_history_shows_what_each_date_holds_and_what_changed(february: Streamflow) -> None:
     [(user, old, new)] = february.rows(
         "select user_id, a.total_paid, b.total_paid from subscriptions_snapshots as a"

@@ -19,6 +19,7 @@ from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.pipeline.audits import Audit, audit_of
 from loader.pipeline.interrupts import heard_at_once
+from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
 
@@ -162,7 +163,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: 
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    with heard_at_once(_cancel_queries):
+    with heard_at_once(_cancel_queries), sessions_kept():
         result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt

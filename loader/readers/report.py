@@ -19,7 +19,7 @@ from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed
 from loader.landing import printable
-from loader.readers.published import PublishedMonth, find
+from loader.readers.published import find
 from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month
 from loader.readers.warnings import waived, warned
 from loader.settings import Settings
@@ -63,7 +63,7 @@ def write_month(
     """
     with open_database(settings).connect() as connection:
         report = read_month(connection, find(connection, month), load_contract())
-    path = out or settings.home / "reports" / _page(report.month)
+    path = out or settings.home / "reports" / _page(report.month.month, report.month.as_of)
     found = findings(report)
     indexed = indexed or (path.parent / "index.html").is_file()
     _write(path, "report.html.j2", report=report, findings=found, indexed=indexed, headline=headline(report, found))
@@ -74,20 +74,17 @@ def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list
     """Write the list of all published months; returns where it is, and what it lists. Pages beside it are linked."""
     path = out or settings.home / "reports" / "index.html"
     with open_database(settings).connect() as connection:
-        numbers = read_index(connection, load_contract())
+        months = read_index(connection, load_contract())
     there = {page.name for page in path.parent.glob("month_*.html")}
-    entries: list[Json] = [
-        {"month": month, "customers": customers, "audits": audits, "page": page if page in there else None}
-        for month, customers, audits in numbers
-        if (page := _page(month))
-    ]
+    pages = (_page(month["month"], month["as_of"]) for month in months)
+    entries = [{**month, "page": page if page in there else None} for month, page in zip(months, pages, strict=True)]
     _write(path, "report_index.html.j2", entries=entries)
     return path, entries
 
 
-def _page(month: PublishedMonth) -> str:
+def _page(month: str, as_of: dt.date) -> str:
     """The name of a month's page; with the date, since two dates may have been delivered as the same month."""
-    return f"month_{month.month}_{month.as_of}.html"
+    return f"month_{month}_{as_of}.html"
 
 
 def headline(report: Report, found: list[Finding]) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from loader.readers.published import PublishedMonth, published_months
 
 WATCH, ALERT = 0.1, 0.25
 """PSI from which a distribution is said to have moved, and to have moved a lot."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MONTHS_IN_GRID = 12
 AGES_SHOWN = 6
 Json = dict[str, Any]
@@ -120,48 +121,61 @@ def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[T
         connection.execute("set local work_mem = '64MB'")  # for joins and counts of all customers
         months = published_months(connection)
         shown = [other for other in months if other.as_of <= month.as_of][-MONTHS_IN_GRID:]
-        customers = _customers(connection, month, tables)
+        names = [table.name for table in customers_first(tables)]
+        customers = _rows(connection, "customers", month, tables=names)
         return Report(
             month,
             next((other for other in months if other.as_of == month.previous_as_of), None),
             _rows(connection, "load", month)[0],
             customers,
-            _columns(connection, month, tables),
+            _columns(connection, month, tables, customers),
             _rows(connection, "ages", month),
             [other.month for other in shown],
             _rows(connection, "audits", month, loads=[other.load_id for other in shown]),
             _rows(connection, "warnings", month),
             _rows(connection, "waivers", month),
-            _rows(connection, "trend", month, table=customers[0]["table_name"]),
+            _trend(connection, month, tables),
         )
 
 
-def read_index(connection: Connection, tables: Sequence[Table]) -> list[tuple[PublishedMonth, Json, Json]]:
-    """Of every published month that is not archived, newest first: its customers, and how many audits `passed` and
-    `warned`."""
-    with marts.needed():
-        return [
-            (month, _customers(connection, month, tables)[0], _rows(connection, "verdicts", month)[0])
-            for month in reversed(published_months(connection))
-            if month.archived_in is None
-        ]
+def read_index(connection: Connection, tables: Sequence[Table]) -> list[Json]:
+    """The key numbers of every published month, newest first, from the ledger alone, whatever is archived."""
+    months = published_months(connection)
+    return _trend(connection, months[-1], tables)[::-1] if months else []
 
 
-def _customers(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Json]:
-    """Per table, that which has the customers first."""
-    names = [table.name for table in customers_first(tables)]
-    return _rows(connection, "customers", month, tables=names)
+def _trend(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Json]:
+    """Per published month up to this one, oldest first; customers are counted in the table that has them."""
+    return _rows(connection, "trend", month, table=customers_first(tables)[0].name)
 
 
-def _columns(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[ColumnReport]:
+def _columns(
+    connection: Connection, month: PublishedMonth, tables: Sequence[Table], customers: list[Json]
+) -> list[ColumnReport]:
     """In the order of declaration."""
-    found = [ColumnReport(**row) for row in _rows(connection, "columns", month)]
+    changes = {row["table_name"]: _changes(row) for row in customers}
+    found = [
+        ColumnReport(**row, changes=changes[row["now"]["table_name"]].get(row["now"]["column_name"]))
+        for row in _rows(connection, "columns", month)
+    ]
     names = [f"{table.name}.{column}" for table in tables for column in table.column_names]
     return sorted((column for column in found if column.name in names), key=lambda column: names.index(column.name))
 
 
+def _changes(table: Json) -> dict[str, Json]:
+    """Column -> in how many rows its value changed; takes that out of what is said of the table's customers."""
+    compared, changed = table.pop("compared_rows"), table.pop("changed_rows")
+    if not compared:
+        return {}
+    return {name: {"compared_rows": compared, "changed_rows": rows} for name, rows in changed.items()}
+
+
 def _rows(connection: Connection, name: str, month: PublishedMonth, **more: object) -> list[Json]:
-    is_previous = sql.SQL("= %(previous)s" if month.previous_as_of else "is null")
+    quantile = statement(__file__, "quantile")
+    parts = {
+        "is_previous": sql.SQL("= %(previous)s" if month.previous_as_of else "is null"),
+        "quantiles": sql.SQL(", ").join(quantile.format(share=sql.Literal(share)) for share in QUANTILES),
+    }
     values = {"as_of": month.as_of, "previous": month.previous_as_of, "load_id": month.load_id, **more}
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, name).format(is_previous=is_previous), values).fetchall()
+        return cursor.execute(statement(__file__, name).format(**parts), values).fetchall()
