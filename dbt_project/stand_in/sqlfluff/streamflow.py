@@ -17,7 +17,7 @@ def audited_table(test: object) -> str:  # noqa: ARG001
     return "users"
 
 
-def rows_of_month_before(table_name: str) -> str:
+def rows_delivered(table_name: str, as_of: str) -> str:  # noqa: ARG001
     return f"{table_name}_snapshots"
 
 

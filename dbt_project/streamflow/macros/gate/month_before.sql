@@ -1,9 +1,8 @@
-{#- What the month before delivered of a table, to select from. -#}
-{% macro rows_of_month_before(table_name) -%}
+{#- What a month delivered of a table, to select from; `as_of` is SQL. -#}
+{% macro rows_delivered(table_name, as_of) -%}
     (
         select * from {{ api.Relation.create(schema=target.schema, identifier=table_name ~ '_snapshots') }}
-        where observed_as_of = as_of
-            and as_of = (select as_of from {{ source('ops', 'month_before') }} where table_name = '{{ table_name }}')
+        where observed_as_of = as_of and as_of = {{ as_of }}
     )
 {%- endmacro %}
 
@@ -17,7 +16,14 @@
     {%- set staged = graph.sources.values() | selectattr('source_name', 'equalto', 'staging') | selectattr('name', 'equalto', table_name) | first -%}
     {%- set key, columns = streamflow.quoted(staged.config.meta.primary_key), streamflow.quoted(staged.columns) -%}
     {%- set query -%}
-        with sample as (select * from {{ delivered }} limit 1000)
+        with month_before as materialized (
+            select * from {{ source('ops', 'month_before') }}
+            where table_name = '{{ table_name }}'
+        ),
+
+        sample as (
+            select * from {{ delivered }} limit 1000
+        )
 
         select
             month_before.as_of::text as as_of,
@@ -25,7 +31,7 @@
             month_before.is_same_count and not month_before.is_same_file and (select count(*) from sample) = (
                 select count(*)
                 from sample
-                inner join {{ streamflow.rows_of_month_before(table_name) }} as known on {{ streamflow.same_row('known', 'sample', key) }}
+                inner join {{ streamflow.rows_delivered(table_name, '(select as_of from month_before)') }} as known on {{ streamflow.same_row('known', 'sample', key) }}
                 where row(sample.{{ columns | join(', sample.') }}) is not distinct from row(known.{{ columns | join(', known.') }})
             ) as may_be_same,
             (
@@ -35,8 +41,7 @@
                     {%- endfor -%}
                 ) from sample
             ) as hollow
-        from {{ source('ops', 'month_before') }} as month_before
-        where month_before.table_name = '{{ table_name }}'
+        from month_before
     {%- endset -%}
     {%- set found = run_query(query).rows if streamflow.ledger_is_there() else [] -%}
     {%- if not found %}{{ return({}) }}{% endif -%}

@@ -5,8 +5,8 @@
 {% test not_stale_or_hollow(model) %}
     {%- do config(severity='warn', fail_calc='count(finding)') -%}
     {%- set table_name = streamflow.audited_table(context['model']) -%}
-    {%- set known = streamflow.rows_of_month_before(table_name) -%}
     {%- set looks = streamflow.looks_like_month_before(table_name, model) if execute else {} -%}
+    {%- set known = streamflow.rows_delivered(table_name, "date '" ~ looks.as_of ~ "'") -%}
     select 'every row is as on {{ looks.as_of }}' as finding
     where {{ looks.is_same_file or false }}
     {%- if looks.may_be_same %}

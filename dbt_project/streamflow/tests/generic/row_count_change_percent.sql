@@ -1,7 +1,14 @@
 {#- By how many percent the row count differs from that of the month before, rounded up; no row without one. -#}
 {% test row_count_change_percent(model) %}
-select
-    ceil(100.0 * abs((select count(*) from {{ model }}) - month_before.rows_delivered) / month_before.rows_delivered)::int as change_percent
-from {{ source('ops', 'month_before') }} as month_before
-where month_before.table_name = '{{ streamflow.audited_table(context['model']) }}'
+with month_before as materialized (
+    select rows_delivered from {{ source('ops', 'month_before') }}
+    where table_name = '{{ streamflow.audited_table(context['model']) }}'
+),
+
+delivered as (
+    select count(*) as row_count from {{ model }}
+)
+
+select ceil(100.0 * abs(delivered.row_count - month_before.rows_delivered) / month_before.rows_delivered)::int as change_percent
+from delivered cross join month_before
 {% endtest %}
