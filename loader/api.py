@@ -28,6 +28,7 @@ from loader.errors import (
     SurroundingsFailed,
     WrongDeclaration,
     WrongUsage,
+    complaint,
 )
 from loader.pipeline import chain, ledger
 from loader.pipeline.ingest import run_month
@@ -91,7 +92,7 @@ def ingest_month(
         raise WrongUsage("restate is the reason why a published month is replaced: it cannot be empty.")
     if not all(reason.strip() for reason in (waive or {}).values()):
         raise WrongUsage("waive has the reason why each audit is waived: it cannot be empty.")
-    outcome = _run("ingest", month, data_dir, as_of, settings, force, restate, waive)
+    outcome = _run("ingest", month, data_dir, as_of, settings, force=force, restate=restate, waive=waive)
     if outcome.failed:
         raise ModelsFailed("; ".join([outcome.message, *(str(node) for node in outcome.failed)]))
     return outcome
@@ -179,14 +180,12 @@ def _run(
     data_dir: Path | str | None,
     as_of: dt.date | None,
     settings: Settings | None,
-    force: bool = False,
-    restate: str | None = None,
-    waive: Mapping[str, str] | None = None,
+    **how: Any,
 ) -> Outcome:
     settings = settings or load_settings()
     delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
     with _surroundings(), contextlib.closing(Progress()) as progress:
-        outcome = run_month(settings, command, delivery, progress, force=force, restate=restate, waive=waive)
+        outcome = run_month(settings, command, delivery, progress, **how)
         if command == "ingest" and outcome.state == "published":
             list(after_publish(settings, outcome.as_of))
     return outcome
@@ -205,10 +204,3 @@ def _surroundings() -> Iterator[None]:
         yield
     except (psycopg.Error, OSError) as error:
         raise SurroundingsFailed(complaint(error)) from error
-
-
-def complaint(error: psycopg.Error | OSError) -> str:
-    """What the database or the operating system complains of, in a sentence."""
-    if isinstance(error, psycopg.Error):
-        return f"the database says: {str(error).strip()}"
-    return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")

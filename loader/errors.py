@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import psycopg
+
 
 class StreamflowError(Exception):
     """A sentence for the person at the terminal: what is wrong, where, and what to do next."""
@@ -43,3 +45,10 @@ class ModelsFailed(StreamflowError):
     """The month is published, and a model or test that is built on it failed."""
 
     exit_code = 5
+
+
+def complaint(error: psycopg.Error | OSError) -> str:
+    """What the database or the operating system complains of, in a sentence."""
+    if isinstance(error, psycopg.Error):
+        return f"the database says: {str(error).strip()}"
+    return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")

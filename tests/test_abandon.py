@@ -36,7 +36,7 @@ def test_a_begun_month_is_given_up(january: Streamflow, months: Path, undisturbe
     half_built(january, months)
     [(level, text)] = found(january.ok("doctor", "--json"), "months")
     assert level == "warning"
-    assert text.endswith("streamflow ingest 001, or give it up: streamflow abandon 001")
+    assert text.endswith("streamflow ingest 001, or streamflow dbt build; or give it up: streamflow abandon 001")
     assert "or give it up: streamflow abandon 001" in january.ok("status").out
     assert "1 warning" in january.ok("doctor").out
     land_only(january, months / "month_002", 2)

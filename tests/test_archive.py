@@ -140,8 +140,8 @@ def test_what_must_stay_is_refused(march: Streamflow, months: Path, tmp_path: Pa
     to = ("--to", tmp_path / "old")
     assert "2024-03-31 cannot be archived yet" in refused("--before", "2025-01-01", *to)
     march.ok("freeze", JANUARY)
-    assert f"`streamflow freeze --drop {JANUARY}`" in refused("--before", FEBRUARY, *to)
-    march.ok("freeze", JANUARY, "--drop")
+    assert "`drop schema as_of_2024_01_31 cascade`" in refused("--before", FEBRUARY, *to)
+    march.connection.execute("drop schema as_of_2024_01_31 cascade")
     march.ok("ingest", "004", "--data-dir", months)
     march.ok("ingest", "003", "--data-dir", months)
     assert f"{APRIL} cannot be archived yet" in refused("--before", "2024-05-31", *to)
@@ -218,4 +218,4 @@ def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path:
     ]  # fmt: skip
     kept = january("ingest", "003", "--data-dir", months)
     assert kept.code == 0
-    assert "`streamflow freeze --drop 2024-02-29` first" in kept.err
+    assert "`drop schema as_of_2024_02_29 cascade` in psql first" in kept.err

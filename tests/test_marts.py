@@ -273,26 +273,12 @@ def test_a_schema_of_the_past_cannot_be_written_through(february: Streamflow) ->
             february.connection.execute(f"{statement} as_of_2024_01_31.labels{tail}".encode())
 
 
-def test_all_dates_and_taking_them_away(february: Streamflow) -> None:
-    assert february.ok("freeze", "--all", "--json").json == {"frozen": ["as_of_2024_01_31", "as_of_2024_02_29"]}
-    february.ok("freeze", "--all")
-    february.ok("freeze", JANUARY, "--drop")
-    assert february("freeze", JANUARY, "--drop").code == 2
-    assert february.ok("freeze", "--all", "--drop", "--json").json == {"dropped": ["as_of_2024_02_29"]}
-    assert february.value("select count(*) from pg_namespace where nspname like 'as_of%%'") == 0
-    assert february.value("select count(*) from users_snapshots where as_of = %s", JANUARY) == 60
+def test_all_dates(february: Streamflow) -> None:
+    for _ in range(2):
+        assert february.ok("freeze", "--all", "--json").json == {"frozen": ["as_of_2024_01_31", "as_of_2024_02_29"]}
 
 
-def test_views_that_others_have_built_on_a_schema_keep_it(february: Streamflow) -> None:
-    february.ok("freeze", JANUARY)
-    february.connection.execute("create view mine as select * from as_of_2024_01_31.labels")
-    result = february("freeze", JANUARY, "--drop")
-    assert result.code == 3
-    assert "view mine depends on" in result.err
-    assert february.value("select count(*) from mine") == 60
-
-
-@pytest.mark.parametrize("arguments", [[], [JANUARY, "--all"], [MARCH], ["", "--drop"]])
+@pytest.mark.parametrize("arguments", [[], [JANUARY, "--all"], [MARCH], [""]])
 def test_what_to_freeze_must_be_said_and_be_published(february: Streamflow, arguments: list[str]) -> None:
     assert february("freeze", *arguments).code == 2
 

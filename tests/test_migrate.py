@@ -11,7 +11,7 @@ from psycopg import sql
 
 from loader.contract.tables import load_contract
 from loader.pipeline import ingest
-from loader.upkeep import migrate
+from loader.upkeep import history, migrate
 from tests.conftest import Streamflow
 from tests.test_proof import do, unguarded
 from tests.test_roles import Roles
@@ -178,7 +178,7 @@ def test_the_loader_can_and_rights_stay_as_they_were(
     result = roles.loader("migrate")
     assert result.code == 3
     assert "must be owner of view others" in result.err
-    assert "Have a superuser run `streamflow migrate`" in result.err
+    assert "Have a superuser run this" in result.err
     january.connection.execute("drop view others")
     before = [right for right in roles.rights() if "pg_toast" not in right[1]]
     roles.loader.ok("migrate")
@@ -205,7 +205,7 @@ def test_what_does_not_suit_the_new_type(january: Streamflow, declare: Declare) 
     assert "function mine() depends on view latest.users" in result.err
     january.connection.execute("drop function mine()")
     done = january.ok("migrate", "--json").json
-    assert "report_value_counts" in done["left_to_dbt"]
+    assert "report_users" in done["left_to_dbt"]
     january.ok("verify")
 
 
@@ -243,7 +243,7 @@ def test_another_run_is_not_disturbed(january: Streamflow, declare: Declare, mon
     january.connection.execute("select pg_advisory_unlock(24336, 1)")
     with january.connection.transaction():
         january.connection.execute("select 1 from payments_agg_90d")
-        monkeypatch.setattr(migrate, "PATIENCE", "10ms")
+        monkeypatch.setattr(history, "PATIENCE", "10ms")
         assert "a table is in use" in january("migrate").err
     january.connection.execute("alter table ops.chain add constraint never check (tells ->> 'event' <> 'migrated')")
     assert january("migrate").code == 3

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from psycopg import sql
 
 from loader.database import Database
+from loader.pipeline.kept_sessions import sessions_kept
+from loader.project import project
 from tests.conftest import Streamflow
 from tests.servers import Server
 
@@ -131,3 +134,42 @@ def test_a_database_of_another_encoding_is_refused(
     by_hand = streamflow.dbt("build")
     assert not by_hand.success
     assert f"the database streamflow holds {encoding}" in said(by_hand)
+
+
+def test_a_session_that_dbt_keeps_is_as_new(streamflow: Streamflow) -> None:
+    """What one node leaves in its session, the next does not find there."""
+    from multiprocessing import get_context
+    from types import SimpleNamespace
+
+    from dbt.adapters.postgres import PostgresAdapter, PostgresCredentials
+
+    profile = yaml.safe_load((project().profiles / "profiles.yml").read_text(encoding="utf-8"))
+    where = streamflow.environment
+    credentials = PostgresCredentials(
+        host=where["POSTGRES_HOST"], port=int(where["POSTGRES_PORT"]), user="postgres",
+        password=where.get("POSTGRES_PASSWORD", ""),
+        database="streamflow", schema="public", role=profile["streamflow"]["outputs"]["server"]["role"],
+    )  # fmt: skip
+    with sessions_kept():
+        manager = PostgresAdapter.ConnectionManager(SimpleNamespace(credentials=credentials), get_context("spawn"))
+    look = (
+        "select pg_backend_pid(), current_setting('work_mem'), current_setting('statement_timeout'), current_user,"
+        " to_regclass('pg_temp.left_over')::text, (select count(*) from pg_locks where locktype = 'advisory')"
+    )
+
+    def found(node: str) -> tuple[Any, ...]:
+        manager.set_connection_name(node)
+        return tuple(manager.add_query(look)[1].fetchone())
+
+    first = found("one")
+    manager.add_query(
+        "set work_mem = '64kB'; set statement_timeout = 1234; create temporary table left_over ();"
+        " select pg_advisory_lock(1); commit; begin; set role pg_read_all_data"
+    )
+    manager.release()
+    assert found("two") == first
+    manager.release()
+    streamflow.connection.execute("select pg_terminate_backend(%s::int)", [first[0]])
+    manager.release()
+    assert found("three")[1:] == first[1:], "a session that has ended is opened anew"
+    manager.cleanup_all()

@@ -34,8 +34,7 @@ def test_history_shows_what_each_date_holds_and_what_changed(february: Streamflo
     assert (second["as_of"], second["values"]["total_paid"]) == ("2024-02-29", str(new))
     assert "total_paid" in second["changed"]
     text = february.ok("history", user, "--table", "subscriptions").out
-    assert f"*{new}" in text
-    assert f"*{old}" not in text
+    assert f"total_paid {old} -> {new}" in " ".join(text.split())
 
 
 def test_history_tells_what_was_carried_forward(february: Streamflow) -> None:
@@ -45,7 +44,7 @@ def test_history_tells_what_was_carried_forward(february: Streamflow) -> None:
     [table] = february.ok("history", user, "--table", "users", "--json").json["tables"]
     assert [state["delivered"] for state in table["states"]] == [True, False]
     assert table["states"][1]["observed_as_of"] == "2024-01-31"
-    assert "(2024-01-31)" in february.ok("history", user).out
+    assert "as before (carried forward from 2024-01-31)" in february.ok("history", user).out
 
 
 def test_an_unknown_customer_is_wrong_usage(january: Streamflow, streamflow: Streamflow) -> None:
@@ -54,11 +53,11 @@ def test_an_unknown_customer_is_wrong_usage(january: Streamflow, streamflow: Str
     assert "streamflow ingest" in result.err
 
 
-def test_a_customer_in_other_letters_is_suggested(january: Streamflow) -> None:
+def test_a_customer_in_other_letters_is_another(january: Streamflow) -> None:
     user = january.value("select min(user_id) from users where user_id <> lower(user_id)")
     result = january("history", user.lower())
     assert result.code == 2
-    assert f"Did you mean {user}?" in result.err
+    assert "as in the files, capitals too" in result.err
     assert january("history", "'; drop table users; --").code == 2
     assert january.value("select count(*) from users") == 60
 
@@ -231,17 +230,6 @@ def run(streamflow: Streamflow, *arguments: str, **more: str) -> subprocess.Comp
     return subprocess.run([*PROGRAM, *arguments], env=environment, capture_output=True, check=False)
 
 
-def complete(streamflow: Streamflow, line: str, **more: str) -> list[str]:
-    """What bash would offer for the last word."""
-    count = str(len(line.split(" ")) - 1)
-    variables = {"_STREAMFLOW_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": count, **more}
-    program = "import sys; sys.argv[0] = 'streamflow'; from loader.cli.program import program; program()"
-    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), **variables}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    return done.stdout.split()
-
-
 IN_BASH = """
 streamflow --install-completion >&2
 . ~/.bashrc
@@ -262,16 +250,6 @@ def test_what_install_completion_installs_completes_commands_in_bash(tmp_path: P
     command = [bash, "--norc", "-c", IN_BASH]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == "history\n", result.stderr
-
-
-def test_the_shell_completes_months_and_tables(january: Streamflow, months: Path) -> None:
-    data = {"STREAMFLOW_DATA_DIR": str(months)}
-    assert complete(january, "streamflow ingest 00", **data) == ["000", "001", "002", "003", "004"]
-    assert complete(january, "streamflow ingest 000..004", **data) == ["000..004"]
-    assert complete(january, "streamflow diff 0", **data) == ["000"]
-    assert complete(january, "streamflow diff 000 000 --table u") == ["users", "usage_agg_30d"]
-    assert complete(january, "streamflow diff 0", POSTGRES_HOST="/nowhere", **data)[:2] == ["000", "001"]
-    assert complete(january, "streamflow ingest 0", POSTGRES_PORT="many") == []
 
 
 def in_a_terminal(streamflow: Streamflow, *arguments: str, **more: str) -> bytes:

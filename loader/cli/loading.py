@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loader.cli import completion, summaries, terminal
+from loader.cli import summaries, terminal
 from loader.cli.terminal import Json, show
 from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, months_in, parse_month, parse_months
@@ -22,10 +22,11 @@ from loader.settings import expanded, load_settings
 if TYPE_CHECKING:
     from loader.pipeline.outcome import Command, Outcome, Refused
 
+DATE = ["%Y-%m-%d"]
 ONE = "The month by its number, like 001, or by its date, like 2024-02."
 SEVERAL = f"{ONE[:-1]}; or the first and the last of several, like 000..011."
-Month = Annotated[str | None, typer.Argument(help=ONE, autocompletion=completion.months)]
-Months = Annotated[str | None, typer.Argument(help=SEVERAL, autocompletion=completion.months)]
+Month = Annotated[str | None, typer.Argument(help=ONE)]
+Months = Annotated[str | None, typer.Argument(help=SEVERAL)]
 DataDir = Annotated[
     str | None,
     typer.Option(
@@ -37,7 +38,7 @@ Wait = Annotated[
 ]
 AsOf = Annotated[
     dt.datetime | None,
-    typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Another date than the month's last day."),
+    typer.Option(formats=DATE, metavar="DATE", help="Another date than the month's last day."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Take the month through again even where nothing is new.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
@@ -85,7 +86,8 @@ def ingest(
     if dry_run:
         _plan(deliveries, as_json)
     else:
-        _run("ingest", deliveries, as_json, force, reason if restate else None, waivers, parse_patience(wait))
+        how = {"force": force, "restate": reason if restate else None, "waive": waivers}
+        _run("ingest", deliveries, as_json, **how, wait=parse_patience(wait))
 
 
 def land(
@@ -100,7 +102,8 @@ def land(
 ) -> None:
     """Copy a month's files into staging and register them, no more: `dbt build` audits and publishes the month."""
     waivers = _waivers(restate, waive, reason)
-    _run("land", _deliveries(month, data_dir, as_of), as_json, force, reason if restate else None, waivers)
+    how = {"force": force, "restate": reason if restate else None, "waive": waivers}
+    _run("land", _deliveries(month, data_dir, as_of), as_json, **how)
 
 
 def check(
@@ -122,10 +125,7 @@ def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) 
 
     with open_database(load_settings()).connect() as connection:
         months = ledger.months(connection) if ledger.exists(connection) else []
-        settled = [month for month in months if month["state"] != "not finished"]
-        lines = list(oncall.headlines(connection, settled))
-        if not oncall.under_way(connection):
-            lines += summaries.left_to_do(months)
+        lines = list(oncall.headlines(connection, months))
     if months:
         show(as_json, months, *lines, *summaries.known(months, every=every, hashes=hashes))
     else:
@@ -174,15 +174,8 @@ def _deliveries(
     return [find_delivery(settings, month, data_dir, as_of.date() if as_of else None) for month in months]
 
 
-def _run(
-    command: Command,
-    deliveries: Sequence[Delivery],
-    as_json: bool,
-    force: bool = False,
-    restate: str | None = None,
-    waive: Mapping[str, str] | None = None,
-    wait: float = 0,
-) -> None:
+def _run(command: Command, deliveries: Sequence[Delivery], as_json: bool, **how: Any) -> None:
+    """Have months ingested, landed or checked, show how each ended, and end with the exit code of that."""
     from loader.pipeline.ingest import run_months
     from loader.pipeline.outcome import Refused
 
@@ -191,10 +184,7 @@ def _run(
     outcomes: list[Outcome] = []
     refused: Refused | None = None
     try:
-        runs = run_months(
-            load_settings(), command, deliveries, progress, force=force, restate=restate, waive=waive, wait=wait
-        )
-        for outcome in runs:
+        for outcome in run_months(load_settings(), command, deliveries, progress, **how):
             progress.close()
             outcomes.append(outcome)
             if not as_json:

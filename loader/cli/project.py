@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from psycopg.sql import Identifier
 from rich.text import Text
 
 from loader.cli import terminal
@@ -22,9 +21,11 @@ from loader.database import open_database
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.landing import printable
 from loader.project import SOURCES, project
-from loader.readers.roles import RolesMade, make_roles, refuse_powerful, wanted
 from loader.settings import load_settings
 from loader.words import counted
+
+if TYPE_CHECKING:
+    from loader.upkeep.roles import RolesMade
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -44,22 +45,22 @@ def init(
     """
     from loader.pipeline import ledger
     from loader.pipeline.dbt import Dbt
+    from loader.upkeep.roles import chosen, make_roles
 
     if (loader_role is not None or reader_role is not None) and not roles:
         raise WrongUsage("--loader-role and --reader-role name what --roles makes: give --roles too.")
     settings = load_settings()
-    both = wanted([loader_role, reader_role], [settings.loader_password, settings.reader_password])
     database = open_database(settings)
     with database.connect() as connection:
-        if roles:
-            refuse_powerful(connection, both)
+        passwords = [settings.loader_password, settings.reader_password]
+        both = chosen(connection, [loader_role, reader_role], passwords) if roles else None
         ledger.prepare(connection)
         ledger.lock(connection)
         operation = ["run-operation", "streamflow.create_missing_tables"]
         result = Dbt(settings).run(database, operation, lambda _: None, lambda _: None)
         if not result.success:
             raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
-        made = make_roles(connection, both, load_contract()) if roles else None
+        made = make_roles(connection, both, load_contract()) if both else None
     if made and database.embedded:
         made.notes.append("the embedded server asks nobody for a password")
     lines = ["all tables are there", *(_made(made) if made else []), place(database.uri)]
@@ -71,7 +72,7 @@ def _made(made: RolesMade) -> Iterator[str]:
         passwords = {
             "set": f"with the password of STREAMFLOW_{role.purpose.upper()}_PASSWORD",
             "kept": "its password is as it was",
-            "none": f"without a password; to set one, in psql: \\password {Identifier(role.role).as_string()}",
+            "none": f"without a password; to set one, in psql: \\password {role.role}",
         }
         yield f"{role.purpose} {role.role}: {'created' if role.created else 'up to date'}, {passwords[role.password]}"
     if made.handed_over:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from loader.cli import completion
-from loader.cli.terminal import Json, fits, show, table
+from loader.cli.terminal import Json, show, table
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import WrongUsage
@@ -21,20 +19,15 @@ from loader.landing import printable
 from loader.pipeline.progress import log
 from loader.readers import freeze as schemas
 from loader.readers import lookups, training
-from loader.readers.lookups import RowOverTime, State, TableDifference
+from loader.readers.lookups import RowOverTime, TableDifference
 from loader.readers.published import find, published_months
 from loader.settings import load_settings
 from loader.words import counted
 
-DATES_ABREAST = 5
-
-TableName = Annotated[
-    str | None,
-    typer.Option("--table", metavar="TABLE", help="Only this table.", autocompletion=completion.tables),
-]
+TableName = Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Only this table.")]
 ONE = "A published month by its number, like 001, or by its date, like 2024-02 or 2024-02-29."
-Published = Annotated[str, typer.Argument(help=ONE, autocompletion=completion.published)]
-OneOrNone = Annotated[str | None, typer.Argument(help=ONE, autocompletion=completion.published)]
+Published = Annotated[str, typer.Argument(help=ONE)]
+OneOrNone = Annotated[str | None, typer.Argument(help=ONE)]
 
 
 def history(
@@ -46,35 +39,29 @@ def history(
 
     Tables whose rows are of no customer are shown by --table, and their rows named by their key.
     """
-    tables = lookups.with_customers(table_name)
+    tables = [table for table in lookups.chosen(table_name) if table_name or table.customer]
     with open_database(load_settings()).connect() as connection:
         found = lookups.customer(connection, user_id, tables)
         gone = [month for month in published_months(connection) if month.archived_in]
     lines = [line for row in found for line in _over_time(row)]
-    legend = "*: differs from the date before\n(date): not delivered, carried forward from that delivery"
-    lines += [legend, *(f"not shown, as it is archived in {month.archived_in}: {month.as_of}" for month in gone)]
+    lines += [f"not shown, as it is archived in {month.archived_in}: {month.as_of}" for month in gone]
     archived = [{"as_of": month.as_of, "folder": month.archived_in} for month in gone]
     show(as_json, {"user_id": user_id, "tables": found, "archived": archived}, *lines)
 
 
 def _over_time(row: RowOverTime) -> Iterator[RenderableType]:
+    """The row as it was first, and what became of it: a line a date."""
     yield Text.assemble((row.table, "bold"), "" if row.states else ": no row on any date")
-    for abreast in range(DATES_ABREAST, 0, -1):
-        tables = [_abreast(row.states[start : start + abreast]) for start in range(0, len(row.states), abreast)]
-        if all(map(fits, tables)):
-            break
-    yield from tables
-
-
-def _abreast(states: Sequence[State]) -> Table:
-    delivered = ("delivered" if state.delivered else f"({state.observed_as_of})" for state in states)
-    values = ([column, *(_cell(state, column) for state in states)] for column in states[0].values)
-    return table(["as of", *(str(state.as_of) for state in states)], [["observed as of", *delivered], *values])
-
-
-def _cell(state: State, column: str) -> Text:
-    word = _word(state.values[column])
-    return Text(f"*{word}", style="bold yellow") if column in state.changed else Text(word)
+    before: dict[str, Any] = {}
+    for state in row.states:
+        if not before:
+            said = ", ".join(f"{name} {_word(value)}" for name, value in state.values.items())
+        else:
+            changes = (f"{name} {_word(before[name])} -> {_word(state.values[name])}" for name in state.changed)
+            said = "; ".join(changes) or "as before"
+        said += "" if state.delivered else f" (carried forward from {state.observed_as_of})"
+        yield Text(f"  {state.as_of}  {said}", overflow="fold")
+        before = state.values
 
 
 def _word(value: Any) -> str:
@@ -139,25 +126,21 @@ def training_set(
 
 def freeze(
     month: OneOrNone = None,
-    every: Annotated[bool, typer.Option("--all", help="Every published month, or with --drop every schema.")] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Take the schema away again; history stays.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every published month.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show a month's history as a schema like as_of_2024_01_31, with views named like the production tables.
 
-    Code written for production runs on the past with: set search_path = as_of_2024_01_31, public.
+    Code written for production runs on the past with: set search_path = as_of_2024_01_31, public. In psql,
+    drop schema as_of_2024_01_31 cascade takes it away again; history stays.
     """
     if (month is None) != every:
         raise WrongUsage("give a month, like 001, or --all.")
     with open_database(load_settings()).connect() as connection:
         months = published_months(connection) if month is None else [find(connection, month)]
-        if drop:
-            names = schemas.thaw(connection, None if month is None else months[0].as_of)
-            show(as_json, {"dropped": names}, *(f"{name} dropped" for name in names))
-        else:
-            here = [each.as_of for each in months if each.archived_in is None]
-            names = [schemas.freeze(connection, load_contract(), date) for date in here]
-            show(as_json, {"frozen": names}, *(f"{name}: set search_path = {name}, public" for name in names))
+        here = [each.as_of for each in months if each.archived_in is None]
+        names = [schemas.freeze(connection, load_contract(), date) for date in here]
+    show(as_json, {"frozen": names}, *(f"{name}: set search_path = {name}, public" for name in names))
 
 
 def report(

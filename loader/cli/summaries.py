@@ -111,17 +111,3 @@ def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Ite
         yield table(["month", "file", "rows", "bytes", "sha256"], files)
         yield "\naudited with:"
         yield table(["month", "package"], packages)
-
-
-def left_to_do(months: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What was begun and not finished, and what failed after its month was published; and the commands for both."""
-    for month in months:
-        label, ingest = month["month"], f"streamflow ingest {month['month']}"
-        or_not = "" if month["whole"] else f"; or give it up: streamflow abandon {label}"
-        if month["state"] == "not finished" and month["published_at"]:
-            finish = f"streamflow dbt build, or {ingest} with --restate"
-            yield f"not finished: {label}, which was being restated: {finish}{or_not}"
-        elif month["state"] == "not finished":
-            yield f"not finished: {label}, begun and not published: {ingest}, or streamflow dbt build{or_not}"
-        if month["failed_nodes"]:
-            yield f"failed: {', '.join(month['failed_nodes'])}, after {label} was published: {ingest}"

@@ -13,8 +13,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
@@ -62,11 +60,6 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
         cells = (f"{cell:,}" if isinstance(cell, int) else cell for cell in row)
         made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in cells))
     return made
-
-
-def fits(made: Table) -> bool:
-    """Whether a table needs no folding here."""
-    return made.__rich_measure__(out, out.options.update(width=PIPE_WIDTH)).maximum <= out.width
 
 
 def complain(message: str, lines: Sequence[str] | None = None, **fields: Any) -> None:
@@ -118,39 +111,32 @@ class _Person(logging.Handler):
 
 
 def progress(*, quiet: bool) -> Progress:
-    """Bars on a terminal, else the log."""
-    return Progress() if quiet or logs_json() or not sys.stderr.isatty() else Bars()
+    """A line that changes on a terminal, else the log."""
+    return Progress() if quiet or logs_json() or not sys.stderr.isatty() else Line()
 
 
-class Bars(Progress):
-    """Progress on a terminal: a bar of bytes while landing, then what dbt has done."""
+class Line(Progress):
+    """Progress on a terminal: one line that says what is being done, and how many tests and models are."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._bars = RichProgress("{task.description}", BarColumn(), TimeElapsedColumn(), console=err, transient=True)
+        self._line = err.status("")
 
     def step(self, name: str) -> None:
         """Show that it goes on; there is no telling how long."""
         self._nodes = []
-        for task in self._bars.task_ids:
-            self._bars.remove_task(task)
-        self._task = self._bars.add_task(name, total=None)
-        self._bars.start()
+        self._line.update(name)
+        self._line.start()
 
     def files(self, sizes: dict[str, int]) -> None:
         """Show how much there is to copy."""
-        self._bars.update(self._task, total=sum(sizes.values()))
-
-    def advance(self, file: str, size: int) -> None:  # noqa: ARG002
-        """Move the bar."""
-        self._bars.advance(self._task, size)
+        self._line.update(f"landing {counted(len(sizes), 'file')}, {sum(sizes.values()) / 1e6:,.1f} MB")
 
     def node(self, kind: str) -> None:
         """Show how many tests and models are done."""
         super().node(kind)
-        done = " and ".join(counted(self._nodes.count(kind), kind) for kind in ("test", "model"))
-        self._bars.update(self._task, description=f"{done} done")
+        self._line.update(" and ".join(counted(self._nodes.count(kind), kind) for kind in ("test", "model")) + " done")
 
     def close(self) -> None:
-        """Take the bar away."""
-        self._bars.stop()
+        """Take the line away."""
+        self._line.stop()

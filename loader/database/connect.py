@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -15,7 +16,7 @@ from psycopg.pq import PGconn, Ping
 from psycopg.rows import TupleRow
 
 from loader.database import retries, server
-from loader.database.sessions import closed_on_failure, require_session_of_its_own, require_utf8, session_settings
+from loader.database.sessions import require_session_of_its_own, require_utf8, session_settings
 from loader.errors import SurroundingsFailed
 from loader.settings import Settings
 
@@ -74,11 +75,13 @@ class Database:
         """
         try:
             connection = retries.connecting(self._recovers)(self._open)
-            with closed_on_failure(connection):
+            with ExitStack() as unfit:
+                unfit.callback(connection.close)
                 require_utf8(connection)
                 require_session_of_its_own(connection, self._open)
                 connection.execute(session_settings())
                 connection.commit()
+                unfit.pop_all()
         except psycopg.OperationalError as error:
             reason = str(error).strip().splitlines()[0]
             raise SurroundingsFailed(
@@ -88,24 +91,18 @@ class Database:
 
     def _recovers(self) -> bool:
         """Whether the server is there, and says that it does not take connections yet."""
-        where = make_conninfo(host=self.host, port=self.port, user=self.user, dbname=self.name, connect_timeout=10)
-        recovers = PGconn.ping(where.encode()) == Ping.REJECT
+        recovers = PGconn.ping(make_conninfo(**self._parameters).encode()) == Ping.REJECT
         if recovers:
             logging.getLogger("streamflow").info(f"{self.uri} is starting or recovering: waiting for it")
         return recovers
 
     def _open(self) -> Connection:
-        return psycopg.connect(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            password=self.password,
-            dbname=self.name,
-            application_name="streamflow",
-            connect_timeout=10,
-            client_encoding="utf8",
-            autocommit=True,
-        )
+        own: dict[str, Any] = {"password": self.password, "application_name": "streamflow", "client_encoding": "utf8"}
+        return psycopg.connect(**self._parameters, **own, autocommit=True)
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return {"host": self.host, "port": self.port, "user": self.user, "dbname": self.name, "connect_timeout": 10}
 
 
 def open_database(settings: Settings) -> Database:

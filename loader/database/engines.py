@@ -34,12 +34,6 @@ def files_at_once(connection: Connection) -> int:
     return 1 if is_cluster(connection) else 2
 
 
-def takes_role(connection: Connection, name: str) -> bool:
-    """Whether a role of that name can own what the loader makes: Citus does not quote the new owner of a sequence."""
-    plain = connection.execute("select quote_ident(%s) = %s", [name, name]).fetchone() == (True,)
-    return plain or not is_cluster(connection)
-
-
 def pending_nodes(connection: Connection) -> list[str]:
     """The nodes that are away or have not committed yet what the coordinator has, as host:port; [] on one PostgreSQL.
 

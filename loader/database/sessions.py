@@ -3,8 +3,8 @@ the settings that profiles/profiles.yml has for dbt's sessions too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from typing import Any
 
@@ -15,16 +15,6 @@ from loader.errors import SurroundingsFailed
 from loader.project import project
 
 Session = psycopg.Connection[Any]
-
-
-@contextmanager
-def closed_on_failure(connection: Session) -> Iterator[None]:
-    """Close the connection if what is done with it fails."""
-    try:
-        yield
-    except BaseException:
-        connection.close()
-        raise
 
 
 @cache

@@ -1,38 +1,26 @@
 -- name: rights
--- What keeps the role that is connected from loading, each with its remedy.
+-- What the role that is connected may not do and needs to, and the remedy.
 with ours as (
-    select name
-    from unnest(array['ops', 'staging', 'history', 'restated', 'latest']) as schemas (name)
-),
-
-findings as (
-    select
-        'may not create the schemas ' || string_agg(name, ', ') as lack,
-        format('grant create on database %%I to %%I', current_database(), current_user) as remedy
-    from ours
-    where to_regnamespace(name) is null and not has_database_privilege(current_database(), 'CREATE')
-    union all
-    select
-        'may not create tables in ' || string_agg(nspname, ', ' order by nspname),
-        format('grant usage, create on schema %%s to %%I', string_agg(nspname, ', ' order by nspname), current_user)
-    from pg_catalog.pg_namespace
-    where (nspname = 'public' or nspname in (select name from ours)) and not has_schema_privilege(oid, 'CREATE')
-    union all
-    select
-        format('does not own %%s of the tables and views that are there, such as %%s', count(*), min(oid::regclass::text)),
-        'streamflow init --roles, or connect as the role that loads (docs/security.md)'
-    from pg_catalog.pg_class
-    where
-        (
-            relnamespace::regnamespace::text in (select name from ours)
-            or (relnamespace = 'public'::regnamespace and relname = any(%(relations)s))
-        )
-        and relkind in ('r', 'p', 'v', 'm') and not pg_has_role(relowner, 'USAGE')
-    having count(*) > 0
+    select name, to_regnamespace(name) as oid
+    from unnest(array['ops', 'staging', 'history', 'restated', 'latest', 'public']) as schemas (name)
 )
 
 select
-    current_user || ' ' || lack,
-    'as the owner or a superuser: ' || remedy
-from findings
-where lack is not null;
+    'may not create the schema ' || name,
+    format('as the owner or a superuser: grant create on database %%I to %%I', current_database(), current_user)
+from ours
+where oid is null and not has_database_privilege(current_database(), 'CREATE')
+union all
+select
+    'may not create tables in ' || name,
+    format('as the owner or a superuser: grant usage, create on schema %%s to %%I', name, current_user)
+from ours
+where not has_schema_privilege(oid, 'CREATE')
+union all
+select
+    format('does not own %%s of the tables and views that are there, such as %%s', count(*), min(relation.oid::regclass::text)),
+    'streamflow init --roles, or connect as the role that loads (docs/security.md)'
+from ours
+inner join pg_catalog.pg_class as relation on relnamespace = ours.oid and (name <> 'public' or relname = any(%(relations)s))
+where relkind in ('r', 'p', 'v', 'm') and not pg_has_role(relowner, 'USAGE')
+having count(*) > 0;

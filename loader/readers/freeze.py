@@ -10,17 +10,7 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database import Connection, statement
-from loader.errors import SurroundingsFailed, WrongUsage
-
-
-def schema_of(as_of: dt.date) -> str:
-    """The name of the schema that shows production as it was known on a date."""
-    return f"as_of_{as_of:%Y_%m_%d}"
-
-
-def frozen(connection: Connection) -> list[str]:
-    """The as-of schemas that are there."""
-    return [name for (name,) in connection.execute(statement(__file__, "schemas")).fetchall()]
+from loader.errors import SurroundingsFailed
 
 
 def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> str:
@@ -31,11 +21,11 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
     Raises:
         SurroundingsFailed: the role may not create schemas in this database.
     """
-    schema = schema_of(as_of)
+    schema = f"as_of_{as_of:%Y_%m_%d}"
     try:
         with connection.transaction():
             connection.execute("set local search_path = ''")
-            if schema not in frozen(connection):
+            if connection.execute("select to_regnamespace(%s)", [schema]).fetchone() == (None,):
                 connection.execute(sql.SQL("create schema {}").format(sql.Identifier(schema)))
             for table in tables:
                 _show(connection, schema, table, as_of)
@@ -45,28 +35,6 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
             f' grant create on database "{connection.info.dbname}" to "{connection.info.user}"'
         ) from None
     return schema
-
-
-def thaw(connection: Connection, as_of: dt.date | None) -> list[str]:
-    """Take the as-of schema of a date away, or all of them. What others have built on its views keeps a schema.
-
-    Raises:
-        WrongUsage: there is no such schema.
-        SurroundingsFailed: something else depends on it.
-    """
-    there = frozen(connection)
-    names = there if as_of is None else [schema_of(as_of)]
-    if missing := [name for name in names if name not in there]:
-        raise WrongUsage(f"there is no schema {missing[0]}. There are: {', '.join(there) or 'none'}.")
-    try:
-        for name in names:
-            with connection.transaction():
-                for (view,) in connection.execute(statement(__file__, "views"), {"schema": name}).fetchall():
-                    connection.execute(sql.SQL("drop view {}").format(sql.Identifier(name, view)))
-                connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(name)))
-    except psycopg.errors.DependentObjectsStillExist as error:
-        raise SurroundingsFailed(f"{name} stays: {error.diag.message_detail or error.diag.message_primary}") from None
-    return names
 
 
 def _show(connection: Connection, schema: str, table: Table, as_of: dt.date) -> None:

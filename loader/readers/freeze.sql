@@ -1,9 +1,3 @@
--- name: schemas
-select nspname
-from pg_catalog.pg_namespace
-where nspname ~ '^as_of_\d{4}_\d{2}_\d{2}$'
-order by nspname;
-
 -- name: view
 -- PostgreSQL would let a view of one table be written through, but not one that begins with WITH.
 create or replace view {view} as
@@ -25,8 +19,3 @@ where
 -- name: grant
 grant usage on schema {schema} to {reader};
 grant select on {view} to {reader};
-
--- name: views
-select relname
-from pg_catalog.pg_class
-where relnamespace = to_regnamespace(%(schema)s) and relkind = 'v';

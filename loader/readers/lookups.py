@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -67,15 +66,6 @@ def chosen(name: str | None) -> list[Table]:
     raise WrongUsage(f"no table {name} is declared: it is one of {', '.join(table.name for table in tables)}.")
 
 
-def with_customers(name: str | None) -> list[Table]:
-    """The declared tables that say of which customer their rows are, or the one of that name in any case.
-
-    Raises:
-        WrongUsage: no table of that name is declared.
-    """
-    return [table for table in chosen(name) if name or table.customer]
-
-
 def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> list[RowOverTime]:
     """All rows of a customer in the history of each table, or the row with that key of one that has no customers.
 
@@ -84,13 +74,17 @@ def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> l
     """
     found = [row for table in tables for row in _rows(connection, user_id, table)]
     if not any(row.states for row in found):
-        names = ", ".join(f"{table.name}_snapshots" for table in tables)
-        raise WrongUsage(f"no customer {user_id!r} in {names}.{_hint(connection, user_id, customers_first(tables)[0])}")
+        months = [f"{one.month} (archived)" if one.archived_in else one.month for one in published_months(connection)]
+        names, who = ", ".join(f"{table.name}_snapshots" for table in tables), _who(customers_first(tables)[0])
+        raise WrongUsage(
+            f"no customer {user_id!r} in {names}. Write {', '.join(who)} as in the files, capitals too."
+            f" Months published: {', '.join(months) or 'none: streamflow ingest 000'}"
+        )
     return found
 
 
 def _rows(connection: Connection, user_id: str, table: Table) -> list[RowOverTime]:
-    columns, who = _columns(connection, table), _who(table)
+    columns, who = columns_in_history(connection, table), _who(table)
     values = user_id.split(",") if len(who) > 1 else [user_id]
     nothing = [RowOverTime(table.name, {}, [])]
     if not columns or len(values) != len(who):
@@ -125,21 +119,6 @@ def _who(table: Table) -> tuple[str, ...]:
     return table.customer or table.key
 
 
-def _hint(connection: Connection, user_id: str, table: Table) -> str:
-    """What to try next: the same letters in another case, or what there is to look at."""
-    months = published_months(connection)
-    published = [f"{month.month} (archived)" if month.archived_in else month.month for month in months]
-    if not published:
-        return " No month is published yet: streamflow ingest 000"
-    who = _who(table)
-    with contextlib.suppress(psycopg.DataError):
-        query = _about(table, "near", who=sql.SQL("::text || ',' || ").join(map(sql.Identifier, who)))
-        near = connection.execute(query, [user_id.strip()]).fetchone()
-        if near is not None:
-            return f" Did you mean {near[0]}?"
-    return f" Months published: {', '.join(published)}. Write {', '.join(who)} as in the files."
-
-
 def difference(
     connection: Connection, first: dt.date, second: dt.date, tables: Sequence[Table], rows: int
 ) -> list[TableDifference]:
@@ -150,7 +129,7 @@ def difference(
 
 
 def _difference(connection: Connection, first: dt.date, second: dt.date, table: Table, rows: int) -> TableDifference:
-    columns = _columns(connection, table)
+    columns = columns_in_history(connection, table)
     if not columns:
         return TableDifference(table.name, 0, 0, 0, 0, 0, 0, {}, [])
     columns = [name for name in columns if name not in table.key]
@@ -180,12 +159,11 @@ def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
     """A statement of the .sql file, about one table."""
     parts["key"] = sql.Identifier(table.key[0])
     parts["keys"] = sql.SQL(", ").join(map(sql.Identifier, table.key))
-    parts["production"] = sql.Identifier("public", table.name)
     parts["history"] = sql.Identifier("public", f"{table.name}_snapshots")
     return statement(__file__, name).format(**parts)
 
 
-def _columns(connection: Connection, table: Table) -> list[str]:
+def columns_in_history(connection: Connection, table: Table) -> list[str]:
     """The declared columns that the table's history has in this database; none where there is no such table."""
     parameters = {"table": f"{table.name}_snapshots", "declared": table.column_names}
     return [name for (name,) in connection.execute(statement(__file__, "columns"), parameters).fetchall()]

@@ -7,13 +7,6 @@ from {history}
 where ({who}) = ({values})
 order by {keys}, as_of;
 
--- name: near
--- A customer whose name has the same letters in another case.
-select ({who})::text
-from {production}
-where lower(({who})::text) = lower(%s)
-limit 1;
-
 -- name: difference
 -- Rows on each date, in both, that differ in any column, and in each one. `a.key = b.key`, of the first column of the key, is true
 -- where both have the row.

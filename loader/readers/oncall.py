@@ -1,15 +1,21 @@
-"""The first lines of `status`: what somebody who was woken up asks before anything else."""
+"""What somebody who was woken up asks first, in the words of `status`, `doctor` and the change report."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from loader.database import Connection
 from loader.pipeline import ledger
-from loader.readers.warnings import waived, warned
 from loader.words import counted
+
+
+class Left(NamedTuple):
+    """Something that was left undone, and the command that does it."""
+
+    what: str
+    remedy: str
 
 
 def under_way(connection: Connection) -> str | None:
@@ -17,18 +23,33 @@ def under_way(connection: Connection) -> str | None:
     return ledger.holder(connection) if ledger.lock_is_held(connection) else None
 
 
-def unfinished(months: Sequence[dict[str, Any]], running: str | None) -> list[dict[str, Any]]:
-    """The months that an attempt began and none ended; while somebody runs, only those that were cut off before."""
-    cut_off = {"interrupted", "failed"} if running else {"running", "interrupted", "failed"}
-    return [
-        month
-        for month in months
-        if month["last_attempt"] in cut_off or (month["state"] == "not finished" and not running)
-    ]
+def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterator[Left]:
+    """What was begun and not finished, and what failed after its month was published.
+
+    While somebody runs, only attempts that were cut off before, as the others may be theirs.
+    """
+    for month in months:
+        label, last, ingest = month["month"], month["last_attempt"], f"streamflow ingest {month['month']}"
+        if month["state"] == "not finished":
+            if running:
+                continue
+            or_not = "" if month["whole"] else f"; or give it up: streamflow abandon {label}"
+            if month["published_at"]:
+                what, finish = "which was being restated", f"streamflow dbt build, or {ingest} with --restate"
+            else:
+                what, finish = "begun and not published", f"{ingest}, or streamflow dbt build"
+            yield Left(f"not finished: {label}, {what}", f"{finish}{or_not}")
+        elif last == "interrupted" or (last == "running" and not running):
+            yield Left(f"unfinished: {label}, whose last attempt was cut off", ingest)
+        elif last == "failed":
+            reason = f" ({month['error'].splitlines()[0]})" if month["error"] else ""
+            yield Left(f"unfinished: {label}, whose last attempt failed{reason}", ingest)
+        if month["failed_nodes"]:
+            yield Left(f"failed: {', '.join(month['failed_nodes'])}, after {label} was published", ingest)
 
 
 def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Newest month and its age, what runs, what was left unfinished or refused, which audits warned."""
+    """Newest month and its age, what runs, what was left undone or refused, which audits warned or were waived."""
     running = under_way(connection)
     published = [month for month in months if month["state"] == "published"]
     if published:
@@ -39,22 +60,33 @@ def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Itera
     else:
         yield "newest: no month is published yet"
     yield f"under way: {running or 'nothing'}"
-    for month in unfinished(months, running):
-        yield f"unfinished: {month['month']}, whose last attempt {why(month)}: streamflow ingest {month['month']}"
+    yield from (f"{left.what}: {left.remedy}" for left in left_to_do(months, running))
     for month in months:
+        label = month["month"]
         if month["last_attempt"] == "refused":
-            yield f"refused: {month['month']}; have its files corrected, see streamflow check {month['month']}"
-    for month in months:
+            yield f"refused: {label}; have its files corrected, see streamflow check {label}"
         if month["warnings"]:
-            found = "; ".join(warned(month["warnings"]))
-            yield f"audits warned: {month['month']}, {month['audits_warned']} of them: {found}"
-        yield from (f"waived: {month['month']}, {waived(waiver)}" for waiver in month["waivers"])
+            yield f"audits warned: {label}, {month['audits_warned']} of them: {'; '.join(warned(month['warnings']))}"
+        yield from (f"waived: {label}, {waived(waiver)}" for waiver in month["waivers"])
 
 
-def why(month: dict[str, Any]) -> str:
-    """How the last attempt at a month ended that did not finish."""
-    if month["last_attempt"] in {"running", "interrupted"}:
-        return "was cut off"
-    if month["last_attempt"] != "failed":
-        return "left it begun and not published"
-    return f"failed ({month['error'].splitlines()[0]})" if month["error"] else "failed"
+def warned(audits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A sentence a finding, with the tables that have the same one; and one for each audit that only counts.
+
+    Args:
+        audits: those that warned, each with `audit`, `table`, `column`, `failures` and `finding`.
+    """
+    tables: dict[str, list[str]] = {}
+    for audit in audits:
+        if audit["finding"]:
+            tables.setdefault(audit["finding"], []).append(audit["table"])
+    yield from (f"{', '.join(names)}: {finding}" for finding, names in tables.items())
+    for audit in audits:
+        if not audit["finding"]:
+            where = f"{audit['table']}.{audit['column']}" if audit["column"] else audit["table"]
+            yield f"{where}: {audit['audit']} warned: {audit['failures']:,}"
+
+
+def waived(waiver: Mapping[str, Any]) -> str:
+    """Who waived an audit, when and why; `waiver` has `audit`, `by`, `at` and `reason`."""
+    return f"{waiver['audit']}, by {waiver['by']} on {waiver['at'][:16].replace('T', ' ')} UTC: {waiver['reason']}"

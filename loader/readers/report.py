@@ -19,9 +19,10 @@ from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed
 from loader.landing import printable
+from loader.readers.oncall import waived, warned
 from loader.readers.published import find
-from loader.readers.report_numbers import ColumnReport, Json, Report, read_index, read_month
-from loader.readers.warnings import waived, warned
+from loader.readers.report_columns import ColumnReport, Json
+from loader.readers.report_numbers import Report, read_index, read_month
 from loader.settings import Settings
 from loader.words import counted
 
@@ -91,19 +92,14 @@ def headline(report: Report, found: list[Finding]) -> tuple[str, str]:
     """How urgent the page is, and the one sentence for somebody who has time for one."""
     passed, warned = len(report.audits_that("pass")), len(report.audits_that("warn"))
     change = f" ({share(report.users['change'], sign=True)})" if report.previous else ""
-    is_there = (
-        f"month {report.month.month} is published, with {counted(report.users['customers_delivered'], 'customer')}"
-    )
+    customers = counted(report.users["customers_delivered"], "customer")
     audits = f"{counted(passed, 'audit')} passed" + (f" and {warned} warned" if warned else "")
-    alerts = sum(finding.level == "alert" for finding in found)
-    level, what = (
-        ("alert", f"Look at {counted(alerts, 'thing')} today")
-        if alerts
-        else ("watch", f"Nothing urgent, {counted(len(found), 'thing')} to watch")
-        if found
-        else ("calm", "Nothing to do")
-    )
-    return level, f"{what}: {is_there}{change}; {audits}."
+    level, what = "calm", "Nothing to do"
+    if alerts := sum(finding.level == "alert" for finding in found):
+        level, what = "alert", f"Look at {counted(alerts, 'thing')} today"
+    elif found:
+        level, what = "watch", f"Nothing urgent, {counted(len(found), 'thing')} to watch"
+    return level, f"{what}: month {report.month.month} is published, with {customers}{change}; {audits}."
 
 
 def findings(report: Report) -> list[Finding]:

@@ -1,12 +1,10 @@
-"""The numbers of the change report, as the views of the package's models/marts/report and the ledger have them."""
+"""The numbers of the change report: of customers and rows, from the views in models/marts/report and the ledger."""
 
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -16,40 +14,10 @@ from loader.contract.tables import Table
 from loader.database import Connection, statement
 from loader.readers import marts
 from loader.readers.published import PublishedMonth, published_months
+from loader.readers.report_columns import ColumnReport, Json, read_columns
 
-WATCH, ALERT = 0.1, 0.25
-"""PSI from which a distribution is said to have moved, and to have moved a lot."""
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MONTHS_IN_GRID = 12
 AGES_SHOWN = 6
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ColumnReport:
-    """All that is said of one column: its profile in both months, how many rows changed, and the bins of both."""
-
-    now: Json
-    before: Json | None
-    changes: Json | None
-    bins: list[Json]
-    psi: float | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        index = psi([found["rows_before"] for found in self.bins], [found["rows_now"] for found in self.bins])
-        object.__setattr__(self, "psi", index)
-
-    @property
-    def name(self) -> str:
-        """table.column."""
-        return f"{self.now['table_name']}.{self.now['column_name']}"
-
-    @property
-    def level(self) -> str:
-        """How far the distribution has moved: alert, watch, calm; none where nothing can be compared."""
-        if self.psi is None:
-            return "none"
-        return "alert" if self.psi >= ALERT else "watch" if self.psi >= WATCH else "calm"
 
 
 @dataclass(frozen=True)
@@ -94,21 +62,6 @@ class Report:
         return [audit for audit in self.audits if audit["verdicts"][-1] and audit["verdicts"][-1][0] == status]
 
 
-def psi(before: Sequence[int], now: Sequence[int], floor: float = 0.0001) -> float | None:
-    """The population stability index of two counts over the same bins; None where one month has no rows.
-
-    PSI = sum over the bins of (now - before) * ln(now / before), each the bin's share of its month: the symmetrised
-    Kullback-Leibler divergence, after S. Kullback and R. A. Leibler, On Information and Sufficiency, Annals of
-    Mathematical Statistics 22 (1951), eq. 2.6; as an index with the thresholds 0.1 and 0.25 in N. Siddiqi, Credit Risk
-    Scorecards (2006). An empty bin would make it infinite: it counts as a share of `floor`.
-    """
-    rows_before, rows_now = sum(before), sum(now)
-    if not rows_before or not rows_now:
-        return None
-    shares = [(max(b / rows_before, floor), max(n / rows_now, floor)) for b, n in zip(before, now, strict=True)]
-    return sum((n - b) * math.log(n / b) for b, n in shares)
-
-
 def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> Report:
     """The numbers of a published month, all as they are at one instant.
 
@@ -123,12 +76,18 @@ def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[T
         shown = [other for other in months if other.as_of <= month.as_of][-MONTHS_IN_GRID:]
         names = [table.name for table in customers_first(tables)]
         customers = _rows(connection, "customers", month, tables=names)
+        changes = {row["table_name"]: _changes(row) for row in customers}
+        columns = [
+            column
+            for table in tables
+            for column in read_columns(connection, table, month.as_of, month.previous_as_of, changes[table.name])
+        ]
         return Report(
             month,
             next((other for other in months if other.as_of == month.previous_as_of), None),
             _rows(connection, "load", month)[0],
             customers,
-            _columns(connection, month, tables, customers),
+            columns,
             _rows(connection, "ages", month),
             [other.month for other in shown],
             _rows(connection, "audits", month, loads=[other.load_id for other in shown]),
@@ -149,19 +108,6 @@ def _trend(connection: Connection, month: PublishedMonth, tables: Sequence[Table
     return _rows(connection, "trend", month, table=customers_first(tables)[0].name)
 
 
-def _columns(
-    connection: Connection, month: PublishedMonth, tables: Sequence[Table], customers: list[Json]
-) -> list[ColumnReport]:
-    """In the order of declaration."""
-    changes = {row["table_name"]: _changes(row) for row in customers}
-    found = [
-        ColumnReport(**row, changes=changes[row["now"]["table_name"]].get(row["now"]["column_name"]))
-        for row in _rows(connection, "columns", month)
-    ]
-    names = [f"{table.name}.{column}" for table in tables for column in table.column_names]
-    return sorted((column for column in found if column.name in names), key=lambda column: names.index(column.name))
-
-
 def _changes(table: Json) -> dict[str, Json]:
     """Column -> in how many rows its value changed; takes that out of what is said of the table's customers."""
     compared, changed = table.pop("compared_rows"), table.pop("changed_rows")
@@ -171,11 +117,7 @@ def _changes(table: Json) -> dict[str, Json]:
 
 
 def _rows(connection: Connection, name: str, month: PublishedMonth, **more: object) -> list[Json]:
-    quantile = statement(__file__, "quantile")
-    parts = {
-        "is_previous": sql.SQL("= %(previous)s" if month.previous_as_of else "is null"),
-        "quantiles": sql.SQL(", ").join(quantile.format(share=sql.Literal(share)) for share in QUANTILES),
-    }
+    is_previous = sql.SQL("= %(previous)s" if month.previous_as_of else "is null")
     values = {"as_of": month.as_of, "previous": month.previous_as_of, "load_id": month.load_id, **more}
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, name).format(**parts), values).fetchall()
+        return cursor.execute(statement(__file__, name).format(is_previous=is_previous), values).fetchall()

@@ -6,17 +6,16 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from psycopg import sql
 
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
 from loader.readers import marts
-from loader.upkeep.parquet import appearing, from_csv
+from loader.upkeep.parquet import appearing, copy_out, from_csv
 
 STAMP = "event_timestamp"
-PREPARE = "select set_config('work_mem', '64MB', true), set_config('jit', 'off', true)"
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,17 @@ def write(
         as_of=sql.Literal(as_of),
         label_as_of=sql.Literal(label_as_of),
     )
-    if file is None:
-        rows = _copy(connection, query, stdout.buffer)
-        stdout.flush()
-    else:
-        with appearing(file) as path:
-            with path.open("wb") as stream:
-                rows = _copy(connection, query, stream)
-            if file.suffix.lower() == ".parquet":
-                from_csv(path, types)
+    with connection.transaction():
+        connection.execute("select set_config('work_mem', '64MB', true), set_config('jit', 'off', true)")
+        if file is None:
+            rows = copy_out(connection, query, stdout.buffer)
+            stdout.flush()
+        else:
+            with appearing(file) as path:
+                with path.open("wb") as stream:
+                    rows = copy_out(connection, query, stream)
+                if file.suffix.lower() == ".parquet":
+                    from_csv(path, types)
     return Written(as_of, label_as_of, rows, list(types), str(file) if file else None)
 
 
@@ -86,12 +87,3 @@ def _wanted(connection: Connection, columns: Sequence[str]) -> dict[str, str]:
 def _column(name: str, data_type: str) -> sql.Composed:
     """A truth value is written as a word, which pandas, polars and Arrow read; COPY would write t and f."""
     return sql.SQL("{0}::text as {0}" if data_type == "boolean" else "{}").format(sql.Identifier(name))
-
-
-def _copy(connection: Connection, query: sql.Composed, stream: BinaryIO) -> int:
-    with connection.transaction(), connection.cursor() as cursor:
-        connection.execute(PREPARE)
-        with cursor.copy(query) as copy:
-            for chunk in copy:
-                stream.write(chunk)
-        return cursor.rowcount

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from psycopg import sql
 
@@ -14,6 +15,17 @@ from loader.pipeline import chain
 from loader.pipeline.chain import Entry, Link
 from loader.upkeep import archive
 from loader.words import counted
+
+
+class Relation(NamedTuple):
+    """A table: what is wrong with it as a part of history, and with its triggers; its columns; its key but as_of."""
+
+    name: str
+    wrong: str | None
+    unguarded: str | None
+    columns: list[str]
+    key: list[str]
+
 
 LEDGER = "ops"
 """What a verdict on the ledger itself names as its table."""
@@ -56,15 +68,15 @@ def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link
         return
     entries = [] if links is None else chain.entries(connection)
     yield from _ledger(connection, links) if links is not None else ()
-    names = list(dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in tables)]))
+    by_name = {table.name: table for table in tables}
     yield from (_history(connection, entry) for entry in entries)
-    yield from _strays(connection, entries, names)
-    for name in names:
-        if any(entry.table_name == name for entry in entries):
-            declared = {column for table in tables if table.name == name for column in table.column_names}
-            covered = {column for entry in entries if entry.table_name == name for column in entry.covered or ()}
-            yield from _as_declared(connection, name, declared | covered | model_columns(f"history/{name}_snapshots"))
-            yield _production(connection, name)
+    yield from _strays(connection, entries, [*dict.fromkeys([*(entry.table_name for entry in entries), *by_name])])
+    for name in dict.fromkeys(entry.table_name for entry in entries):
+        history, production = (_look(connection, _public(connection, table)) for table in (f"{name}_snapshots", name))
+        covered = {column for entry in entries if entry.table_name == name for column in entry.covered or ()}
+        declared = set(by_name[name].column_names) if name in by_name else set()
+        yield from _as_declared(name, history, production, covered | declared)
+        yield _production(connection, name, history, production)
 
 
 def _functions(connection: Connection) -> Iterator[Verdict]:
@@ -97,30 +109,24 @@ def _history(connection: Connection, entry: Entry) -> Verdict:
 def _rows(connection: Connection, entry: Entry) -> tuple[int, str | None]:
     """How many rows the table of an entry has, and what is wrong with it."""
     is_partition = entry.schema_name == "history"
-    name, parent = entry.relation.as_string(connection), _public(connection, f"{entry.table_name}_snapshots")
-    wrong, guarded = _guarded(connection, name, parent if is_partition else None)
-    if wrong:
-        return 0, wrong
-    columns, _ = _shape(connection, name)
+    parent = _public(connection, f"{entry.table_name}_snapshots")
+    found = _look(connection, entry.relation.as_string(connection), parent if is_partition else None)
+    if found.wrong:
+        return 0, found.wrong
     query = statement(__file__, "counts").format(
-        later=sql.SQL(", ").join([sql.NULL, *map(sql.Identifier, set(columns) - set(entry.covered))]),
-        relation=sql.Identifier("public", f"{entry.table_name}_snapshots") if is_partition else entry.relation,
+        later=sql.SQL(", ").join([sql.NULL, *map(sql.Identifier, set(found.columns) - set(entry.covered))]),
+        relation=sql.SQL(parent) if is_partition else entry.relation,
         as_of=sql.Literal(entry.as_of),
     )
     [(rows, filled)] = connection.execute(query).fetchall()
     if rows != entry.rows:
         return rows, f"{counted(rows, 'row')}, and {entry.rows:,} were written"
-    actual = connection.execute("select ops.checksum(%s::regclass, %s::text [])", [name, entry.covered]).fetchone()
+    actual = connection.execute(
+        "select ops.checksum(%s::regclass, %s::text [])", [found.name, entry.covered]
+    ).fetchone()
     if actual != (entry.checksum,) or filled:
         return rows, "rows are not those that were written: the checksum differs"
-    return rows, guarded
-
-
-def _guarded(connection: Connection, relation: str, parent: str | None = None) -> tuple[str | None, str | None]:
-    """What is wrong with a table of history as such, and with the triggers that refuse changes."""
-    names = {"relation": relation, "parent": parent}
-    [(wrong, guarded)] = connection.execute(statement(__file__, "relation"), names).fetchall()
-    return wrong, None if guarded else f"{relation} no longer refuses changes: its triggers are not as they were"
+    return rows, found.unguarded
 
 
 def _strays(connection: Connection, entries: Sequence[Entry], names: Sequence[str]) -> Iterator[Verdict]:
@@ -131,36 +137,33 @@ def _strays(connection: Connection, entries: Sequence[Entry], names: Sequence[st
     yield from (Verdict(LEDGER, None, 0, False, f"no entry is of {name}, which holds history") for (name,) in found)
 
 
-def _as_declared(connection: Connection, name: str, known: set[str]) -> Iterator[Verdict]:
+def _as_declared(name: str, history: Relation, production: Relation, known: set[str]) -> Iterator[Verdict]:
     """Triggers that history lacks, and columns that nobody declared, in somebody's own model either."""
-    wrong, unguarded = _guarded(connection, _public(connection, f"{name}_snapshots"))
-    if unguarded and not wrong:
-        yield Verdict(name, None, 0, False, unguarded)
-    added = {"as_of", "observed_as_of"}
-    there = {table: set(_shape(connection, _public(connection, table))[0]) for table in (f"{name}_snapshots", name)}
-    for table, strange in (
-        (f"{name}_snapshots", there[f"{name}_snapshots"] - known - added),
-        (name, there[name] - known - added - model_columns(f"production/{name}")),
+    if history.unguarded and not history.wrong:
+        yield Verdict(name, None, 0, False, history.unguarded)
+    known = known | {"as_of", "observed_as_of"} | model_columns(f"history/{name}_snapshots")
+    for table, columns in (
+        (f"{name}_snapshots", set(history.columns) - known),
+        (name, set(production.columns) - known - model_columns(f"production/{name}")),
     ):
-        for column in sorted(strange):
+        for column in sorted(columns):
             yield Verdict(name, None, 0, False, f"{table} has a column {column} that is not declared")
 
 
-def _production(connection: Connection, name: str) -> Verdict:
+def _production(connection: Connection, name: str, history: Relation, production: Relation) -> Verdict:
     """Compare the columns that history has too: somebody's own columns of production are theirs."""
-    history, production = (_public(connection, table) for table in (f"{name}_snapshots", name))
-    (known, key), (columns, _) = _shape(connection, history), _shape(connection, production)
-    if not known or not columns:
-        return Verdict(name, None, 0, False, f"{history if not known else production} is gone")
-    if not key:
-        return Verdict(name, None, 0, False, f"{history} has no primary key")
+    for relation in (history, production):
+        if not relation.columns:
+            return Verdict(name, None, 0, False, f"{relation.name} is gone")
+    if not history.key:
+        return Verdict(name, None, 0, False, f"{history.name} has no primary key")
     query = statement(__file__, "production").format(
-        key=sql.Identifier(key[0]),
-        keys=sql.SQL(", ").join(map(sql.Identifier, key)),
+        key=sql.Identifier(history.key[0]),
+        keys=sql.SQL(", ").join(map(sql.Identifier, history.key)),
         name=sql.Literal(name),
-        columns=sql.SQL(", ").join(sql.Identifier(column) for column in columns if column in known),
-        history=sql.Identifier("public", f"{name}_snapshots"),
-        production=sql.Identifier("public", name),
+        columns=sql.SQL(", ").join(sql.Identifier(name) for name in production.columns if name in history.columns),
+        history=sql.SQL(history.name),
+        production=sql.SQL(production.name),
     )
     [(rows, differing)] = connection.execute(query).fetchall()
     [(unmerged,)] = connection.execute(statement(__file__, "unmerged"), [name]).fetchall()
@@ -171,11 +174,12 @@ def _production(connection: Connection, name: str) -> Verdict:
     return Verdict(name, None, rows, True, "what history says")
 
 
+def _look(connection: Connection, name: str, parent: str | None = None) -> Relation:
+    """What there is of a table, and whether it is a part of another."""
+    names = {"relation": name, "parent": parent}
+    [found] = connection.execute(statement(__file__, "relation"), names).fetchall()
+    return Relation(name, *found)
+
+
 def _public(connection: Connection, table: str) -> str:
     return sql.Identifier("public", table).as_string(connection)
-
-
-def _shape(connection: Connection, relation: str) -> tuple[list[str], list[str]]:
-    """The columns of a table, and those of its primary key but as_of; none where it is gone."""
-    [(columns, key)] = connection.execute(statement(__file__, "shape"), [relation]).fetchall()
-    return columns, key

@@ -9,7 +9,7 @@ order by load_id;
 select proname, prosrc from pg_catalog.pg_proc where pronamespace = 'ops'::regnamespace;
 
 -- name: relation
--- What is wrong with the table of an entry, and whether it refuses changes.
+-- What is wrong with the table of an entry, and with the triggers that refuse changes; its columns, those of its primary key but as_of.
 select
     case
         when relation.oid is null then 'its table ' || %(relation)s || ' is gone'
@@ -17,7 +17,7 @@ select
             select from pg_catalog.pg_inherits where inhrelid = relation.oid and inhparent = to_regclass(%(parent)s)
         ) then %(relation)s || ' is no longer a part of it'
     end,
-    2 = (
+    case when 2 <> (
         select count(*)
         from pg_catalog.pg_trigger
         where
@@ -27,6 +27,20 @@ select
             and tgqual is null
             -- before a statement that inserts, updates or deletes, and before truncate
             and tgtype in (30, 34)
+    ) then %(relation)s || ' no longer refuses changes: its triggers are not as they were' end,
+    array(
+        select attname::text
+        from pg_catalog.pg_attribute
+        where attrelid = relation.oid and attnum > 0 and not attisdropped
+        order by attnum
+    ),
+    array(
+        select attname::text
+        from pg_catalog.pg_index
+        cross join unnest(indkey) with ordinality as key (number, place)
+        inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = number
+        where indrelid = relation.oid and indisprimary and attname <> 'as_of'
+        order by place
     )
 from (values (to_regclass(%(relation)s))) as relation (oid);
 
@@ -80,13 +94,3 @@ select
     count(*) filter (where (newest.* *= actual.*) is not true)
 from newest
 full join actual using ({keys});
-
--- name: shape
--- The columns of a table, and those of its primary key in its order, but as_of; none where it is gone.
-select
-    coalesce(array_agg(attname::text order by attnum), '{}'),
-    coalesce(array_agg(attname::text order by place) filter (where place is not null and attname <> 'as_of'), '{}')
-from pg_catalog.pg_attribute
-left join pg_catalog.pg_index on attrelid = indrelid and indisprimary
-left join lateral unnest(indkey) with ordinality as key (number, place) on attnum = number
-where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped;

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psycopg
 from psycopg.sql import Composed
 
 from loader.database import Connection
+from loader.delivery import SourceFile
 from loader.delivery.causes import HEAD, of_bytes
+from loader.delivery.files import UNREADABLE, unreadable
 from loader.errors import DataRefused, WrongUsage
 
 DELIMITERS = ",;\t|"
-CHUNK = 1 << 20
 OTHER_ENCODING = "windows-1252"
 """What a file that is not UTF-8 is taken for: most spreadsheets in Western Europe write it."""
 TEMPLATE = re.compile(r"\{[{%#]")
@@ -57,8 +57,8 @@ class Export:
             DataRefused: it is no CSV file.
         """
         try:
-            with connection.cursor().copy(command) as copy, _opened(self.path) as stream:
-                while chunk := stream.read(CHUNK):
+            with connection.cursor().copy(command) as copy:
+                for chunk in SourceFile(self.path).chunks():
                     copy.write(chunk)
         except psycopg.DataError as error:
             where = (error.diag.context or "").split(":")[0].removeprefix("COPY ")
@@ -88,16 +88,16 @@ def exports(folder: Path) -> list[Export]:
 
 
 def _export(path: Path) -> Export:
-    table = table_name(re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE))
+    source, table = SourceFile(path), table_name(re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE))
     try:
-        with _opened(path) as stream:
+        with source.open() as stream:
             if cause := of_bytes(stream.read(HEAD)):
                 raise DataRefused(f"{path}: {'. '.join(cause)}.")
-        encoding = _encoding(path)
-        with _opened(path) as stream:
+        encoding = _encoding(source)
+        with source.open() as stream:
             first = stream.readline().decode(encoding, "replace").removeprefix("\ufeff")
-    except (OSError, EOFError) as error:
-        raise DataRefused(f"{path} cannot be read: {error}.") from None
+    except UNREADABLE as error:
+        raise DataRefused(f"{path} {unreadable(error)}.") from None
     delimiter = max(DELIMITERS, key=first.count)
     header: Sequence[str] = next(csv.reader([first], delimiter=delimiter), [])
     if TEMPLATE.search(first) or TEMPLATE.search(path.name):
@@ -111,13 +111,12 @@ def _export(path: Path) -> Export:
     return Export(path, table, tuple(header), delimiter, encoding)
 
 
-def _encoding(path: Path) -> str:
+def _encoding(source: SourceFile) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        with _opened(path) as stream:
-            while chunk := stream.read(CHUNK):
-                decoder.decode(chunk)
-            decoder.decode(b"", final=True)
+        for chunk in source.chunks():
+            decoder.decode(chunk)
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return OTHER_ENCODING
     return "utf-8"
@@ -127,7 +126,3 @@ def table_name(text: str) -> str:
     """A name that PostgreSQL takes without quotes."""
     name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "table"
     return (f"t_{name}" if name[0].isdigit() else name)[:40]
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]

@@ -9,19 +9,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import indent
 from typing import Any
 
-import yaml
-
 from loader.contract import packages
-from loader.contract.models import Dumper, write_models
+from loader.contract.models import write_models
 from loader.contract.tables import load_contract
 from loader.database import open_database, server
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import SHIPPED, SOURCES, VARIABLE, project
 from loader.scaffold.files import exports, table_name
-from loader.scaffold.propose import TableSeen, declaration, look_at
+from loader.scaffold.propose import TableSeen, contract, look_at
 from loader.settings import load_settings
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -117,14 +114,10 @@ def _of_files(folder: Path, source: Path, label: str | None) -> Made:
         tables = look_at(connection, found)
     _mark_label(tables, label)
     made = Made(folder, "000", notes=list(_notes(tables)))
-    text = (TEMPLATES / "sources.yml").read_text(encoding="utf-8")
-    declared = [
-        declaration(table) for table in sorted(tables, key=lambda table: table.references is not None) if table.key
-    ]
-    if not declared:
+    with_key = [table for table in tables if table.key]
+    if not with_key:
         raise WrongUsage(f"{source} has no file of which columns tell the rows apart, so there is no table to make.")
-    text += indent(yaml.dump(declared, Dumper=Dumper, sort_keys=False, width=150, allow_unicode=True), " " * 6)
-    (folder / SOURCES).write_text(text, encoding="utf-8")
+    (folder / SOURCES).write_text(contract(with_key), encoding="utf-8")
     if not MONTH.fullmatch(source.resolve().name):
         months = folder / "exports" / "month_000"
         months.mkdir(parents=True)

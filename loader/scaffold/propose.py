@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations, count
-from typing import Any
+from pathlib import Path
 
+import yaml
+from jinja2 import Environment, StrictUndefined
 from psycopg import sql
 
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS
@@ -20,9 +22,7 @@ from loader.scaffold.references import find_references
 SEARCHED = 8
 """Columns of which a key of several is looked for; the first ones, as keys stand first."""
 LIKE_A_KEY = re.compile(r"(^|_)(id|key|code|no|nr|number|uuid|email)$")
-ROW_COUNT_LIMITS = {"fail_calc": "coalesce(max(change_percent), 0)", "warn_if": "> 20", "error_if": "> 50"}
-ILL_FORMED = "has blanks or invisible characters around it, or more than 200 characters"
-NULL_LIMITS = {"fail_calc": "coalesce(max(null_percent), 0)", "warn_if": "> 5", "error_if": "> 50"}
+TEMPLATE_OF_SOURCES = Path(__file__).parent / "templates" / "sources.yml"
 
 
 @dataclass
@@ -45,6 +45,11 @@ class ColumnSeen:
         found = Counter(of_value("numeric", text) or of_value("date", text) for text in sample)
         cause, times = found.most_common(1)[0] if found else (None, 0)
         return cause if times * 2 > len(sample) else None
+
+    @property
+    def is_never_negative(self) -> bool:
+        """Whether it has numbers, and none below zero."""
+        return bool(self.filled) and self.data_type in {"int", "bigint", "numeric"} and not self.has_negative
 
     @property
     def names_things(self) -> bool:
@@ -76,6 +81,16 @@ class TableSeen:
     def column(self, name: str) -> ColumnSeen:
         """The column of that name."""
         return next(column for column in self.columns if column.name == name)
+
+    @property
+    def always_filled(self) -> list[str]:
+        """The columns besides the key that have a value in every row."""
+        return [column.name for column in self.columns if column.filled == self.rows and column.name not in self.key]
+
+    def closed_set(self, column: ColumnSeen) -> list[str]:
+        """The values that a text has over and over; none where there are many, or dbt would read one as a template."""
+        repeated = column.data_type == "text" and column.different * 10 <= column.filled
+        return column.few_values or [] if repeated and not any(map(TEMPLATE.search, column.few_values or [])) else []
 
     @property
     def refers_to_lookup(self) -> bool:
@@ -176,98 +191,17 @@ def _key(connection: Connection, table: TableSeen, shared: Counter[str]) -> tupl
     return ()
 
 
-def declaration(table: TableSeen) -> dict[str, Any]:
-    """The table as the dbt sources file has it, with its audits."""
-    meta: dict[str, Any] = {"primary_key": table.key[0] if len(table.key) == 1 else list(table.key)}
-    if table.references:
-        by = {"table": table.references, "columns": table.refers_by}
-        meta["references"] = table.references if table.refers_by == table.refers_to else by
-    if table.customers:
-        meta["customers"] = True
-    meta |= table.export.meta
-    return {
-        "name": table.name,
-        "description": f"{table.export.name}, as it is delivered. One row per {', '.join(table.key)}.",
-        "config": {"meta": meta},
-        "data_tests": list(_audits_of_table(table)),
-        "columns": [_column(table, column) for column in table.columns],
-    }
+def contract(tables: Sequence[TableSeen]) -> str:
+    """The dbt sources file of tables that have a key, with their audits: templates/sources.yml filled in."""
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)  # noqa: S701 (YAML)
+    environment.filters["flow"] = _flow
+    template = environment.from_string(TEMPLATE_OF_SOURCES.read_text(encoding="utf-8"))
+    referred_first = sorted(tables, key=lambda table: table.references is not None)
+    return template.render(tables=referred_first, sql_words=SQL_WORDS)
 
 
-def _audits_of_table(table: TableSeen) -> Iterator[dict[str, Any]]:
-    close = f"{table.name}_row_count_close_to_month_before"
-    yield _audit("streamflow.row_count_change_percent", close, config=ROW_COUNT_LIMITS)
-    full = [column.name for column in table.columns if column.filled == table.rows and column.name not in table.key]
-    if full:
-        yield _audit("streamflow.null_percent", f"{table.name}_few_values_missing", {"columns": full}, NULL_LIMITS)
-    for name in table.key:
-        if table.column(name).data_type == "text":
-            is_well_formed = {
-                "expression": f"{{{{ streamflow.is_well_formed('\"{name}\"') }}}}",
-                "row_condition": f'"{name}" is not null',
-            }
-            yield _audit(
-                "dbt_expectations.expression_is_true",
-                f"{table.name}_{name}_well_formed",
-                is_well_formed,
-                description=ILL_FORMED,
-            )
-    yield _audit("streamflow.not_stale_or_hollow", f"{table.name}_not_stale_or_hollow")
-    if len(table.key) > 1:
-        unique = "dbt_expectations.expect_compound_columns_to_be_unique"
-        yield _audit(unique, f"{table.name}_key_unique", {"column_list": list(table.key)})
-
-
-def _column(table: TableSeen, column: ColumnSeen) -> dict[str, Any]:
-    meta: dict[str, Any] = {}
-    if column.name != column.header:
-        meta["aliases"] = [column.header]
-    if not column.filled:
-        meta["optional"] = True
-    if column.name in table.label:
-        meta["label"] = True
-    declared: dict[str, Any] = {
-        "name": column.name,
-        "data_type": column.data_type,
-        "description": f"{column.header.strip()}, as it is delivered.",
-    }
-    if column.name in SQL_WORDS:
-        declared["quote"] = True
-    if meta:
-        declared["config"] = {"meta": meta}
-    if audits := list(_audits_of_column(table, column)):
-        declared["data_tests"] = audits
-    return declared
-
-
-def _audits_of_column(table: TableSeen, column: ColumnSeen) -> Iterator[Any]:
-    name, quoted = f"{table.name}_{column.name}", f'"{column.name}"'
-    if column.name in table.key:
-        yield _audit("dbt_expectations.expect_column_values_to_not_be_null", f"{name}_not_null")
-        if table.key == (column.name,):
-            yield _audit("dbt_expectations.expect_column_values_to_be_unique", f"{name}_unique")
-    if column.name == table.refers_by:
-        known = {"to": f"source('staging', '{table.references}')", "field": table.refers_to}
-        yield _audit("relationships", f"{name}_known_to_{table.references}", known)
-    if column.name in table.key or column.name == table.refers_by:
-        return
-    few = [] if any(map(TEMPLATE.search, column.few_values or [])) else column.few_values
-    if few and column.data_type == "text" and column.different * 10 <= column.filled:
-        yield _audit(
-            "dbt_expectations.expect_column_values_to_be_in_set",
-            f"{name}_is_known_value",
-            {"value_set": [value.replace("'", "''") for value in few], "row_condition": f"{quoted} is not null"},
-        )
-    if column.filled and column.data_type in {"int", "bigint", "numeric"} and not column.has_negative:
-        yield _audit("dbt_expectations.expect_column_values_to_be_between", f"{name}_not_negative", {"min_value": 0})
-
-
-def _audit(
-    test: str,
-    name: str,
-    arguments: dict[str, Any] | None = None,
-    config: dict[str, Any] | None = None,
-    description: str = "",
-) -> dict[str, Any]:
-    parts = {"name": f"audit_{name}", "description": description, "arguments": arguments, "config": config}
-    return {test: {key: value for key, value in parts.items() if value}}
+def _flow(value: str | list[str]) -> str:
+    """A text or a list on one line of YAML, in quotes where it must be."""
+    style = None if "".join(value).isprintable() else '"'  # which escapes line breaks
+    text = yaml.safe_dump([value], default_flow_style=True, default_style=style, allow_unicode=True, width=float("inf"))
+    return str(text).strip()[1:-1]

@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
 def find_references(connection: Connection, tables: Sequence[TableSeen]) -> None:
     """Say of each table which other one it refers to: by the name of its key, or else by what a column holds."""
-    owners, references = _owners(tables), dict[str, str]()
-    for table in tables:
-        if owner := _reference(connection, table, owners, references):
-            table.references = references[table.name] = owner.name
-            table.refers_by = table.refers_to = owner.key[0]
-    _guess_references(connection, tables, list(owners.values()), references)
+    owners = _owners(tables)
+    for candidates in (_called_alike, _guessed):
+        for table in tables:
+            for column, owner in candidates(table, owners) if table.references is None else ():
+                if table.name not in _path(owner, tables) and _is_known(connection, table, column.name, owner):
+                    table.references, table.refers_by, table.refers_to = owner.name, column.name, owner.key[0]
+                    if candidates is _guessed:
+                        table.notes.append(
+                            f"{table.name}.{column.name} is taken for a reference to {owner.name}, whose {owner.key[0]}"
+                            " has all its values: take it out if it is none"
+                        )
+                    break
 
 
 def _owners(tables: Sequence[TableSeen]) -> dict[str, TableSeen]:
@@ -38,50 +44,20 @@ def _is_owner(table: TableSeen) -> tuple[bool, int]:
     return table.name.rstrip("s").endswith(stem.rstrip("s")), table.rows
 
 
-def _reference(
-    connection: Connection, table: TableSeen, owners: dict[str, TableSeen], references: dict[str, str]
-) -> TableSeen | None:
-    """The table that has all values of one of this table's columns as its keys, and does not lead back to this one."""
-    names = [column.name for column in table.columns]
-    for name in sorted(owners.keys() & set(names), key=lambda name: (name not in table.key, names.index(name))):
-        owner = owners[name]
-        if table.name in _path(owner.name, references) or table.column(name).data_type != owner.column(name).data_type:
-            continue
-        if _is_known(connection, table, name, owner):
-            return owner
-    return None
+def _called_alike(table: TableSeen, owners: dict[str, TableSeen]) -> list[tuple[ColumnSeen, TableSeen]]:
+    """Columns that are called as the key of another table, those of this table's key first."""
+    found = [(column, owners[column.name]) for column in table.columns if column.name in owners]
+    found.sort(key=lambda one: one[0].name not in table.key)
+    return [(column, owner) for column, owner in found if column.data_type == owner.column(column.name).data_type]
 
 
-def _is_known(connection: Connection, table: TableSeen, column: str, owner: TableSeen) -> bool:
-    """Whether all values of a column are keys of the owner."""
-    names = {"table": table.name, "column": column, "other": owner.name, "key": owner.key[0]}
-    query = statement(__file__, "known").format(**{part: sql.Identifier(name) for part, name in names.items()})
-    return connection.execute(query).fetchone() == (True,)
-
-
-def _guess_references(
-    connection: Connection, tables: Sequence[TableSeen], owners: Sequence[TableSeen], references: dict[str, str]
-) -> None:
-    for table in tables:
-        for column, owner in _candidates(table, owners) if table.references is None else ():
-            is_circle = table.name in _path(owner.name, references)
-            if not is_circle and _is_known(connection, table, column.name, owner):
-                table.references = references[table.name] = owner.name
-                table.refers_by, table.refers_to = column.name, owner.key[0]
-                table.notes.append(
-                    f"{table.name}.{column.name} is taken for a reference to {owner.name}, whose {owner.key[0]} has all"
-                    " its values: take it out if it is none"
-                )
-                break
-
-
-def _candidates(table: TableSeen, owners: Sequence[TableSeen]) -> list[tuple[ColumnSeen, TableSeen]]:
+def _guessed(table: TableSeen, owners: dict[str, TableSeen]) -> list[tuple[ColumnSeen, TableSeen]]:
     """Columns that may name rows of other tables, the likeliest first: called like these, or of many texts.
 
     Small numbers are found among any keys, so of numbers those that are called otherwise are none.
     """
     found = []
-    for owner in owners:
+    for owner in owners.values():
         key = owner.column(owner.key[0])
         for column in table.columns:
             is_called_so = column.name[:3] in {owner.name[:3], key.name[:3]}
@@ -93,8 +69,15 @@ def _candidates(table: TableSeen, owners: Sequence[TableSeen]) -> list[tuple[Col
     return [(column, owner) for _, _, column, owner in sorted(found, key=lambda one: one[:2])]
 
 
-def _path(name: str | None, references: dict[str, str]) -> Iterator[str]:
+def _is_known(connection: Connection, table: TableSeen, column: str, owner: TableSeen) -> bool:
+    """Whether all values of a column are keys of the owner."""
+    names = {"table": table.name, "column": column, "other": owner.name, "key": owner.key[0]}
+    query = statement(__file__, "known").format(**{part: sql.Identifier(name) for part, name in names.items()})
+    return connection.execute(query).fetchone() == (True,)
+
+
+def _path(table: TableSeen | None, tables: Sequence[TableSeen]) -> Iterator[str]:
     """A table, the one that it references, and so on."""
-    while name is not None:
-        yield name
-        name = references.get(name)
+    while table is not None:
+        yield table.name
+        table = next((other for other in tables if other.name == table.references), None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
-from loader.database import Connection, open_database, statement
+from loader.database import Connection, statement
 from loader.delivery import Delivery
 from loader.errors import WrongUsage
 from loader.pipeline import ledger
 from loader.settings import Settings
+from loader.upkeep import history
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,10 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
         WrongUsage: nothing was begun, or the month is published, or is whole and only has to be published.
         SurroundingsFailed: another run is under way.
     """
-    database, label = open_database(settings), delivery.label
-    with contextlib.closing(database.connect()) as connection:
+    label = delivery.label
+    with history.alone(settings) as connection:
         if not ledger.exists(connection):
             raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
-        ledger.lock(connection)
         tables = _begun(connection, delivery)
         with connection.transaction():
             load_id = ledger.begin(connection, "abandon", delivery, {})

@@ -11,10 +11,6 @@ copy (select * from {relation} order by {key}) to stdout (format csv, header);
 -- name: load
 copy {relation} ({columns}) from stdin (format csv);
 
--- name: compare
--- The rows of a table, and their checksum.
-select (select count(*) from {relation}), ops.checksum(%s::regclass, %s::text []);
-
 -- name: detach
 alter table {parent} detach partition {partition};
 
@@ -31,14 +27,6 @@ where indrelid = to_regclass(%s) and indisprimary;
 
 -- name: attach
 select ops.attach_partition(%s::regclass, %s::regclass, %s, %s::date);
-
--- name: tell
--- An event of one date: archived or restored, by whom, and of each table the file and what is in it.
-select ops.add_link(
-    jsonb_build_object(
-        'event', %s::text, 'at', clock_timestamp(), 'as_of', %s::date, 'by', %s::text, 'folder', %s::text, 'tables', %s::jsonb
-    )
-);
 
 -- name: archived
 select as_of, table_name, folder, file, sha256 from ops.archived order by as_of, table_name;

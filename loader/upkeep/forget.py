@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table, load_contract
-from loader.database import Connection, is_cluster, open_database, statement
+from loader.database import Connection, statement
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.landing import enter, forget_in_rejects, forgotten
-from loader.pipeline import chain, ledger
 from loader.pipeline.chain import Entry
 from loader.settings import Settings
+from loader.upkeep import history
 
-PATIENCE = "10s"
-"""How long to wait for a table that somebody writes to."""
+NOTHING = "nobody was forgotten"
 NAMED = 5
 """How many customers a message names."""
 
@@ -58,16 +55,19 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
     """
     wanted, tables = list(dict.fromkeys(customers)), load_contract()
     _require_one_column(tables)
-    with contextlib.closing(open_database(settings).connect()) as connection:
-        if not ledger.exists(connection):
-            raise WrongUsage("there is nothing to forget: no month was ever ingested into this database.")
-        ledger.lock(connection)
+    with history.alone(settings) as connection:
+        entries = history.entries(connection, NOTHING)
+        _require_all_here(entries)
         before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
         if not new:
             return Forgotten(0, len(before), 0, 0, None, [])
-        with _owners_only(connection):
-            rows, touched, left_alone, manifest = _forget(connection, tables, new, reason)
+        try:
+            with history.all_or_nothing(connection, NOTHING):
+                rows, touched, left_alone, manifest = _forget(connection, entries, tables, new, reason)
+        except psycopg.DataError as error:  # text that cannot be of the key's type
+            message = f"{NOTHING}: one of them is no customer: {error.diag.message_primary}. Is that who was meant?"
+            raise WrongUsage(message) from None
         for relation in touched:  # a deleted row is in the file until then, and so few never bring autovacuum there
             connection.execute(sql.SQL("vacuum {}").format(relation))
     rejects = forget_in_rejects(settings.home / "rejects", new)
@@ -86,36 +86,31 @@ def _require_one_column(tables: Sequence[Table]) -> None:
             reason += f" {parent.customer[0]} in the key of {parent.name}, and in the reference to it"
         else:
             continue
-        raise WrongUsage(f"nobody was forgotten: {reason}. docs/data-contract.md has more.")
+        raise WrongUsage(f"{NOTHING}: {reason}. docs/data-contract.md has more.")
+
+
+def _require_all_here(entries: Iterable[Entry]) -> None:
+    if archived := sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}):
+        raise SurroundingsFailed(
+            f"{NOTHING}: {', '.join(archived)} are archived, and the files there may name them."
+            " `streamflow archive --restore`, forget, archive again, and delete the old files."
+        )
 
 
 def _forget(
-    connection: Connection, tables: Sequence[Table], customers: list[str], reason: str
-) -> tuple[int, list[sql.Identifier], list[str], str | None]:
-    entries = chain.entries(connection)
-    if wrong := next((entry for entry in entries if entry.wrong), None):
-        raise SurroundingsFailed(
-            f"{wrong.table_name} of {wrong.as_of}: {wrong.wrong}. Nobody was forgotten; `streamflow verify` says more."
-        )
-    if archived := sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}):
-        raise SurroundingsFailed(
-            f"nobody was forgotten: {', '.join(archived)} are archived, and the files there may name them."
-            " `streamflow archive --restore`, forget, archive again, and delete the old files."
-        )
-    if is_cluster(connection):
-        connection.execute("set local citus.enable_unsafe_triggers = on")
+    connection: Connection, entries: Sequence[Entry], tables: Sequence[Table], customers: list[str], reason: str
+) -> tuple[int, list[sql.Identifier], list[str], str]:
     left, rows, told, touched = set(customers), 0, list[dict[str, Any]](), list[sql.Identifier]()
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
     theirs = {name: _theirs(connection, name, tables, customers) for name in names}
     for entry in entries:
-        if (which := theirs[entry.table_name]) and (gone := _from_history(connection, entry, which))["rows_total"]:
+        if (which := theirs[entry.table_name]) and (gone := _from_history(connection, entry, which))["rows"]:
             left -= set(gone["customers"])
-            rows += gone["rows_total"]
+            rows += gone["rows"]
             touched.append(entry.relation)
             if entry.event:
                 checksum = int(entry.checksum - gone["checksum"])
-                told.append({"table": entry.table_name, "as_of": str(entry.as_of), "load": entry.load_id,
-                             "rows": entry.rows - gone["rows_total"], "checksum": checksum})  # fmt: skip
+                told.append(history.told(entry, rows=entry.rows - gone["rows"], checksum=checksum))
     owner = customers_first(tables)[0].name  # last, as it takes rows of other tables along
     known = [(name, of_them) for name, of_them in theirs.items() if of_them]
     for name, of_them in sorted(known, key=lambda item: item[0] == owner):
@@ -127,14 +122,10 @@ def _forget(
                 touched.append(sql.Identifier(schema, name))
     if left:
         some = ", ".join(sorted(left)[:NAMED])
-        raise WrongUsage(
-            f"nobody was forgotten: {len(left):,} of them are in no table ({some}). Is that who was meant?"
-        )
-    values = [len(customers), ledger.who(), reason, Jsonb(told)]
-    link = int(ledger.one_row(connection, statement(__file__, "add_link"), values)[0])
-    enter(connection, customers, link)
-    line = next(each.line for each in chain.links(connection) if each.link == link)
-    return rows, touched, [name for name, which in theirs.items() if not which], line
+        raise WrongUsage(f"{NOTHING}: {len(left):,} of them are in no table ({some}). Is that who was meant?")
+    link = history.tell(connection, "forgotten", told, customers=len(customers), reason=reason)
+    enter(connection, customers, link.link)
+    return rows, touched, [name for name, which in theirs.items() if not which], link.line
 
 
 def _theirs(connection: Connection, name: str, tables: Sequence[Table], customers: list[str]) -> Theirs | None:
@@ -175,13 +166,15 @@ def _from_history(connection: Connection, entry: Entry, theirs: Theirs) -> dict[
     with connection.cursor(row_factory=dict_row) as cursor:
         gone = cursor.execute(statement(__file__, "sums").format(**names), [entry.covered]).fetchone() or {}
     connection.execute("drop table pg_temp.leaving")
-    if gone["rows_total"]:
+    if gone["rows"]:
         connection.execute(sql.SQL("alter table {} disable trigger user").format(entry.relation))
         connection.execute(statement(__file__, "delete").format(**names), theirs.values)
         connection.execute(sql.SQL("alter table {} enable trigger user").format(entry.relation))
-        update = "update_history" if entry.schema_name == "history" else "update_restated"
-        which = {"table": entry.table_name, "as_of": entry.as_of, "load": entry.load_id}
-        connection.execute(statement(__file__, update), {**gone, **which})
+        checksum, fewer = (
+            entry.checksum - gone["checksum"],
+            {"fewer": gone["rows"], "fewer_delivered": gone["delivered"]},
+        )
+        history.enter(connection, entry, checksum=checksum, covered=entry.covered, **fewer)
     return gone
 
 
@@ -196,22 +189,3 @@ def _from_table(connection: Connection, schema: str, name: str, theirs: Theirs) 
     if schema == "staging":
         connection.execute(statement(__file__, "update_staged"), [len(found), name])
     return found
-
-
-@contextlib.contextmanager
-def _owners_only(connection: Connection) -> Iterator[None]:
-    """One transaction, and a sentence where this role may not change history or somebody writes to a table."""
-    try:
-        with connection.transaction():
-            connection.execute(sql.SQL("set local lock_timeout = {}").format(PATIENCE))
-            yield
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise SurroundingsFailed(
-            f"nobody was forgotten: only the role that owns history can do that ({error.diag.message_primary})."
-        ) from None
-    except psycopg.DataError as error:  # text that cannot be of the key's type
-        raise WrongUsage(
-            f"nobody was forgotten: one of them is no customer: {error.diag.message_primary}. Is that who was meant?"
-        ) from None
-    except psycopg.errors.LockNotAvailable:
-        raise SurroundingsFailed("nobody was forgotten: a table is in use. Try again when nobody reads it.") from None

@@ -35,8 +35,8 @@ insert into leaving select * from {relation} where {theirs};
 -- name: sums
 -- What is going of a table of history, and of whom.
 select
-    count(*) as rows_total,
-    count(*) filter (where observed_as_of = as_of) as rows_delivered,
+    count(*) as rows,
+    count(*) filter (where observed_as_of = as_of) as delivered,
     ops.checksum('pg_temp.leaving'::regclass, %s::text []) as checksum,
     array_agg({customer}::text) as customers
 from leaving;
@@ -48,29 +48,3 @@ returning {customer}::text;
 
 -- name: update_staged
 update ops.staged set row_count = row_count - %s where table_name = %s;
-
--- name: update_history
--- Inserted and updated customers cannot be more than there are.
-update ops.history
-set
-    rows_total = rows_total - %(rows_total)s,
-    rows_delivered = rows_delivered - %(rows_delivered)s,
-    rows_inserted = least(rows_inserted, rows_delivered - %(rows_delivered)s),
-    rows_updated = least(rows_updated, rows_delivered - %(rows_delivered)s - least(rows_inserted, rows_delivered - %(rows_delivered)s)),
-    checksum = checksum - %(checksum)s
-where table_name = %(table)s and as_of = %(as_of)s and load_id = %(load)s;
-
--- name: update_restated
-update ops.restatements
-set
-    replaced = replaced || jsonb_build_object(
-        'rows_total', (replaced ->> 'rows_total')::bigint - %(rows_total)s,
-        'rows_delivered', (replaced ->> 'rows_delivered')::bigint - %(rows_delivered)s,
-        'checksum', (replaced ->> 'checksum')::numeric - %(checksum)s
-    )
-where table_name = %(table)s and as_of = %(as_of)s and replaced_load_id = %(load)s;
-
--- name: add_link
-select ops.add_link(
-    jsonb_build_object('event', 'forgotten', 'at', clock_timestamp(), 'customers', %s::bigint, 'by', %s::text, 'reason', %s::text, 'tables', %s::jsonb)
-);

@@ -1,30 +1,47 @@
--- name: proof
--- The rows of a table, and their checksum.
-select (select count(*) from {relation}), ops.checksum(%s::regclass, %s::text []);
-
--- name: types
--- The columns of a table, and their types; none where it is not there.
-select attname::text, format_type(atttypid, atttypmod)
-from pg_catalog.pg_attribute
-where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped;
+-- name: columns
+-- Each column to change, in every table and view that shows it by its old or new name: how it is renamed, and gets its type.
+-- Staging has checks that are of a type: each is dropped, and the next landing makes them anew.
+select
+    relation.oid::regclass::text as relation,
+    attname::text as name_there,
+    wanted.column_name,
+    relkind <> 'v' and format_type(atttypid, atttypmod) <> wanted.data_type as is_retyped,
+    format('alter table %%s rename column %%I to %%I', relation.oid::regclass, attname, wanted.column_name) as rename,
+    format('alter table %%s alter column %%I type %%s', relation.oid::regclass, wanted.column_name, wanted.data_type) as retype,
+    array(
+        select format('alter table %%s drop constraint %%I', conrelid::regclass, conname)
+        from pg_catalog.pg_constraint
+        where
+            conrelid = relation.oid and attnum = any(conkey) and contype = 'c'
+            and connamespace = 'staging'::regnamespace
+    ) as checks
+from unnest(%(tables)s::text [], %(columns)s::text [], %(befores)s::text [], %(type_afters)s::text [])
+    as wanted (table_name, column_name, name_before, data_type)
+cross join lateral (
+    select 'public' as schema_name, wanted.table_name as relation_name
+    union all
+    select 'public', wanted.table_name || '_snapshots'
+    union all
+    select 'staging', wanted.table_name
+    union all
+    select 'latest', wanted.table_name
+    union all
+    select 'restated', replaced ->> 'partition_name' from ops.restatements as kept where kept.table_name = wanted.table_name
+) as named
+inner join pg_catalog.pg_class as relation on relation.oid = to_regclass(format('%%I.%%I', named.schema_name, named.relation_name))
+inner join pg_catalog.pg_attribute
+    on attrelid = relation.oid and attname in (wanted.column_name, wanted.name_before) and not attisdropped;
 
 -- name: spread_by
 -- The column by which a table is spread over a cluster's nodes.
 select column_to_column_name(logicalrelid, partkey) from pg_dist_partition where logicalrelid = to_regclass(%s);
 
--- name: limits
--- Staging has checks that are of a type: each is dropped, and the next landing makes them anew.
-select format('alter table %%s drop constraint %%I', conrelid::regclass, conname)
-from pg_catalog.pg_constraint
-inner join pg_catalog.pg_attribute on attrelid = conrelid and attnum = any(conkey)
-where conrelid = to_regclass(%s) and attname = %s and contype = 'c' and connamespace = 'staging'::regnamespace;
-
 -- name: keys
 -- Foreign keys from or to such a column.
 with changed as (
     select attrelid, attnum
-    from unnest(%(relations)s::text [], %(columns)s::text []) as named (relation, column_name)
-    inner join pg_catalog.pg_attribute on attrelid = to_regclass(relation) and attname = column_name
+    from unnest(%(relations)s::text [], %(columns)s::text [], %(befores)s::text []) as named (relation, column_name, name_before)
+    inner join pg_catalog.pg_attribute on attrelid = to_regclass(relation) and attname in (column_name, name_before)
 )
 
 select distinct
@@ -39,8 +56,8 @@ where contype = 'f' and conparentid = 0;
 -- again: its text and options, owner, rights, comments, and what hangs on it. Rights that its new owner gives by default are taken first.
 with recursive changed as (
     select attrelid, attnum, attname
-    from unnest(%(relations)s::text [], %(columns)s::text []) as named (relation, column_name)
-    inner join pg_catalog.pg_attribute on attrelid = to_regclass(relation) and attname = column_name
+    from unnest(%(relations)s::text [], %(columns)s::text [], %(befores)s::text []) as named (relation, column_name, name_before)
+    inner join pg_catalog.pg_attribute on attrelid = to_regclass(relation) and attname in (column_name, name_before)
     union all
     select part.attrelid, part.attnum, part.attname
     from changed
@@ -100,20 +117,16 @@ select
     )
     || array(
         select format(
-            'grant %%s on %%s to %%s%%s', privilege_type, name, case grantee when 0 then 'public' else grantee::regrole::text end,
+            'grant %%s on %%s to %%s%%s', privilege, name, case grantee when 0 then 'public' else grantee::regrole::text end,
             case when is_grantable then ' with grant option' end
         )
-        from aclexplode(relacl)
-        where grantee <> relowner
-    )
-    || array(
-        select format(
-            'grant %%s (%%I) on %%s to %%s%%s', privilege_type, attname, name,
-            case grantee when 0 then 'public' else grantee::regrole::text end,
-            case when is_grantable then ' with grant option' end
-        )
-        from pg_catalog.pg_attribute, aclexplode(attacl)
-        where attrelid = views.oid
+        from (
+            select privilege_type as privilege, grantee, is_grantable from aclexplode(relacl) where grantee <> relowner
+            union all
+            select format('%%s (%%I)', privilege_type, attname), grantee, is_grantable
+            from pg_catalog.pg_attribute, aclexplode(attacl)
+            where attrelid = views.oid
+        ) as granted
     )
     || array(
         select case objsubid
@@ -130,18 +143,3 @@ select
     as make
 from views
 order by depth, oid;
-
--- name: update_history
-update ops.history
-set checksum = %(checksum)s, checksum_columns = %(covered)s
-where table_name = %(table)s and as_of = %(as_of)s and load_id = %(load)s;
-
--- name: update_restated
-update ops.restatements
-set replaced = replaced || jsonb_build_object('checksum', %(checksum)s::numeric, 'checksum_columns', to_jsonb(%(covered)s::text []))
-where table_name = %(table)s and as_of = %(as_of)s and replaced_load_id = %(load)s;
-
--- name: add_link
-select ops.add_link(
-    jsonb_build_object('event', 'migrated', 'at', clock_timestamp(), 'columns', %s::text [], 'by', %s::text, 'tables', %s::jsonb)
-);

@@ -7,6 +7,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from psycopg.sql import Composed
+
+from loader.database import Connection
 
 
 @contextmanager
@@ -18,6 +23,15 @@ def appearing(file: Path) -> Iterator[Path]:
         path.replace(file)
     finally:
         path.unlink(missing_ok=True)
+
+
+def copy_out(connection: Connection, query: Composed, stream: BinaryIO) -> int:
+    """Write what COPY gives to a stream; returns how many rows that were."""
+    with connection.cursor() as cursor:
+        with cursor.copy(query) as copy:
+            for chunk in copy:
+                stream.write(chunk)
+        return cursor.rowcount
 
 
 def from_csv(path: Path, types: Mapping[str, str], *, exact: bool = False) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,15 +12,16 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
+from loader.contract.names import SQL_WORDS
 from loader.contract.tables import Table
-from loader.database import Connection, statement, takes_role
-from loader.errors import SurroundingsFailed, WrongUsage
+from loader.database import Connection, statement
+from loader.errors import WrongUsage
 from loader.readers import marts
+from loader.upkeep import history
 
 DEFAULTS = ("streamflow_loader", "streamflow_reader")
-LONGEST_NAME = 63
-PATIENCE = "10s"
-"""How long to wait for a table that somebody reads."""
+NAME = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
+NOTHING = "the roles are as they were"
 NOT_GRANTED = {"01006", "01007"}
 """SQLSTATEs of the warnings with which PostgreSQL grants and revokes nothing."""
 
@@ -53,44 +54,30 @@ class RolesMade:
     notes: list[str]
 
 
-def wanted(names: Sequence[str | None], passwords: Sequence[SecretStr | None]) -> tuple[Role, Role]:
-    """Loader and reader by the names given, or by the default ones.
+def chosen(
+    connection: Connection, names: Sequence[str | None], passwords: Sequence[SecretStr | None]
+) -> tuple[Role, Role]:
+    """Loader and reader by the names given, or by the default ones; looked at before anything is changed.
 
     Raises:
-        WrongUsage: a name is not one that a role can have.
+        WrongUsage: a name needs quotes, which Citus does not set everywhere, or is that of a role with more rights,
+            which is meant for something else.
     """
     loader, reader = (default if name is None else name for name, default in zip(names, DEFAULTS, strict=True))
-    for name in (loader, reader):
-        reserved = name.startswith("pg_") or name in {"", "public", "none"}
-        if reserved or len(name.encode()) > LONGEST_NAME or name.strip() != name:
-            raise WrongUsage(
-                f"{name!r} is no name for a role: 1 to {LONGEST_NAME} bytes, no blanks around it, and none that"
-                " PostgreSQL keeps for itself (pg_..., public, none)."
-            )
     if loader == reader:
         raise WrongUsage(f"loader and reader must be two roles, and both are named {loader}.")
-    return Role(loader, "loader", passwords[0]), Role(reader, "reader", passwords[1])
-
-
-def refuse_powerful(connection: Connection, roles: tuple[Role, Role]) -> None:
-    """Make sure, before anything is changed, that no role is meant for something else: its rights are not taken away.
-
-    Raises:
-        WrongUsage: a role that exists may do more than a loader or a reader should, or the server has no such names.
-    """
+    roles = Role(loader, "loader", passwords[0]), Role(reader, "reader", passwords[1])
     for role in roles:
-        if not takes_role(connection, role.name):
-            raise WrongUsage(f"{role.name!r} is no name for a role on Citus: only a-z, 0-9 and _, and no keyword.")
-        query = statement(__file__, "powers").format(role=sql.Literal(role.name))
-        for (powers,) in connection.execute(query).fetchall():
-            if powers:
-                more = ", ".join(powers)
-                raise WrongUsage(
-                    f"{role.name} has more rights than a {role.purpose} should ({more}): name another role."
-                )
+        if not NAME.fullmatch(role.name) or role.name in SQL_WORDS | {"public", "none"}:
+            raise WrongUsage(
+                f"{role.name!r} is no name for a role: up to 63 of a-z, 0-9 and _, no keyword, and not pg_..."
+            )
+        for (powers,) in connection.execute(statement(__file__, "powers"), {"role": role.name}).fetchall():
+            raise WrongUsage(f"{role.name} has more rights than a {role.purpose} should ({powers}): name another role.")
+    return roles
 
 
-def make_roles(connection: Connection, roles: tuple[Role, Role], tables: Sequence[Table]) -> RolesMade:
+def make_roles(connection: Connection, roles: Sequence[Role], tables: Sequence[Table]) -> RolesMade:
     """Create or update both roles and hand streamflow's tables over to the loader: all of it or nothing.
 
     Raises:
@@ -100,11 +87,18 @@ def make_roles(connection: Connection, roles: tuple[Role, Role], tables: Sequenc
     names["database"] = sql.Identifier(connection.info.dbname)
     for role in roles:
         names |= {role.purpose: sql.Identifier(role.name), f"{role.purpose}_name": sql.Literal(role.name)}
+    warned: list[str] = []
+
+    def hear(notice: psycopg.errors.Diagnostic) -> None:
+        if notice.sqlstate in NOT_GRANTED:
+            warned.append(str(notice.message_primary))
 
     def run(name: str) -> psycopg.Cursor[TupleRow]:
         return connection.execute(statement(__file__, name).format(**names))
 
-    with _all_or_nothing(connection):
+    connection.add_notice_handler(hear)
+    with history.all_or_nothing(connection, NOTHING):
+        connection.execute("set local search_path = ''")  # it calls nothing that somebody put into schema public
         made = [_make(connection, role) for role in roles]
         for (grant,) in run("join_loader").fetchall():
             connection.execute(grant.encode())
@@ -112,43 +106,15 @@ def make_roles(connection: Connection, roles: tuple[Role, Role], tables: Sequenc
         foreign = run("hand_over").fetchall()
         for (each,) in [*foreign, *run("let_read").fetchall()]:
             connection.execute(each.encode())
-        return RolesMade(made, len(foreign), [note for (note,) in run("notes").fetchall()])
+        notes = [note for (note,) in run("notes").fetchall()]
+        if warned:
+            raise psycopg.errors.InsufficientPrivilege(warned[0])
+    return RolesMade(made, len(foreign), notes)
 
 
 def relations(tables: Sequence[Table]) -> list[str]:
     """The names of streamflow's tables and views in schema public: production, history and marts."""
     return [*(name for table in tables for name in (table.name, f"{table.name}_snapshots")), *marts.names()]
-
-
-@contextmanager
-def _all_or_nothing(connection: Connection) -> Iterator[None]:
-    """A transaction that calls nothing that somebody put into schema public, and fails where a right is lacking."""
-    warned: list[str] = []
-
-    def hear(notice: psycopg.errors.Diagnostic) -> None:
-        if notice.sqlstate in NOT_GRANTED:
-            warned.append(str(notice.message_primary))
-
-    connection.add_notice_handler(hear)
-    try:
-        with connection.transaction():
-            connection.execute("set local search_path = ''")
-            connection.execute(sql.SQL("set local lock_timeout = {}").format(PATIENCE))
-            yield
-            if warned:
-                raise psycopg.errors.InsufficientPrivilege(warned[0])
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise SurroundingsFailed(
-            f"the database refuses it, and the roles are as they were: {error.diag.message_primary or error}. Have a"
-            " superuser run `streamflow init --roles`, or the database's owner, with CREATEROLE and as the owner of all"
-            " tables that are there."
-        ) from None
-    except psycopg.errors.LockNotAvailable:
-        raise SurroundingsFailed(
-            "a table is in use and cannot be handed over; the roles are as they were. Try again when nobody reads it."
-        ) from None
-    finally:
-        connection.remove_notice_handler(hear)
 
 
 def _make(connection: Connection, role: Role) -> Made:

@@ -1,22 +1,20 @@
 -- name: powers
--- What a role that exists may do beyond loading or reading.
-select array_remove(
-    array[
-        case when roles.rolname = current_user then 'it runs this command' end,
-        case when roles.rolsuper then 'superuser' end,
-        case when roles.rolcreatedb then 'createdb' end,
-        case when roles.rolcreaterole then 'createrole' end,
-        case when roles.rolreplication then 'replication' end,
-        case when roles.rolbypassrls then 'bypassrls' end,
-        case
-            when pg_has_role(roles.oid, databases.datdba, 'MEMBER') and not roles.rolsuper then 'rights of the database''s owner'
-        end
-    ],
-    null
-)
+-- What a role that exists may do beyond loading or reading, if anything.
+select string_agg(power, ', ')
 from pg_catalog.pg_roles as roles
-cross join pg_catalog.pg_database as databases
-where roles.rolname = {role} and databases.datname = current_database();
+inner join pg_catalog.pg_database as databases on databases.datname = current_database()
+cross join lateral (
+    values
+    (roles.rolname = current_user, 'it runs this command'),
+    (roles.rolsuper, 'superuser'),
+    (roles.rolcreatedb, 'createdb'),
+    (roles.rolcreaterole, 'createrole'),
+    (roles.rolreplication, 'replication'),
+    (roles.rolbypassrls, 'bypassrls'),
+    (pg_has_role(roles.oid, databases.datdba, 'MEMBER') and not roles.rolsuper, 'rights of the database''s owner')
+) as may (is_so, power)
+where roles.rolname = %(role)s and is_so
+having count(*) > 0;
 
 -- name: join_loader
 -- An administrator who is no superuser has to be a member of the loader, to hand tables over and to read them afterwards.

@@ -1,0 +1,126 @@
+"""`migrate`, `abandon`, `archive` and `forget`: what is done to a database now and then."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loader.cli.loading import DATE, AsOf, DryRun, Month
+from loader.cli.terminal import Json, show
+from loader.errors import WrongUsage
+from loader.pipeline.progress import log
+from loader.settings import expanded, load_settings
+from loader.words import counted
+
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; the ledger keeps it, so name nobody in it.")]
+
+
+def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Have the tables follow a declaration in which a column got a wider type or another name: docs/changes.md.
+
+    One transaction: history is proved by its checksums before, and gets new ones; views on it are made anew.
+    """
+    from loader import api
+
+    done = api.migrate(dry_run=dry_run)
+    if not done.changes:
+        show(as_json, done, "the tables have the columns that are declared: nothing to do")
+        return
+    lines = [*done.changes, f"history: {counted(done.rows, 'row')}, in {counted(done.dates, 'partition')}"]
+    if done.views:
+        lines.append(f"views that are made anew: {', '.join(done.views)}")
+    if done.done:
+        lines.append("marts follow with the next ingest, or now: streamflow dbt run --select config.materialized:view")
+    if done.left_to_dbt:
+        lines.append(f"not there until then, as they did not suit the new type: {', '.join(done.left_to_dbt)}")
+    if done.manifest:
+        lines.append(f"manifest: {done.manifest}")
+    show(as_json, done, "migrated:" if done.done else "would be migrated:", *(f"  {line}" for line in lines))
+
+
+def abandon(month: Month = None, as_of: AsOf = None, as_json: Json = False) -> None:
+    """Give up a month that was begun and is not published: the database is as it was before it was begun.
+
+    Of a published month that was being restated, what was published comes back.
+    """
+    from loader import api
+
+    if month is None:
+        raise WrongUsage("say which month, by its number: `streamflow status` has those that are not finished.")
+    done = api.abandon_month(month, as_of.date() if as_of else None)
+    show(as_json, done, done.message)
+
+
+def archive(
+    dates: Annotated[list[dt.datetime] | None, typer.Argument(formats=DATE, help="With --restore: only these.")] = None,
+    before: Annotated[
+        dt.datetime | None, typer.Option(formats=DATE, metavar="DATE", help="Months whose date is before it go.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder that gets the files.")] = None,
+    back: Annotated[bool, typer.Option("--restore", help="Attach archived months again.")] = False,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="With --restore: where the files are now.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Move months of history into Parquet files, a file a table and month, each read back before its rows go.
+
+    With --restore, attach them again, as they were.
+    """
+    from loader.upkeep import archive as archives
+
+    if back == bool(before or to) or (not back and not (before and to)) or (not back and (dates or source)):
+        raise WrongUsage(
+            "say what to do: streamflow archive --before DATE --to FOLDER, or streamflow archive --restore."
+        )
+    settings = load_settings()
+    if before and to:
+        moves = archives.archive(settings, before.date(), expanded(to))
+    else:
+        moves = archives.restore(settings, [date.date() for date in dates or []], expanded(source) if source else None)
+    done = []
+    for one in moves:
+        done.append(one)
+        log.info(f"{one.as_of} {'restored from' if back else 'archived in'} {one.folder}: {counted(one.rows, 'row')}")
+    show(as_json, done, f"{counted(len(done), 'month')} {'restored' if back else 'archived'}")
+
+
+def forget(
+    user_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="USER_ID", help="The customers, as in the files.")
+    ] = None,
+    reason: Reason = "",
+    listed: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="A file that names more of them, one a line.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take customers out of production, all of history, kept rows, staging and rejects, and never let them in again.
+
+    Files, backups, exports and what your own models hold are yours to clean: docs/operations.md.
+    """
+    from loader.upkeep.forget import forget as forgotten
+
+    customers = [*(user_ids or []), *(_lines(listed) if listed else [])]
+    if not customers or not reason.strip():
+        raise WrongUsage('name who is to be forgotten, and why: streamflow forget USER_ID --reason "...".')
+    done = forgotten(load_settings(), customers, reason.strip())
+    again = f"; {done.before:,} had been forgotten before" if done.before else ""
+    lines = [f"{counted(done.customers, 'customer')} forgotten, {counted(done.rows, 'row')} of theirs deleted{again}"]
+    if done.manifest:
+        lines.append(f"manifest: {done.manifest}")
+    if done.left_alone:
+        lines.append(f"left alone, as their rows are of no customer: {', '.join(done.left_alone)}")
+    if done.rejects:
+        lines.append(f"rejects files that named them: {done.rejects}")
+    show(as_json, done, *lines)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise WrongUsage(f"{path} is not UTF-8: is it a list of customers, one a line?") from None
