@@ -17,7 +17,7 @@ from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import project
 
 LIST = Path("macros/declared_tables.sql")
-NOT_NULL = {"type": "not_null", "warn_unsupported": False}
+NOT_NULL = {"type": "not_null"}
 IN_STEP = (
     "`streamflow models` writes what is missing; edit the others, or have them written anew:"
     " `streamflow models NAME --overwrite`"
@@ -139,10 +139,11 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
         yield f"its unique_key is {is_there}, and declared as {declared}"
     foreign = {"type": "foreign_key"}
     for constraint in model.properties.get("constraints", []):
-        if foreign.items() <= constraint.items() and constraint not in described.get("constraints", []):
+        known = any(constraint.items() <= one.items() for one in described.get("constraints", []))
+        if foreign.items() <= constraint.items() and not known:
             yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
     there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
-    for column in model.properties["columns"]:
+    for column in model.properties.get("columns", []):
         if column["name"] not in there:
             yield f"column {column['name']} is declared and not there"
         elif there.pop(column["name"]) != column["data_type"]:
@@ -196,7 +197,7 @@ def _history(table: Table) -> dict[str, Any]:
             f" One row per {_row(table)} and as_of."
         ),
         "config": {"unique_key": key},
-        "constraints": [{"type": "primary_key", "columns": key, "warn_unsupported": False}],
+        "constraints": [{"type": "primary_key", "columns": key}],
         "data_tests": ["streamflow.keys_are_enforced"],
         "columns": _columns(table, AS_OF, OBSERVED_AS_OF, constraints=True),
     }
@@ -204,10 +205,10 @@ def _history(table: Table) -> dict[str, Any]:
 
 def _production(table: Table) -> dict[str, Any]:
     key = list(table.key)
-    constraints: list[dict[str, Any]] = [{"type": "primary_key", "columns": key, "warn_unsupported": False}]
+    constraints: list[dict[str, Any]] = [{"type": "primary_key", "columns": key}]
     if other := table.references:
         foreign = {"type": "foreign_key", "columns": list(other.columns), "to": f"ref('{other.table}')"}
-        constraints.append({**foreign, "to_columns": list(other.key), "warn_unsupported": False})
+        constraints.append({**foreign, "to_columns": list(other.key)})
     return {
         "name": table.name,
         "description": f"Newest data: {table.description}",
@@ -223,9 +224,9 @@ def _latest(table: Table) -> dict[str, Any]:
         "name": f"latest_{table.name}",
         "description": (
             f"{table.name} as of the newest published month, the same one in all of these views: a query over several"
-            f" of them never mixes months. One row per {_row(table)} known by then."
+            f" of them never mixes months. One row per {_row(table)} known by then; its columns are those of"
+            f" {table.name}_snapshots."
         ),
-        "columns": _columns(table, AS_OF, OBSERVED_AS_OF),
     }
 
 

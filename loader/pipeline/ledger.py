@@ -89,8 +89,8 @@ def one_row(
 
 
 def prepare(connection: Connection) -> None:
-    """Create the ops tables where they are missing."""
-    if not exists(connection):
+    """Create the tables and functions of ops where they are missing."""
+    if not exists(connection) or one_row(connection, "select to_regclass('ops.month_before') is null")[0]:
         connection.execute(ops_ddl())
 
 
