@@ -31,12 +31,14 @@ from loader.errors import (
     complaint,
 )
 from loader.pipeline import chain, ledger
-from loader.pipeline.ingest import run_month
-from loader.pipeline.outcome import Command, Outcome, Refused
+from loader.pipeline.ingest import run_months
+from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
+from loader.pipeline.request import Request
 from loader.readers import manifest as manifests
 from loader.readers import verification
 from loader.readers.after_publish import after_publish
+from loader.readers.months import months as months_known
 from loader.readers.verification import Verdict
 from loader.settings import Settings, load_settings
 from loader.upkeep import abandon
@@ -92,7 +94,7 @@ def ingest_month(
         raise WrongUsage("restate is the reason why a published month is replaced: it cannot be empty.")
     if not all(reason.strip() for reason in (waive or {}).values()):
         raise WrongUsage("waive has the reason why each audit is waived: it cannot be empty.")
-    outcome = _run("ingest", month, data_dir, as_of, settings, force=force, restate=restate, waive=waive)
+    outcome = _run(Request("ingest", force, restate, waive or {}), month, data_dir, as_of, settings)
     if outcome.failed:
         raise ModelsFailed("; ".join([outcome.message, *(str(node) for node in outcome.failed)]))
     return outcome
@@ -105,7 +107,7 @@ def check_month(
     settings: Settings | None = None,
 ) -> Outcome:
     """Land and audit one month and publish nothing: its state is "checked". All else is as of `ingest_month`."""
-    return _run("check", month, data_dir, as_of, settings)
+    return _run(Request("check"), month, data_dir, as_of, settings)
 
 
 def abandon_month(month: int | str, as_of: dt.date | None = None, settings: Settings | None = None) -> Abandoned:
@@ -152,7 +154,7 @@ def last_month(day: dt.date | None = None, settings: Settings | None = None) -> 
 def months(settings: Settings | None = None) -> list[MonthState]:
     """The months known, oldest date first; none in a new database. It raises SurroundingsFailed and WrongUsage."""
     with _connection(settings) as connection:
-        rows = ledger.months(connection) if ledger.exists(connection) else []
+        rows = months_known(connection)
     return [MonthState(row["month"], row["as_of"], row["state"], row) for row in rows]
 
 
@@ -175,18 +177,13 @@ def verify(settings: Settings | None = None, manifest: Path | None = None) -> li
 
 
 def _run(
-    command: Command,
-    month: int | str,
-    data_dir: Path | str | None,
-    as_of: dt.date | None,
-    settings: Settings | None,
-    **how: Any,
+    request: Request, month: int | str, data_dir: Path | str | None, as_of: dt.date | None, settings: Settings | None
 ) -> Outcome:
     settings = settings or load_settings()
     delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
     with _surroundings(), contextlib.closing(Progress()) as progress:
-        outcome = run_month(settings, command, delivery, progress, **how)
-        if command == "ingest" and outcome.state == "published":
+        [outcome] = run_months(settings, request, [delivery], progress)
+        if request.command == "ingest" and outcome.state == "published":
             list(after_publish(settings, outcome.as_of))
     return outcome
 

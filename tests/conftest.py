@@ -73,14 +73,14 @@ def _dbt_does_not_look_at_the_stack() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _dbt_tells_no_details() -> Iterator[None]:
-    """dbt makes thousands of events for debugging, which nobody reads here, and one when a node ends, which is."""
+    """dbt makes thousands of events for debugging, which only tests of a cluster read, and one when a node ends."""
     from dbt_common.events.base_types import BaseEvent, EventLevel
     from dbt_common.events.event_manager import EventManager
 
     fire = EventManager.fire_event
 
     def fire_some(manager: EventManager, event: BaseEvent, level: EventLevel | None = None, **more: Any) -> None:
-        if (level or event.level_tag()) != EventLevel.DEBUG or type(event).__name__ == "NodeFinished":
+        if CITUS_URI or (level or event.level_tag()) != EventLevel.DEBUG or type(event).__name__ == "NodeFinished":
             fire(manager, event, level, **more)
 
     with pytest.MonkeyPatch.context() as patch:

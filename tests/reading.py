@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,18 +69,9 @@ def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK
             assert landing.files[0].rows == len(rows)
             return Reading([], rows, taken=True, on_citus=spread)
         [stopped] = landing.not_taken
-        problems: list[Problem] = []
-        to_the_end = drain(diagnosis.diagnose(database, delivery, table, found.files["things"], stopped), problems)
-        return Reading(problems, staged(database), to_the_end=to_the_end, on_citus=spread)
-
-
-def drain(generator: Generator[Problem, None, bool], problems: list[Problem]) -> bool:
-    """Append what a generator yields; returns what it returns."""
-    while True:
-        try:
-            problems.append(next(generator))
-        except StopIteration as end:
-            return bool(end.value)
+        unread: list[Problem] = []
+        problems = list(diagnosis.diagnose(database, delivery, table, found.files["things"], stopped, unread))
+        return Reading(problems, staged(database), to_the_end=not unread, on_citus=spread)
 
 
 def staged(database: Database) -> list[Row]:

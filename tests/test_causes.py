@@ -94,8 +94,7 @@ def test_of_a_line_of_totals(january: Streamflow, months: Path, tmp_path: Path) 
     (folder / "payments_agg_90d.csv").open("a").write(",120\n")
     result = january("check", "001", "--data-dir", tmp_path)
     assert first_line(result) == "month 001 refused: users.csv: a line of totals. Export the file without it"
-    if not january.on_citus:  # there a row without a key cannot land, so no audit looks at what is beside it
-        assert "payments_agg_90d.csv: is empty. If that is a line of totals, export the file without it\n" in result.err
+    assert "payments_agg_90d.csv: is empty. Export each row with its key, and no line of totals\n" in result.err
     assert [row["line"] for row in rejects_of(january, "001")] == ["57", "57"]
 
 

@@ -13,7 +13,8 @@ import yaml
 from loader.contract.models import out_of_step, write_models
 from loader.contract.tables import Table, load_contract
 from loader.errors import WrongUsage
-from loader.pipeline import ingest, plan
+from loader.pipeline import ingest
+from loader.readers import plan
 from tests.conftest import Streamflow, run_copy
 from tests.files import copy_month, set_value
 

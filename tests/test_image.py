@@ -121,8 +121,9 @@ def registry(tmp_path: Path) -> None:
         pytest.skip("pip reaches no package registry")
 
 
+@pytest.mark.long  # a minute; the workflow builds the image itself
 @pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("extras", ["", pytest.param("[prefect]", marks=pytest.mark.long)])
+@pytest.mark.parametrize("extras", ["", "[prefect]"])
 def test_the_image_builds_and_ingests(extras: str, streamflow: Streamflow, tmp_path: Path) -> None:
     image = Image(tmp_path / "image", extras)
     shutil.copytree(REPOSITORY / "seeds_data", image.folder / "seeds_data", dirs_exist_ok=True)  # compose mounts it

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from loader.contract.customers import training_columns
 from loader.contract.tables import load_contract
-from loader.contract.training import training_columns
 from tests.conftest import TABLES, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
 from tests.servers import connect

@@ -205,10 +205,7 @@ def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
         ("      +full_refresh: false\n", ""),
         *(
             pytest.param(*edit, marks=pytest.mark.long)
-            for edit in (
-                ("{{ streamflow.begin_step() }} ", ""), ("      +post-hook: \"{{ streamflow.finish_merge() }}\"\n", ""),
-                ("{enforced: true}", "{enforced: false}"), ('"streamflow", "dbt"]', '"dbt"]'),
-            )
+            for edit in (("{enforced: true}", "{enforced: false}"), ('"streamflow", "dbt"]', '"dbt"]'))
         ),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from loader.delivery import waiting
-from loader.delivery.addresses import shown
+from loader.delivery.month import shown
 from tests.conftest import Streamflow
 from tests.files import copy_month
 

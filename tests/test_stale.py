@@ -48,8 +48,8 @@ def test_stale_and_hollow_tables_are_warned_of(january: Streamflow, months: Path
     done = january.ok("ingest", "001", "--data-dir", tmp_path)
 
     hollow = (
-        f"unique_devices_30d is empty, and was not on {BEFORE}",
         f"skips_7d has a single value, and had more on {BEFORE}",
+        f"unique_devices_30d is empty, and was not on {BEFORE}",
     )
     assert dict(january.rows(FOUND)) == {
         "subscriptions": SAME,

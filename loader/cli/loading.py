@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,14 +13,15 @@ from loader.cli import summaries, terminal
 from loader.cli.terminal import Json, show
 from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, months_in, parse_month, parse_months
-from loader.delivery.addresses import is_address, shown
+from loader.delivery.month import is_address, shown
 from loader.delivery.waiting import parse_patience
 from loader.errors import ModelsFailed, WrongUsage
 from loader.pipeline.progress import log
+from loader.pipeline.request import Request
 from loader.settings import expanded, load_settings
 
 if TYPE_CHECKING:
-    from loader.pipeline.outcome import Command, Outcome, Refused
+    from loader.pipeline.outcome import Outcome, Refused
 
 DATE = ["%Y-%m-%d"]
 ONE = "The month by its number, like 001, or by its date, like 2024-02."
@@ -88,8 +89,8 @@ def ingest(
     if dry_run:
         _plan(deliveries, as_json)
     else:
-        how = {"force": force, "restate": reason if restate else None, "waive": waivers}
-        _run("ingest", deliveries, as_json, **how, wait=parse_patience(wait))
+        restated_as = reason if restate else None
+        _run(Request("ingest", force, restated_as, waivers, parse_patience(wait)), deliveries, as_json)
 
 
 def land(
@@ -103,9 +104,8 @@ def land(
     as_json: Json = False,
 ) -> None:
     """Only copy a month's files into staging; `dbt build` then audits and publishes the month."""
-    waivers = _waivers(restate, waive, reason)
-    how = {"force": force, "restate": reason if restate else None, "waive": waivers}
-    _run("land", _deliveries(month, data_dir, as_of), as_json, **how)
+    request = Request("land", force, reason if restate else None, _waivers(restate, waive, reason))
+    _run(request, _deliveries(month, data_dir, as_of), as_json)
 
 
 def check(
@@ -117,16 +117,17 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Land and audit a month, and say what is wrong with it; publish nothing."""
-    _run("check", _deliveries(month, data_dir, as_of), as_json, waive=_waivers(False, waive, reason))
+    request = Request("check", waive=_waivers(False, waive, reason))
+    _run(request, _deliveries(month, data_dir, as_of), as_json)
 
 
 def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) -> None:
     """What is left to do, and the known months with their state, rows and audits."""
-    from loader.pipeline import ledger
+    from loader.readers import months as known
     from loader.readers import oncall
 
     with open_database(load_settings()).connect() as connection:
-        months = ledger.months(connection) if ledger.exists(connection) else []
+        months = known.months(connection)
         lines = list(oncall.headlines(connection, months))
     if months:
         show(as_json, months, *lines, *summaries.known(months, every=every, hashes=hashes))
@@ -176,7 +177,7 @@ def _deliveries(
     return [find_delivery(settings, month, data_dir, as_of.date() if as_of else None) for month in months]
 
 
-def _run(command: Command, deliveries: Sequence[Delivery], as_json: bool, **how: Any) -> None:
+def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> None:
     """Have months ingested, landed or checked, show how each ended, and end with the exit code of that."""
     from loader.pipeline.ingest import run_months
     from loader.pipeline.outcome import Refused
@@ -186,12 +187,12 @@ def _run(command: Command, deliveries: Sequence[Delivery], as_json: bool, **how:
     outcomes: list[Outcome] = []
     refused: Refused | None = None
     try:
-        for outcome in run_months(load_settings(), command, deliveries, progress, **how):
+        for outcome in run_months(load_settings(), request, deliveries, progress):
             progress.close()
             outcomes.append(outcome)
             if not as_json:
                 show(as_json, outcome, *summaries.outcome(outcome, brief=several))
-            _follow_up(command, outcome)
+            _follow_up(outcome)
     except Refused as error:
         outcomes.append((refused := error).outcome)
     finally:
@@ -207,12 +208,12 @@ def _run(command: Command, deliveries: Sequence[Delivery], as_json: bool, **how:
         raise typer.Exit(refused.exit_code if refused else ModelsFailed.exit_code)
 
 
-def _follow_up(command: Command, outcome: Outcome) -> None:
+def _follow_up(outcome: Outcome) -> None:
     """What failed below a published month, and what settings ask for once it is there: the month stands either way."""
     if outcome.failed:
         message = "the month is published, but what is built on it failed; the same command builds only these again"
         terminal.complain(message, [f"  {node}" for node in outcome.failed], month=outcome.month)
-    if command != "ingest" or outcome.state != "published":
+    if outcome.command != "ingest" or outcome.state != "published":
         return
     from loader.readers.after_publish import after_publish
 
@@ -225,7 +226,7 @@ def _follow_up(command: Command, outcome: Outcome) -> None:
 
 
 def _plan(deliveries: Sequence[Delivery], as_json: bool) -> None:
-    from loader.pipeline.plan import plan_month
+    from loader.readers.plan import plan_month
 
     plans = [plan_month(load_settings(), delivery) for delivery in deliveries]
     lines = [line for plan in plans for line in summaries.plan(plan)]

@@ -17,7 +17,7 @@ from loader.words import counted
 if TYPE_CHECKING:
     from loader.delivery import Problem
     from loader.pipeline.outcome import Outcome
-    from loader.pipeline.plan import Plan
+    from loader.readers.plan import Plan
 
 COUNTED = ("delivered", "inserted", "updated", "unchanged", "carried_forward")
 ON_A_SCREEN = 12

@@ -1,14 +1,15 @@
-"""How declared tables belong together: what they reference, which of them has the customers, whose each row is."""
+"""How declared tables belong together: what they reference, which of them has the customers, what one trains on."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loader.words import counted
 
 if TYPE_CHECKING:
-    from loader.contract.tables import Table
+    from loader.contract.tables import Column, Table
 
 
 def wrong_references(tables: Sequence[Table]) -> Iterator[str]:
@@ -41,7 +42,7 @@ def _wrong_reference(table: Table, by_name: Mapping[str, Table]) -> Iterator[str
         if column not in table.column_names:
             which = "" if columns else f": say by which, `references: {{table: {name}, columns: [...]}}`"
             yield f"references {name} by {column}, and has no such column{which}"
-        elif (own := _type(table, column)) != (its := _type(parent, key)):
+        elif (own := table.column(column).type_name) != (its := parent.column(key).type_name):
             yield f"references {name} by {column}, which is {own}, and {name}.{key} is {its}"
 
 
@@ -70,6 +71,28 @@ def customers_first(tables: Sequence[Table]) -> list[Table]:
     return sorted(tables, key=lambda table: not table.customers)
 
 
+def per_customer(tables: Sequence[Table]) -> list[Table]:
+    """The tables whose key is the customer, that which has the customers first."""
+    return [table for table in customers_first(tables) if table.is_per_customer]
+
+
+def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]:
+    """Name in the training set, table and column of each feature, and then of each label.
+
+    What a table of labels has besides is no feature, unless it is the one that has the customers.
+    """
+    everyone, *_ = joined = per_customer(tables)
+    values = [(table, column) for table in joined for column in table.columns if column.name not in table.key]
+    features = [(table, column) for table, column in values if not column.label]
+    columns = [(table, column) for table, column in features if table.customers or not table.has_label]
+    columns += [(table, column) for table, column in values if column.label]
+    names = Counter([*everyone.key, *(column.name for _, column in columns)])
+    return [
+        (column.name if names[column.name] == 1 else f"{table.name}_{column.name}", table, column)
+        for table, column in columns
+    ]
+
+
 def _most_led_to(by_name: Mapping[str, Table]) -> Table:
     leads = dict.fromkeys((table.name for table in by_name.values() if table.references is None), 0)
     for name in by_name:
@@ -89,10 +112,5 @@ def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple
         its = _customer(parent, owner, by_name)
         if its and all(column in here for column in its):
             return tuple(here[column] for column in its)
-    same = set(table.key) == set(owner.key) and all(_type(table, name) == _type(owner, name) for name in table.key)
-    return owner.key if same else ()
-
-
-def _type(table: Table, column: str) -> str:
-    kind = table.column(column).data_type
-    return "integer" if kind == "int" else kind
+    kinds = [{name: one.column(name).type_name for name in one.key} for one in (table, owner)]
+    return owner.key if kinds[0] == kinds[1] else ()

@@ -10,14 +10,14 @@ from typing import Any
 import jinja2
 import yaml
 
+from loader.contract.customers import per_customer, training_columns
 from loader.contract.names import SQL_WORDS
-from loader.contract.tables import LOADER, Column, Table
-from loader.contract.training import per_customer, training_columns
+from loader.contract.tables import Column, Table, described_in
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import project
 
 LIST = Path("macros/declared_tables.sql")
-NOT_NULL = {"type": "not_null", "warn_unsupported": False}
+NOT_NULL = {"type": "not_null"}
 IN_STEP = (
     "`streamflow models` writes what is missing; edit the others, or have them written anew:"
     " `streamflow models NAME --overwrite`"
@@ -132,19 +132,18 @@ def require_models(tables: Sequence[Table]) -> None:
 
 
 def _lacking(path: Path, model: Model) -> Iterator[str]:
-    name = model.properties["name"]
-    document = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}  # noqa: S506 (a safe loader)
-    described: dict[str, Any] = next((entry for entry in document.get("models", []) if entry.get("name") == name), {})
+    described = described_in(path, model.properties["name"])
     keys = [(entry.get("config") or {}).get("unique_key") for entry in (described, model.properties)]
     if keys[1] is not None and keys[0] != keys[1]:
         is_there, declared = (key if isinstance(key, str) else ", ".join(key or ["none"]) for key in keys)
         yield f"its unique_key is {is_there}, and declared as {declared}"
     foreign = {"type": "foreign_key"}
     for constraint in model.properties.get("constraints", []):
-        if foreign.items() <= constraint.items() and constraint not in described.get("constraints", []):
+        known = any(constraint.items() <= one.items() for one in described.get("constraints", []))
+        if foreign.items() <= constraint.items() and not known:
             yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
     there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
-    for column in model.properties["columns"]:
+    for column in model.properties.get("columns", []):
         if column["name"] not in there:
             yield f"column {column['name']} is declared and not there"
         elif there.pop(column["name"]) != column["data_type"]:
@@ -154,18 +153,15 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
 def models(tables: Sequence[Table]) -> Iterator[Model]:
     """Every model that follows from the declaration: history, production, latest, versions; the training set."""
     for table in tables:
-        yield _model("models/history", "history", table, _history(table))
-        yield _model("models/production", "production", table, _production(table))
-        yield _model("models/marts/latest", "latest", table, _latest(table))
+        of_table = {"table": table}
+        yield Model("models/history", "history", of_table, _history(table))
+        yield Model("models/production", "production", of_table, _production(table))
+        yield Model("models/marts/latest", "latest", of_table, _latest(table))
         if table.slowly_changing:
-            yield _model("models/marts", "scd2", table, _scd2(table))
+            yield Model("models/marts", "scd2", of_table, _scd2(table))
     everyone, *others = per_customer(tables)
     values = {"everyone": everyone, "others": others, "columns": training_columns(tables)}
     yield Model("models/marts", "training_set", values, _training_set(tables))
-
-
-def _model(folder: str, template: str, table: Table, properties: dict[str, Any]) -> Model:
-    return Model(folder, template, {"table": table}, properties)
 
 
 def _list(tables: Iterable[Table]) -> str:
@@ -201,7 +197,7 @@ def _history(table: Table) -> dict[str, Any]:
             f" One row per {_row(table)} and as_of."
         ),
         "config": {"unique_key": key},
-        "constraints": [{"type": "primary_key", "columns": key, "warn_unsupported": False}],
+        "constraints": [{"type": "primary_key", "columns": key}],
         "data_tests": ["streamflow.keys_are_enforced"],
         "columns": _columns(table, AS_OF, OBSERVED_AS_OF, constraints=True),
     }
@@ -209,17 +205,10 @@ def _history(table: Table) -> dict[str, Any]:
 
 def _production(table: Table) -> dict[str, Any]:
     key = list(table.key)
-    constraints: list[dict[str, Any]] = [{"type": "primary_key", "columns": key, "warn_unsupported": False}]
-    if table.references:
-        constraints.append(
-            {
-                "type": "foreign_key",
-                "columns": list(table.references.columns),
-                "to": f"ref('{table.references.table}')",
-                "to_columns": list(table.references.key),
-                "warn_unsupported": False,
-            }
-        )
+    constraints: list[dict[str, Any]] = [{"type": "primary_key", "columns": key}]
+    if other := table.references:
+        foreign = {"type": "foreign_key", "columns": list(other.columns), "to": f"ref('{other.table}')"}
+        constraints.append({**foreign, "to_columns": list(other.key)})
     return {
         "name": table.name,
         "description": f"Newest data: {table.description}",
@@ -235,9 +224,9 @@ def _latest(table: Table) -> dict[str, Any]:
         "name": f"latest_{table.name}",
         "description": (
             f"{table.name} as of the newest published month, the same one in all of these views: a query over several"
-            f" of them never mixes months. One row per {_row(table)} known by then."
+            f" of them never mixes months. One row per {_row(table)} known by then; its columns are those of"
+            f" {table.name}_snapshots."
         ),
-        "columns": _columns(table, AS_OF, OBSERVED_AS_OF),
     }
 
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +62,8 @@ def _hub_answers() -> bool:
 
 
 def _ask_hub(answered: threading.Event) -> None:
+    import urllib.request
+
     hub = os.environ.get("DBT_PACKAGE_HUB_URL", "https://hub.getdbt.com/")
     try:
         url = f"{hub.rstrip('/')}/api/v1/metaplane/dbt_expectations.json"

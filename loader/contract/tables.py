@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
 from loader.contract import customers
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS, ColumnName, TableName, taken
@@ -62,6 +54,11 @@ class Column(BaseModel):
         return {**raw, **flags, "aliases": _meta(raw).get("aliases", [])}
 
     @property
+    def type_name(self) -> str:
+        """What PostgreSQL calls its type."""
+        return "integer" if self.data_type == "int" else self.data_type
+
+    @property
     def may_be_missing(self) -> bool:
         """Whether a file may lack it."""
         return self.optional or self.retired
@@ -80,10 +77,8 @@ class Column(BaseModel):
         return self
 
 
-Columns = Annotated[
-    tuple[ColumnName, ...],
-    BeforeValidator(lambda names: (names,) if isinstance(names, str) else names),
-]
+ONE_OR_SEVERAL = BeforeValidator(lambda texts: (texts,) if isinstance(texts, str) else texts)
+Columns = Annotated[tuple[ColumnName, ...], ONE_OR_SEVERAL]
 """One column by its name, or a list of them."""
 
 
@@ -107,12 +102,7 @@ class CsvForm(BaseModel, frozen=True):
     delimiter: str = Field(default=",", pattern=r"^[\t!#$%&*,/:;<=>?@^_`|~]$")
     quote: Literal['"', "'"] = '"'
     encoding: Encoding = "utf-8"
-    nulls: tuple[str, ...] = ()
-
-    @field_validator("nulls", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    nulls: Annotated[tuple[str, ...], ONE_OR_SEVERAL] = ()
 
     @model_validator(mode="after")
     def _nulls_are_fields(self) -> CsvForm:
@@ -228,13 +218,17 @@ def load_contract(path: Path | None = None) -> list[Table]:
     return customers.found(tables)
 
 
+def described_in(path: Path, model: str) -> dict[str, Any]:
+    """What a YAML file says of a dbt model; nothing where it does not, or is not there."""
+    document = yaml.load(path.read_text(encoding="utf-8"), LOADER) if path.is_file() else None  # noqa: S506 (safe)
+    entries = (document or {}).get("models", [])
+    return next((entry for entry in entries if entry.get("name") == model), {})
+
+
 def model_columns(model: str) -> set[str]:
     """The columns that a dbt model's properties name, as in `production/users`; none where there is no such file."""
     path = (project().dbt / "models" / model).with_suffix(".yml")
-    if not path.is_file():
-        return set()
-    document = yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}  # noqa: S506 (a safe loader)
-    return {column["name"] for entry in document.get("models", []) for column in entry.get("columns", [])}
+    return {column["name"] for column in described_in(path, path.stem).get("columns", [])}
 
 
 def _table(raw: dict[str, Any]) -> Table:

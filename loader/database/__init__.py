@@ -2,13 +2,13 @@
 
 from loader.database import retries, server
 from loader.database.connect import Connection, Database, open_database
-from loader.database.ddl import ops_ddl, ops_functions, run_lock, spread, staging_ddl
+from loader.database.ddl import ops_ddl, ops_functions, run_lock
 from loader.database.engines import POSITION, files_at_once, is_cluster, nodes_failed, pending_nodes, place_in_file
 from loader.database.sql_files import statement
 from loader.database.waiting import blockers, telling_who_blocks
 
 __all__ = [
     "POSITION", "Connection", "Database", "blockers", "files_at_once", "is_cluster", "nodes_failed", "open_database",
-    "ops_ddl", "ops_functions", "pending_nodes", "place_in_file", "retries", "run_lock", "server", "spread",
-    "staging_ddl", "statement", "telling_who_blocks",
+    "ops_ddl", "ops_functions", "pending_nodes", "place_in_file", "retries", "run_lock", "server", "statement",
+    "telling_who_blocks",
 ]  # fmt: skip

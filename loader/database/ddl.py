@@ -1,4 +1,4 @@
-"""The SQL that loader and dbt share, rendered from the dbt macros that hold it; these are plain Jinja."""
+"""The ledger's SQL, which loader and dbt share, rendered from the dbt macros that hold it; these are plain Jinja."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import re
 from functools import cache
 from typing import Any
 
-from loader.contract.tables import Table
 from loader.project import PACKAGE
+
+FILES = {
+    "ledger/tables.sql": "ops_tables",
+    "citus/citus.sql": "ops_cluster",
+    "ledger/proofs.sql": "ops_proofs",
+    "ledger/declared.sql": "ops_declared",
+    "ledger/steps.sql": "ops_steps",
+}
+"""The files, in this order, and the macro in each."""
 
 
 @cache
@@ -15,14 +23,13 @@ def _macros(path: str) -> Any:
     """The macros of a file, to call by name."""
     import jinja2
 
-    files = jinja2.FileSystemLoader(PACKAGE / "macros")
-    environment = jinja2.Environment(loader=files, extensions=["jinja2.ext.do"])  # noqa: S701 (SQL)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PACKAGE / "macros"))  # noqa: S701 (SQL)
     return environment.get_template(path).module
 
 
 def ops_ddl() -> bytes:
-    """Creates the ops schema and its tables where they are missing."""
-    return str(_macros("ledger/ops_ddl.sql").ops_ddl()).encode()
+    """Creates the ops schema, its tables and its functions where they are missing."""
+    return "".join(str(getattr(_macros(path), macro)()) for path, macro in FILES.items()).encode()
 
 
 def ops_functions() -> dict[str, str]:
@@ -32,22 +39,5 @@ def ops_functions() -> dict[str, str]:
 
 def run_lock() -> tuple[int, int]:
     """The two keys of the advisory lock of a run."""
-    first, second = str(_macros("ledger/ops_ddl.sql").run_lock()).split(",")
+    first, second = str(_macros("ledger/steps.sql").run_lock()).split(",")
     return int(first), int(second)
-
-
-def staging_ddl(table: Table) -> list[bytes]:
-    """The statements that create one staging table. Names and types were checked when the contract was read."""
-    created = _macros("ledger/staging_ddl.sql").staging_ddl(table.name, table.columns)
-    spread = _macros("citus/citus.sql").spread_over_nodes(f'"staging"."{table.name}"', table.key, True)
-    return [str(created).encode(), str(spread).encode()]
-
-
-def spread(relation: str, key: str) -> bytes:
-    """The statement that spreads a new table of history over a cluster's nodes; it does nothing elsewhere."""
-    return str(_macros("citus/citus.sql").spread_over_nodes(relation, key)).encode()
-
-
-def pending_nodes_sql() -> bytes:
-    """Asks a cluster's coordinator for the workers that are away, or lack what others have."""
-    return str(_macros("citus/citus.sql").pending_nodes_sql()).encode()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from loader.database.connect import Connection
-from loader.database.ddl import pending_nodes_sql
 
 POSITION = "position_in_file"
 """What says where in its file a row is that landed on a cluster, or beside others that were taken out again."""
@@ -42,7 +41,7 @@ def pending_nodes(connection: Connection) -> list[str]:
     """
     nodes: list[str] = []
     for _ in range(10 if is_cluster(connection) else 0):
-        nodes = [node for (node,) in connection.execute(pending_nodes_sql()).fetchall()]
+        nodes = [node for (node,) in connection.execute("select ops.pending_nodes()").fetchall()]
         if not nodes:
             break
         connection.execute(RECOVER)

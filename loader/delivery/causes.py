@@ -51,28 +51,20 @@ UTF_16 = re.compile(rb"\xff\xfe|\xfe\xff|(?:[\t\r\n -~]\0){4}|(?:\0[\t\r\n -~]){
 DELIMITERS, QUOTES = ",;\t|", "\"'"
 
 BETWEEN_THOUSANDS = ". '\u00a0\u2019\u202f"
-DECIMAL_COMMA = (
-    re.compile(rf"\s*[+-]?(?:\d+|\d{{1,3}}(?:[{BETWEEN_THOUSANDS}]\d{{3}})+),\d+\s*"),
-    ("a comma where the decimal point belongs", "Export numbers with a point, like 12.50"),
+DECIMAL_COMMA = re.compile(rf"\s*[+-]?(?:\d+|\d{{1,3}}(?:[{BETWEEN_THOUSANDS}]\d{{3}})+),\d+\s*")
+THOUSANDS = re.compile(rf"\s*[+-]?\d{{1,3}}(?:[,{BETWEEN_THOUSANDS}]\d{{3}})+(?:\.\d+)?\s*")
+OTHER_DATE = re.compile(
+    r"(?!\d{4}-\d\d-\d\d$)\s*(?:\d\d?([./ -])\d\d?\1(?:\d{4}|\d\d)|\d{4}([./-])\d\d?\2\d\d?|\d{8})\s*"
 )
-THOUSANDS = (
-    re.compile(rf"\s*[+-]?\d{{1,3}}(?:[,{BETWEEN_THOUSANDS}]\d{{3}})+(?:\.\d+)?\s*"),
-    ("thousands are separated", "Export numbers without separators, like 1234.50"),
-)
-OTHER_DATE = (
-    re.compile(r"(?!\d{4}-\d\d-\d\d$)\s*(?:\d\d?([./ -])\d\d?\1(?:\d{4}|\d\d)|\d{4}([./-])\d\d?\2\d\d?|\d{8})\s*"),
-    ("a date in another order or form", "Export dates as 2024-01-31"),
-)
-DATE_AND_TIME = (
-    re.compile(r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*", re.DOTALL),
-    ("a date with a time", "Export dates as 2024-01-31"),
-)
-WHOLE = [THOUSANDS, DECIMAL_COMMA]
-FORMS: dict[str, list[tuple[re.Pattern[str], Cause]]] = {
-    "date": [OTHER_DATE, DATE_AND_TIME], "numeric": [DECIMAL_COMMA, THOUSANDS],
-    **dict.fromkeys(("int", "integer", "bigint", "smallint"), WHOLE),
-}  # fmt: skip
-"""Data type -> forms of values that are none of it, and look like some to people."""
+DATE_AND_TIME = re.compile(r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*", re.DOTALL)
+CAUSES: dict[re.Pattern[str], Cause] = {
+    DECIMAL_COMMA: ("a comma where the decimal point belongs", "Export numbers with a point, like 12.50"),
+    THOUSANDS: ("thousands are separated", "Export numbers without separators, like 1234.50"),
+    OTHER_DATE: ("a date in another order or form", "Export dates as 2024-01-31"),
+    DATE_AND_TIME: ("a date with a time", "Export dates as 2024-01-31"),
+}
+FORMS = {"text": [], "date": [OTHER_DATE, DATE_AND_TIME], "numeric": [DECIMAL_COMMA, THOUSANDS], "boolean": []}
+"""Data type -> forms of values that are none of it, and look like some to people; whole numbers are the others."""
 
 BLANK = (
     "a blank or an invisible character in the name of a column",
@@ -81,7 +73,8 @@ BLANK = (
 TOTALS = {"total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "somme", "totale"}
 SUMMED = re.compile(r"[+-]?[\d., '\u00a0]*\d[\d., '\u00a0]*")
 TOTAL_LINE = "a line of totals", "Export the file without it"
-LAST_LINE = "If that is a line of totals, export the file without it"
+NO_KEY = "Export each row with its key, and no line of totals"
+"""What to do about a row without a key."""
 
 
 def of_bytes(head: bytes) -> Cause | None:
@@ -126,7 +119,8 @@ def encoded_otherwise(form: CsvForm) -> Cause:
 
 def of_value(kind: str, text: str) -> Cause | None:
     """Why a text that is no value of its type looks like one to somebody."""
-    return next((cause for form, cause in FORMS.get(kind, ()) if form.fullmatch(text)), None)
+    forms = FORMS.get(kind, [THOUSANDS, DECIMAL_COMMA])
+    return next((CAUSES[form] for form in forms if form.fullmatch(text)), None)
 
 
 def is_total(fields: Sequence[str], key: int, nulls: Collection[str] = ()) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import fnmatch
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -15,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 
 from loader.contract.tables import Table
-from loader.delivery.addresses import is_address, shown
 from loader.delivery.causes import Problem
 from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
 from loader.delivery.headers import look, near
@@ -25,6 +23,20 @@ from loader.settings import Settings, expanded, load_settings
 MONTH = re.compile(r"(month_(?:\d{3}|[1-9]\d{3})|\d{4}-\d\d)(?:\.zip)?", re.ASCII)
 """What the folder of a month, or its archive, may be called."""
 LISTED = 12
+MISSING = "the file is missing"
+
+
+def is_address(place: str | Path) -> bool:
+    """Whether a folder of months lies elsewhere."""
+    return bool(re.match(r"[a-z][a-z0-9+.-]*://", str(place), re.IGNORECASE))
+
+
+def shown(text: str) -> str:
+    """A text with addresses as they may be written down: without user, password and what follows a question mark.
+
+    A password may have blanks in it, so all up to the last @ goes.
+    """
+    return re.sub(r"(://)[^'\"\n]*@|\?[^\s'\"]*", r"\1", text)
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,7 @@ class Delivery:
             there = self._files(places)
         except UNREADABLE as error:
             return Found({}, [Problem(name, unreadable(error))])
-        found, missing = Found({}, []), []
+        found, missing = Found({}, []), list[str]()
         for table in tables:
             if matching := [file for file in there if fnmatchcase(file.plain, table.wanted)]:
                 parts, problems = _looked_at(matching, table)
@@ -108,10 +120,20 @@ class Delivery:
                     found.files[table.name] = TableFiles(parts)
             elif table.name not in may_be_missing:
                 missing.append(table.wanted)
-        found.problems.extend(_in_two_tables(there, tables))
+        strange = []
+        for file in there:
+            takers = [table.name for table in tables if fnmatchcase(file.plain, table.wanted)]
+            if len(takers) > 1:
+                reason = f"is a file of {' and of '.join(takers)}: give them other names in `files`"
+                found.problems.append(Problem(file.name, reason))
+            elif not takers:
+                strange.append(file.base)
         if missing:
-            strange = [file for file in there if not any(fnmatchcase(file.plain, table.wanted) for table in tables)]
-            found.problems.extend(self._why_missing(missing, there, strange))
+            problems = [_why_missing(places[0], wanted, strange) for wanted in missing]
+            if len(strange) == len(there) and all(problem.reason == MISSING for problem in problems):
+                has = f"{places[0]} has {_listed(strange)}, and none of {', '.join(missing)}"
+                raise NotDelivered(f"month {self.label} is not there: {has}")
+            found.problems.extend(problems)
         return found
 
     def _files(self, places: Sequence[Path]) -> list[SourceFile]:
@@ -124,28 +146,6 @@ class Delivery:
                 members = [replace(packed, member=name) for name in archive.namelist() if not name.endswith("/")]
             return sorted(members, key=lambda file: file.base)
         return [SourceFile(path, links_to=self.links_to) for path in sorted(place.iterdir())]
-
-    def _why_missing(
-        self, missing: Sequence[str], there: Sequence[SourceFile], strange: Sequence[SourceFile]
-    ) -> list[Problem]:
-        """`strange` are the files that no table takes."""
-        problems, told = [], len(strange) < len(there)
-        deeper = dict(_deeper(there))
-        for wanted in missing:
-            hint = near(wanted, (file.base for file in strange))
-            folder = next((path for path, names in deeper.items() if fnmatch.filter(names, wanted)), None)
-            if folder:
-                remedy = f"Move the files up into {folder.parent.name}"
-                problems.append(Problem(wanted, f"one folder deeper, in {folder.name}", remedy=remedy))
-            else:
-                problems.append(Problem(wanted, f"the file is missing{hint}"))
-            told = told or bool(folder or hint)
-        if not told:
-            names = _listed(file.base for file in there)
-            raise NotDelivered(
-                f"month {self.label} is not there: {self.there[0]} has {names}, and none of {', '.join(missing)}"
-            )
-        return problems
 
 
 def find_delivery(
@@ -200,19 +200,13 @@ def _looked_at(files: Sequence[SourceFile], table: Table) -> tuple[tuple[SourceF
     return tuple(file for file, _ in looked_at), [problem for _, problems in looked_at for problem in problems]
 
 
-def _in_two_tables(there: Sequence[SourceFile], tables: Sequence[Table]) -> Iterator[Problem]:
-    for file in there:
-        takers = [table.name for table in tables if fnmatchcase(file.plain, table.wanted)]
-        if len(takers) > 1:
-            yield Problem(file.name, f"is a file of {' and of '.join(takers)}: give them other names in `files`")
-
-
-def _deeper(there: Sequence[SourceFile]) -> Iterator[tuple[Path, list[str]]]:
-    """The folders in a month's folder, and the names of what is in them."""
-    for file in there:
-        with suppress(OSError):
-            if file.path.is_dir() and not file.path.is_symlink():
-                yield file.path, [SourceFile(path).plain for path in sorted(file.path.iterdir())]
+def _why_missing(place: Path, wanted: str, strange: Sequence[str]) -> Problem:
+    """What may have become of a file that is missing. `strange` are the names of those that no table takes."""
+    for end in ("", ".gz"):
+        if deeper := next(place.glob(f"*/{wanted}{end}"), None):
+            remedy = f"Move the files up into {place.name}"
+            return Problem(wanted, f"one folder deeper, in {deeper.parent.name}", remedy=remedy)
+    return Problem(wanted, f"{MISSING}{near(wanted, strange)}")
 
 
 def _missing(data_dir: Path, names: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,7 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from loader.contract.tables import Table
-from loader.delivery.addresses import shown
-from loader.delivery.month import Delivery
+from loader.delivery.month import Delivery, shown
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 from loader.words import counted
 
@@ -30,20 +28,15 @@ EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "sftp": "sftp", "http": "http", "
 STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
 """What tells one state of a file from another, as the file systems call it."""
 
-FINAL = (FileNotFoundError, PermissionError, socket.gaierror)
-FINAL_NAMES = {"AuthenticationException", "NoCredentialsError"}
-"""What stays as it is when it is tried again; paramiko and botocore, which have the latter, may not be installed."""
 NOT_THERE = {None, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
 """Answers of which some stores give the last one for what they do not have."""
 PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 """Answers that ask for patience; the others below 500 stay what they are."""
+FORBIDDEN = {"AuthenticationException", "NoCredentialsError"}
+"""Of paramiko and botocore, which may not be installed."""
 
 Listing = dict[str, tuple[Any, ...]]
 """Name of a file -> its state."""
-
-
-class _Torn(Exception):
-    """A file did not come whole, or was replaced while it came."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +59,8 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may end otherwise: not where something is not there, or forbidden, or unknown."""
-    causes = [error, error.__cause__, None if error.__suppress_context__ else error.__context__]
-    if any(isinstance(cause, FINAL) or type(cause).__name__ in FINAL_NAMES for cause in causes):
+    """Whether another attempt may end otherwise: not where something is not there, or forbidden."""
+    if isinstance(error, FileNotFoundError | PermissionError) or type(error).__name__ in FORBIDDEN:
         return False
     status = _status(error)
     return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING
@@ -133,7 +125,7 @@ class Place:
                 shutil.copyfileobj(stream, written, CHUNK)
             now = self._look(file.path)
             if now is None or now != before or now.state[0] not in {None, target.stat().st_size}:
-                raise _Torn(f"{file.name} was replaced or cut off while it was fetched")
+                raise OSError(f"{file.name} was replaced or cut off while it was fetched")
             return True
 
         if not self._insist(copy):
@@ -141,17 +133,16 @@ class Place:
 
     def _files(self, path: str, tables: Sequence[Table]) -> Iterator[RemoteFile]:
         """The files of a folder that a table takes; by their usual names where a web server does not list them."""
-        entries = self._insist(lambda: self._listed(path)) or []
-        names = {PurePosixPath(entry["name"]).name for entry in entries if entry.get("type") != "directory"}
+        names = {PurePosixPath(name).name for name in self._insist(lambda: self._listed(path)) or ()}
         names = names or {f"{table.wanted}{end}" for table in tables for end in ("", ".gz")}
         for name in sorted(names):
             is_wanted = any(fnmatchcase(name.removesuffix(".gz"), table.wanted) for table in tables)
             if is_wanted and (file := self._look(f"{path}/{name}")):
                 yield file
 
-    def _listed(self, path: str) -> list[dict[str, Any]]:
+    def _listed(self, path: str) -> list[str]:
         try:
-            return list(self.system.ls(path, detail=True))
+            return list(self.system.ls(path, detail=False))
         except Exception as error:
             if _status(error) == HTTPStatus.FORBIDDEN:  # many web servers list no folder, and give its files
                 return []

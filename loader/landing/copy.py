@@ -11,20 +11,11 @@ from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from loader.contract.tables import Table
-from loader.database import Connection, Database, staging_ddl, statement
-from loader.delivery import (
-    UNREADABLE,
-    Delivery,
-    Problem,
-    SourceFile,
-    TableFiles,
-    Unfit,
-    hash_of,
-    unreadable,
-    watched,
-)
+from loader.database import Connection, Database, statement
+from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, TableFiles, Unfit, hash_of, unreadable, watched
 from loader.errors import SurroundingsFailed
 from loader.landing.forgotten import take_out
 
@@ -136,8 +127,9 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
         connection.execute("set local lock_timeout = '10s'")
         try:
             connection.execute(sql.SQL("drop table if exists {}").format(staging))
-            for ddl in staging_ddl(table):
-                connection.execute(ddl)
+            columns = [{"name": column.name, "type": column.data_type} for column in table.columns]
+            values = [staging.as_string(), Jsonb(columns), list(table.key)]
+            connection.execute("select ops.create_table(%s, 'staging', %s, %s)", values)
         except psycopg.errors.LockNotAvailable:
             reason = f"{name} is being read by another session: try again when that has ended"
             raise SurroundingsFailed(reason) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -19,6 +19,7 @@ from loader.contract.tables import Table
 from loader.database import POSITION, Connection, Database, is_cluster, statement
 from loader.delivery import (
     CHANGED,
+    NO_KEY,
     NOT_TEXT,
     NUL,
     SHOWN,
@@ -51,74 +52,53 @@ Value = tuple[str, str]
 
 @dataclass
 class Row:
-    """A record on its way into staging: its line in the file, its values, what is wrong, and whether it has totals."""
+    """A record on its way into staging: its line in the file, its values, and what is wrong; no values if of totals."""
 
     line: int
-    values: list[str | None]
+    values: list[str | None] | None
     problems: list[Problem]
-    is_total: bool = False
 
 
 def diagnose(
-    database: Database, delivery: Delivery, table: Table, files: TableFiles, stopped: NotTaken
-) -> Generator[Problem, None, bool]:
+    database: Database, delivery: Delivery, table: Table, files: TableFiles, stopped: NotTaken, unread: list[Problem]
+) -> Iterator[Problem]:
     """Yield all that is wrong with a table's files, in their order, and land the rows, null in place of what is wrong.
 
     Args:
         stopped: what COPY said; it is passed on where nothing is found, since what CSV is can be seen in two ways.
-
-    Returns:
-        Whether the files could be read to their ends.
+        unread: gets those of the problems that kept a file from being read to its end.
     """
-    found, last, unread = False, 0, list[Problem]()
+    found, place, position = False, 0, sql.Identifier(POSITION)
     with (
         database.connect() as judge,
         database.connect() as lander,
         new_staging_table(lander, table, delivery) as staging,
     ):
+        spread = is_cluster(lander)
+        lander.execute(sql.SQL("alter table {} add column {} bigint").format(staging, position))
         for file in files.parts:
-            rows = _rows(judge, table, file, unread)
-            for place, problems in _land(lander, rows, staging, table, file, last):
-                yield from problems
-                found, last = found or bool(problems), place
+            key = file.columns.index(table.key_in(file.columns))
+            names = sql.SQL(", ").join([*map(sql.Identifier, table.declared(file.columns)), position])
+            with lander.cursor().copy(sql.SQL("copy {} ({}) from stdin").format(staging, names)) as copy:
+                for row in _rows(judge, table, file, unread):
+                    place += 1
+                    if row.values and spread and row.values[key] is None:  # Citus: the key says which node takes it
+                        if not any(problem.column in {file.columns[key], None} for problem in row.problems):
+                            problem = Problem(file.name, "is empty", row.line, file.columns[key], remedy=NO_KEY)
+                            row.problems.append(problem)
+                    elif row.values:
+                        copy.write_row([*row.values, place])
+                    found = found or bool(row.problems)
+                    yield from row.problems
         take_out(lander, staging, table)
     yield from unread
     if not found and not unread:
         yield stopped.problem
-    return not unread
-
-
-def _land(
-    connection: Connection, rows: Iterator[Row], staging: sql.Identifier, table: Table, file: SourceFile, after: int
-) -> Iterator[tuple[int, list[Problem]]]:
-    """Land the rows of a file, which come `after` so many others; yields the place of each, and what is wrong with it.
-
-    A line of totals is no row.
-    """
-    spread = is_cluster(connection)
-    add_place = sql.SQL("alter table {} add column if not exists {} bigint").format(staging, sql.Identifier(POSITION))
-    names = sql.SQL(", ").join(map(sql.Identifier, [*table.declared(file.columns), POSITION]))
-    with connection.cursor() as cursor:
-        cursor.execute(add_place)
-        with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(staging, names)) as copy:
-            for place, row in enumerate(rows, after + 1):
-                if not row.is_total and (not spread or _has_key(row, file, table.key_in(file.columns))):
-                    copy.write_row([*row.values, place])
-                yield place, row.problems
-
-
-def _has_key(row: Row, file: SourceFile, key: str) -> bool:
-    """Whether Citus can take a row: the first column of its key says which node it goes to. Without it, it cannot."""
-    has_key = row.values[file.columns.index(key)] is not None
-    if not has_key and not any(problem.column in {key, None} for problem in row.problems):
-        row.problems.append(Problem(file.name, "is empty", row.line, key))
-    return has_key
 
 
 def _rows(connection: Connection, table: Table, file: SourceFile, unread: list[Problem]) -> Iterator[Row]:
     """The rows of a file with all that is wrong with each. Why reading ended before the file did goes to `unread`."""
     kinds = [table.column(name).data_type for name in file.columns]
-    typed = [(place, kind) for place, kind in enumerate(kinds) if kind != "text"]
     records, header = read_records(file), None
     with contextlib.suppress(Broken):
         header = next(records, None)
@@ -127,38 +107,30 @@ def _rows(connection: Connection, table: Table, file: SourceFile, unread: list[P
         return
     for batch in _batches(records, file.name, unread):
         rows = [_row(file.name, record, header, kinds, table.key_in(file.columns)) for record in batch]
-        wrong = _wrong_values(
-            connection,
-            (
-                (kind, text)
-                for row in rows
-                if not row.is_total
-                for place, kind in typed
-                if (text := row.values[place]) is not None
-            ),
-        )
+        wrong = _wrong_values(connection, [value for row in rows for value in _typed(row, kinds)])
         for row in rows:
-            for place, kind in typed if wrong and not row.is_total else ():
-                text = row.values[place]
-                if text is not None and (reason := wrong.get((kind, text))):
-                    cause, remedy = of_value(kind, text) or (None, None)
+            values = row.values or []
+            for place, value in enumerate(values if wrong else ()):
+                if value is not None and (reason := wrong.get((kinds[place], value))):
+                    cause, remedy = of_value(kinds[place], value) or (None, None)
                     why = f"{reason}: {cause}" if cause else reason
                     column = header.fields[place]
-                    row.problems.append(Problem(file.name, why, row.line, column, _shown(text), remedy=remedy))
-                    row.values[place] = None
+                    row.problems.append(Problem(file.name, why, row.line, column, _shown(value), remedy=remedy))
+                    values[place] = None
             yield row
+
+
+def _typed(row: Row, kinds: Sequence[str]) -> Iterator[Value]:
+    for kind, value in zip(kinds, row.values or (), strict=False):
+        if kind != "text" and value is not None:
+            yield kind, value
 
 
 def _wrong_values(connection: Connection, values: Iterable[Value]) -> dict[Value, str]:
     """Those of the values that PostgreSQL would not read -> why. Each is asked about once, however often it comes."""
-    by_kind: dict[str, set[str]] = {}
-    for kind, text in values:
-        by_kind.setdefault(kind, set()).add(text)
-    wrong: dict[Value, str] = {}
-    for kind, texts in by_kind.items():
-        found = connection.execute(statement(__file__, "wrong_values"), {"texts": Json(list(texts)), "kind": kind})
-        wrong |= {(kind, text): _why_wrong(kind, text, code) for text, code in found}
-    return wrong
+    asked = Json(sorted(set(values)))  # a type after the other, as the server looks each up when it changes
+    found = connection.execute(statement(__file__, "wrong_values"), [asked])
+    return {(kind, text): _why_wrong(kind, text, code) for kind, text, code in found}
 
 
 def _why_wrong(kind: str, text: str, code: str | None) -> str:
@@ -190,7 +162,7 @@ def _row(file: str, record: Record, header: Record, kinds: Sequence[str], key: s
     if is_total(record.fields, columns.index(key), form.nulls):
         what, remedy = TOTAL_LINE
         shown = _shown(record.fields[columns.index(key)])
-        return Row(record.line, [], [Problem(file, what, record.line, key, shown, remedy=remedy)], is_total=True)
+        return Row(record.line, None, [Problem(file, what, record.line, key, shown, remedy=remedy)])
     problems = [Problem(file, reason, record.line) for reason in record.wrong_form(header)]
     fields = [] if record.is_end_of_data else record.fields[: len(columns)]
     values: list[str | None] = [None if field in form.nulls else field or None for field in fields]

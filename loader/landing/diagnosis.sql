@@ -1,19 +1,19 @@
 -- name: wrong_values
--- What of these texts is not a value of that type: by PostgreSQL's own judgement, which takes more than the contract does, and by
--- what staging takes of it.
-select text, coalesce(info.sql_error_code, beyond.code)
-from
-    json_array_elements_text(%(texts)s) as value (text),
-    lateral pg_input_error_info(text, %(kind)s) as info,
-    lateral (
-        select
-            case
-                when info.message is null and %(kind)s::text = 'numeric' and text !~* 'nan|inf'
-                    then case when abs(text::numeric) >= 1e100 or scale(text::numeric) > 300 then '22003' end
-            end as code
-    ) as beyond
+-- Which of these texts, each with its type, are not values of it: by PostgreSQL's own judgement, which takes more than the contract
+-- does, and by what staging takes of it.
+select value.kind, value.text, coalesce(info.sql_error_code, beyond.code)
+from (select each ->> 0 as kind, each ->> 1 as text from json_array_elements(%s) as each) as value
+cross join lateral pg_input_error_info(value.text, value.kind) as info
+cross join lateral (
+    select
+        case
+            when info.message is null and value.kind = 'numeric' and value.text !~* 'nan|inf'
+                then
+                    case when abs(value.text::numeric) >= 1e100 or scale(value.text::numeric) > 300 then '22003' end
+        end as code
+) as beyond
 where
     info.message is not null
     or beyond.code is not null
-    or (%(kind)s::text = 'numeric' and text ~* 'nan|inf')
-    or (%(kind)s::text = 'date' and text !~ '^\d{4}-\d{2}-\d{2}$');
+    or (value.kind = 'numeric' and value.text ~* 'nan|inf')
+    or (value.kind = 'date' and value.text !~ '^\d{4}-\d{2}-\d{2}$');

@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
 from loader.delivery import NOT_TEXT, Problem
+from loader.words import counted
 
 ON_SCREEN = 20
 IN_FILE = 1_000_000
@@ -88,30 +88,22 @@ def _cause(remedy: str, groups: Sequence[Group]) -> str:
 
 
 def listed(groups: Sequence[Group], count: int) -> list[str]:
-    """The first groups as lines for a person, and how many of `count` problems are not among them."""
-    left = count - sum(group.count for group in groups[:ON_SCREEN])
-    beyond = [f"... and {left:,} more"] if left else []
-    return [f"  {line}" for line in [*as_rows(groups), *beyond]]
+    """The first groups as aligned lines for a person, and how many of `count` problems are not among them.
 
-
-def as_rows(groups: Iterable[Group], most: int = ON_SCREEN) -> list[str]:
-    """Groups as aligned lines for a person: where, column, value, why, the audit that found it, and how many more."""
-    rows = [
-        (
-            f"{printable(problem.file)}:{problem.line}" if problem.line else printable(problem.file),
-            printable(problem.column or ""),
-            printable(json.dumps(problem.value, ensure_ascii=False)) if problem.value is not None else "",
-            printable(problem.reason)
-            + (f"  [{problem.audit}]" if problem.audit else "")
-            + (f" (and {group.count - 1:,} more like it)" if group.count > 1 else ""),
-        )
-        for group in islice(groups, most)
-        for problem in [group.problem]
-    ]
+    Each says where, column, value, why, the audit that found it, and how many more are like it.
+    """
+    rows = []
+    for group in groups[:ON_SCREEN]:
+        problem, value = group.problem, group.problem.value
+        cells = [f"{problem.file}:{problem.line}" if problem.line else problem.file, problem.column or ""]
+        cells.append(json.dumps(value, ensure_ascii=False) if value is not None else "")
+        found_by = f"  [{problem.audit}]" if problem.audit else ""
+        more = f" (and {group.count - 1:,} more like it)" if group.count > 1 else ""
+        rows.append([*map(printable, cells), f"{printable(problem.reason)}{found_by}{more}"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip() for row in rows
-    ]
+    shown = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width] for row in rows]
+    left = count - sum(group.count for group in groups[:ON_SCREEN])
+    return [*("  " + "  ".join(cells).rstrip() for cells in shown), *([f"  ... and {left:,} more"] if left else [])]
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -172,12 +164,10 @@ def write_rejects(problems: Iterable[Problem], path: Path, month: str, summary: 
             grouped([problem], groups)
             if count <= IN_FILE:
                 writer.writerow(map(without_formulas, values(problem)))
-        written = min(count, IN_FILE)
-        if count > written:
-            writer.writerow(["", f"and {count - written:,} more, which are not written here"])
+        if count > IN_FILE:
+            writer.writerow(["", f"and {count - IN_FILE:,} more, which are not written here"])
     things = "1 thing is" if count == 1 else f"{count:,} things are"
-    where = "1 file" if len(files) == 1 else f"{len(files)} files"
-    counted = f"{things} wrong in {where}, nothing was changed"
-    first, *others = [*causes(list(groups.values())), summary or counted]
+    told = f"{things} wrong in {counted(len(files), 'file')}, nothing was changed"
+    first, *others = [*causes(list(groups.values())), summary or told]
     sentence = f"month {month} refused: {first}" if others or not summary else summary
-    return Rejects(count, written, list(files), list(groups.values())[:ON_SCREEN], path, sentence, others)
+    return Rejects(count, min(count, IN_FILE), list(files), list(groups.values())[:ON_SCREEN], path, sentence, others)

@@ -8,14 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loader.delivery import SHOWN
-from loader.pipeline.audits import Audit
+from loader.pipeline.audits import UNIQUE, Audit
 
 Arguments = Mapping[str, Any]
-
-UNIQUE = {"unique", "expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique"} | {
-    "unique_combination_of_columns"
-}
-"""Tests of which "second row for this user" says everything."""
 
 OTHER_CUSTOMERS = "Are these files of another data folder (--data-dir), or is this the database of other data?"
 

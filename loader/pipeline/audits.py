@@ -1,11 +1,28 @@
-"""What dbt says of an audit, a test that reads staging."""
+"""Audits, tests that read staging: what dbt says of them, which cannot be run, and which may be waived."""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from loader.contract.tables import Table
+from loader.database import Connection
+from loader.errors import WrongDeclaration, WrongUsage
+
+UNIQUE = {
+    "unique", "expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique",
+    "unique_combination_of_columns",
+}  # fmt: skip
+"""Tests that say that no two rows have the same values."""
+NOT_NULL = {"not_null", "expect_column_values_to_not_be_null"}
+COLUMN_LISTS = ("column_list", "combination_of_columns")
+"""What the tests of several columns call them."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +86,60 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
         limit={"fail": node.config.error_if, "warn": node.config.warn_if},
         path=node.original_file_path,
     )
+
+
+def require_runnable(connection: Connection, broken: Iterable[Audit]) -> None:
+    """Go on only where audits that could not be run failed for another reason than their declaration.
+
+    Raises:
+        WrongDeclaration: one names what is not there; the message says what, and what to do.
+    """
+    for audit in broken:
+        try:
+            with connection.transaction(force_rollback=True):
+                connection.execute(sql.SQL("explain {}").format(sql.SQL(audit.compiled or "select")))
+        except psycopg.errors.InsufficientPrivilege:
+            continue
+        except psycopg.ProgrammingError as error:
+            raise WrongDeclaration(
+                f"the audit {audit.audit_name} of {audit.table_name} cannot be run: {error.diag.message_primary}. That"
+                f" is no fault of the files: name the column in {audit.path} as it is declared now, or take the audit"
+                " out. Nothing was published."
+            ) from None
+
+
+def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str]) -> None:
+    """Go on only where each name is that of an audit that may be waived.
+
+    Args:
+        manifest: dbt's, of this project.
+
+    Raises:
+        WrongUsage: there is no such audit, it does not refuse anything, or keys stand on it; the message says which.
+    """
+    tests = (node for node in manifest.nodes.values() if node.resource_type == "test" and not node.refs)
+    known = [audit for test in tests if (audit := audit_of(test, manifest.sources))]
+    declared = {table.name: table for table in tables}
+    for name in names:
+        if not (called := [audit for audit in known if audit.audit_name == name]):
+            near = difflib.get_close_matches(name, [audit.audit_name for audit in known], 3, 0.5)
+            hint = f"did you mean {', '.join(near)}?" if near else "`streamflow dbt ls --resource-type test` has all."
+            raise WrongUsage(f"no audit is called {name}: {hint} Nothing was changed.")
+        for audit in called:
+            if audit.severity != "error":
+                raise WrongUsage(f"{name} only warns, so it keeps no month out: leave its --waive away.")
+            if stands_on_it := _key_of(audit, declared[audit.table_name]):
+                raise WrongUsage(
+                    f"{name} cannot be waived: {stands_on_it} stands on it, and the tables could not take the rows in."
+                    " Have the file corrected."
+                )
+
+
+def _key_of(audit: Audit, table: Table) -> str | None:
+    """The key of the tables that would break if the audit were waived."""
+    named = [audit.column_name, *(one for name in COLUMN_LISTS for one in audit.arguments.get(name) or ())]
+    columns = {str(name).strip('"') for name in named if name}
+    if audit.test == "relationships" and table.references and columns <= set(table.references.columns):
+        return f"the foreign key of {table.name} to {table.references.table}"
+    is_key = columns == set(table.key) if audit.test in UNIQUE else columns and columns <= set(table.key)
+    return f"the primary key of {table.name}" if is_key and audit.test in UNIQUE | NOT_NULL else None

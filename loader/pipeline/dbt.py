@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import re
+import select
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
 from typing import Any
 
 from loader.contract.packages import audit_package, link_own_package
 from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.pipeline.audits import Audit, audit_of
-from loader.pipeline.interrupts import heard_at_once
 from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
 
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
-"""dbt's own log formats each of some hundred debug events before it drops them; `_log` is told of the others."""
-
-LEVELS = {"warn": logging.WARNING, "error": logging.ERROR}
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
+LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
+"""To the file to which error messages point, and not with each query, which takes time."""
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
 Told = Callable[[str], None]
@@ -55,6 +49,12 @@ class DbtRun:
     good: set[str] = field(default_factory=set)
     bad: list[Node] = field(default_factory=list)
     audits: dict[str, Audit] = field(default_factory=dict)
+
+    @property
+    def broken_audits(self) -> list[Audit]:
+        """Those that the server could not run."""
+        failed = {node.name for node in self.bad if node.status == "error"}
+        return [audit for audit in self.audits.values() if audit.audit_name in failed]
 
     def after(self, before: DbtRun) -> DbtRun:
         """Both runs as one, where this one did what the other had left undone."""
@@ -93,10 +93,7 @@ class Dbt:
         parsed = self._result(database)
         if parsed.exception:
             return DbtRun(False, [str(parsed.exception)])
-        with _log(self._settings.home / "logs") as log:
-            return _run(
-                parsed.result.deepcopy(), [*arguments, *QUIET], begun, done, log
-            )  # a run leaves its marks in it
+        return _run(parsed.result.deepcopy(), [*arguments, *LOGGED], begun, done)  # a run leaves its marks in it
 
     def manifest(self, database: Database) -> Any:
         """The project as dbt has parsed it.
@@ -132,21 +129,7 @@ def _parse_into(future: Future[Any]) -> None:
         future.set_exception(error)
 
 
-@contextlib.contextmanager
-def _log(folder: Path) -> Iterator[logging.Logger]:
-    """The log `dbt.log`, to which error messages point; old ones are kept for a while, as dbt does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = RotatingFileHandler(folder / "dbt.log", maxBytes=10 << 20, backupCount=5, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    log = logging.Logger("streamflow.dbt")
-    log.addHandler(handler)
-    try:
-        yield log
-    finally:
-        handler.close()
-
-
-def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: logging.Logger) -> DbtRun:
+def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
     from dbt.cli.main import dbtRunner
 
     invocations: set[str] = set()
@@ -156,14 +139,12 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: 
         if event.info.invocation_id not in invocations:
             invocations.add(event.info.invocation_id)
             begun(event.info.invocation_id)
-        if event.info.level not in {"debug", "test"}:
-            log.log(LEVELS.get(event.info.level, logging.INFO), ANSI.sub("", event.info.msg))
         if event.info.name in {"RunningOperationCaughtError", "RunningOperationUncaughtError"}:
             operation_errors.append(event.data.exc.strip())
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    with heard_at_once(_cancel_queries), sessions_kept():
+    with _interruptible(), sessions_kept():
         result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
@@ -178,14 +159,31 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told, log: 
     )
 
 
-def _cancel_queries() -> None:
-    """Cancel what dbt's sessions are waiting for; dbt cancels those of its nodes itself, and not those of its hooks."""
-    from dbt.adapters.factory import FACTORY
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have dbt's sessions wait for the server in Python, which hears of an interrupt at once; psycopg2's C does not.
 
-    for adapter in list(FACTORY.adapters.values()):
-        for connection in list(adapter.connections.thread_connections.values()):
-            with contextlib.suppress(Exception):  # it is not open, or closes in this moment
-                connection.handle.cancel()
+    In another thread than the main one, which gets no signals, nothing is done.
+    """
+    from psycopg2.extensions import POLL_OK, POLL_READ, set_wait_callback  # type: ignore[import-untyped]
+
+    def wait(connection: Any) -> None:
+        try:
+            while (state := connection.poll()) != POLL_OK:
+                waiting = ([connection], []) if state == POLL_READ else ([], [connection])
+                select.select(*waiting, [])
+        except KeyboardInterrupt:
+            connection.cancel()  # dbt cancels what its nodes do, and not what its hooks do
+            raise
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    set_wait_callback(wait)
+    try:
+        yield
+    finally:
+        set_wait_callback(None)
 
 
 def _bad(result: Any) -> Node:

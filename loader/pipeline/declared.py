@@ -10,8 +10,6 @@ from loader.database import Connection, statement
 from loader.errors import WrongUsage
 
 ADDED = {"as_of", "observed_as_of"}
-NAMES = {"int": "integer"}
-"""What PostgreSQL calls a type that is declared by another name."""
 WIDER = {
     "smallint": {"integer", "bigint", "numeric", "text"},
     "integer": {"bigint", "numeric", "text"},
@@ -45,19 +43,22 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
     Raises:
         WrongUsage: the declaration asks for what cannot be done to history; the message says what can.
     """
-    names = [name for table in tables for name in (f"{table.name}_snapshots", table.name)]
-    there: dict[str, dict[str, str]] = {}
-    for relation, column, data_type in connection.execute(statement(__file__, "columns"), [names]).fetchall():
-        there.setdefault(relation, {})[column] = data_type
+    there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
     found: list[Change] = []
     for table in tables:
-        for kind in ("history", "production"):
-            name = f"{table.name}_snapshots" if kind == "history" else table.name
-            known = there.get(name)
-            if known:
+        for model in (f"history/{table.name}_snapshots", f"production/{table.name}"):
+            if known := there.get(model.partition("/")[2]):
                 found += _changes(table, known)
-                _refuse_undeclared(table, name, known, f"{kind}/{name}")
+                _refuse_undeclared(table, known, model)
     return list(dict.fromkeys(found))
+
+
+def columns_in_database(connection: Connection, relations: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Name of a table of schema public -> its columns and their types, of those that are there."""
+    there: dict[str, dict[str, str]] = {}
+    for relation, column, data_type in connection.execute(statement(__file__, "columns"), [relations]).fetchall():
+        there.setdefault(relation, {})[column] = data_type
+    return there
 
 
 def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
@@ -78,7 +79,7 @@ def _changes(table: Table, known: dict[str, str]) -> Iterator[Change]:
         before = _called(column, known)
         if before is None:
             continue
-        narrow, wide = known[before], NAMES.get(column.data_type, column.data_type)
+        narrow, wide = known[before], column.type_name
         if narrow != wide and wide not in WIDER.get(narrow, ()):
             raise WrongUsage(
                 f"{table.name}.{column.name} is {narrow} in the database and declared as {wide}, which cannot hold all"
@@ -94,14 +95,12 @@ def _called(column: Column, known: dict[str, str]) -> str | None:
     return next((name for name in column.names if name in known), None)
 
 
-def _refuse_undeclared(table: Table, relation: str, known: dict[str, str], model: str) -> None:
+def _refuse_undeclared(table: Table, known: dict[str, str], model: str) -> None:
     """A column of history that nobody declares, not even somebody's own model."""
-    declared = {_called(column, known) for column in table.columns}
-    unknown = [name for name in known if name not in declared | ADDED]
-    undeclared = [name for name in unknown if name not in model_columns(model)] if unknown else []
-    if undeclared:
+    unknown = set(known) - {_called(column, known) for column in table.columns} - ADDED
+    if undeclared := sorted(unknown - model_columns(model)) if unknown else []:
         raise WrongUsage(
-            f"{relation} has a column {undeclared[0]} that is no longer declared, and history keeps what it knew:"
-            " declare it again, with `retired: true` in its config.meta; or name it in the `aliases` of the column"
-            " that it is called now. Nothing was changed."
+            f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, and history keeps what"
+            " it knew: declare it again, with `retired: true` in its config.meta; or name it in the `aliases` of the"
+            " column that it is called now. Nothing was changed."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Generator, Iterator, Sequence
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,13 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database import Connection, place_in_file
-from loader.delivery import LAST_LINE, SHOWN, LineNumbers, Problem, TableFiles
+from loader.delivery import NO_KEY, SHOWN, LineNumbers, Problem, TableFiles
 from loader.pipeline.audit_reasons import of_double, of_row, of_table
 from loader.pipeline.audits import Audit
-from loader.pipeline.ledger import one_row
 
 BATCH = 5_000
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")
 """What the tests of dbt and dbt_expectations call the value of the tested column."""
-
-NUMBERS = {"int", "integer", "bigint", "smallint", "numeric"}
 
 UNUSUAL = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.errors.QueryCanceled)
 """What the server says of SQL that works on a table and not on one row of it, or that takes too long so."""
@@ -103,26 +100,9 @@ class _Search:
         lines, reason = LineNumbers(files), of_row(self.audit, self.column, self.table.customer)
         for place, value in self._rows("rows_that_fail_alone"):
             file, line = lines.of(place)
-            remedy = (
-                LAST_LINE if value is None and self.column == self.table.key[0] and place == self._sums_at else None
-            )
+            remedy = NO_KEY if value is None and self.column in self.table.key else None
             yield Problem(file, reason, line, self.column, value, self.audit.audit_name, remedy)
         return True
-
-    @cached_property
-    def _sums_at(self) -> int | None:
-        """The place of the last row, if it has numbers and nothing else."""
-        has = {name: sql.Identifier(name) for name in self.table.column_names if name not in self.table.key}
-        numbers = [has[name] for name in has if self.table.column(name).data_type in NUMBERS]
-        others = [has[name] for name in has if self.table.column(name).data_type not in NUMBERS]
-        query = _template("sums_at").format(
-            place=self.parts["place"],
-            staging=self.parts["staging"],
-            numbers=sql.SQL(", ").join([sql.NULL, *numbers]),
-            others=sql.SQL(", ").join([sql.NULL, *others]),
-        )
-        place, has_sums = one_row(self.connection, query)
-        return int(place) if has_sums else None
 
     def rows_by_value(self, files: TableFiles) -> Found:
         """The rows that have a value which the audit names."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import os
+import platform
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from importlib import metadata
 
 from psycopg import sql
-from psycopg.rows import TupleRow, class_row, dict_row
+from psycopg.rows import TupleRow, class_row
 from psycopg.types.json import Jsonb
 
+from loader import __version__
+from loader.contract.packages import audit_package
 from loader.database import Connection, ops_ddl, run_lock, statement
 from loader.delivery import Delivery
-from loader.errors import SurroundingsFailed, WrongUsage
+from loader.errors import SurroundingsFailed
 from loader.landing import LandedFile, printable
+from loader.pipeline.request import Request
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,17 @@ class Waiver:
 
 
 @dataclass(frozen=True)
-class Publication:
-    """The load that readers see for an as_of, and the month as it was asked for."""
+class Standing:
+    """What stands for a date: whether a month was ever published for it, and the folder in which it is archived.
 
-    load_id: int
-    month: str
+    `load_id` is what readers see, and `month` as it was asked for; none where a part of it is being replaced.
+    """
+
+    was_published: bool
+    archived_in: str | None
+    load_id: int | None
+    month: str | None
+    gone: list[str]
 
 
 def one_row(
@@ -79,8 +89,8 @@ def one_row(
 
 
 def prepare(connection: Connection) -> None:
-    """Create the ops tables where they are missing."""
-    if not exists(connection):
+    """Create the tables and functions of ops where they are missing."""
+    if not exists(connection) or one_row(connection, "select to_regclass('ops.month_before') is null")[0]:
         connection.execute(ops_ddl())
 
 
@@ -126,29 +136,31 @@ def holder(connection: Connection) -> str:
     return "{} of month {}, begun by {} at {}".format(*running) if running else "a run that has just begun"
 
 
-def begin(
-    connection: Connection,
-    command: str,
-    delivery: Delivery,
-    versions: Mapping[str, str],
-    restates: str | None = None,
-    waive: Mapping[str, str] | None = None,
-) -> int:
-    """Enter a new attempt; returns its load_id.
+def begin(connection: Connection, delivery: Delivery, request: Request) -> int:
+    """Enter a new attempt, and what it waives; returns its load_id.
 
     With the lock held no other attempt can be running: those that say so were cut off, and are marked as interrupted.
-
-    Args:
-        restates: the reason why a published month is to be replaced.
-        waive: the audits that are to warn only, each with the reason.
     """
-    values = [command, delivery.label, delivery.as_of, who(), delivery.origin, Jsonb(dict(versions))]
+    values = [request.command, delivery.label, delivery.as_of, who(), delivery.origin, Jsonb(_versions(connection))]
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(statement(__file__, "mark_interrupted"))
-        (load_id,) = one_row(connection, statement(__file__, "begin"), [*values, restates is not None, restates])
-        waivers = [(load_id, name, reason, who()) for name, reason in (waive or {}).items()]
+        reason = request.restate
+        (load_id,) = one_row(connection, statement(__file__, "begin"), [*values, reason is not None, reason])
+        waivers = [(load_id, name, reason, who()) for name, reason in request.waive.items()]
         cursor.executemany(statement(__file__, "waive"), waivers)
     return int(load_id)
+
+
+def _versions(connection: Connection) -> dict[str, str]:
+    """Name -> version of the programs and the package of audits at work."""
+    version = connection.info.server_version
+    return {
+        "streamflow": __version__,
+        "python": platform.python_version(),
+        "dbt": metadata.version("dbt-core"),
+        "postgresql": f"{version // 10000}.{version % 10000}",
+        "audited_with": audit_package() or "none",
+    }
 
 
 def take_back(connection: Connection, load_id: int) -> None:
@@ -156,14 +168,20 @@ def take_back(connection: Connection, load_id: int) -> None:
     connection.execute("delete from ops.loads where load_id = %s", [load_id])
 
 
-def set_staged(connection: Connection, load_id: int, delivery: Delivery, files: Sequence[LandedFile]) -> None:
-    """Say what staging holds now, all tables at once, and enter the files with the attempt."""
+def set_staged(
+    connection: Connection, load_id: int, delivery: Delivery, rows: Mapping[str, int], *, refused: bool = False
+) -> None:
+    """Say what staging holds now, all tables at once: how many rows each has.
+
+    Args:
+        refused: the gate must never open for this load.
+    """
     with connection.transaction(), connection.cursor() as cursor:
+        if refused:
+            cursor.execute("update ops.loads set state = 'refused' where load_id = %s", [load_id])
         cursor.execute("delete from ops.staged")
-        cursor.executemany(
-            statement(__file__, "stage"), [(file.table, load_id, delivery.as_of, file.rows) for file in files]
-        )
-        enter_files(connection, load_id, files)
+        values = [(table, load_id, delivery.as_of, count) for table, count in rows.items()]
+        cursor.executemany(statement(__file__, "stage"), values)
 
 
 def clear_staged(connection: Connection) -> None:
@@ -175,11 +193,6 @@ def enter_files(connection: Connection, load_id: int, files: Sequence[LandedFile
     """Enter names, hashes and sizes of the files with the attempt."""
     entries = Jsonb([asdict(file) for file in files])
     connection.execute("update ops.loads set files = %s where load_id = %s", [entries, load_id])
-
-
-def mark_refused(connection: Connection, load_id: int) -> None:
-    """Make sure that the gate never opens for this load, before anything of it is staged."""
-    connection.execute("update ops.loads set state = 'refused' where load_id = %s", [load_id])
 
 
 def register_run(connection: Connection, invocation_id: str) -> None:
@@ -207,31 +220,6 @@ def history_on(connection: Connection, as_of: dt.date) -> dict[str, TableHistory
     return {row.table_name: row for row in rows}
 
 
-def publication_of(connection: Connection, as_of: dt.date) -> Publication | None:
-    """What readers see for that date; None where nothing is published, or a part of it is being replaced."""
-    with connection.cursor(row_factory=class_row(Publication)) as cursor:
-        return cursor.execute(statement(__file__, "publication_of"), [as_of]).fetchone()
-
-
-def require_in_database(connection: Connection, as_of: dt.date) -> None:
-    """Go on only where the history of a date is in the database.
-
-    Raises:
-        WrongUsage: it is archived; the message says where.
-    """
-    (folder,) = one_row(connection, "select min(folder) from ops.archived where as_of = %s", [as_of])
-    if folder:
-        raise WrongUsage(
-            f"the history of {as_of} is archived in {folder}, and these are other files:"
-            f" `streamflow archive --restore {as_of}` first."
-        )
-
-
-def was_published(connection: Connection, as_of: dt.date) -> bool:
-    """Whether a month has ever been published for that date."""
-    return bool(one_row(connection, "select exists (select 1 from ops.published where as_of = %s)", [as_of])[0])
-
-
 def came_later(connection: Connection, tables: Sequence[str], as_of: dt.date) -> set[str]:
     """The tables of which a delivery may lack the file: they came later than its date."""
     if not exists(connection):
@@ -246,17 +234,19 @@ def left_to_build(connection: Connection, as_of: dt.date) -> list[str]:
     return list(row[0]) if row else []
 
 
-def require_tables(connection: Connection) -> None:
-    """Go on only where every table that has history is there.
+def standing(connection: Connection, as_of: dt.date) -> Standing:
+    """What stands for a date.
 
     Raises:
-        SurroundingsFailed: one is gone; the message names it.
+        SurroundingsFailed: a table that has history is gone; the message names it.
     """
-    gone = [name for (name,) in connection.execute(statement(__file__, "missing_tables")).fetchall()]
-    if gone:
+    with connection.cursor(row_factory=class_row(Standing)) as cursor:
+        [found] = cursor.execute(statement(__file__, "standing"), {"as_of": as_of}).fetchall()
+    if found.gone:
         raise SurroundingsFailed(
-            f"the ledger knows tables that are gone: {', '.join(gone)}. Restore the database from a backup."
+            f"the ledger knows tables that are gone: {', '.join(found.gone)}. Restore the database from a backup."
         )
+    return found
 
 
 def audits_of(connection: Connection, load_id: int) -> list[AuditResult]:
@@ -269,12 +259,6 @@ def waivers_of(connection: Connection, load_id: int) -> list[Waiver]:
     """The audits that were to warn only on a load."""
     with connection.cursor(row_factory=class_row(Waiver)) as cursor:
         return cursor.execute(statement(__file__, "waivers"), [load_id]).fetchall()
-
-
-def months(connection: Connection) -> list[dict[str, Any]]:
-    """Per as_of the newest attempt, and whether the month is published; oldest date first."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, "months")).fetchall()
 
 
 def who() -> str:

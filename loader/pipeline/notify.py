@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shlex
-import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -14,7 +11,8 @@ from typing import Any
 
 from loader.delivery import Delivery
 from loader.errors import ModelsFailed, NotDelivered, StreamflowError, WrongUsage
-from loader.pipeline.outcome import Command, Outcome, Refused
+from loader.pipeline.outcome import Outcome, Refused
+from loader.pipeline.request import Command
 from loader.settings import Settings
 from loader.words import counted
 
@@ -76,25 +74,17 @@ def _send(settings: Settings, word: Mapping[str, Any], tell: Told) -> None:
     if settings.notify is None:
         return
     try:
-        words = shlex.split(settings.notify.get_secret_value())
-        process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-    except OSError as error:
-        tell(f"the command of STREAMFLOW_NOTIFY cannot be started: {error.strerror}")
-        return
-    except (ValueError, IndexError):
-        tell("STREAMFLOW_NOTIFY is no command: it is blank, or a quote in it is left open")
-        return
-    try:
-        process.communicate(json.dumps(word).encode(), timeout=PATIENCE)
+        ended = subprocess.run(
+            shlex.split(settings.notify.get_secret_value()),
+            input=json.dumps(word).encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE,
+            start_new_session=True, check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         tell(f"the command of STREAMFLOW_NOTIFY took more than {PATIENCE} s and was ended")
-        return
-    finally:
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    if process.returncode:
-        tell(f"the command of STREAMFLOW_NOTIFY ended with {process.returncode}: nobody may know how the month ended")
+    except OSError as error:
+        tell(f"the command of STREAMFLOW_NOTIFY cannot be started: {error.strerror}")
+    except (ValueError, IndexError):
+        tell("STREAMFLOW_NOTIFY is no command: it is blank, or a quote in it is left open")
+    else:
+        if ended.returncode:
+            tell(f"the command of STREAMFLOW_NOTIFY ended with {ended.returncode}: nobody may know how the month ended")

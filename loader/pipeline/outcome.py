@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
 
 from loader.delivery import Problem
 from loader.errors import DataRefused
 from loader.landing import Rejects
 from loader.pipeline.dbt import Node
 from loader.pipeline.ledger import AuditResult, TableHistory, Waiver
-
-Command = Literal["ingest", "land", "check"]
+from loader.pipeline.request import Command
 
 
 @dataclass(frozen=True)
@@ -30,21 +25,14 @@ class TableCounts:
     carried_forward: int
 
     @classmethod
-    def of(cls, history: TableHistory) -> TableCounts:
-        """From what dbt entered while it built history and production."""
-        inserted, updated = history.rows_inserted or 0, history.rows_updated or 0
-        return cls(
-            history.table_name,
-            history.rows_delivered,
-            inserted,
-            updated,
-            history.rows_delivered - inserted - updated,
-            history.rows_total - history.rows_delivered,
-        )
-
-    def again(self) -> TableCounts:
-        """The same delivery once more: nothing is inserted or updated."""
-        return replace(self, inserted=0, updated=0, unchanged=self.delivered)
+    def of(cls, history: TableHistory, load_id: int | None) -> TableCounts:
+        """From what dbt entered while it built history and production, if that load did; else nothing has changed."""
+        is_its_own = history.load_id == load_id
+        inserted = history.rows_inserted or 0 if is_its_own else 0
+        updated = history.rows_updated or 0 if is_its_own else 0
+        unchanged = history.rows_delivered - inserted - updated
+        carried_forward = history.rows_total - history.rows_delivered
+        return cls(history.table_name, history.rows_delivered, inserted, updated, unchanged, carried_forward)
 
 
 @dataclass
@@ -89,25 +77,3 @@ class Refused(DataRefused):
     def report(self) -> str:
         """What a person is to see of it, in lines: the sentence, the first problems, and where all of them are."""
         return "\n".join([str(self), *self.rejects.as_lines()])
-
-
-class Clock:
-    """Seconds per step and in all."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = round(time.perf_counter() - start, 3)
-
-    @property
-    def timings(self) -> dict[str, float]:
-        """Step -> seconds, with the total so far."""
-        return {**self._seconds, "total": round(time.perf_counter() - self._started, 3)}

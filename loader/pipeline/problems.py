@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from psycopg import sql
+
 from loader.contract.tables import Table
-from loader.database import Connection, Database
+from loader.database import Connection, Database, statement
 from loader.delivery import Delivery, Problem, TableFiles
-from loader.landing import LandedFile, Landing, NotTaken, diagnose
-from loader.pipeline import compare, ledger
+from loader.landing import Landing, NotTaken, diagnose
+from loader.pipeline import ledger
 from loader.pipeline.audit_reasons import OTHER_CUSTOMERS, of_table
 from loader.pipeline.dbt import DbtRun
+from loader.pipeline.declared import columns_in_database
 from loader.pipeline.failed_audits import failed_rows
 from loader.pipeline.ledger import AuditResult
 
@@ -42,47 +45,38 @@ class Problems:
         """What is wrong with files and with values, and then what the audits say of everything else."""
         yield from of_files
         yield from landing.problems
-        read_whole = yield from self.wrong_values(landing.not_taken)
-        mended = [LandedFile(stopped.table.name, stopped.problem.file, "", 0, 0) for stopped in landing.not_taken]
-        if not read_whole or not (landing.files or mended):
+        unread: list[Problem] = []
+        yield from self.wrong_values(landing.not_taken, unread)
+        sound = {file.table: file.rows for file in landing.files}
+        mended = {stopped.table.name for stopped in landing.not_taken}
+        if unread or not (sound or mended):
             return
-        ledger.mark_refused(self.connection, self.load_id)
-        ledger.set_staged(self.connection, self.load_id, self.delivery, [*landing.files, *mended])
+        rows = sound | dict.fromkeys(mended, 0)
+        ledger.set_staged(self.connection, self.load_id, self.delivery, rows, refused=True)
         try:
             result = audit()
         finally:  # nobody may build from rows with null in place of what is wrong
             ledger.clear_staged(self.connection)
-        sound = {file.table for file in landing.files}
         for verdict in ledger.audits_of(self.connection, self.load_id):
-            if verdict.status == "fail" and self._still_telling(verdict, result, sound, {m.table for m in mended}):
+            if verdict.status == "fail" and self._still_telling(verdict, result, set(sound), mended):
                 yield from self._rows_of(result, verdict)
 
-    def wrong_values(self, not_taken: Sequence[NotTaken]) -> Generator[Problem, None, bool]:
-        """All wrong values of the files that were not taken; returns whether the files could be read to their ends."""
-        read_whole = True
+    def wrong_values(self, not_taken: Sequence[NotTaken], unread: list[Problem]) -> Iterator[Problem]:
+        """All wrong values of the files that were not taken; `unread` gets what kept one from being read to its end."""
         for stopped in not_taken:
-            file = self.files[stopped.table.name]
-            values = diagnose(self.database, self.delivery, stopped.table, file, stopped)
-            read_whole &= yield from self._remembered(stopped.table, values)
-        return read_whole
-
-    def _remembered(self, table: Table, values: Generator[Problem, None, bool]) -> Generator[Problem, None, bool]:
-        while True:
-            try:
-                problem = next(values)
-            except StopIteration as end:
-                return bool(end.value)
-            column = table.column(problem.column).name if problem.column else None
-            if problem.line and len(self.told) < REMEMBERED:
-                self.told.add((problem.file, problem.line, column))
-            if column in table.key and problem.value is not None:
-                self.without_keys.add(table.name)
-            yield problem
+            table, files = stopped.table, self.files[stopped.table.name]
+            for problem in diagnose(self.database, self.delivery, table, files, stopped, unread):
+                column = table.column(problem.column).name if problem.column else None
+                if problem.line and len(self.told) < REMEMBERED:
+                    self.told.add((problem.file, problem.line, column))
+                if column in table.key and problem.value is not None:
+                    self.without_keys.add(table.name)
+                yield problem
 
     def other_rows(self, differing: Sequence[Table]) -> Iterator[Problem]:
         """The landed files that hold other rows than history has from that date, with the number of customers."""
         for table in differing:
-            count, known, published = compare.rows_that_differ(self.connection, table, self.delivery)
+            count, known, published = self._rows_that_differ(table)
             name = self.files[table.name].name
             if count and table.is_per_customer and known * 100 < published * NEARLY_NONE:
                 reason = f"other customers: it has {known:,} of the {published:,} that are published"
@@ -90,11 +84,32 @@ class Problems:
             elif count:
                 yield Problem(name, f"rows that differ from what is published: {count:,}")
 
-    def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult], status: str) -> Iterator[Problem]:
-        """The rows that the audits with that verdict found."""
+    def _rows_that_differ(self, table: Table) -> tuple[int, int, int]:
+        """In how many rows staging and history of this delivery differ; how many are in both, how many in history."""
+        history = f"{table.name}_snapshots"
+        known = columns_in_database(self.connection, [history])[history]
+        published = [
+            sql.Identifier(name)
+            if name in known
+            else sql.SQL("null::{} as {}").format(sql.SQL(table.column(name).data_type), sql.Identifier(name))
+            for name in table.column_names
+        ]
+        query = statement(__file__, "rows_that_differ").format(
+            columns=sql.SQL(", ").join(map(sql.Identifier, table.column_names)),
+            published=sql.SQL(", ").join(published),
+            staging=sql.Identifier("staging", table.name),
+            history=sql.Identifier("public", history),
+            as_of=sql.Literal(self.delivery.as_of),
+            key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
+            first=sql.Identifier(table.key[0]),
+        )
+        differing, in_both, in_history = ledger.one_row(self.connection, query)
+        return int(differing), int(in_both), int(in_history)
+
+    def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult]) -> Iterator[Problem]:
+        """The rows that the audits with these verdicts found."""
         for verdict in verdicts:
-            if verdict.status == status:
-                yield from self._rows_of(result, verdict)
+            yield from self._rows_of(result, verdict)
 
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
         table = next(table for table in self.tables if table.name == verdict.table_name)

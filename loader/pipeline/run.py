@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain as joined
 from itertools import islice
 
@@ -14,16 +16,15 @@ from loader.database import files_at_once, nodes_failed, open_database, pending_
 from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land, write_rejects
-from loader.pipeline import chain, compare, ledger
-from loader.pipeline.broken_audits import require_runnable
-from loader.pipeline.dbt import Dbt, DbtRun, Node
+from loader.pipeline import chain, ledger
+from loader.pipeline.audits import require_runnable, require_waivable
+from loader.pipeline.dbt import Dbt, DbtRun
 from loader.pipeline.declared import require_unchanged
-from loader.pipeline.ledger import AuditResult, TableHistory
-from loader.pipeline.outcome import Clock, Command, Outcome, Refused, TableCounts
+from loader.pipeline.ledger import TableHistory
+from loader.pipeline.outcome import Outcome, Refused, TableCounts
 from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
-from loader.pipeline.versions import versions
-from loader.pipeline.waivers import require_waivable
+from loader.pipeline.request import Request
 from loader.settings import Settings
 
 AUDIT = ["test", "--select", "source:staging"]
@@ -43,67 +44,75 @@ class Run:
     def __init__(
         self,
         settings: Settings,
-        command: Command,
+        request: Request,
         delivery: Delivery,
         tables: list[Table],
         progress: Progress,
         dbt: Dbt,
     ) -> None:
-        self.settings, self.command, self.delivery, self.tables = settings, command, delivery, tables
-        self.progress, self.dbt, self.clock = progress, dbt, Clock()
-        with self.clock.step("database"):
+        self.settings, self.request, self.delivery, self.tables = settings, request, delivery, tables
+        self.progress, self.dbt = progress, dbt
+        self._began, self._seconds = time.perf_counter(), dict[str, float]()
+        with self._timed("database"):
             self.database = open_database(settings)
             self.connection = self.database.connect()
+        self.outcome = Outcome(request.command, delivery.label, delivery.as_of, "failed", self.database.uri)
         self.files: dict[str, TableFiles] = {}
         self.load_id = 0
 
-    @property
-    def _names(self) -> list[str]:
-        return [table.name for table in self.tables]
+    @contextlib.contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[step] = round(time.perf_counter() - began, 3)
 
-    def execute(self, *, force: bool, restate: str | None, waive: Mapping[str, str] | None) -> Outcome:
+    @property
+    def _timings(self) -> dict[str, float]:
+        """Step -> seconds, with the total so far."""
+        return {**self._seconds, "total": round(time.perf_counter() - self._began, 3)}
+
+    @property
+    def _restates(self) -> bool:
+        return self.request.restate is not None
+
+    def execute(self) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
-        later = ledger.came_later(self.connection, self._names, self.delivery.as_of)
+        later = ledger.came_later(self.connection, [table.name for table in self.tables], self.delivery.as_of)
         found = self.delivery.find(self.tables, later)
-        if waive:
-            require_waivable(self.dbt.manifest(self.database), self.tables, waive)
+        if self.request.waive:
+            require_waivable(self.dbt.manifest(self.database), self.tables, self.request.waive)
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
         require_unchanged(self.connection, self.tables)
-        self.load_id = ledger.begin(
-            self.connection, self.command, self.delivery, versions(self.connection), restate, waive
-        )
+        self.load_id = ledger.begin(self.connection, self.delivery, self.request)
         try:
             if nodes := pending_nodes(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
-            outcome = self._work(found, force, restate is not None)
+            self._work(found)
         except WrongUsage:  # no attempt at the month, and nothing was begun
             ledger.take_back(self.connection, self.load_id)
             raise
-        except StreamflowError as error:
-            self._close("refused" if isinstance(error, DataRefused) else "failed", error=str(error))
-            raise
         except psycopg.Error as error:
             reason = (error.diag.message_primary or str(error)).strip()
-            self._close("failed", error=reason)
+            self._close("failed", reason)
             raise retries.failure(self.delivery.label, reason, error) from None
-        except Exception as error:
-            self._close("failed", error=f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            said = str(error) if isinstance(error, StreamflowError) else f"{type(error).__name__}: {error}".rstrip(": ")
+            ended = "failed" if isinstance(error, Exception) else "interrupted"
+            self._close("refused" if isinstance(error, DataRefused) else ended, said)
             raise
-        except BaseException:
-            self._close("interrupted", error="interrupted")
-            raise
-        self._close(outcome.state, failed=outcome.failed)
-        return outcome
+        self._close(self.outcome.state)
+        return self.outcome
 
-    def _work(self, found: Found, force: bool, restate: bool) -> Outcome:
+    def _work(self, found: Found) -> None:
         self.files = found.files
-        ledger.require_tables(self.connection)
+        standing = self._standing()
         known = ledger.history_on(self.connection, self.delivery.as_of)
-        published = ledger.was_published(self.connection, self.delivery.as_of)
-        if restate and not published:
+        if self._restates and not standing.was_published:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
-        if published and not known and not restate:
+        if standing.was_published and not known and not self._restates:
             raise SurroundingsFailed(
                 f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build`, or"
                 f" ingest with --restate, finishes that. `streamflow abandon {self.delivery.label}` brings back"
@@ -111,11 +120,19 @@ class Run:
             )
         if known and not found.problems:
             differing = self._differing(known, found)
-            if differing and not restate:
+            if differing and standing.archived_in:
+                raise WrongUsage(
+                    f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these are other"
+                    f" files: `streamflow archive --restore {self.delivery.as_of}` first."
+                )
+            if differing and not self._restates:
                 self._refuse_other_rows(differing)
+                differing = []  # the same rows in other files
             whole = all(table in known for table in found.files)
-            if self.command != "check" and whole and not force and not (differing and restate):
-                return self._again(known)
+            again = whole and not differing and not self.request.force
+            if again and self.request.command != "check":
+                self._again(known)
+                return
         if not found.files:
             raise self._refusal(found.problems)
         self.dbt.prepare(self.database)
@@ -123,50 +140,53 @@ class Run:
         if found.problems or landing.problems or landing.not_taken:
             if landing.not_taken:
                 self.progress.step("looking for everything that is wrong")
-            raise self._refusal(self._problems().everything(found.problems, landing, self._audit))
-        ledger.set_staged(self.connection, self.load_id, self.delivery, landing.files)
-        if self.command == "land":
-            return self._outcome("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
-        if self.command == "check":
-            return self._check()
-        return self._build(restate)
+            audit = partial(self._dbt, AUDIT, "audits")
+            raise self._refusal(self._problems().everything(found.problems, landing, audit))
+        rows = {file.table: file.rows for file in landing.files}
+        ledger.set_staged(self.connection, self.load_id, self.delivery, rows)
+        if self.request.command == "land":
+            self._end("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
+        elif self.request.command == "check":
+            self._require_passed(self._dbt(AUDIT, "audits"))
+            self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
+        else:
+            self._build()
 
     def _differing(self, known: dict[str, TableHistory], found: Found) -> list[Table]:
-        with self.clock.step("compare"):
+        with self._timed("compare"):
             hashes = found.hashes()
         if found.problems:
             raise self._refusal(found.problems)
-        differing = compare.differing_tables(self.tables, hashes, known)
-        if differing:
-            ledger.require_in_database(self.connection, self.delivery.as_of)
-        return differing
+        there = [table for table in self.tables if table.name in known]
+        return [table for table in there if known[table.name].sha256 != hashes[table.name]]
 
     def _refuse_other_rows(self, differing: list[Table]) -> None:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
         landing = self._land(differing)
         if landing.problems or landing.not_taken:
-            raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken)))
+            raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken, [])))
         if problems := list(self._problems().other_rows(differing)):
-            if self._publication() is None:
+            if self._standing().load_id is None:
                 self._finish(DbtRun(True))
-            message = f"month {self._published_as()} is published already for {self.delivery.as_of}, from other files"
+            month = self._standing().month or self.delivery.label
+            message = f"month {month} is published already for {self.delivery.as_of}, from other files"
             raise self._refusal(problems, f"{message}; nothing was changed: only --restate replaces it")
 
-    def _again(self, known: dict[str, TableHistory]) -> Outcome:
+    def _again(self, known: dict[str, TableHistory]) -> None:
         """The same rows once more: finish what was left undone, or nothing."""
-        publication = self._publication()
-        left = ledger.left_to_build(self.connection, self.delivery.as_of) if publication else []
+        is_published = self._standing().load_id is not None
+        left = ledger.left_to_build(self.connection, self.delivery.as_of) if is_published else []
         message = f"month {self.delivery.label} is published already, from these same rows: "
-        if publication is None:
+        if not is_published:
             result = self._finish(DbtRun(True))
-            return self._published(result, f"month {self.delivery.label} published, which was begun before")
-        if left and self.command == "ingest":
+            self._published(result, f"month {self.delivery.label} published, which was begun before")
+        elif left and self.request.command == "ingest":
             result = self._dbt([*BELOW, *(f"+{name}" for name in left)], "models")
             done = "what had failed fails again" if result.bad else "what had failed was built"
-            return self._published(result, message + done)
-        outcome = self._outcome("unchanged", message + "nothing to do")
-        outcome.counts = [TableCounts.of(known[table]).again() for table in self._names if table in known]
-        return outcome
+            self._published(result, message + done)
+        else:
+            self.outcome.counts = [TableCounts.of(known[one.name], None) for one in self.tables if one.name in known]
+            self._end("unchanged", message + "nothing to do")
 
     def _land(self, tables: Sequence[Table]) -> Landing:
         self.progress.step("landing")
@@ -174,7 +194,7 @@ class Run:
         self.progress.files({file.name: file.size for files in there for file in files.parts})
         ledger.clear_staged(self.connection)
         at_once = files_at_once(self.connection)
-        with self.clock.step("landing"), telling_who_blocks(self.database, self.progress.tell):
+        with self._timed("landing"), telling_who_blocks(self.database, self.progress.tell):
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
@@ -182,31 +202,17 @@ class Run:
     def _problems(self) -> Problems:
         return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
 
-    def _audit(self) -> DbtRun:
-        return self._dbt(AUDIT, "audits")
-
-    def _check(self) -> Outcome:
-        verdicts, warnings = self._audited(self._audit())
-        outcome = self._outcome(
-            "checked", f"month {self.delivery.label} can be ingested; nothing was published", verdicts
-        )
-        outcome.warnings, outcome.more_warnings = warnings
-        return outcome
-
-    def _build(self, restate: bool) -> Outcome:
+    def _build(self) -> None:
         """Audit what staging holds and publish it."""
         result = self._dbt(BUILD, "audits and tables")
-        verdicts, warnings = self._audited(result)
-        if self._publication() is None and ledger.history_on(self.connection, self.delivery.as_of):
+        self._require_passed(result)
+        if self._standing().load_id is None and ledger.history_on(self.connection, self.delivery.as_of):
             result = self._finish(result)
-        publication = self._publication()
-        if publication is None or (restate and publication.load_id != self.load_id):
+        published = self._standing().load_id
+        if published is None or (self._restates and published != self.load_id):
             raise self._dbt_failed(result)
-        done = "published" if publication.load_id == self.load_id else "found as it was published"
-        message = f"month {self.delivery.label} {done}, as of {self.delivery.as_of}"
-        outcome = self._published(result, message, verdicts)
-        outcome.warnings, outcome.more_warnings = warnings
-        return outcome
+        done = "published" if published == self.load_id else "found as it was published"
+        self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")
 
     def _finish(self, before: DbtRun) -> DbtRun:
         """Have production take in a month whose history stands; returns what that and the run before it did.
@@ -215,42 +221,37 @@ class Run:
             SurroundingsFailed: it is still not published.
         """
         result = self._dbt(FINISH, "tables").after(before)
-        if self._publication() is None:
+        if self._standing().load_id is None:
             raise self._dbt_failed(result)
         return result
 
-    def _publication(self) -> ledger.Publication | None:
-        return ledger.publication_of(self.connection, self.delivery.as_of)
+    def _standing(self) -> ledger.Standing:
+        return ledger.standing(self.connection, self.delivery.as_of)
 
-    def _published_as(self) -> str:
-        publication = self._publication()
-        return publication.month if publication else self.delivery.label
-
-    def _published(self, result: DbtRun, message: str, verdicts: list[AuditResult] | None = None) -> Outcome:
+    def _published(self, result: DbtRun, message: str) -> None:
         """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
-        outcome = self._outcome("published", message, verdicts)
-        standing = ledger.history_on(self.connection, self.delivery.as_of)
-        for history in (standing[table] for table in self._names if table in standing):
-            counts = TableCounts.of(history)
-            outcome.counts.append(counts if history.load_id == self.load_id else counts.again())
-        outcome.failed = result.bad
-        if publication := self._publication():
-            outcome.manifest = chain.line_of(self.connection, publication.load_id)
-        return outcome
+        known = ledger.history_on(self.connection, self.delivery.as_of)
+        standing = [known[table.name] for table in self.tables if table.name in known]
+        self.outcome.counts = [TableCounts.of(history, self.load_id) for history in standing]
+        self.outcome.failed = result.bad
+        if published := self._standing().load_id:
+            self.outcome.manifest = chain.line_of(self.connection, published)
+        self._end("published", message)
 
-    def _audited(self, result: DbtRun) -> tuple[list[AuditResult], tuple[list[Problem], int]]:
-        """The verdicts of all audits, and what the warnings are about: the first, and how many more.
+    def _require_passed(self, result: DbtRun) -> None:
+        """Go on only where all audits passed; the outcome gets their verdicts, and what the warnings are about.
 
         Raises:
             Refused: an error-level audit failed.
         """
-        verdicts = ledger.audits_of(self.connection, self.load_id)
-        if any(verdict.status == "fail" for verdict in verdicts):
-            raise self._refusal(self._problems().found_by(result, verdicts, "fail"), verdicts=verdicts)
-        if not result.success and (self.command == "check" or not verdicts):
+        self.outcome.audits = ledger.audits_of(self.connection, self.load_id)
+        if failed := self.outcome.audits_that("fail"):
+            raise self._refusal(self._problems().found_by(result, failed))
+        if not result.success and (self.request.command == "check" or not self.outcome.audits):
             raise self._dbt_failed(result)
-        found = self._problems().found_by(result, verdicts, "warn")
-        return verdicts, (list(islice(found, WARNINGS_KEPT)), sum(1 for _ in found))
+        found = self._problems().found_by(result, self.outcome.audits_that("warn"))
+        self.outcome.warnings = list(islice(found, WARNINGS_KEPT))
+        self.outcome.more_warnings = sum(1 for _ in found)
 
     def _dbt(self, arguments: list[str], step: str) -> DbtRun:
         self.progress.step(step)
@@ -259,11 +260,11 @@ class Run:
         def begun(invocation_id: str) -> None:
             ledger.register_run(self.connection, invocation_id)
 
-        with self.clock.step(step), telling_who_blocks(self.database, self.progress.tell):
+        with self._timed(step), telling_who_blocks(self.database, self.progress.tell):
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
-        require_runnable(self.connection, result)
+        require_runnable(self.connection, result.broken_audits)
         return result
 
     def _dbt_failed(self, result: DbtRun) -> SurroundingsFailed:
@@ -274,27 +275,18 @@ class Run:
             + f"\nNothing is half published: ingest month {self.delivery.label} again when that is mended."
         )
 
-    def _refusal(
-        self, problems: Iterable[Problem], message: str | None = None, verdicts: list[AuditResult] | None = None
-    ) -> Refused:
+    def _refusal(self, problems: Iterable[Problem], message: str | None = None) -> Refused:
         month = self.delivery.label
         rejects = write_rejects(problems, self.settings.home / "rejects" / f"month_{month}.csv", month, message)
-        outcome = self._outcome("refused", rejects.sentence, verdicts)
-        outcome.rejects = rejects
-        return Refused(outcome, rejects)
+        self.outcome.rejects = rejects
+        self._end("refused", rejects.sentence)
+        return Refused(self.outcome, rejects)
 
-    def _outcome(self, state: str, message: str, verdicts: list[AuditResult] | None = None) -> Outcome:
-        delivery, uri, timings = self.delivery, self.database.uri, self.clock.timings
-        audits = verdicts or []
-        waivers = ledger.waivers_of(self.connection, self.load_id)
-        return Outcome(
-            self.command, delivery.label, delivery.as_of, state, uri, message, audits=audits, waivers=waivers,
-            timings=timings,
-        )  # fmt: skip
+    def _end(self, state: str, message: str) -> None:
+        self.outcome.state, self.outcome.message, self.outcome.timings = state, message, self._timings
+        self.outcome.waivers = ledger.waivers_of(self.connection, self.load_id)
 
-    def _close(self, state: str, *, failed: Sequence[Node] = (), error: str | None = None) -> None:
-        names = [node.name for node in failed]
+    def _close(self, state: str, error: str | None = None) -> None:
+        names = [node.name for node in self.outcome.failed]
         with contextlib.suppress(psycopg.Error):  # where the ledger cannot be reached, the next run enters the end
-            ledger.finish(
-                self.connection, self.load_id, state, timings=self.clock.timings, failed_nodes=names, error=error
-            )
+            ledger.finish(self.connection, self.load_id, state, timings=self._timings, failed_nodes=names, error=error)

@@ -15,9 +15,9 @@ from loader.contract.models import IN_STEP, out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, open_database, server, statement
-from loader.pipeline import ledger
 from loader.pipeline.declared import require_unchanged
 from loader.project import VARIABLE, project
+from loader.readers import months as known
 from loader.readers import oncall
 from loader.settings import Settings, load_settings
 from loader.upkeep.roles import relations
@@ -155,7 +155,7 @@ def _locks(connection: Connection) -> Found:
 
 
 def _months(connection: Connection) -> Found:
-    months = ledger.months(connection) if ledger.exists(connection) else []
+    months = known.months(connection)
     running = oncall.under_way(connection)
     left = list(oncall.left_to_do(months, running))
     yield from (("warning", *one) for one in left)

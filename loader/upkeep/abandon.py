@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
-from loader.database import Connection, open_database, statement
+from loader.database import Connection, statement
 from loader.delivery import Delivery
-from loader.errors import SurroundingsFailed, WrongUsage
+from loader.errors import WrongUsage
 from loader.pipeline import ledger
-from loader.pipeline.dbt import Dbt
+from loader.pipeline.request import Request
 from loader.settings import Settings
 from loader.upkeep import history
 
@@ -29,21 +28,19 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
 
     Raises:
         WrongUsage: nothing was begun, or the month is published, or is whole and only has to be published.
-        SurroundingsFailed: another run is under way, or dbt failed.
+        SurroundingsFailed: another run is under way.
     """
     label = delivery.label
     with history.alone(settings) as connection:
         if not ledger.exists(connection):
             raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
         tables = _begun(connection, delivery)
-        load_id = ledger.begin(connection, "abandon", delivery, {})
-        arguments = ["run-operation", "streamflow.abandon_month", "--args", json.dumps({"as_of": str(delivery.as_of)})]
-        result = Dbt(settings).run(open_database(settings), arguments, lambda _: None, lambda _: None)
-        reason = None if result.success else "\n  ".join(["dbt failed", *result.errors])
-        ledger.finish(connection, load_id, "failed" if reason else "abandoned", timings={}, error=reason)
-        if reason:
-            raise SurroundingsFailed(reason)
-        stands = ledger.publication_of(connection, delivery.as_of) is not None
+        with connection.transaction():
+            load_id = ledger.begin(connection, delivery, Request("abandon"))
+            connection.execute("delete from ops.staged where as_of = %s", [delivery.as_of])
+            connection.execute("select ops.require_settled_cluster(), ops.undo_unfinished_loads(%s)", [delivery.as_of])
+            ledger.finish(connection, load_id, "abandoned", timings={})
+        stands = ledger.standing(connection, delivery.as_of).load_id is not None
     now = "what was published stands" if stands else "the database is as it was before it was begun"
     return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}")
 
@@ -52,7 +49,7 @@ def _begun(connection: Connection, delivery: Delivery) -> list[str]:
     """The tables of which history has something that is not whole."""
     values = {"as_of": delivery.as_of}
     attempts, staged, whole, tables = ledger.one_row(connection, statement(__file__, "begun"), values)
-    label, published = delivery.label, ledger.publication_of(connection, delivery.as_of)
+    label, published = delivery.label, ledger.standing(connection, delivery.as_of).load_id
     if whole:
         raise WrongUsage(
             f"the history of month {label} stands in all its tables, so the month is whole and needs no files:"

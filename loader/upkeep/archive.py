@@ -12,7 +12,7 @@ from pathlib import Path
 
 from psycopg import sql
 
-from loader.database import Connection, open_database, spread, statement
+from loader.database import Connection, open_database, statement
 from loader.delivery import SourceFile
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.pipeline import chain, ledger
@@ -152,7 +152,7 @@ def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry
             key, first = ledger.one_row(connection, statement(__file__, "key"), [parent])
             names = {"parent": _parent(entry), "partition": entry.relation}
             connection.execute(statement(__file__, "create").format(**names))
-            connection.execute(spread(relation, first))
+            connection.execute("select ops.spread(%s::regclass, %s)", [relation, first])
             _fill(connection, entry.relation, path, entry)
             connection.execute(statement(__file__, "attach"), [parent, relation, key, as_of])
         return _moved(connection, "restored", as_of, found)

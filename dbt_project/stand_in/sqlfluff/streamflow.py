@@ -15,3 +15,11 @@ def newly_delivered(table_name: str) -> str:  # noqa: ARG001
 
 def audited_table(test: object) -> str:  # noqa: ARG001
     return "users"
+
+
+def rows_delivered(table_name: str, as_of: str) -> str:  # noqa: ARG001
+    return f"{table_name}_snapshots"
+
+
+def as_json(value: object) -> str:  # noqa: ARG001
+    return "'[]'::jsonb"

@@ -42,7 +42,7 @@
   those of a cluster through its coordinator.
 -#}
 {% macro postgres__create_table_as(temporary, relation, sql) %}
-    {%- if temporary and model.config.incremental_strategy in ['as_of_partition', 'newest_wins'] -%}
+    {%- if temporary and model.config.incremental_strategy in streamflow.strategies() -%}
         {{ get_assert_columns_equivalent(sql) }}
         create temporary view {{ relation }} as
         {{ sql }}
@@ -54,7 +54,7 @@
 
 {#- For them dbt need not compare columns in the catalog: on-run-start has added what is declared, and the contract holds the rows to it. -#}
 {% macro postgres__process_schema_changes(on_schema_change, source_relation, target_relation) %}
-    {%- if model.config.incremental_strategy in ['as_of_partition', 'newest_wins'] -%}
+    {%- if model.config.incremental_strategy in streamflow.strategies() -%}
         {{ return(model.columns.values() | list) }}
     {%- endif -%}
     {{ return(dbt.default__process_schema_changes(on_schema_change, source_relation, target_relation)) }}

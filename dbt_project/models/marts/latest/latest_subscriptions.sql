@@ -1,20 +1,5 @@
 {{ config(alias='subscriptions') }}
 
-select
-    user_id,
-    months_active,
-    plan_stream_tv,
-    plan_stream_movies,
-    contract_type,
-    paperless_billing,
-    monthly_fee,
-    total_paid,
-    net_service,
-    add_on_security,
-    add_on_backup,
-    add_on_device_protect,
-    add_on_support,
-    as_of,
-    observed_as_of
+select *
 from {{ ref('subscriptions_snapshots') }}
 where as_of = (select max(published.as_of) from {{ ref('published_months') }} as published)

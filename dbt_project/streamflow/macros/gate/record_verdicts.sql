@@ -1,24 +1,24 @@
 {#- On-run-end: enters the verdicts of the audits that ran, for the load that staging held when the run began. -#}
 {% macro record_verdicts(results) %}
-    {%- set audited = [] -%}
+    {%- set verdicts = [] -%}
     {%- for result in results if result.node.resource_type == 'test' and result.status != 'skipped' and streamflow.audited_table(result.node) -%}
-        {%- do audited.append(result) -%}
+        {%- do verdicts.append({
+            'audit_id': result.node.unique_id,
+            'audit_name': result.node.name,
+            'table_name': streamflow.audited_table(result.node),
+            'column_name': result.node.column_name,
+            'severity': result.node.config.severity | lower,
+            'status': result.status if result.status in ['pass', 'warn'] else 'fail',
+            'failures': result.failures or 0,
+            'finding': streamflow.finding_of(result)
+        }) -%}
     {%- endfor -%}
-    {%- if execute and audited and not (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
+    {%- if execute and verdicts and not (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
     insert into ops.audits (load_id, audit_id, audit_name, table_name, column_name, severity, status, failures, finding)
     select runs.load_id, verdicts.*
-    from (
-        values
-        {%- for result in audited %}
-        (
-            '{{ result.node.unique_id }}', '{{ result.node.name }}', '{{ streamflow.audited_table(result.node) }}',
-            {{ "'" ~ result.node.column_name ~ "'" if result.node.column_name else 'null' }},
-            '{{ result.node.config.severity | lower }}',
-            '{{ result.status if result.status in ['pass', 'warn'] else 'fail' }}', {{ result.failures or 0 }},
-            {{ streamflow.finding_of(result) }}
-        ){{ ',' if not loop.last }}
-        {%- endfor %}
-    ) as verdicts (audit_id, audit_name, table_name, column_name, severity, status, failures, finding)
+    from jsonb_to_recordset({{ streamflow.as_json(verdicts) }}) as verdicts (
+        audit_id text, audit_name text, table_name text, column_name text, severity text, status text, failures bigint, finding text
+    )
     inner join ops.runs as runs on runs.invocation_id = '{{ invocation_id }}'
     where runs.load_id = (select max(load_id) from ops.staged)
     on conflict (load_id, audit_id) do update
@@ -27,11 +27,11 @@
 {% endmacro %}
 
 
-{#- As a literal: what an audit that counts its findings has found, in its words. It holds no value of a row. -#}
+{#- What an audit that counts its findings has found, in its words. It holds no value of a row. -#}
 {% macro finding_of(result) %}
-    {%- if result.status not in ['warn', 'fail'] or result.node.config.fail_calc != 'count(finding)' %}null::text
-    {%- else -%}
-        {%- set query = "select string_agg(finding, '; ') from (" ~ result.node.compiled_code ~ ") as found" -%}
-        '{{ run_query(query).rows[0][0] | default('', true) | replace("'", "''") }}'
+    {%- if result.status in ['warn', 'fail'] and result.node.config.fail_calc == 'count(finding)' -%}
+        {%- set query = "select string_agg(finding, '; ' order by finding) from (" ~ result.node.compiled_code ~ ") as found" -%}
+        {{ return(run_query(query).rows[0][0]) }}
     {%- endif -%}
+    {{ return(none) }}
 {% endmacro %}

@@ -1,75 +1,264 @@
-{#-
-  Pre-hook of every model that writes: refuses runs that leave rows out, and makes sure that nobody lands a month until its transaction
-  ends. A run by hand shares the run lock for that; the run of an ingest asks whether its ingest still holds it. A lock on the table
-  comes after it: whoever waits for a table is known to be under way.
--#}
-{% macro begin_step() %}
-    {%- if execute -%}
-        {%- do streamflow.require_all_rows() -%}
-        {%- set lock = run_query(streamflow.share_run_lock_sql()).rows[0] -%}
-        {%- if not lock.is_shared -%}
-            {{ exceptions.raise_compiler_error(
-                "the ingest that began this run has lost its connection to the database, and its lock with it" if lock.is_of_ingest
-                else "an ingest or a check is under way on this database (`streamflow status` names it): run dbt when it has ended"
-            ) }}
-        {%- endif -%}
-        {%- if lock.isolation != 'read committed' -%}
-            {{ exceptions.raise_compiler_error(
-                "this session is " ~ lock.isolation ~ ", and would miss what other sessions write: take `role` from the profiles.yml that streamflow wrote"
-            ) }}
-        {%- endif -%}
-        {%- do streamflow.require_settled_cluster() -%}
-    {%- endif -%}
-{% endmacro %}
+{#- What the steps of a dbt run do in the database besides their rows. Plain Jinja: the loader renders this file too, before dbt is up. -#}
+
+{#- The two keys of the advisory lock that an ingest holds alone, and the steps of a dbt run by hand share. -#}
+{% macro run_lock() %}24336, 1{% endmacro %}
 
 
-{#-
-  Row grain: one row. is_of_ingest: whether an ingest began this run; is_shared: whether the lock lets it go on. The settings let the
-  transaction sort and hash a million customers in memory, up to a limit that a small server can give; a server set to more keeps its
-  own. Compiling a statement to machine code costs more than it saves in statements that run once.
--#}
-{% macro share_run_lock_sql() %}
+{% macro ops_steps() %}
+-- The first thing of every step: nobody lands a month until its transaction ends. A run by hand shares the run lock for that; the run of
+-- an ingest asks whether its ingest still holds it. The lock on the table comes after it: whoever waits for it is known to be under way.
+create or replace function ops.begin_step(invocation text, target regclass default null) returns void language plpgsql as $$
+declare
+    ingest int := (select lock_holder from ops.runs where invocation_id = invocation);
+begin
+    if ingest is null and not pg_try_advisory_xact_lock_shared({{ run_lock() }}) then
+        raise exception 'an ingest or a check is under way on this database (`streamflow status` names it): run dbt when it has ended';
+    elsif ingest is not null and not exists (
+        select from pg_locks
+        where (locktype, mode, pid, granted) = ('advisory', 'ExclusiveLock', ingest, true)
+            and (classid::int, objid::int) = ({{ run_lock() }})
+            and database = (select oid from pg_database where datname = current_database())
+    ) then
+        raise exception 'the ingest that began this run has lost its connection to the database, and its lock with it';
+    elsif current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'this session is %, and would miss what other sessions write: take `role` from the profiles.yml that streamflow wrote',
+            current_setting('transaction_isolation');
+    end if;
+    perform ops.require_settled_cluster();
+    -- to sort and hash a million customers in memory; compiling costs more than it saves in statements that run once
+    perform set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), 64 << 20)::bigint / 1024 || 'kB', true);
+    perform set_config(
+        'maintenance_work_mem', greatest(pg_size_bytes(current_setting('maintenance_work_mem')), 256 << 20)::bigint / 1024 || 'kB', true
+    );
+    perform set_config('jit', 'off', true);
+    if target is not null then
+        execute format('lock table %s in share row exclusive mode', target);
+    end if;
+end
+$$;
+
+-- The gate opens where staging is what this run audited. Of a published load the server may have lost the rows.
+create or replace function ops.open_gate(invocation text) returns void language plpgsql as $$
+declare
+    landed record;
+    row_count bigint;
+begin
+    if (select load_id from ops.runs where invocation_id = invocation) is distinct from (select max(load_id) from ops.staged) then
+        raise exception 'the gate stays closed: staging was landed anew while its audits ran' using hint = 'Run `dbt build` again.';
+    end if;
+    for landed in select * from ops.staged where load_id not in (select load_id from ops.published) loop
+        execute format('select count(*) from staging.%I', landed.table_name) into row_count;
+        if row_count <> landed.row_count then
+            raise exception 'the gate stays closed: staging.% does not hold the rows that were landed', landed.table_name
+                using hint = 'Land the month again.';
+        end if;
+    end loop;
+    perform ops.undo_unfinished_loads();
+end
+$$;
+
+-- A load that was cut off before the history of all its tables stood is given up when another one passes: its partitions go, and those
+-- that it was to replace come back. No reader of published months has seen it, and production has taken nothing of it in. With a date
+-- it is the load of that date, whatever staging holds.
+create or replace function ops.undo_unfinished_loads(of_date date default null) returns void language plpgsql as $$
+declare
+    unfinished record;
+    parent regclass;
+    kept text;
+    statement text;
+begin
+    for unfinished in
+        select history.*, restatements.replaced
+        from ops.history as history
+        left join ops.restatements as restatements using (table_name, as_of, load_id)
+        where (history.table_name, history.as_of) not in (select table_name, as_of from ops.standing_history)
+            and history.load_id not in (select load_id from ops.published)
+            and case when of_date is null then history.load_id is distinct from (select max(load_id) from ops.staged) else history.as_of = of_date end
+    loop
+        parent := format('public.%I', unfinished.table_name || '_snapshots');
+        execute format('alter table %s detach partition history.%I', parent, unfinished.partition_name);
+        execute format('drop table history.%I', unfinished.partition_name);
+        delete from ops.history where (table_name, as_of) = (unfinished.table_name, unfinished.as_of);
+        if unfinished.replaced is not null then
+            kept := format('history.%I', unfinished.replaced ->> 'partition_name');
+            execute format('alter table restated.%I set schema history', unfinished.replaced ->> 'partition_name');
+            for statement in  -- columns that were declared since
+                select format('alter table %s add column %I %s', kept, attname, format_type(atttypid, atttypmod))
+                from pg_attribute as declared
+                where attrelid = parent and attnum > 0 and not attisdropped
+                    and not exists (select from pg_attribute as known where known.attrelid = kept::regclass and known.attname = declared.attname)
+            loop
+                execute statement;
+            end loop;
+            execute format('alter table %s attach partition %s for values in (%L)', parent, kept, unfinished.as_of);
+            insert into ops.history select (jsonb_populate_record(null::ops.history, unfinished.replaced)).*;
+            delete from ops.restatements where (table_name, as_of, load_id) = (unfinished.table_name, unfinished.as_of, unfinished.load_id);
+        end if;
+    end loop;
+end
+$$;
+
+-- The rows that a model of history selects become a partition, entered with a checksum. One that stands is never touched, unless the
+-- load restates its month from another file: then it is kept in the schema `restated`.
+create or replace function ops.build_history(parent regclass, selected regclass, key text [], names text []) returns text
+language plpgsql as $$
+declare
+    build record;
+    partition text;
+    columns text := ops.identifiers(names);
+    total bigint;
+    delivered bigint;
+begin
+    select staged.*, standing.partition_name as replaces into build
+    from ops.staged as staged
+    inner join ops.gate as gate on gate.load_id = staged.load_id
+    inner join ops.landed_files as files on files.load_id = staged.load_id and files.table_name = staged.table_name
+    left join ops.history as standing on standing.table_name = staged.table_name and standing.as_of = staged.as_of
+    left join ops.landed_files as built_from on built_from.load_id = standing.load_id and built_from.table_name = standing.table_name
+    where to_regclass(format('public.%I', staged.table_name || '_snapshots')) = parent
+        and (standing.load_id is null or (files.restates and built_from.sha256 <> files.sha256));
+    if not found then
+        return 'the history of this month stands, or nothing passed the gate';
+    end if;
+    partition := build.table_name || to_char(build.as_of, '_YYYY_MM_DD')
+        || case when build.replaces is null then '' else '_load_' || build.load_id end;
+    execute format('create table history.%I (like %s)', partition, parent);
+    perform ops.spread(format('history.%I', partition), key[1]);
+    execute format('insert into history.%I (%s) select %2$s from %s', partition, columns, selected);
+    execute format('select count(*), count(*) filter (where observed_as_of = as_of) from history.%I', partition) into total, delivered;
+    if delivered <> build.row_count then
+        raise exception '% would get % delivered rows of %, and % were landed: does the model leave rows out, or was staging changed?'
+            ' History is as it was.', parent, delivered, build.as_of, build.row_count;
+    end if;
+    if build.replaces is not null then
+        execute format('alter table %s detach partition history.%I', parent, build.replaces);
+        execute format('alter table history.%I set schema restated', build.replaces);
+        insert into ops.restatements (table_name, as_of, replaced_load_id, load_id, restated_by, reason, kept_in, replaced)
+        select
+            history.table_name, history.as_of, history.load_id, loads.load_id, loads.started_by, loads.reason,
+            'restated.' || history.partition_name, to_jsonb(history)
+        from ops.history as history
+        inner join ops.loads as loads on loads.load_id = build.load_id
+        where (history.table_name, history.as_of) = (build.table_name, build.as_of);
+        delete from ops.history where (table_name, as_of) = (build.table_name, build.as_of);
+    end if;
+    perform ops.attach_partition(parent, format('history.%I', partition), ops.identifiers(key), build.as_of);
+    insert into ops.history (table_name, as_of, load_id, rows_delivered, rows_total, partition_name, checksum, checksum_columns)
+    values (
+        build.table_name, build.as_of, build.load_id, delivered, total, partition,
+        ops.checksum(format('history.%I', partition), names), names
+    );
+    return format('%s rows, %s of them delivered', total, delivered);
+end
+$$;
+
+-- What production of a table is to do, its dates as SQL. `unmerged`: the complete months that it has not taken in yet. `rebuild`: whether
+-- it is made to be what all of history says, with --full-refresh, or because a restated month no longer has all rows that it brought.
+-- `months`: those whose deliveries are read; the newest one again where there is nothing new, which changes nothing.
+create or replace function ops.production_plan(of_table text, full_refresh boolean) returns table (
+    rebuild boolean, months text, unmerged text, newest text, archived text, merge_tells_old_rows boolean
+) language sql stable as $$
+    with known as (
+        select
+            as_of,
+            format('date %L', as_of) as day,
+            merged_at is null as is_new,
+            exists (
+                select from ops.restatements as restated
+                where (restated.table_name, restated.as_of, restated.load_id) = (history.table_name, history.as_of, history.load_id)
+            ) as is_restated,
+            exists (
+                select from ops.archived as kept where (kept.table_name, kept.as_of) = (history.table_name, history.as_of)
+            ) as is_archived
+        from ops.standing_history as history
+        where history.table_name = of_table
+    ),
+
+    plan as (
+        select
+            full_refresh or coalesce(bool_or(is_new and is_restated), false) as rebuild,
+            string_agg(day, ', ' order by as_of) as every,
+            string_agg(day, ', ' order by as_of) filter (where is_new) as unmerged,
+            max(day) as newest,
+            string_agg(day, ', ' order by as_of) filter (where is_archived) as archived
+        from known
+    )
+
     select
-        runs.lock_holder is not null as is_of_ingest,
-        case
-            when runs.lock_holder is null then pg_try_advisory_xact_lock_shared({{ streamflow.run_lock() }})
-            else exists (
-                select 1 from pg_locks
-                where (locktype, mode, pid, granted) = ('advisory', 'ExclusiveLock', runs.lock_holder, true)
-                    and (classid::int, objid::int) = ({{ streamflow.run_lock() }})
-                    and database = (select oid from pg_database where datname = current_database())
-            )
-        end as is_shared,
-        current_setting('transaction_isolation') as isolation,
-        set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), 64 << 20)::bigint / 1024 || 'kB', true),
-        set_config(
-            'maintenance_work_mem',
-            greatest(pg_size_bytes(current_setting('maintenance_work_mem')), 256 << 20)::bigint / 1024 || 'kB', true
-        ),
-        set_config('jit', 'off', true)
-    from ops.runs as runs
-    where runs.invocation_id = '{{ invocation_id }}'
-{% endmacro %}
+        rebuild,
+        coalesce(case when rebuild then every else coalesce(unmerged, newest) end, 'null::date'),
+        unmerged,
+        newest,
+        archived,
+        -- which spares a second join of all rows
+        current_setting('server_version_num')::int >= 180000 and not ops.is_cluster()
+    from plan
+$$;
 
+-- The keys that a model declares, its table can have, and does not have. A cluster enforces a reference only within a node, by what both
+-- tables are spread by, which is the first column of the key.
+create or replace function ops.missing_keys(target regclass, declared jsonb) returns table (
+    type text, columns text [], references_table text, references_columns text []
+) language sql stable as $$
+    select key.type, key.columns, key."to", key.to_columns
+    from jsonb_to_recordset(declared) as key (type text, columns text [], "to" text, to_columns text [])
+    where key.type in ('primary_key', 'foreign_key')
+        and not exists (
+            select from pg_constraint
+            where conrelid = target and convalidated and contype = case key.type when 'primary_key' then 'p' else 'f' end::"char"
+        )
+        and (
+            key.type = 'primary_key'
+            or not ops.is_cluster()
+            or key.columns[1] = jsonb_path_query_first(declared, '$[*] ? (@.type == "primary_key").columns[0]') #>> '{}'
+        )
+    order by key.type desc
+$$;
 
-{% macro require_all_rows() %}
-    {%- if invocation_args_dict.get('empty') or invocation_args_dict.get('sample') -%}
-        {{ exceptions.raise_compiler_error(
-            "nothing is written from rows that are left out: run dbt without --empty and --sample"
-        ) }}
-    {%- endif -%}
-{% endmacro %}
+-- The last thing that production does: its keys, once it has rows, as building a key once is several times faster than keeping it row by
+-- row; and it has as many rows as history says, where it took in the newest month, alone and for the first time. After a late month there
+-- is nothing to compare: customers whom only that one has are in no newer history.
+create or replace function ops.finish_merge(target regclass, declared jsonb, rebuilt boolean) returns void language plpgsql as $$
+declare
+    of_table text := (select relname from pg_class where oid = target);
+    key record;
+    newest record;
+    known bigint;
+    delivered bigint;
+begin
+    for key in select *, ops.identifiers(columns) as named from ops.missing_keys(target, declared) loop
+        if key.type = 'primary_key' then
+            execute format('alter table %s add primary key (%s)', target, key.named);
+            execute format('analyze %s', target);
+        else
+            -- an index finds whom a deleted customer takes along, where the primary key does not
+            if key.columns <> (ops.primary_key(target))[:cardinality(key.columns)] then
+                execute format('create index on %s (%s)', target, key.named);
+            end if;
+            execute format(
+                'alter table %s add foreign key (%s) references %s (%s) on delete cascade',
+                target, key.named, key.references_table, ops.identifiers(key.references_columns)
+            );
+        end if;
+    end loop;
 
-
-{#- Whether two relations have the same row by its key, a list of quoted columns. -#}
-{% macro same_row(left, right, key) -%}
-    {%- for column in key %}{{ left }}.{{ column }} = {{ right }}.{{ column }}{{ ' and ' if not loop.last }}{% endfor -%}
-{%- endmacro %}
-
-
-{#- Names, one or a list, as quoted identifiers. -#}
-{% macro quoted(names) %}
-    {%- set found = [] -%}
-    {%- for name in ([names] if names is string else names) %}{% do found.append(adapter.quote(name)) %}{% endfor -%}
-    {{ return(found) }}
+    select history.* into newest
+    from ops.history as history
+    where not rebuilt and history.table_name = of_table and history.merged_at = now()
+        and not exists (
+            select from ops.history as other
+            where other.table_name = of_table and other.as_of <> history.as_of and (other.merged_at = now() or other.as_of > history.as_of)
+        )
+        and not exists (select from ops.restatements as restated where (restated.table_name, restated.as_of) = (of_table, history.as_of));
+    if found then
+        execute format('select count(*), count(*) filter (where observed_as_of = %L) from %s', newest.as_of, target) into known, delivered;
+        if (known, delivered) <> (newest.rows_total, newest.rows_delivered) then
+            raise exception '% would have % rows, % of %, and history has %, % of that date: is it what history says? `streamflow verify` tells,'
+                ' `streamflow dbt build --full-refresh` mends it. The month is not published.',
+                of_table, known, delivered, newest.as_of, newest.rows_total, newest.rows_delivered;
+        end if;
+    end if;
+    perform ops.hide_until_committed(target);
+end
+$$;
 {% endmacro %}

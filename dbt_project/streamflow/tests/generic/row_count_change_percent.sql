@@ -1,13 +1,8 @@
-{#- By how many percent the row count differs from that of the newest earlier month, rounded up; no row without one. -#}
+{#- By how many percent the row count differs from that of the month before, rounded up; no row without one. -#}
 {% test row_count_change_percent(model) %}
-with month_before as (
-    select history.rows_delivered
-    from {{ source('ops', 'history') }} as history
-    inner join {{ source('ops', 'staged') }} as staged
-        on staged.table_name = history.table_name and staged.as_of > history.as_of
-    where history.table_name = '{{ streamflow.audited_table(context['model']) }}'
-    order by history.as_of desc
-    limit 1
+with month_before as materialized (
+    select rows_delivered from {{ source('ops', 'month_before') }}
+    where table_name = '{{ streamflow.audited_table(context['model']) }}'
 ),
 
 delivered as (

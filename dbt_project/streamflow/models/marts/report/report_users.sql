@@ -19,7 +19,7 @@
                     {% for column in table.all %}
                     ('{{ column.name }}', compared.changed_{{ loop.index }}){{ ',' if not loop.last }}
                     {% else %}
-                    ('', 0)
+                        ('', 0)
                     {% endfor %}
                 ) as cells (column_name, changed_rows)
         ) as changed_rows

@@ -8,7 +8,7 @@ from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import Delivery, Problem
 from loader.delivery.remote import arrived
-from loader.pipeline import compare, ledger
+from loader.pipeline import ledger
 from loader.pipeline.declared import require_unchanged
 from loader.pipeline.progress import log
 from loader.settings import Settings
@@ -57,9 +57,9 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
 
 def _action(connection: Connection, delivery: Delivery, files: list[PlannedFile]) -> str:
     known = ledger.history_on(connection, delivery.as_of) if ledger.exists(connection) else {}
-    if known and compare.differing_tables(load_contract(), {file.table: file.sha256 for file in files}, known):
+    if any(file.table in known and known[file.table].sha256 != file.sha256 for file in files):
         return "compare with what is published, and refuse where a row differs"
     if any(file.table not in known for file in files):
         return "land, audit and publish"
-    published = ledger.publication_of(connection, delivery.as_of) is not None
+    published = ledger.standing(connection, delivery.as_of).load_id is not None
     return "nothing: published already" if published else "finish what was begun"

@@ -1,6 +1,3 @@
--- name: columns
-select column_name from information_schema.columns where table_schema = 'public' and table_name = %s;
-
 -- name: rows_that_differ
 -- The same columns in both; of rows with the same key, all but one differ.
 with delivered as (

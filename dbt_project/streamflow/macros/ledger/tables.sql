@@ -1,20 +1,23 @@
-{#- The ledger's tables. Plain Jinja: the loader renders this file too, before dbt is up. -#}
-
-{#- The two keys of the advisory lock that an ingest holds alone, and the steps of a dbt run by hand share. -#}
-{% macro run_lock() %}24336, 1{% endmacro %}
-
-
-{% macro ops_ddl() %}
--- PostgreSQL refuses `create schema if not exists` to a role without CREATE on the database, even where the schema is there
-{%- for name in ['ops', 'staging', 'history', 'restated'] %}
+{#- The ledger: its tables and views. Plain Jinja, as the loader renders this file too, before dbt is up. -#}
+{% macro ops_tables() %}
 do $$
+declare
+    name text;
 begin
-    if to_regnamespace('{{ name }}') is null then
-        create schema if not exists {{ name }};
+    if current_setting('server_encoding') <> 'UTF8' then
+        raise exception 'the database % holds %, and files are UTF-8: make another one, `create database streamflow_utf8 encoding ''UTF8'''
+            ' template template0`, and name it in POSTGRES_DB', current_database(), current_setting('server_encoding');
+    elsif to_regclass('ops.loads') is not null and to_regclass('ops.waivers') is null then
+        raise exception 'this database was made by an earlier version of streamflow, which kept another ledger: use a new database';
     end if;
+    -- a role without CREATE on the database is refused `create schema if not exists`, even where the schema is there
+    foreach name in array array['ops', 'staging', 'history', 'restated'] loop
+        if to_regnamespace(name) is null then
+            execute format('create schema if not exists %I', name);
+        end if;
+    end loop;
 end
 $$;
-{%- endfor %}
 
 -- one row per attempt at a month
 create table if not exists ops.loads (
@@ -178,93 +181,17 @@ where exists (
     where complete.as_of = history.as_of and complete.load_id >= history.load_id
 );
 
--- of all rows, whatever their order: the sum of a 64-bit hash of each. A row's hash is linear in its values: hashed once more, no
--- swap of two customers' values leaves the sum as it is. Numbers count by their digits, and nothing depends on a setting.
-create or replace function ops.checksum(relation regclass, columns text [])
-returns numeric
-language plpgsql stable as $$
-declare
-    result numeric;
-begin
-    execute format(
-        'select coalesce(sum(hashint8extended(hash_record_extended(row(%s), 0), 0)), 0) from %s',
-        (
-            select string_agg(quote_ident(attname) || case when atttypid = 'numeric'::regtype then '::text' else '' end, ', ' order by place)
-            from unnest(columns) with ordinality as covered (name, place)
-            inner join pg_attribute on attrelid = relation and attname = name and not attisdropped
-        ),
-        relation
-    ) into result;
-    return result;
-end
-$$;
-
-create or replace function ops.link_sha256(before text, tells jsonb) returns text language sql immutable as $$
-    select encode(sha256(convert_to(coalesce(before, '') || tells, 'UTF8')), 'hex')
-$$;
-
-create or replace function ops.add_link(tells jsonb) returns bigint language plpgsql as $$
-declare
-    added bigint;
-begin
-    lock table ops.chain in share row exclusive mode;
-    insert into ops.chain as chain
-    select coalesce(max(link), 0) + 1, add_link.tells, ops.link_sha256((array_agg(sha256 order by link desc))[1], add_link.tells)
-    from ops.chain
-    returning chain.link into added;
-    return added;
-end
-$$;
-
--- a link for each publication that has none: of every table the load, the rows and their checksum, as readers get them
-create or replace function ops.link_publications() returns setof bigint language sql as $$
-    select ops.add_link(jsonb_build_object(
-        'event', 'published', 'at', published_at, 'load', load_id, 'as_of', as_of, 'month', month, 'tables', (
-            select jsonb_agg(jsonb_build_object(
-                'table', table_name, 'as_of', as_of, 'load', load_id, 'rows', rows_total, 'checksum', checksum
-            ) order by table_name)
-            from ops.history as history
-            where history.as_of = published.as_of
-        )
-    ))
-    from ops.published as published
-    where not exists (select from ops.chain where tells @> jsonb_build_object('event', 'published', 'load', published.load_id))
-    order by load_id
-$$;
-
-create or replace function ops.refuse_change() returns trigger language plpgsql as $$
-begin
-    raise exception '% is history and stays as it was written: % is refused', tg_relid::regclass, lower(tg_op)
-        using errcode = 'object_not_in_prerequisite_state',
-        hint = 'History changes only by publishing a month.';
-end
-$$;
-
--- rows of history come and stay; two triggers, since one for TRUNCATE among others is known to a cluster's coordinator only
-create or replace function ops.make_immutable(relation regclass) returns void language plpgsql as $$
-begin
-    perform set_config('citus.enable_unsafe_triggers', 'on', true);
-    execute format(
-        'create trigger history_is_immutable before insert or update or delete on %s'
-        ' for each statement execute function ops.refuse_change()', relation
-    );
-    execute format(
-        'create trigger history_is_not_truncated before truncate on %s'
-        ' for each statement execute function ops.refuse_change()', relation
-    );
-end
-$$;
-
--- makes a filled table a partition of history; with the check PostgreSQL attaches it without reading the rows again
-create or replace function ops.attach_partition(parent regclass, partition regclass, key text, as_of date) returns void
-language plpgsql as $$
-begin
-    execute format('alter table %s add constraint as_of_of_this_partition check (as_of = %L)', partition, as_of);
-    execute format('alter table %s add primary key (%s)', partition, key);
-    execute format('alter table %s attach partition %s for values in (%L)', parent, partition, as_of);
-    execute format('alter table %s drop constraint as_of_of_this_partition', partition);
-    perform ops.make_immutable(partition);
-    execute format('analyze %s', partition);
-end
-$$;
+-- per table that is in staging, the newest month before it whose history is complete, as far as the ledger tells how they compare
+create or replace view ops.month_before as
+select distinct on (staged.table_name)
+    staged.table_name,
+    history.as_of,
+    history.rows_delivered,
+    history.rows_delivered = staged.row_count as is_same_count,
+    coalesce(built_from.sha256 = landed.sha256, false) as is_same_file
+from ops.staged as staged
+inner join ops.standing_history as history on history.table_name = staged.table_name and history.as_of < staged.as_of
+left join ops.landed_files as landed on landed.load_id = staged.load_id and landed.table_name = staged.table_name
+left join ops.landed_files as built_from on built_from.load_id = history.load_id and built_from.table_name = history.table_name
+order by staged.table_name asc, history.as_of desc;
 {% endmacro %}

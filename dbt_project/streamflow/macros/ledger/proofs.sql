@@ -1,0 +1,92 @@
+{#- What proves history, and makes it immutable. Plain Jinja, as the loader renders this file too. -#}
+{% macro ops_proofs() %}
+-- of all rows, whatever their order: the sum of a 64-bit hash of each. A row's hash is linear in its values: hashed once more, no
+-- swap of two customers' values leaves the sum as it is. Numbers count by their digits, and nothing depends on a setting.
+create or replace function ops.checksum(relation regclass, columns text [])
+returns numeric
+language plpgsql stable as $$
+declare
+    result numeric;
+begin
+    execute format(
+        'select coalesce(sum(hashint8extended(hash_record_extended(row(%s), 0), 0)), 0) from %s',
+        (
+            select string_agg(quote_ident(attname) || case when atttypid = 'numeric'::regtype then '::text' else '' end, ', ' order by place)
+            from unnest(columns) with ordinality as covered (name, place)
+            inner join pg_attribute on attrelid = relation and attname = name and not attisdropped
+        ),
+        relation
+    ) into result;
+    return result;
+end
+$$;
+
+create or replace function ops.link_sha256(before text, tells jsonb) returns text language sql immutable as $$
+    select encode(sha256(convert_to(coalesce(before, '') || tells, 'UTF8')), 'hex')
+$$;
+
+create or replace function ops.add_link(tells jsonb) returns bigint language plpgsql as $$
+declare
+    added bigint;
+begin
+    lock table ops.chain in share row exclusive mode;
+    insert into ops.chain as chain
+    select coalesce(max(link), 0) + 1, add_link.tells, ops.link_sha256((array_agg(sha256 order by link desc))[1], add_link.tells)
+    from ops.chain
+    returning chain.link into added;
+    return added;
+end
+$$;
+
+-- a link for each publication that has none: of every table the load, the rows and their checksum, as readers get them
+create or replace function ops.link_publications() returns setof bigint language sql as $$
+    select ops.add_link(jsonb_build_object(
+        'event', 'published', 'at', published_at, 'load', load_id, 'as_of', as_of, 'month', month, 'tables', (
+            select jsonb_agg(jsonb_build_object(
+                'table', table_name, 'as_of', as_of, 'load', load_id, 'rows', rows_total, 'checksum', checksum
+            ) order by table_name)
+            from ops.history as history
+            where history.as_of = published.as_of
+        )
+    ))
+    from ops.published as published
+    where not exists (select from ops.chain where tells @> jsonb_build_object('event', 'published', 'load', published.load_id))
+    order by load_id
+$$;
+
+create or replace function ops.refuse_change() returns trigger language plpgsql as $$
+begin
+    raise exception '% is history and stays as it was written: % is refused', tg_relid::regclass, lower(tg_op)
+        using errcode = 'object_not_in_prerequisite_state',
+        hint = 'History changes only by publishing a month.';
+end
+$$;
+
+-- rows of history come and stay; two triggers, since one for TRUNCATE among others is known to a cluster's coordinator only
+create or replace function ops.make_immutable(relation regclass) returns void language plpgsql as $$
+begin
+    perform set_config('citus.enable_unsafe_triggers', 'on', true);
+    execute format(
+        'create trigger history_is_immutable before insert or update or delete on %s'
+        ' for each statement execute function ops.refuse_change()', relation
+    );
+    execute format(
+        'create trigger history_is_not_truncated before truncate on %s'
+        ' for each statement execute function ops.refuse_change()', relation
+    );
+end
+$$;
+
+-- makes a filled table a partition of history; with the check PostgreSQL attaches it without reading the rows again
+create or replace function ops.attach_partition(parent regclass, partition regclass, key text, as_of date) returns void
+language plpgsql as $$
+begin
+    execute format('alter table %s add constraint as_of_of_this_partition check (as_of = %L)', partition, as_of);
+    execute format('alter table %s add primary key (%s)', partition, key);
+    execute format('alter table %s attach partition %s for values in (%L)', parent, partition, as_of);
+    execute format('alter table %s drop constraint as_of_of_this_partition', partition);
+    perform ops.make_immutable(partition);
+    execute format('analyze %s', partition);
+end
+$$;
+{% endmacro %}

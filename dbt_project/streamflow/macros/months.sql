@@ -1,0 +1,70 @@
+{#- Dates that models are compiled with, as SQL for `as_of in (...)`; null where there is none. -#}
+
+{#- Whether the ledger is there to be asked; it is not where `dbt compile` meets an empty database. -#}
+{% macro ledger_is_there() %}
+    {{ return(execute and adapter.get_relation(target.database, 'ops', 'gate') is not none) }}
+{% endmacro %}
+
+
+{#- The date of the month that passed the gate; null where nothing did, or staging has moved on since. -#}
+{% macro month_that_passed() %}
+    {%- set query -%}
+        select coalesce(max(format('date %L', as_of)), 'null::date') from {{ ref('gate') }}
+        where load_id = (select max(load_id) from {{ source('ops', 'staged') }})
+    {%- endset -%}
+    {{ return(run_query(query).rows[0][0] if streamflow.ledger_is_there() else 'null::date') }}
+{% endmacro %}
+
+
+{#-
+  The dates whose history a new month of a table is built on: the newest complete one before it, and any earlier one whose history was
+  written after that one, because it arrived late or was restated.
+-#}
+{% macro months_before(table_name) %}
+    {%- set query -%}
+        with known as (
+            select history.as_of, history.load_id, first_value(history.load_id) over (order by history.as_of desc) as newest_load
+            from {{ source('ops', 'standing_history') }} as history
+            where history.table_name = '{{ table_name }}' and history.as_of < (select max(as_of) from {{ ref('gate') }})
+        )
+
+        select
+            coalesce(string_agg(format('date %L', known.as_of), ', ' order by known.as_of desc), 'null::date') as dates,
+            max(known.as_of) filter (where archived.folder is not null) as archived,
+            max(archived.folder) as folder
+        from known
+        left join {{ source('ops', 'archived') }} as archived on archived.as_of = known.as_of and archived.table_name = '{{ table_name }}'
+        where known.load_id >= known.newest_load
+    {%- endset -%}
+    {%- if not streamflow.ledger_is_there() %}{{ return('null::date') }}{% endif -%}
+    {%- set found = run_query(query).rows[0] -%}
+    {%- if found.archived -%}
+        {{ exceptions.raise_compiler_error(
+            "this month is built on " ~ found.archived ~ ", which is archived in " ~ found.folder ~ ": `streamflow archive --restore "
+            ~ found.archived ~ "` first. Nothing was changed."
+        ) }}
+    {%- endif -%}
+    {{ return(found.dates) }}
+{% endmacro %}
+
+
+{#-
+  Which rows of history production takes in: those that the dates of production_plan delivered. What archived dates delivered, a rebuild
+  takes from the newest one, which carried it forward.
+-#}
+{% macro newly_delivered(table_name) %}
+    {%- do ref('complete_months') -%}
+    {%- set plan = streamflow.production_plan(table_name) if streamflow.ledger_is_there() else {'months': 'null::date'} -%}
+    as_of in ({{ plan.months }}) and (
+        observed_as_of = as_of
+        {%- if plan.rebuild and plan.archived %}
+        or (as_of = {{ plan.newest }} and observed_as_of in ({{ plan.archived }}))
+        {%- endif %}
+    )
+{%- endmacro %}
+
+
+{#- What production of a table is to do, as ops.production_plan says; `first` is done before it is asked. -#}
+{% macro production_plan(table_name, first='') %}
+    {{ return(run_query(first ~ " select * from ops.production_plan('" ~ table_name ~ "', " ~ flags.FULL_REFRESH ~ ")").rows[0]) }}
+{% endmacro %}

@@ -1,0 +1,93 @@
+{#-
+  On-run-start: creates what is declared and not there yet, so that a plain `dbt build` works on an empty database and `\dt` shows
+  all twelve tables; then enters this run in the ledger with the load that staging holds.
+-#}
+{% macro begin_run() %}
+    {%- if execute -%}
+        {%- do streamflow.create_missing_tables() -%}
+        insert into ops.runs (invocation_id, load_id) select '{{ invocation_id }}', max(load_id) from ops.staged
+        on conflict (invocation_id) do update set load_id = excluded.load_id;
+        commit
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Also a run-operation: `streamflow init`. -#}
+{% macro create_missing_tables() %}
+    {%- if target.schema != 'public' -%}
+        {{ exceptions.raise_compiler_error(
+            "this profile's schema is " ~ target.schema ~ ", and streamflow keeps one set of tables per database, in schema public."
+            ~ " For a copy of your own use another database: set schema to public and POSTGRES_DB to a name like"
+            ~ " streamflow_" ~ target.schema ~ ", and ingest there. Models of your own go to another schema by their config."
+        ) }}
+    {%- endif -%}
+    {%- if not adapter.get_relation(target.database, 'ops', 'month_before') -%}
+        {%- do run_query(streamflow.ops_ddl()) -%}
+        {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
+    {%- endif -%}
+    {%- set declared, relations = [], {} -%}
+    {%- for staged in graph.sources.values() if staged.source_name == 'staging' -%}
+        {%- do declared.append(streamflow.declaration(staged, 'staging', staged.config.meta.primary_key)) -%}
+    {%- endfor -%}
+    {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in streamflow.strategies() -%}
+        {%- do streamflow.require_guards(model) -%}
+        {%- do declared.append(streamflow.declaration(model, streamflow.strategies()[model.config.incremental_strategy], model.config.unique_key)) -%}
+        {%- do relations.update({model.relation_name: model}) -%}
+    {%- endfor -%}
+    {%- for created in run_query("select ops.follow_declaration(" ~ streamflow.as_json(declared) ~ ")").columns[0].values() if created in relations -%}
+        {%- set model = relations[created] -%}
+        {%- set relation = api.Relation.create(model.database, model.schema, model.alias, type='table') -%}
+        {%- do run_query(alter_relation_comment(relation, model.description)) -%}
+        {%- do run_query(alter_column_comment(relation, model.columns)) -%}
+        {%- do adapter.cache_added(relation) -%}
+    {%- endfor -%}
+    {%- do run_query('commit') -%}
+{% endmacro %}
+
+
+{% macro ops_ddl() %}
+{{ streamflow.ops_tables() }}
+{{ streamflow.ops_cluster() }}
+{{ streamflow.ops_proofs() }}
+{{ streamflow.ops_declared() }}
+{{ streamflow.ops_steps() }}
+{% endmacro %}
+
+
+{#- The incremental strategies of this package, and what they make. -#}
+{% macro strategies() %}{{ return({'as_of_partition': 'history', 'newest_wins': 'production'}) }}{% endmacro %}
+
+
+{#- A source or a model as ops.follow_declaration takes it. -#}
+{% macro declaration(node, kind, key) %}
+    {%- set columns = [] -%}
+    {%- for column in node.columns.values() -%}
+        {%- set required = column.constraints | selectattr('type', 'equalto', 'not_null') | list | length > 0 -%}
+        {%- do columns.append({'name': column.name, 'type': column.data_type, 'required': required}) -%}
+    {%- endfor -%}
+    {{ return({'name': node.relation_name, 'kind': kind, 'columns': columns, 'key': [key] if key is string else key}) }}
+{% endmacro %}
+
+
+{#- What a project's dbt_project.yml says of history and production is the project's own, and the promises rest on it. -#}
+{% macro require_guards(model) %}
+    {%- if model.config.full_refresh is not sameas false or not model.config.contract.enforced
+        or adapter.dispatch('can_clone_table', 'dbt').macro.package_name == 'dbt' -%}
+        {{ exceptions.raise_compiler_error(
+            model.name ~ " lacks what history and production are guarded by: dbt_project.yml has to say of their folders +full_refresh: false"
+            ~ " and +contract: {enforced: true}, and under dispatch that dbt's macros are looked for in streamflow too. Nothing was changed."
+        ) }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#-
+  The first statement of every step that writes: nobody lands a month until its transaction ends. It refuses runs that leave rows out,
+  and locks the table that it is given.
+-#}
+{% macro begin_step(relation=none) %}
+    {%- if execute and (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
+        {{ exceptions.raise_compiler_error("nothing is written from rows that are left out: run dbt without --empty and --sample") }}
+    {%- endif -%}
+    select ops.begin_step('{{ invocation_id }}'{{ ", '" ~ relation ~ "'" if relation }})
+{%- endmacro %}

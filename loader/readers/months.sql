@@ -1,0 +1,110 @@
+-- name: months
+with attempts as (
+    select
+        *,
+        row_number() over (partition by as_of order by load_id desc) as age,
+        count(*) over (partition by as_of) as attempts
+    from ops.loads
+),
+
+published as (
+    select distinct on (published.as_of)
+        published.as_of,
+        published.load_id,
+        published.month,
+        published.published_at,
+        loads.files,
+        loads.versions
+    from ops.published as published
+    inner join ops.loads as loads on published.load_id = loads.load_id
+    order by published.as_of asc, published.load_id desc
+),
+
+verdicts as (
+    select
+        load_id,
+        count(*) filter (where status = 'pass') as passed,
+        count(*) filter (where status = 'warn') as warned,
+        count(*) filter (where status = 'fail') as failed,
+        jsonb_agg(
+            jsonb_build_object(
+                'audit', audit_name, 'table', table_name, 'column', column_name, 'failures', failures, 'finding', finding
+            )
+            order by audit_name
+        ) filter (where status = 'warn') as warnings
+    from ops.audits
+    group by load_id
+)
+
+select
+    coalesce(published.month, attempts.month) as month,
+    attempts.as_of,
+    case
+        when exists (
+            select 1 from ops.history as history
+            where
+                history.as_of = attempts.as_of
+                and history.load_id not in (select every.load_id from ops.published as every)
+        ) then 'not finished'
+        when published.load_id is not null then 'published'
+        else attempts.state
+    end as state,
+    exists (
+        select 1 from ops.complete_loads as whole
+        where whole.as_of = attempts.as_of and whole.load_id not in (select every.load_id from ops.published as every)
+    ) as whole,
+    case
+        when attempts.state = 'landed' and attempts.load_id = published.load_id then 'published' else attempts.state
+    end as last_attempt,
+    attempts.attempts,
+    published.published_at,
+    attempts.error,
+    attempts.failed_nodes,
+    coalesce(verdicts.passed, 0) as audits_passed,
+    coalesce(verdicts.warned, 0) as audits_warned,
+    coalesce(verdicts.failed, 0) as audits_failed,
+    coalesce(verdicts.warnings, '[]') as warnings,
+    array(
+        select jsonb_build_object('audit', audit_name, 'by', waived_by, 'at', waived_at, 'reason', reason)
+        from ops.waivers as waivers
+        where waivers.load_id = coalesce(published.load_id, attempts.load_id)
+        order by waivers.audit_name
+    ) as waivers,
+    coalesce(published.versions, attempts.versions) as versions,
+    coalesce(published.files, attempts.files) as files,
+    (select min(archived.folder) from ops.archived as archived where archived.as_of = attempts.as_of) as archived_in,
+    array(
+        select
+            jsonb_build_object(
+                'table', history.table_name,
+                'delivered', history.rows_delivered,
+                'inserted', changed.inserted,
+                'updated', changed.updated,
+                'unchanged', history.rows_delivered - changed.inserted - changed.updated,
+                'carried_forward', history.rows_total - history.rows_delivered
+            )
+        from ops.history as history
+        cross join lateral (
+            -- a restatement leaves the tables of which it has the same file
+            select
+                case when history.load_id = published.load_id then history.rows_inserted else 0 end as inserted,
+                case when history.load_id = published.load_id then history.rows_updated else 0 end as updated
+        ) as changed
+        where history.as_of = attempts.as_of and published.load_id is not null
+        order by history.table_name
+    ) as counts,
+    array(
+        select distinct restatements.as_of::text
+        from ops.restatements as restatements
+        inner join ops.history as history on restatements.table_name = history.table_name
+        where
+            history.as_of = attempts.as_of
+            and restatements.as_of < attempts.as_of
+            and history.built_at < restatements.restated_at
+        order by 1
+    ) as built_on_replaced
+from attempts
+left join published on attempts.as_of = published.as_of
+left join verdicts on verdicts.load_id = coalesce(published.load_id, attempts.load_id)
+where attempts.age = 1
+order by attempts.as_of;
