@@ -115,9 +115,7 @@ def reads_well(shop: Shop, training_set: Path) -> None:
     assert report["customers"][0]["table_name"] == "accounts"
     assert (people["accounts"]["customers_new"], people["accounts"]["customers_departed"]) == (1, 0)
     assert (people["invoices"]["customers_new"], people["invoices"]["customers_departed"]) == (1, 1)
-    changed = {
-        (one["changes"]["table_name"], one["changes"]["column_name"]): one["changes"] for one in report["columns"]
-    }
+    changed = {(one["now"]["table_name"], one["now"]["column_name"]): one["changes"] for one in report["columns"]}
     assert changed["invoices", "amount"]["compared_rows"] == 2
     assert changed["payments", "payer"]["changed_rows"] == 1
 

@@ -81,6 +81,7 @@ def test_no_later_value_can_enter(january: Streamflow, months: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--as-of", JANUARY], "say which month's labels: --label-as-of"),
         (["--as-of", FEBRUARY, "--label-as-of", JANUARY], "older than features"),
         (
             ["--as-of", JANUARY, "--label-as-of", MARCH],

@@ -105,7 +105,10 @@ def _changes(one: TableDifference) -> Iterator[RenderableType]:
 
 def training_set(
     as_of: Annotated[str, typer.Option(metavar="MONTH", help="Features as known then: 001, 2024-02 or 2024-02-29.")],
-    label_as_of: Annotated[str, typer.Option(metavar="MONTH", help="Labels as delivered then, likewise.")],
+    label_as_of: Annotated[
+        str | None,
+        typer.Option(metavar="MONTH", help="Labels as delivered then; needed if there are labels."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The file, .csv or .parquet; without it, CSV on stdout.")
     ] = None,
@@ -117,9 +120,11 @@ def training_set(
     """A training set: one row per customer known on a date, features as known then, and a later date's label."""
     if as_json and out is None:
         raise WrongUsage("--json is for a training set that goes into a file: give --out too.")
+    if label_as_of is None and any(column.label for table in load_contract() for column in table.columns):
+        raise WrongUsage("say which month's labels: --label-as-of, the same month as --as-of or a later one.")
     names = [name.strip() for name in columns.split(",") if name.strip()]
     with open_database(load_settings()).connect() as connection:
-        date, label_date = find(connection, as_of).as_of, find(connection, label_as_of).as_of
+        date, label_date = find(connection, as_of).as_of, find(connection, label_as_of or as_of).as_of
         written = training.write(connection, date, label_date, names, out, sys.stdout)
     what = f"{counted(written.rows, 'customer')}, {counted(len(written.columns), 'column')}"
     log.info(f"{what}{f' in {out}' if out else ''}")
