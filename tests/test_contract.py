@@ -175,6 +175,35 @@ def test_a_type_that_was_changed_is_refused_and_can_be_changed_back(
     assert run_copy(copy, january, "verify").returncode == 0
 
 
+def test_a_table_without_history_follows_any_declaration(copy: Path, january: Streamflow, months: Path) -> None:
+    """Nothing is lost by it; one that has history keeps its types and its key."""
+    plans = {**PLANS, "columns": PLANS["columns"][:2]}
+    declare(copy, plans)
+    for command in (("models", "--overwrite"), ("init",)):
+        assert run_copy(copy, january, *command).returncode == 0
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    document = yaml.safe_load(sources.read_text())
+    offers = document["sources"][0]["tables"][-1]
+    offers["columns"][1] = {"name": "offer", "data_type": "int"}
+    offers["columns"].append({"name": "since", "data_type": "date"})
+    offers["config"]["meta"] |= {"primary_key": ["user_id", "since"]}
+    offers["columns"][0]["data_tests"] = ["not_null"]
+    sources.write_text(yaml.safe_dump(document, sort_keys=False))
+    for command in (("models", "--overwrite"), ("init",)):
+        assert run_copy(copy, january, *command).returncode == 0
+    january.connection.execute("insert into plans values ('a', 1, '2024-02-01', '2024-02-29')")
+    assert january.value("select ops.primary_key('plans_snapshots')") == ["user_id", "since", "as_of"]
+    before = january.state()
+    labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
+    labels["config"]["meta"]["primary_key"] = ["user_id", "churn_label"]
+    sources.write_text(yaml.safe_dump(document, sort_keys=False))
+    assert run_copy(copy, january, "models", "--overwrite").returncode == 0
+    refused = run_copy(copy, january, "check", "001", "--data-dir", str(months))
+    assert refused.returncode == 2
+    assert "labels has the key user_id in the database" in refused.stderr
+    assert january.state() == before
+
+
 def test_models_of_a_table_that_is_no_longer_declared_are_named(
     copy: Path, use_project: Callable[[Path], None]
 ) -> None:

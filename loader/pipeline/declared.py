@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from loader.contract.tables import Column, Table, model_columns
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
+from loader.pipeline import ledger
 
 ADDED = {"as_of", "observed_as_of"}
 WIDER = {
@@ -38,19 +39,31 @@ class Change:
 
 
 def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
-    """What `streamflow migrate` would do to history, production, or both.
+    """What `streamflow migrate` would do to history, production, or both. A table without history follows by itself.
 
     Raises:
         WrongUsage: the declaration asks for what cannot be done to history; the message says what can.
     """
+    tables = _with_history(connection, tables)
     there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
+    keys: dict[str, list[str]] = dict(
+        connection.execute(statement(__file__, "keys"), [[table.name for table in tables]]).fetchall()
+    )
     found: list[Change] = []
     for table in tables:
+        _refuse_another_key(table, keys.get(table.name), there)
         for model in (f"history/{table.name}_snapshots", f"production/{table.name}"):
             if known := there.get(model.partition("/")[2]):
                 found += _changes(table, known)
                 _refuse_undeclared(table, known, model)
     return list(dict.fromkeys(found))
+
+
+def _with_history(connection: Connection, tables: Sequence[Table]) -> list[Table]:
+    if not ledger.exists(connection):
+        return []
+    known = {name for (name,) in connection.execute("select distinct table_name from ops.history").fetchall()}
+    return [table for table in tables if table.name in known]
 
 
 def columns_in_database(connection: Connection, relations: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -88,6 +101,16 @@ def _changes(table: Table, known: dict[str, str]) -> Iterator[Change]:
             )
         if before != column.name or narrow != wide:
             yield Change(table.name, column.name, before, narrow, wide)
+
+
+def _refuse_another_key(table: Table, key: list[str] | None, there: dict[str, dict[str, str]]) -> None:
+    known = there.get(f"{table.name}_snapshots", {})
+    declared = [_called(column, known) for name in table.key for column in table.columns if column.name == name]
+    if key and key != declared:
+        raise WrongUsage(
+            f"{table.name} has the key {', '.join(key)} in the database, and is declared with {', '.join(table.key)}:"
+            " history keeps its key. Declare its primary_key as it was, or declare a new table. Nothing was changed."
+        )
 
 
 def _called(column: Column, known: dict[str, str]) -> str | None:

@@ -4,3 +4,12 @@ select relation.name, attname::text, format_type(atttypid, atttypmod)
 from unnest(%s::text []) as relation (name)
 inner join pg_catalog.pg_attribute on attrelid = to_regclass(format('public.%%I', relation.name)) and attnum > 0 and not attisdropped
 order by relation.name, attnum;
+
+-- name: keys
+-- The primary keys of the history of these tables, without as_of.
+select declared.name, array_agg(attname::text order by part.place) filter (where attname <> 'as_of')
+from unnest(%s::text []) as declared (name)
+inner join pg_catalog.pg_index on indrelid = to_regclass(format('public.%%I', declared.name || '_snapshots')) and indisprimary
+cross join unnest(indkey) with ordinality as part (number, place)
+inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = part.number
+group by declared.name;
