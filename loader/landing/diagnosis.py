@@ -75,7 +75,7 @@ def diagnose(
         new_staging_table(lander, table, delivery) as staging,
     ):
         spread = is_cluster(lander)
-        lander.execute(sql.SQL("alter table {} add column {} bigint").format(staging, position))
+        lander.execute(sql.SQL("alter table {} add column if not exists {} bigint").format(staging, position))
         for file in files.parts:
             key = file.columns.index(table.key_in(file.columns))
             names = sql.SQL(", ").join([*map(sql.Identifier, table.declared(file.columns)), position])

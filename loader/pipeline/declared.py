@@ -105,7 +105,7 @@ def _changes(table: Table, known: dict[str, str]) -> Iterator[Change]:
 
 def _refuse_another_key(table: Table, key: list[str] | None, there: dict[str, dict[str, str]]) -> None:
     known = there.get(f"{table.name}_snapshots", {})
-    declared = [_called(column, known) for name in table.key for column in table.columns if column.name == name]
+    declared = [_called(column, known) for name in table.key for column in table.columns if name in column.names]
     if key and key != declared:
         raise WrongUsage(
             f"{table.name} has the key {', '.join(key)} in the database, and is declared with {', '.join(table.key)}:"

@@ -6,7 +6,7 @@
             'audit_id': result.node.unique_id,
             'audit_name': result.node.name,
             'table_name': streamflow.audited_table(result.node),
-            'column_name': result.node.column_name,
+            'column_name': result.node.column_name or none,
             'severity': result.node.config.severity | lower,
             'status': result.status if result.status in ['pass', 'warn'] else 'fail',
             'failures': result.failures or 0,
