@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loader.database import ops_ddl
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, set_value
 
@@ -276,3 +278,20 @@ def test_full_refresh_of_a_landed_month_counts_it(landed: Streamflow) -> None:
     )
     assert inserted == 6 * new > 0
     assert updated
+
+
+def test_functions_of_another_version_are_replaced(january: Streamflow, months: Path) -> None:
+    """By the loader, and by dbt, which put the same text together: the comment of the schema is its hash."""
+    stamp = "select obj_description('ops'::regnamespace, 'pg_namespace')"
+    body = "select md5(prosrc) from pg_proc where oid = 'ops.begin_step'::regproc"
+    ours = january.value(stamp), january.value(body)
+    assert ours[0] == hashlib.md5(ops_ddl(), usedforsecurity=False).hexdigest()
+    another = (
+        "create or replace function ops.begin_step(invocation text, target regclass default null) returns void"
+        " language sql as 'select'; comment on schema ops is 'another'"
+    )
+    for apply in (lambda: january.ok("land", "001", "--data-dir", months), lambda: january.dbt("build")):
+        january.connection.execute(another)
+        apply()
+        assert (january.value(stamp), january.value(body)) == ours
+    assert published(january) == ["2024-01-31", "2024-02-29"]

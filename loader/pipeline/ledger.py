@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import getpass
+import hashlib
 import os
 import platform
 import socket
@@ -89,9 +90,13 @@ def one_row(
 
 
 def prepare(connection: Connection) -> None:
-    """Create the tables and functions of ops where they are missing."""
-    if not exists(connection) or one_row(connection, "select to_regclass('ops.month_before') is null")[0]:
-        connection.execute(ops_ddl())
+    """Create the tables and functions of ops, or make them those of this version."""
+    ddl = ops_ddl()
+    stamp = hashlib.md5(ddl, usedforsecurity=False).hexdigest()
+    query = "select obj_description(to_regnamespace('ops'), 'pg_namespace') is distinct from %s"
+    if not exists(connection) or one_row(connection, query, [stamp])[0]:
+        connection.execute(ddl)
+        connection.execute(sql.SQL("comment on schema ops is {}").format(sql.Literal(stamp)))
 
 
 def exists(connection: Connection) -> bool:

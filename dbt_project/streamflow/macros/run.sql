@@ -21,8 +21,10 @@
             ~ " streamflow_" ~ target.schema ~ ", and ingest there. Models of your own go to another schema by their config."
         ) }}
     {%- endif -%}
-    {%- if not adapter.get_relation(target.database, 'ops', 'month_before') -%}
-        {%- do run_query(streamflow.ops_ddl()) -%}
+    {%- set ddl = streamflow.ops_ddl() -%}
+    {%- set stamp = local_md5(ddl) -%}
+    {%- if run_query("select obj_description(to_regnamespace('ops'), 'pg_namespace') is distinct from '" ~ stamp ~ "'").rows[0][0] -%}
+        {%- do run_query(ddl ~ "comment on schema ops is '" ~ stamp ~ "'") -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
     {%- endif -%}
     {%- set declared, relations = [], {} -%}
@@ -45,12 +47,14 @@
 {% endmacro %}
 
 
+{#-
+  Creates what is in schema ops, or makes it what this version has. Its hash is the comment of the schema: a database that has another one,
+  or none, is of another version. loader/database/ddl.py puts the same text together.
+-#}
 {% macro ops_ddl() %}
-{{ streamflow.ops_tables() }}
-{{ streamflow.ops_cluster() }}
-{{ streamflow.ops_proofs() }}
-{{ streamflow.ops_declared() }}
-{{ streamflow.ops_steps() }}
+    {{ return(
+        streamflow.ops_tables() ~ streamflow.ops_cluster() ~ streamflow.ops_proofs() ~ streamflow.ops_declared() ~ streamflow.ops_steps()
+    ) }}
 {% endmacro %}
 
 
