@@ -54,7 +54,7 @@ NEED_A_SERVER = {"backend", "postmaster", "server", "all"}
 SHORT = {
     *(("next", "loader", point) for point in ("last history", "published", "verdicts")),
     *(("next", "session", point) for point in ("dbt begins", "last merge")),
-    *(("next", victim, "last merge") for victim in ("server", "all")),
+    ("next", "all", "last merge"),
     ("forgotten", "session", "forgotten"),
     ("archived", "loader", "last detached"),
     ("archived", "backend", "told"),

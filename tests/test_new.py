@@ -80,6 +80,7 @@ def test_the_shipped_example_works_where_the_wheel_is_all_there_is(
     assert (shop / ".streamflow" / "logs" / "dbt.log").is_file(), "what is written stays in the project"
 
 
+@pytest.mark.long
 def test_a_project_follows_the_program_to_where_it_is_installed(run: Run, installed: Path, tmp_path: Path) -> None:
     run(tmp_path, "new", "shop", "--from", write(tmp_path / "month_000", users="user_id\n1\n"))
     link = tmp_path / "shop" / "dbt_packages" / "streamflow"

@@ -116,9 +116,8 @@ STEPS: list[Step] = [
     killed("landing"), killed("last history"), killed("last merge"), killed("published"), killed("verdicts"),
 ]  # fmt: skip
 SHORT = {
-    ("refused", "by_hand"), ("killed at last history", "corrected"), ("killed at published", "restated"),
-    ("restated", "killed at last merge"), ("killed at last merge", "landed_and_built"),
-    ("killed at last history", "forgotten"),
+    ("refused", "by_hand"), ("killed at last history", "corrected"), ("restated", "killed at last merge"),
+    ("killed at last merge", "landed_and_built"),
 }  # fmt: skip
 PAIRS = [
     pytest.param(

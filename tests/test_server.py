@@ -204,9 +204,10 @@ def test_a_line_break_in_the_path_is_refused_in_a_sentence(embedded: Embedded, t
 
 POINTS = [
     "pgdata.new-*",
-    "pgdata.new-*/PG_VERSION",
-    "pgdata.new-*/global/pg_control",
-    "pgdata",
+    *(
+        pytest.param(point, marks=pytest.mark.long)
+        for point in ("pgdata.new-*/PG_VERSION", "pgdata.new-*/global/pg_control", "pgdata")
+    ),
     "pgdata/postmaster.pid",
 ]
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPOSITORY, TABLES, Streamflow
 
 EXCLUDED = (
@@ -18,6 +20,7 @@ EXCLUDED = (
 )
 
 
+@pytest.mark.long  # `make lint` reads them before they are compiled
 def test_compiled_models_are_lint_clean(streamflow: Streamflow, months: Path) -> None:
     for month in ("000", "002", "001", "003"):
         streamflow.ok("ingest", month, "--data-dir", months)
