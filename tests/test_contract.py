@@ -175,33 +175,32 @@ def test_a_type_that_was_changed_is_refused_and_can_be_changed_back(
     assert run_copy(copy, january, "verify").returncode == 0
 
 
-def test_a_table_without_history_follows_any_declaration(copy: Path, january: Streamflow, months: Path) -> None:
-    """Nothing is lost by it; one that has history keeps its types and its key."""
-    plans = {**PLANS, "columns": PLANS["columns"][:2]}
-    declare(copy, plans)
-    for command in (("models", "--overwrite"), ("init",)):
-        assert run_copy(copy, january, *command).returncode == 0
+def test_another_key_is_refused_and_can_be_changed_back(copy: Path, january: Streamflow, months: Path) -> None:
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
-    document = yaml.safe_load(sources.read_text())
-    offers = document["sources"][0]["tables"][-1]
-    offers["columns"][1] = {"name": "offer", "data_type": "int"}
-    offers["columns"].append({"name": "since", "data_type": "date"})
-    offers["config"]["meta"] |= {"primary_key": ["user_id", "since"]}
-    offers["columns"][0]["data_tests"] = ["not_null"]
-    sources.write_text(yaml.safe_dump(document, sort_keys=False))
-    for command in (("models", "--overwrite"), ("init",)):
-        assert run_copy(copy, january, *command).returncode == 0
-    january.connection.execute("insert into plans values ('a', 1, '2024-02-01', '2024-02-29')")
-    assert january.value("select ops.primary_key('plans_snapshots')") == ["user_id", "since", "as_of"]
-    before = january.state()
+    declared, before, month = sources.read_text(), january.state(), ("001", "--data-dir", str(months))
+    document = yaml.safe_load(declared)
     labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
     labels["config"]["meta"]["primary_key"] = ["user_id", "churn_label"]
     sources.write_text(yaml.safe_dump(document, sort_keys=False))
     assert run_copy(copy, january, "models", "--overwrite").returncode == 0
-    refused = run_copy(copy, january, "check", "001", "--data-dir", str(months))
+    refused = run_copy(copy, january, "check", *month)
     assert refused.returncode == 2
     assert "labels has the key user_id in the database" in refused.stderr
     assert january.state() == before
+    sources.write_text(declared)
+    assert run_copy(copy, january, "models", "--overwrite").returncode == 0
+    assert run_copy(copy, january, "ingest", *month, "--dry-run").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["users", "users_snapshots"])
+def test_somebody_elses_table_is_neither_dropped_nor_changed(streamflow: Streamflow, months: Path, name: str) -> None:
+    streamflow.connection.execute(
+        f"create table {name} (user_id int, theirs text); insert into {name} values (1, 'a')".encode()
+    )
+    for command in (("init",), ("check", "000", "--data-dir", months), ("ingest", "000", "--data-dir", months)):
+        assert streamflow(*command).code in {2, 3}
+        streamflow.dbt("build")
+        assert streamflow.rows(f"select * from {name}") == [(1, "a")], command
 
 
 def test_models_of_a_table_that_is_no_longer_declared_are_named(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from loader.contract.tables import Column, Table, model_columns
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
-from loader.pipeline import ledger
 
 ADDED = {"as_of", "observed_as_of"}
 WIDER = {
@@ -39,12 +38,11 @@ class Change:
 
 
 def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
-    """What `streamflow migrate` would do to history, production, or both. A table without history follows by itself.
+    """What `streamflow migrate` would do to history, production, or both.
 
     Raises:
         WrongUsage: the declaration asks for what cannot be done to history; the message says what can.
     """
-    tables = _with_history(connection, tables)
     there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
     keys: dict[str, list[str]] = dict(
         connection.execute(statement(__file__, "keys"), [[table.name for table in tables]]).fetchall()
@@ -57,13 +55,6 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
                 found += _changes(table, known)
                 _refuse_undeclared(table, known, model)
     return list(dict.fromkeys(found))
-
-
-def _with_history(connection: Connection, tables: Sequence[Table]) -> list[Table]:
-    if not ledger.exists(connection):
-        return []
-    known = {name for (name,) in connection.execute("select distinct table_name from ops.history").fetchall()}
-    return [table for table in tables if table.name in known]
 
 
 def columns_in_database(connection: Connection, relations: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -50,33 +50,7 @@ begin
 end
 $$;
 
--- Whether a table of history, or of production, is as it was created: no month is in it, and none was archived.
-create or replace function ops.is_unused(relation regclass, kind text) returns boolean language sql stable as $$
-    select not exists (select from pg_inherits where inhparent = relation)
-        and not exists (
-            select from ops.history
-            where table_name = case when kind = 'history' then left(relname, -length('_snapshots')) else relname end
-        )
-    from pg_class
-    where oid = relation
-$$;
-
--- The columns that a table has by another type than is declared, that it lacks, or that nobody declares.
-create or replace function ops.differing_columns(relation regclass, columns jsonb) returns table (
-    name text, declared_type text, actual_type text
-) language sql stable as $$
-    select name, declared.type, actual.type
-    from jsonb_to_recordset(columns) as declared (name text, type text)
-    full join (
-        select attname::text as name, format_type(atttypid, atttypmod) as type
-        from pg_attribute
-        where attrelid = relation and attnum > 0 and not attisdropped
-    ) as actual using (name)
-    where actual.type in (declared.type, format_type(to_regtype(declared.type), null)) is not true
-    order by actual.type is null
-$$;
-
--- Creates the tables that are not there, makes those anew that are unused and declared otherwise now, and adds the columns that were declared later; dbt would do that too, but after history has read
+-- Creates the tables that are not there, and adds the columns that were declared later; dbt would do that too, but after history has read
 -- its own table. Ends where a table is not as it is declared, before a row is written. Returns the tables that it created.
 -- `declared` is [{name, kind, columns, key}].
 create or replace function ops.follow_declaration(declared jsonb) returns setof text language plpgsql as $$
@@ -92,16 +66,17 @@ begin
         elsif wanted.kind = 'staging' then  -- each landing makes it anew
             continue;
         end if;
-        if ops.is_unused(wanted.name, wanted.kind) and (
-            wanted.key <> ops.primary_key(wanted.name)
-            or exists (select from ops.differing_columns(wanted.name, wanted.columns) where actual_type is not null)
-        ) then
-            execute format('drop table %s', wanted.name);
-            perform ops.create_table(wanted.name, wanted.kind, wanted.columns, wanted.key);
-            return next wanted.name;
-            continue;
-        end if;
-        for difference in select * from ops.differing_columns(wanted.name, wanted.columns) loop
+        for difference in
+            select name, declared.type as declared_type, actual.type as actual_type
+            from jsonb_to_recordset(wanted.columns) as declared (name text, type text)
+            full join (
+                select attname::text as name, format_type(atttypid, atttypmod) as type
+                from pg_attribute
+                where attrelid = wanted.name::regclass and attnum > 0 and not attisdropped
+            ) as actual using (name)
+            where actual.type in (declared.type, format_type(to_regtype(declared.type), null)) is not true
+            order by actual.type is null
+        loop
             if difference.actual_type is null then
                 execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
             elsif difference.declared_type is null then
