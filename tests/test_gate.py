@@ -290,8 +290,15 @@ def test_functions_of_another_version_are_replaced(january: Streamflow, months: 
         "create or replace function ops.begin_step(invocation text, target regclass default null) returns void"
         " language sql as 'select'; comment on schema ops is 'another'"
     )
-    for apply in (lambda: january.ok("land", "001", "--data-dir", months), lambda: january.dbt("build")):
+    for apply in (
+        lambda: january.ok("land", "001", "--data-dir", months), lambda: january.dbt("build"),
+        lambda: january.ok("init"),
+    ):  # fmt: skip
         january.connection.execute(another)
+        said = january("verify")
+        assert said.code == 3, "neither sound nor a forgery"
+        assert "of another version of streamflow: `streamflow init`" in said.err
         apply()
         assert (january.value(stamp), january.value(body)) == ours
+        january.ok("verify")
     assert published(january) == ["2024-01-31", "2024-02-29"]

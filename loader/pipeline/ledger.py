@@ -91,12 +91,20 @@ def one_row(
 
 def prepare(connection: Connection) -> None:
     """Create the tables and functions of ops, or make them those of this version."""
-    ddl = ops_ddl()
-    stamp = hashlib.md5(ddl, usedforsecurity=False).hexdigest()
-    query = "select obj_description(to_regnamespace('ops'), 'pg_namespace') is distinct from %s"
-    if not exists(connection) or one_row(connection, query, [stamp])[0]:
-        connection.execute(ddl)
-        connection.execute(sql.SQL("comment on schema ops is {}").format(sql.Literal(stamp)))
+    if not exists(connection) or not is_current(connection):
+        connection.execute(ops_ddl())
+        connection.execute(sql.SQL("comment on schema ops is {}").format(sql.Literal(_stamp())))
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether the ledger was last prepared by this version, whatever was done to it since."""
+    query = "select obj_description(to_regnamespace('ops'), 'pg_namespace') is not distinct from %s"
+    return bool(one_row(connection, query, [_stamp()])[0])
+
+
+def _stamp() -> str:
+    """The hash of the ledger's SQL, which the schema has as its comment."""
+    return hashlib.md5(ops_ddl(), usedforsecurity=False).hexdigest()
 
 
 def exists(connection: Connection) -> bool:

@@ -11,7 +11,8 @@ from psycopg import sql
 
 from loader.contract.tables import Table, model_columns
 from loader.database import Connection, ops_functions, statement
-from loader.pipeline import chain
+from loader.errors import SurroundingsFailed
+from loader.pipeline import chain, ledger
 from loader.pipeline.chain import Entry, Link
 from loader.upkeep import archive
 from loader.words import counted
@@ -62,7 +63,15 @@ def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link
     Args:
         tables: the declared ones.
         links: the chain; None where there is no ledger.
+
+    Raises:
+        SurroundingsFailed: the ledger is of another version of streamflow.
     """
+    if links is not None and not ledger.is_current(connection):
+        raise SurroundingsFailed(
+            "what is in schema ops is of another version of streamflow: `streamflow init` makes it that of this one,"
+            " and leaves all rows as they are; then verify again."
+        )
     if links is not None and (changed := list(_functions(connection))):
         yield from changed  # which leaves nothing to verify by
         return
