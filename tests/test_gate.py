@@ -292,7 +292,7 @@ def test_functions_of_another_version_are_replaced(january: Streamflow, months: 
     )
     for apply in (
         lambda: january.ok("land", "001", "--data-dir", months), lambda: january.dbt("build"),
-        lambda: january.ok("init"),
+        lambda: january.ok("init"), lambda: january("forget", "nobody", "--reason", "they asked"),
     ):  # fmt: skip
         january.connection.execute(another)
         said = january("verify")

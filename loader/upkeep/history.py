@@ -23,9 +23,11 @@ PATIENCE = "10s"
 
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[Connection]:
-    """A connection that holds the lock of a run."""
+    """A connection that holds the lock of a run, to a ledger of this version where there is one."""
     with contextlib.closing(open_database(settings).connect()) as connection:
         ledger.lock(connection)
+        if ledger.exists(connection):
+            ledger.prepare(connection)
         yield connection
 
 
