@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from loader.contract.tables import Table
-from loader.database import Connection, Database, statement
+from loader.database import Connection, Database, each_in_a_session, statement
 from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, TableFiles, Unfit, hash_of, unreadable, watched
 from loader.errors import SurroundingsFailed
 from loader.landing.forgotten import take_out
@@ -76,7 +75,6 @@ def land(
     Each table is one transaction, and a file that is not taken leaves its table as it was.
     """
 
-    connections: list[Connection] = []
     given_up = threading.Event()
 
     def go_on(file: str, size: int) -> None:
@@ -84,24 +82,15 @@ def land(
             raise SurroundingsFailed("landing was interrupted")
         advance(file, size)
 
-    def land_one(table: Table) -> LandedFile | Problem | NotTaken | None:
-        with database.connect() as connection:
-            connections.append(connection)
-            if table.name in files:
-                return _land_table(connection, delivery, table, files[table.name], go_on)
-            with new_staging_table(connection, table, delivery):
-                return None
+    def land_one(connection: Connection, table: Table) -> LandedFile | Problem | NotTaken | None:
+        if table.name in files:
+            return _land_table(connection, delivery, table, files[table.name], go_on)
+        with new_staging_table(connection, table, delivery):
+            return None
 
     largest_first = sorted(tables, key=lambda table: files[table.name].size if table.name in files else 0, reverse=True)
-    with ThreadPoolExecutor(at_once) as pool:
-        try:
-            done = dict(zip((table.name for table in largest_first), pool.map(land_one, largest_first), strict=True))
-        except BaseException:  # an interrupt does not wait for the files that are under way
-            given_up.set()
-            for connection in connections:
-                if not connection.closed:
-                    connection.cancel_safe()
-            raise
+    landed = each_in_a_session(database, land_one, largest_first, at_once, given_up)
+    done = {table.name: result for table, result in zip(largest_first, landed, strict=True)}
     results = [done[table.name] for table in tables]
     return Landing(
         [result for result in results if isinstance(result, LandedFile)],

@@ -20,7 +20,6 @@ from loader.database import open_database
 from loader.errors import SurroundingsFailed
 from loader.landing import printable
 from loader.readers.oncall import waived, warned
-from loader.readers.published import find
 from loader.readers.report_columns import ColumnReport, Json
 from loader.readers.report_numbers import Report, read_index, read_month
 from loader.settings import Settings
@@ -62,8 +61,7 @@ def write_month(
         WrongUsage: the month is not published.
         SurroundingsFailed: a view of the report is not there, or the page cannot be written.
     """
-    with open_database(settings).connect() as connection:
-        report = read_month(connection, find(connection, month), load_contract())
+    report = read_month(open_database(settings), month, load_contract())
     path = out or settings.home / "reports" / _page(report.month.month, report.month.as_of)
     found = findings(report)
     indexed = indexed or (path.parent / "index.html").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,14 @@ from psycopg.rows import dict_row
 
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table
-from loader.database import Connection, statement
+from loader.database import Connection, Database, each_in_a_session, statement
 from loader.readers import marts
-from loader.readers.published import PublishedMonth, published_months
+from loader.readers.published import PublishedMonth, find, published_months
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
 MONTHS_IN_GRID = 12
+TABLES_AT_ONCE = 2
+AT_ONE_INSTANT = "set transaction isolation level repeatable read, read only"
 AGES_SHOWN = 6
 
 
@@ -62,39 +65,54 @@ class Report:
         return [audit for audit in self.audits if audit["verdicts"][-1] and audit["verdicts"][-1][0] == status]
 
 
-def read_month(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> Report:
+def read_month(database: Database, month: str, tables: Sequence[Table]) -> Report:
     """The numbers of a published month, all as they are at one instant.
 
+    Args:
+        month: as 001, or as its date where two have the same number.
+
     Raises:
+        WrongUsage: the month is not published.
         SurroundingsFailed: a view of the report is not there.
     """
-    with marts.needed(), connection.transaction():
-        connection.execute("set transaction isolation level repeatable read, read only")
-        connection.execute("set local jit = off")
-        connection.execute("set local work_mem = '64MB'")  # for joins and counts of all customers
-        months = published_months(connection)
-        shown = [other for other in months if other.as_of <= month.as_of][-MONTHS_IN_GRID:]
-        names = [table.name for table in customers_first(tables)]
-        customers = _rows(connection, "customers", month, tables=names)
-        changes = {row["table_name"]: _changes(row) for row in customers}
-        columns = [
-            column
-            for table in tables
-            for column in read_columns(connection, table, month.as_of, month.previous_as_of, changes[table.name])
-        ]
+    with marts.needed(), database.connect() as connection, connection.transaction():
+        connection.execute(AT_ONE_INSTANT)
+        found, months = find(connection, month), published_months(connection)
+        shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
+        read = _of_each_table(database, connection, found, customers_first(tables))
         return Report(
-            month,
-            next((other for other in months if other.as_of == month.previous_as_of), None),
-            _rows(connection, "load", month)[0],
-            customers,
-            columns,
-            _rows(connection, "ages", month),
+            found,
+            next((other for other in months if other.as_of == found.previous_as_of), None),
+            _rows(connection, "load", found)[0],
+            [customers for customers, _ in read.values()],
+            [column for table in tables for column in read[table.name][1]],
+            _rows(connection, "ages", found),
             [other.month for other in shown],
-            _rows(connection, "audits", month, loads=[other.load_id for other in shown]),
-            _rows(connection, "warnings", month),
-            _rows(connection, "waivers", month),
-            _trend(connection, month, tables),
+            _rows(connection, "audits", found, loads=[other.load_id for other in shown]),
+            _rows(connection, "warnings", found),
+            _rows(connection, "waivers", found),
+            _trend(connection, found, tables),
         )
+
+
+def _of_each_table(
+    database: Database, connection: Connection, month: PublishedMonth, tables: Sequence[Table]
+) -> dict[str, tuple[Json, list[ColumnReport]]]:
+    """Table -> its customers and its columns, as this connection's transaction sees them."""
+    [(instant,)] = connection.execute("select pg_export_snapshot()").fetchall()
+
+    def read(another: Connection, table: Table) -> tuple[Json, list[ColumnReport]]:
+        with another.transaction():
+            another.execute(AT_ONE_INSTANT)
+            another.execute(sql.SQL("set transaction snapshot {}").format(instant))
+            another.execute("set local jit = off")
+            another.execute("set local work_mem = '64MB'")  # for joins and counts of all customers
+            [customers] = _rows(another, "customers", month, table=table.name)
+            changes = _changes(customers)
+            return customers, read_columns(another, table, month.as_of, month.previous_as_of, changes)
+
+    found = each_in_a_session(database, read, tables, TABLES_AT_ONCE, threading.Event())
+    return dict(zip((table.name for table in tables), found, strict=True))
 
 
 def read_index(connection: Connection, tables: Sequence[Table]) -> list[Json]:

@@ -5,10 +5,10 @@ from ops.loads
 where load_id = %(load_id)s;
 
 -- name: customers
--- Who came, went and came back, per table; a table of which nothing is known counts nobody. Both dates are named, so that
--- the planner reads two partitions and no other.
+-- Who came, went and came back in a table; one of which nothing is known counts nobody. Both dates are named, so that the
+-- planner reads two partitions and no other.
 select
-    tables.name as table_name,
+    asked.table_name,
     coalesce(users.customers_known, 0) as customers_known,
     coalesce(users.customers_delivered, 0) as customers_delivered,
     before.rows_delivered as delivered_before,
@@ -20,12 +20,11 @@ select
     users.changed_rows,
     history.rows_inserted,
     history.rows_updated
-from unnest(%(tables)s::text []) with ordinality as tables (name, place)
+from (select %(table)s::text as table_name) as asked
 left join public.report_users as users
-    on tables.name = users.table_name and users.as_of = %(as_of)s and users.previous_as_of {is_previous}
-left join ops.history as before on tables.name = before.table_name and before.as_of = %(previous)s::date
-left join ops.history as history on tables.name = history.table_name and history.as_of = %(as_of)s
-order by tables.place;
+    on asked.table_name = users.table_name and users.as_of = %(as_of)s and users.previous_as_of {is_previous}
+left join ops.history as before on asked.table_name = before.table_name and before.as_of = %(previous)s::date
+left join ops.history as history on asked.table_name = history.table_name and history.as_of = %(as_of)s;
 
 -- name: trend
 -- The key numbers of each published month up to this one, from the ledger alone, whatever is archived. Whom a month did not
