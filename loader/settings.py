@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     freeze: bool = Field(default=False, validation_alias="STREAMFLOW_FREEZE")
     log_format: Literal["text", "json"] = Field(default="text", validation_alias="STREAMFLOW_LOG_FORMAT")
     notify: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_NOTIFY")
-    report: bool = Field(default=False, validation_alias="STREAMFLOW_REPORT")
+    report: bool = Field(default=True, validation_alias="STREAMFLOW_REPORT")
     loader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_LOADER_PASSWORD")
     reader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_READER_PASSWORD")
 

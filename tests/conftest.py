@@ -286,6 +286,7 @@ def environment(server: Server, dbt_target: Path, folder: Path) -> dict[str, str
         "POSTGRES_USER": "postgres",
         "POSTGRES_DB": "streamflow",
         "STREAMFLOW_HOME": str(folder / "home"),
+        "STREAMFLOW_REPORT": "false",
         "DBT_TARGET_PATH": str(dbt_target),
         "DBT_PROFILES_DIR": str(REPOSITORY / "profiles"),
         "LOGS": str(folder / "logs"),

@@ -217,9 +217,11 @@ def test_keys_are_put_back_or_in_the_way(january: Streamflow, declare: Declare) 
     january.connection.execute("create table counts (number int primary key)")
     if january.on_citus:
         january.connection.execute("select create_reference_table('counts')")
+    january.connection.execute(
+        "insert into counts"
+        " select distinct failed_payments_90d from payments_agg_90d where failed_payments_90d is not null"
+    )
     january.connection.execute("""
-        insert into counts
-            select distinct failed_payments_90d from payments_agg_90d where failed_payments_90d is not null;
         alter table payments_agg_90d
             add constraint known foreign key (failed_payments_90d) references counts on delete cascade;
     """)

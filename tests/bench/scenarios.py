@@ -1,4 +1,4 @@
-"""What is measured. Each scenario returns lists of [seconds, megabytes] or of plain numbers by name."""
+"""What is measured, each scenario by itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.bench.machine import REPOSITORY, Server, Timing, generate, running_se
 from tests.bench.systems import command, rivals
 
 Measured = dict[str, list[Any]]
+"""What was measured by name; of a command its seconds, its memory in MB, and CPU seconds, with those of the server."""
 
 MILLION, MEDIUM, SMALL, HUGE = 1_000_000, 200_000, 7_043, 10_000_000
 
@@ -30,8 +32,12 @@ def say(message: str) -> None:
     sys.stderr.write(f"{message}\n")
 
 
-def _entry(timing: Timing) -> list[Any]:
-    return [[timing.seconds, timing.megabytes]]
+def _measure(server: Server, name: str, run: Callable[[], Timing]) -> Measured:
+    before = server.cpu
+    timing = run()
+    cpu = round(timing.cpu + server.cpu - before, 2)
+    say(f"{name}: {timing.seconds} s, {timing.megabytes} MB, {cpu} s of CPU")
+    return {name: [[timing.seconds, timing.megabytes, cpu]]}
 
 
 def _race(server: Server, data: Path, without: set[str]) -> Measured:
@@ -43,13 +49,9 @@ def _race(server: Server, data: Path, without: set[str]) -> Measured:
         if name not in without:
             server.new_database(name)
             for month, word in enumerate(("first", "second")):
-                timing = run(server, data, month)
-                measured[f"{name} {word}"] = _entry(timing)
-                say(f"{name} {word} month: {timing.seconds} s, {timing.megabytes} MB")
+                measured |= _measure(server, f"{name} {word}", partial(run, server, data, month))
             if name == "streamflow":
-                timing = command(server, "report", "001")
-                measured["streamflow report"] = _entry(timing)
-                say(f"streamflow report: {timing.seconds} s")
+                measured |= _measure(server, "streamflow report", partial(command, server, "report", "001"))
             server.new_database(name)
     return measured
 
@@ -105,9 +107,7 @@ def small(server: Server, folder: Path, without: set[str]) -> Measured:
         ("again", "ingest", "011", "--data-dir", str(data)),
         ("dbt parse", "dbt", "parse"),
     ):
-        timing = command(server, *words)
-        measured[f"streamflow {name}"] = _entry(timing)
-        say(f"streamflow {name}: {timing.seconds} s")
+        measured |= _measure(server, f"streamflow {name}", partial(command, server, *words))
     return measured
 
 
@@ -128,7 +128,7 @@ with database.connect() as connection:
 files = delivery.find(tables).files
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before = peak()
-land(database, delivery, tables, files, lambda *_: None, "postgres")
+land(database, delivery, tables, files, lambda *_: None, 2)
 print(round(peak() - before, 1))
 """
 """Lands a month without dbt, and prints by how many MB the peak of its memory has grown meanwhile."""

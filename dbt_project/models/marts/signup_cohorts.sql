@@ -1,19 +1,19 @@
-with customers as (
-    select
-        date_trunc('month', signup_date)::date as signup_month,
-        observed_as_of
+with newest as (
+    select max(observed_as_of) as as_of
     from {{ ref('users') }}
 ),
 
-newest as (
-    select max(observed_as_of) as as_of
-    from customers
+customers as (
+    select
+        date_trunc('month', users.signup_date)::date as signup_month,
+        users.observed_as_of = newest.as_of as is_delivered
+    from {{ ref('users') }} as users
+    cross join newest
 )
 
 select
-    customers.signup_month,
+    signup_month,
     count(*) as customers,
-    count(*) filter (where customers.observed_as_of = newest.as_of) as still_delivered
+    count(*) filter (where is_delivered) as still_delivered
 from customers
-cross join newest
-group by customers.signup_month
+group by signup_month
