@@ -100,8 +100,7 @@ def main() -> None:
             refused = scene.streamflow("ingest", "001", "--data-dir", spoil(scene), code=1)
             terminal("make ingest MONTH=001 DATA_DIR=incoming", refused, "refusal.svg")
             scene.streamflow("ingest", f"001..{MONTHS - 1:03}")
-            scene.streamflow("report", f"{MONTHS - 1:03}", "--index")
-            [page] = scene.home.glob("reports/month_*.html")
+            [page] = scene.home.glob(f"reports/month_{MONTHS - 1:03}_*.html")
             screen(page.as_uri(), "1280,1000", "report.png")
             scene.streamflow("dbt", "docs", "generate", "--static", "--quiet")
             page = scene.folder / "target" / "static_index.html"

@@ -138,6 +138,19 @@ def test_psi_of_a_known_distribution(streamflow: Streamflow, tmp_path: Path) -> 
     assert "has another distribution" in page_of(streamflow, "month_001_2024-02-29.html").read_text()
 
 
+def test_what_only_one_customer_has_is_not_named(streamflow: Streamflow, tmp_path: Path) -> None:
+    for month in ("000", "001"):
+        write_month(tmp_path / f"month_{month}", {"a": 1, "b": 2, "c": 3})
+        edit(tmp_path / f"month_{month}" / "users.csv", lambda rows: rows[1].__setitem__(2, "Male"))
+        streamflow.ok("ingest", month, "--data-dir", tmp_path)
+    gender = column_of(numbers(streamflow, "001"), "users", "user_gender")
+    assert {b["category"]: (b["rows_before"], b["rows_now"]) for b in gender["bins"]} == {
+        "Female": (2, 2),
+        None: (1, 1),
+    }
+    assert "Male" not in page_of(streamflow, "month_001_2024-02-29.html").read_text()
+
+
 def test_psi_with_an_empty_bin_is_finite() -> None:
     floor = 0.0001
     assert psi([10, 0], [0, 10]) == pytest.approx(2 * (1 - floor) * math.log(1 / floor))

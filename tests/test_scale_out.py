@@ -40,7 +40,7 @@ FILL = 'insert into "history"."{}_2024_01_31" select * from {}'
 """What ops.build_history fills a partition with, into one that is there."""
 SIZE = r"{}: (\d+) (bytes|kB|MB)"
 FEW_BYTES = 20_000
-"""What sums, five rows of each shard and the ledger of a few months take; a column of the 2,000 customers takes more."""
+"""What sums, five rows of each shard and the ledger of a few months take; one column of 2,000 customers takes more."""
 
 
 @pytest.fixture(scope="module")

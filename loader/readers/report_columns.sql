@@ -20,7 +20,7 @@ jsonb_build_object('null_rows', count(*) - count({column}), 'mean', avg({value})
 -- name: bins
 -- The rows that two dates delivered, counted in the same bins, in one reading of both partitions. A number is in decile d where
 -- fewer than d tenths of the older values, and not fewer than d - 1 tenths, are below it. A category is a bin of its own if it is
--- among the twenty most frequent; bin 21 is all others, and null is no value.
+-- among the twenty most frequent and no customer's alone; bin 21 is all others, and null is no value.
 with binned as (
     select
         as_of = {as_of} as is_now,
@@ -65,7 +65,14 @@ ranked as (
 numbered as (
     select
         column_name,
-        coalesce(bin, case when category is not null then least(21, place) end) as bin,
+        coalesce(
+            bin,
+            case
+                when category is null then null
+                when greatest(rows_before, rows_now) > 1 then least(21, place)
+                else 21
+            end
+        ) as bin,
         category,
         rows_before,
         rows_now
