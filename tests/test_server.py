@@ -123,6 +123,21 @@ def test_a_server_that_was_killed_comes_back(embedded: Embedded, months: Path) -
     assert "month 001 published" in embedded("ingest", "001", "--data-dir", months).stdout
 
 
+def test_half_of_an_unlogged_table_keeps_no_server_down(embedded: Embedded) -> None:
+    """A session that sees its server die takes back what it was making, and the server's log may not have that yet."""
+    data = Path(embedded.environment["STREAMFLOW_HOME"]) / "pgdata"
+    with psycopg.connect(embedded("db", "uri").stdout.strip(), autocommit=True) as connection:
+        connection.execute("checkpoint")
+        connection.execute("create unlogged table staged (value int)")
+        [(file,)] = connection.execute("select pg_relation_filepath('staged')").fetchall()
+        postmaster = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+        for process in [postmaster, *postmaster.children()]:
+            process.kill()
+    (data / f"{file}_init").unlink()
+    embedded("db", "start")
+    assert "File exists" in (data / "log").read_text(), "the recovery of which this test is"
+
+
 START_TWICE = """
 import os, signal
 from pathlib import Path

@@ -17,7 +17,6 @@ from psycopg.rows import TupleRow
 
 from loader.database import retries, server
 from loader.database.sessions import require_session_of_its_own, require_utf8, session_settings
-from loader.errors import SurroundingsFailed
 from loader.settings import Settings
 
 Connection = psycopg.Connection[TupleRow]
@@ -71,7 +70,8 @@ class Database:
         A server that does not answer is given some seconds, one that says that it recovers as long as it does.
 
         Raises:
-            SurroundingsFailed: the server cannot be reached, does not let us in, or is not fit for use.
+            NotConnected: the server cannot be reached, or does not let us in.
+            SurroundingsFailed: it is not fit for use.
         """
         try:
             connection = retries.connecting(self._recovers)(self._open)
@@ -84,7 +84,7 @@ class Database:
                 unfit.pop_all()
         except psycopg.OperationalError as error:
             reason = str(error).strip().splitlines()[0]
-            raise SurroundingsFailed(
+            raise retries.NotConnected(
                 f"no connection to {self.uri}: {reason}\nCheck POSTGRES_* in the environment and .env."
             ) from None
         return connection

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -22,6 +23,10 @@ ENDED_BY_THE_SERVER = {"57P01", "57P02", "57P03", "57P05"}
 
 PATIENCE = 4
 """Seconds that a server is given which does not answer at all."""
+
+
+class NotConnected(SurroundingsFailed):
+    """The server cannot be reached, or lets nobody in."""
 
 
 class ConnectionLost(SurroundingsFailed):
@@ -77,14 +82,37 @@ def whole_runs(tell: Callable[[str], object]) -> Retrying:
     )
 
 
-def failure(month: str, reason: str, error: psycopg.Error) -> SurroundingsFailed:
+@contextmanager
+def telling_lost(month: str, *, was_there: bool) -> Iterator[None]:
+    """Raise ConnectionLost for what is raised inside once a session is gone, and all else as it is.
+
+    Args:
+        was_there: whether a server that cannot be reached was there a moment ago.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        raise failure(month, error) if _is_lost(error) else error from None
+    except NotConnected as error:
+        raise ConnectionLost(str(error)) if was_there else error from None
+
+
+def _is_lost(error: psycopg.Error) -> bool:
+    code = error.sqlstate or "08000"  # an error without a code is the client's own, of the connection
+    ended = code in ENDED_BY_THE_SERVER or code.startswith("08")
+    return ended and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def reason(error: psycopg.Error) -> str:
+    """What the server, or the client, gives as the reason, without its context."""
+    return (error.diag.message_primary or str(error)).strip()
+
+
+def failure(month: str, error: psycopg.Error) -> SurroundingsFailed:
     """The sentence for a run that the database failed, and what to do next; ConnectionLost if the session is gone."""
     if isinstance(error, psycopg.errors.DiskFull):
         advice = f"The database's disk is full: make room, then ingest month {month} again. Nothing is half done."
     else:
         advice = f"Nothing is half done: ingest month {month} again when the database is back."
-    code = error.sqlstate or "08000"  # an error without a code is the client's own, of the connection
-    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
-        code in ENDED_BY_THE_SERVER or code.startswith("08")
-    )
-    return (ConnectionLost if lost else SurroundingsFailed)(f"the database failed: {reason}\n{advice}")
+    kind = ConnectionLost if _is_lost(error) else SurroundingsFailed
+    return kind(f"the database failed: {reason(error)}\n{advice}")

@@ -80,10 +80,14 @@ def start(home: Path, version: int | None = None) -> Path:
         home.expanduser().mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(home):
             _require_original(data)
-            if not _is_alive(data):  # else it is on its way, begun by a command that was killed
-                _remove_stale_locks(data)
-                _launch(data, _version(data) or _initialize(data, version))
-            return _ready(data)
+            if _is_alive(data):  # it is on its way, begun by a command that was killed
+                return _ready(data)
+            _remove_stale_locks(data)
+            made_by = _version(data) or _initialize(data, version)
+            with suppress(_NotStarted):
+                return _launch(data, made_by)
+            # Recovery fails once where a session saw its server die and took half of an unlogged table away
+            return _launch(data, made_by)
     except (_NotStarted, OSError, subprocess.CalledProcessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip()
         raise SurroundingsFailed(f"the embedded PostgreSQL in {data} does not start: {said}") from None
@@ -215,8 +219,8 @@ def _end_server_of_removed(data: Path) -> None:
     psutil.wait_procs(left, timeout=PATIENCE)
 
 
-def _launch(data: Path, version: int) -> None:
-    """Start the server's own process, which stays when this one ends, and wait for its pid file."""
+def _launch(data: Path, version: int) -> Path:
+    """Start the server's own process, which stays when this one ends, and wait until it takes connections."""
     directory = _socket_directory_of(data)
     if directory != data:  # the server trusts whoever reaches the socket, and nobody else reaches the data folder
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -232,6 +236,7 @@ def _launch(data: Path, version: int) -> None:
         if process.poll() is not None:
             raise _NotStarted(_end_of_log(data))
         time.sleep(0.01)
+    return _ready(data)
 
 
 def _ready(data: Path) -> Path:

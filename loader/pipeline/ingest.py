@@ -51,8 +51,12 @@ def _run_month(settings: Settings, request: Request, delivery: Delivery, progres
     def attempt() -> Outcome:
         with contextlib.ExitStack() as stack:
             here = stack.enter_context(arrived(delivery, tables, settings.home, progress.tell))
-            run = Run(settings, request, here, tables, progress, dbt)
+            with retries.telling_lost(
+                delivery.label, was_there=settings.host is None
+            ):  # the embedded server was started
+                run = Run(settings, request, here, tables, progress, dbt)
             stack.enter_context(contextlib.closing(run.connection))
+            stack.enter_context(retries.telling_lost(delivery.label, was_there=True))
             outcome = run.execute()
             if request.command == "ingest" and (nodes := pending_nodes(run.connection)):
                 raise SurroundingsFailed(f"{outcome.message}, but readers may see it in part: {nodes_failed(nodes)}")

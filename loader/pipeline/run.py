@@ -95,9 +95,8 @@ class Run:
             ledger.take_back(self.connection, self.load_id)
             raise
         except psycopg.Error as error:
-            reason = (error.diag.message_primary or str(error)).strip()
-            self._close("failed", reason)
-            raise retries.failure(self.delivery.label, reason, error) from None
+            self._close("failed", retries.reason(error))
+            raise retries.failure(self.delivery.label, error) from None
         except BaseException as error:
             said = str(error) if isinstance(error, StreamflowError) else f"{type(error).__name__}: {error}".rstrip(": ")
             ended = "failed" if isinstance(error, Exception) else "interrupted"
