@@ -112,6 +112,8 @@ def failure(month: str, error: psycopg.Error) -> SurroundingsFailed:
     """The sentence for a run that the database failed, and what to do next; ConnectionLost if the session is gone."""
     if isinstance(error, psycopg.errors.DiskFull):
         advice = f"The database's disk is full: make room, then ingest month {month} again. Nothing is half done."
+    elif isinstance(error, psycopg.errors.InsufficientPrivilege):
+        advice = "As a superuser, `streamflow init --roles` gives the roles what they lack, and the loader the tables."
     else:
         advice = f"Nothing is half done: ingest month {month} again when the database is back."
     kind = ConnectionLost if _is_lost(error) else SurroundingsFailed

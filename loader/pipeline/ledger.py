@@ -69,13 +69,15 @@ class Waiver:
 class Standing:
     """What stands for a date: whether a month was ever published for it, and the folder in which it is archived.
 
-    `load_id` is what readers see, and `month` as it was asked for; none where a part of it is being replaced.
+    `load_id` is what readers see, and `month` as it was asked for; none where a part of it is being replaced. It is
+    finished where nothing newer stands for the date, and production has taken all of it in.
     """
 
     was_published: bool
     archived_in: str | None
     load_id: int | None
     month: str | None
+    is_finished: bool
     gone: list[str]
 
 
@@ -256,10 +258,18 @@ def standing(connection: Connection, as_of: dt.date) -> Standing:
     with connection.cursor(row_factory=class_row(Standing)) as cursor:
         [found] = cursor.execute(statement(__file__, "standing"), {"as_of": as_of}).fetchall()
     if found.gone:
-        raise SurroundingsFailed(
-            f"the ledger knows tables that are gone: {', '.join(found.gone)}. Restore the database from a backup."
+        rebuild = "`streamflow dbt build --select complete_months+` makes production anew from history"
+        remedy = (
+            "restore the database from a backup" if any(name.endswith("_snapshots") for name in found.gone) else rebuild
         )
+        raise SurroundingsFailed(f"the ledger knows tables that are gone: {', '.join(found.gone)}. To go on, {remedy}.")
     return found
+
+
+def is_unaudited(connection: Connection, as_of: dt.date) -> bool:
+    """Whether staging still holds a load of that date whose audits have passed and are not entered."""
+    connection.execute("select ops.clear_lost_staging()")
+    return bool(one_row(connection, statement(__file__, "is_unaudited"), [as_of])[0])
 
 
 def audits_of(connection: Connection, load_id: int) -> list[AuditResult]:

@@ -99,12 +99,14 @@ order by load_id desc
 limit 1;
 
 -- name: standing
--- One row: what was published for a date and is seen by readers, where it is archived, and the tables that have history and are gone.
+-- One row: what was published for a date and is seen by readers, whether that is the newest that stands and production has all of it,
+-- where it is archived, and the tables that have history and are gone.
 select
     exists (select from ops.published as published where published.as_of = %(as_of)s) as was_published,
     (select min(archived.folder) from ops.archived as archived where archived.as_of = %(as_of)s) as archived_in,
     seen.load_id,
     seen.month,
+    coalesce(seen.is_merged and seen.load_id = seen.newest_load, false) as is_finished,
     array(
         select distinct 'public.' || expected.name
         from ops.history as history
@@ -114,10 +116,17 @@ select
     ) as gone
 from (values (1)) as always (one)
 left join lateral (
-    select published.load_id, published.month
-    from ops.published as published
-    inner join ops.complete_loads as complete on published.load_id = complete.load_id
-    where published.as_of = %(as_of)s
-    order by published.load_id desc
+    select published.load_id, published.month, complete.is_merged, max(complete.load_id) over () as newest_load
+    from ops.complete_loads as complete
+    left join ops.published as published on complete.load_id = published.load_id
+    where complete.as_of = %(as_of)s
+    order by published.load_id desc nulls last
     limit 1
 ) as seen on true;
+
+-- name: is_unaudited
+-- Whether staging still holds a load that has no verdict, as its run was cut off once its audits had passed.
+select exists (
+    select from ops.staged
+    where as_of = %s and load_id not in (select audits.load_id from ops.audits as audits)
+);

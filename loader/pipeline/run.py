@@ -165,7 +165,7 @@ class Run:
         if landing.problems or landing.not_taken:
             raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken, [])))
         if problems := list(self._problems().other_rows(differing)):
-            if self._standing().load_id is None:
+            if not self._standing().is_finished:
                 self._finish(DbtRun(True))
             month = self._standing().month or self.delivery.label
             message = f"month {month} is published already for {self.delivery.as_of}, from other files"
@@ -173,10 +173,12 @@ class Run:
 
     def _again(self, known: dict[str, TableHistory]) -> None:
         """The same rows once more: finish what was left undone, or nothing."""
-        is_published = self._standing().load_id is not None
-        left = ledger.left_to_build(self.connection, self.delivery.as_of) if is_published else []
+        is_finished = self._standing().is_finished
+        left = ledger.left_to_build(self.connection, self.delivery.as_of) if is_finished else []
         message = f"month {self.delivery.label} is published already, from these same rows: "
-        if not is_published:
+        if not is_finished:
+            if ledger.is_unaudited(self.connection, self.delivery.as_of):
+                self._dbt(AUDIT, "audits")
             result = self._finish(DbtRun(True))
             self._published(result, f"month {self.delivery.label} published, which was begun before")
         elif left and self.request.command == "ingest":
@@ -205,7 +207,7 @@ class Run:
         """Audit what staging holds and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         self._require_passed(result)
-        if self._standing().load_id is None and ledger.history_on(self.connection, self.delivery.as_of):
+        if not self._standing().is_finished and ledger.history_on(self.connection, self.delivery.as_of):
             result = self._finish(result)
         published = self._standing().load_id
         if published is None or (self._restates and published != self.load_id):
@@ -220,7 +222,7 @@ class Run:
             SurroundingsFailed: it is still not published.
         """
         result = self._dbt(FINISH, "tables").after(before)
-        if self._standing().load_id is None:
+        if not self._standing().is_finished:
             raise self._dbt_failed(result)
         return result
 

@@ -53,6 +53,11 @@ select
         select 1 from ops.complete_loads as whole
         where whole.as_of = attempts.as_of and whole.load_id not in (select every.load_id from ops.published as every)
     ) as whole,
+    exists (
+        select 1 from ops.history as history
+        where history.as_of = attempts.as_of and history.merged_at is null and history.rows_inserted is not null
+    ) as production_lags,
+    attempts.state = 'landed' and attempts.load_id is distinct from (select max(staged.load_id) from ops.staged as staged) as was_displaced,
     case
         when attempts.state = 'landed' and attempts.load_id = published.load_id then 'published' else attempts.state
     end as last_attempt,

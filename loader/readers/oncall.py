@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 
 from loader.database import Connection
 from loader.pipeline import ledger
+from loader.settings import load_settings
 from loader.words import counted
+
+FINISH = "streamflow dbt build --select complete_months+"
+"""Publishes a month whose history stands in all its tables, whatever is in staging."""
 
 
 class Left(NamedTuple):
@@ -29,21 +33,27 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
     While somebody runs, only attempts that were cut off before, as the others may be theirs.
     """
     for month in months:
-        label, last, ingest = month["month"], month["last_attempt"], f"streamflow ingest {month['month']}"
+        label, last = month["month"], month["last_attempt"]
+        dated = "" if load_settings().as_of(int(label)) == month["as_of"] else f" --as-of {month['as_of']}"
+        ingest, abandon = f"streamflow ingest {label}{dated}", f"streamflow abandon {label}{dated}"
         if month["state"] == "not finished":
             if running:
                 continue
-            or_not = "" if month["whole"] else f"; or give it up: streamflow abandon {label}"
+            build = FINISH if month["whole"] else "streamflow dbt build"
             if month["published_at"]:
-                what, finish = "which was being restated", f"streamflow dbt build, or {ingest} with --restate"
+                what, finish = "which was being restated", f"{build}, or {ingest} with --restate"
             else:
-                what, finish = "begun and not published", f"{ingest}, or streamflow dbt build"
-            yield Left(f"not finished: {label}, {what}", f"{finish}{or_not}")
+                what, finish = "begun and not published", f"{ingest}, or {build}"
+            yield Left(f"not finished: {label}, {what}", f"{finish}; or give it up: {abandon}")
+        elif month["production_lags"] and not running:
+            yield Left(f"production is to take in {label} again", f"{ingest}, or {FINISH}")
         elif last == "interrupted" or (last == "running" and not running):
             yield Left(f"unfinished: {label}, whose last attempt was cut off", ingest)
         elif last == "failed":
             reason = f" ({month['error'].splitlines()[0]})" if month["error"] else ""
             yield Left(f"unfinished: {label}, whose last attempt failed{reason}", ingest)
+        elif month["was_displaced"] and last == "landed":
+            yield Left(f"unfinished: {label}, which staging no longer holds", f"streamflow land {label}{dated}")
         if month["failed_nodes"]:
             yield Left(f"failed: {', '.join(month['failed_nodes'])}, after {label} was published", ingest)
 

@@ -27,7 +27,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
     """Give up what was begun for the delivery's date. Whatever was published for it stands afterwards.
 
     Raises:
-        WrongUsage: nothing was begun, or the month is published, or is whole and only has to be published.
+        WrongUsage: nothing was begun, or the month is published.
         SurroundingsFailed: another run is under way.
     """
     label = delivery.label
@@ -40,22 +40,21 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
             connection.execute("delete from ops.staged where as_of = %s", [delivery.as_of])
             connection.execute("select ops.require_settled_cluster(), ops.undo_unfinished_loads(%s)", [delivery.as_of])
             ledger.finish(connection, load_id, "abandoned", timings={})
+            lags = connection.execute(statement(__file__, "lags")).fetchone() == (True,)
         stands = ledger.standing(connection, delivery.as_of).load_id is not None
     now = "what was published stands" if stands else "the database is as it was before it was begun"
-    return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}")
+    but = (
+        ", but production, which had taken a part of it in: `streamflow dbt build --select complete_months+` mends that"
+    )
+    return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}{but if lags else ''}")
 
 
 def _begun(connection: Connection, delivery: Delivery) -> list[str]:
-    """The tables of which history has something that is not whole."""
+    """The tables of which history has something that is not published."""
     values = {"as_of": delivery.as_of}
-    attempts, staged, whole, tables = ledger.one_row(connection, statement(__file__, "begun"), values)
+    attempts, staged, tables = ledger.one_row(connection, statement(__file__, "begun"), values)
     label, published = delivery.label, ledger.standing(connection, delivery.as_of).load_id
-    if whole:
-        raise WrongUsage(
-            f"the history of month {label} stands in all its tables, so the month is whole and needs no files:"
-            " `streamflow dbt build` publishes it. If its files were wrong, restate it then."
-        )
-    if published and not staged:
+    if published and not staged and not tables:
         raise WrongUsage(
             f"month {label} is published, and history keeps what was published. If its files were wrong, ingest"
             ' corrected ones with --restate --reason "...".'

@@ -5,6 +5,7 @@
 {% macro begin_run() %}
     {%- if execute -%}
         {%- do streamflow.create_missing_tables() -%}
+        select ops.clear_lost_staging();
         insert into ops.runs (invocation_id, load_id) select '{{ invocation_id }}', max(load_id) from ops.staged
         on conflict (invocation_id) do update set load_id = excluded.load_id;
         commit
@@ -53,7 +54,8 @@
 -#}
 {% macro ops_ddl() %}
     {{ return(
-        streamflow.ops_tables() ~ streamflow.ops_cluster() ~ streamflow.ops_proofs() ~ streamflow.ops_declared() ~ streamflow.ops_steps()
+        streamflow.ops_tables() ~ streamflow.ops_cluster() ~ streamflow.ops_proofs() ~ streamflow.ops_declared() ~ streamflow.ops_undo()
+        ~ streamflow.ops_steps()
     ) }}
 {% endmacro %}
 

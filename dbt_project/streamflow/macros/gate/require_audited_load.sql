@@ -23,8 +23,8 @@
 
 
 {#-
-  Ends the run where rows of staging name a row that production will not have: its foreign key would refuse them when history stands
-  already, and the month could neither go on nor be given up. A `relationships` audit of severity error has told so before.
+  Ends the run where rows name a row that production will not have: its foreign key would refuse them when history stands already. They are
+  those of staging, unless a `relationships` audit of severity error has told so before, and those of production where the key is new.
 -#}
 {% macro require_references() %}
     {%- set audited = [] -%}
@@ -32,25 +32,53 @@
         {%- do audited.append([streamflow.audited_table(audit), [audit.column_name]]) -%}
     {%- endfor -%}
     {%- for child in graph.nodes.values() if child.config.get('incremental_strategy') == 'newest_wins' -%}
-        {%- for key in child.constraints if key.type == 'foreign_key' and [child.name, key.columns | list] not in audited -%}
-            {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
-            {%- set parent = modules.re.findall('\\w+', key.to) | last -%}
-            {%- set query -%}
-                select count(*) from (
-                    select {{ its }} from {{ source('staging', child.name) }} where ({{ its }}) is not null
-                    except
-                    select {{ theirs }} from {{ source('staging', parent) }}
-                    except
-                    select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent) }}
-                ) as named
-            {%- endset -%}
-            {%- set orphans = run_query(query).rows[0][0] -%}
+        {%- for key in child.constraints if key.type == 'foreign_key' -%}
+            {%- set checked = [] if [child.name, key.columns | list] in audited else [source('staging', child.name)] -%}
+            {%- if streamflow.key_is_new(child, key.columns) %}{% do checked.append(child.relation_name) %}{% endif -%}
+            {%- set orphans = streamflow.count_orphans(checked, key) if checked else 0 -%}
             {%- if orphans -%}
-                {%- do streamflow.keep_shut("rows of " ~ child.name ~ " that name none of " ~ parent ~ " by " ~ key.columns | join(', ') ~ ": " ~ orphans
-                    ~ ". Have the files corrected; a `relationships` audit of severity error would list these rows") -%}
+                {%- do streamflow.keep_shut("rows of " ~ child.name ~ (", delivered now or before," if checked | length > 1 or child.relation_name in checked)
+                    ~ " that name none of " ~ streamflow.parent_of(key) ~ " by " ~ key.columns | join(', ') ~ ": " ~ orphans
+                    ~ ". Have the files corrected; a `relationships` audit of severity error would list those of this month") -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
+{% endmacro %}
+
+
+{#- Whether production of a model has rows that a foreign key, once it is there, will judge for the first time. -#}
+{% macro key_is_new(child, columns) %}
+    {%- set query -%}
+        select exists (select from {{ child.relation_name }}) and exists (
+            select from ops.missing_keys('{{ child.relation_name }}', {{ streamflow.as_json(child.constraints) }}) as missing
+            where missing.type = 'foreign_key' and missing.columns = {{ streamflow.text_array(columns) }}
+        )
+    {%- endset -%}
+    {{ return(run_query(query).rows[0][0]) }}
+{% endmacro %}
+
+
+{#- The table that a foreign key refers to. -#}
+{% macro parent_of(key) %}{{ return(modules.re.findall('\\w+', key.to) | last) }}{% endmacro %}
+
+
+{#- How many values of a foreign key in these relations its parent has neither in staging nor in production. -#}
+{% macro count_orphans(relations, key) %}
+    {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
+    {%- set parent = streamflow.parent_of(key) -%}
+    {%- set query -%}
+        select count(*) from (
+            {% for relation in relations -%}
+            select {{ its }} from {{ relation }} where ({{ its }}) is not null
+            {{ 'union' if not loop.last }}
+            {%- endfor %}
+            except
+            select {{ theirs }} from {{ source('staging', parent) }}
+            except
+            select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent) }}
+        ) as named
+    {%- endset -%}
+    {{ return(run_query(query).rows[0][0]) }}
 {% endmacro %}
 
 

@@ -61,6 +61,9 @@ begin
     for wanted in select * from jsonb_to_recordset(declared) as one (name text, kind text, columns jsonb, key text []) loop
         if to_regclass(wanted.name) is null then
             perform ops.create_table(wanted.name, wanted.kind, wanted.columns, wanted.key);
+            if wanted.kind = 'production' then  -- one that was dropped takes in all of history
+                update ops.history set merged_at = null where to_regclass(format('public.%I', table_name)) = wanted.name::regclass;
+            end if;
             return next wanted.name;
             continue;
         elsif wanted.kind = 'staging' then  -- each landing makes it anew

@@ -57,42 +57,20 @@ begin
 end
 $$;
 
--- A load that was cut off before the history of all its tables stood is given up when another one passes: its partitions go, and those
--- that it was to replace come back. No reader of published months has seen it, and production has taken nothing of it in. With a date
--- it is the load of that date, whatever staging holds.
-create or replace function ops.undo_unfinished_loads(of_date date default null) returns void language plpgsql as $$
+-- What the server lost in a crash, as staging is not in its log, is not in staging: the ledger says so from then on.
+create or replace function ops.clear_lost_staging() returns void language plpgsql as $$
 declare
-    unfinished record;
-    parent regclass;
-    kept text;
-    statement text;
+    landed record;
+    is_there boolean;
 begin
-    for unfinished in
-        select history.*, restatements.replaced
-        from ops.history as history
-        left join ops.restatements as restatements using (table_name, as_of, load_id)
-        where (history.table_name, history.as_of) not in (select table_name, as_of from ops.standing_history)
-            and history.load_id not in (select load_id from ops.published)
-            and case when of_date is null then history.load_id is distinct from (select max(load_id) from ops.staged) else history.as_of = of_date end
-    loop
-        parent := format('public.%I', unfinished.table_name || '_snapshots');
-        execute format('alter table %s detach partition history.%I', parent, unfinished.partition_name);
-        execute format('drop table history.%I', unfinished.partition_name);
-        delete from ops.history where (table_name, as_of) = (unfinished.table_name, unfinished.as_of);
-        if unfinished.replaced is not null then
-            kept := format('history.%I', unfinished.replaced ->> 'partition_name');
-            execute format('alter table restated.%I set schema history', unfinished.replaced ->> 'partition_name');
-            for statement in  -- columns that were declared since
-                select format('alter table %s add column %I %s', kept, attname, format_type(atttypid, atttypmod))
-                from pg_attribute as declared
-                where attrelid = parent and attnum > 0 and not attisdropped
-                    and not exists (select from pg_attribute as known where known.attrelid = kept::regclass and known.attname = declared.attname)
-            loop
-                execute statement;
-            end loop;
-            execute format('alter table %s attach partition %s for values in (%L)', parent, kept, unfinished.as_of);
-            insert into ops.history select (jsonb_populate_record(null::ops.history, unfinished.replaced)).*;
-            delete from ops.restatements where (table_name, as_of, load_id) = (unfinished.table_name, unfinished.as_of, unfinished.load_id);
+    for landed in select table_name from ops.staged where row_count > 0 loop
+        is_there := to_regclass(format('staging.%I', landed.table_name)) is not null;
+        if is_there then
+            execute format('select exists (select from staging.%I)', landed.table_name) into is_there;
+        end if;
+        if not is_there then
+            delete from ops.staged;
+            return;
         end if;
     end loop;
 end
@@ -153,17 +131,30 @@ end
 $$;
 
 -- What production of a table is to do, its dates as SQL. `unmerged`: the complete months that it has not taken in yet. `rebuild`: whether
--- it is made to be what all of history says, with --full-refresh, or because a restated month no longer has all rows that it brought.
--- `months`: those whose deliveries are read; the newest one again where there is nothing new, which changes nothing.
+-- it is made to be what all of history says, with --full-refresh, or because a month no longer has all rows that it brought: it was
+-- restated, or is to be taken in again. `months`: those whose deliveries are read; the newest one again where there is nothing new, which
+-- changes nothing. It is not rebuilt while a published month is half restated, and would lose its rows.
 create or replace function ops.production_plan(of_table text, full_refresh boolean) returns table (
     rebuild boolean, months text, unmerged text, newest text, archived text, merge_tells_old_rows boolean
-) language sql stable as $$
-    with known as (
+) language plpgsql stable as $$
+declare
+    half_restated date;
+begin
+    select
+        full_refresh or coalesce(bool_or(known.is_new and known.is_restated), false),
+        string_agg(known.day, ', ' order by known.as_of),
+        string_agg(known.day, ', ' order by known.as_of) filter (where known.is_new),
+        max(known.day),
+        string_agg(known.day, ', ' order by known.as_of) filter (where known.is_archived),
+        -- which spares a second join of all rows
+        current_setting('server_version_num')::int >= 180000 and not ops.is_cluster()
+    into rebuild, months, unmerged, newest, archived, merge_tells_old_rows
+    from (
         select
-            as_of,
-            format('date %L', as_of) as day,
-            merged_at is null as is_new,
-            exists (
+            history.as_of,
+            format('date %L', history.as_of) as day,
+            history.merged_at is null as is_new,
+            history.rows_inserted is not null or exists (
                 select from ops.restatements as restated
                 where (restated.table_name, restated.as_of, restated.load_id) = (history.table_name, history.as_of, history.load_id)
             ) as is_restated,
@@ -172,27 +163,21 @@ create or replace function ops.production_plan(of_table text, full_refresh boole
             ) as is_archived
         from ops.standing_history as history
         where history.table_name = of_table
-    ),
+    ) as known;
 
-    plan as (
-        select
-            full_refresh or coalesce(bool_or(is_new and is_restated), false) as rebuild,
-            string_agg(day, ', ' order by as_of) as every,
-            string_agg(day, ', ' order by as_of) filter (where is_new) as unmerged,
-            max(day) as newest,
-            string_agg(day, ', ' order by as_of) filter (where is_archived) as archived
-        from known
-    )
-
-    select
-        rebuild,
-        coalesce(case when rebuild then every else coalesce(unmerged, newest) end, 'null::date'),
-        unmerged,
-        newest,
-        archived,
-        -- which spares a second join of all rows
-        current_setting('server_version_num')::int >= 180000 and not ops.is_cluster()
-    from plan
+    select min(history.as_of) into half_restated
+    from ops.history as history
+    where
+        history.table_name = of_table
+        and history.as_of in (select published.as_of from ops.published as published)
+        and (history.table_name, history.as_of) not in (select standing.table_name, standing.as_of from ops.standing_history as standing);
+    if rebuild and half_restated is not null then
+        raise exception '% cannot be made anew while % is half restated', of_table, half_restated
+            using hint = 'Ingest that month again with --restate, or give that up: `streamflow abandon`, with its number.';
+    end if;
+    months := coalesce(case when rebuild then months else coalesce(unmerged, newest) end, 'null::date');
+    return next;
+end
 $$;
 
 -- The keys that a model declares, its table can have, and does not have. A cluster enforces a reference only within a node, by what both

@@ -89,10 +89,13 @@
 {% endmacro %}
 
 
-{#- Enters in ops.history, from `counted`, that production takes deliveries in, and what they bring. -#}
+{#- Enters in ops.history, from `counted`, that production takes deliveries in, and what they bring the first time. -#}
 {% macro enter_counts(target) %}
     update ops.history as history
-    set merged_at = now(), rows_inserted = counted.rows_inserted, rows_updated = counted.rows_updated
+    set
+        merged_at = now(),
+        rows_inserted = coalesce(history.rows_inserted, counted.rows_inserted),
+        rows_updated = coalesce(history.rows_updated, counted.rows_updated)
     from counted
     where history.table_name = '{{ target.identifier }}' and history.as_of = counted.observed_as_of and history.merged_at is null
 {% endmacro %}

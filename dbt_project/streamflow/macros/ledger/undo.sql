@@ -1,0 +1,82 @@
+{#- What gives up a load that was not finished. Plain Jinja, as the loader renders this file too. -#}
+{% macro ops_undo() %}
+-- A load that was cut off before the history of all its tables stood is given up when another one passes, the newest one first: its
+-- partitions go, and those that it was to replace come back. With a date it is whatever of that date is not published.
+create or replace function ops.undo_unfinished_loads(of_date date default null) returns void language plpgsql as $$
+declare
+    unfinished record;
+    built record;
+begin
+    loop
+        select history.as_of, history.load_id into unfinished
+        from ops.history as history
+        where history.load_id not in (select load_id from ops.published)
+            and case
+                when of_date is not null then history.as_of = of_date
+                else
+                    history.load_id is distinct from (select max(load_id) from ops.staged)
+                    and (history.table_name, history.as_of) not in (select table_name, as_of from ops.standing_history)
+            end
+        order by history.load_id desc
+        limit 1;
+        exit when not found;
+        for built in
+            select history.*, restatements.replaced
+            from ops.history as history
+            left join ops.restatements as restatements using (table_name, as_of, load_id)
+            where (history.as_of, history.load_id) = (unfinished.as_of, unfinished.load_id)
+        loop
+            perform ops.undo_history(built.table_name, built.as_of, built.partition_name, built.replaced);
+            if built.merged_at is not null then
+                perform ops.take_in_again(built.table_name, built.as_of);
+            end if;
+        end loop;
+    end loop;
+end
+$$;
+
+-- The partition goes, and that which it replaced comes back.
+create or replace function ops.undo_history(of_table text, of_date date, partition text, entry_before jsonb) returns void
+language plpgsql as $$
+declare
+    parent regclass := format('public.%I', of_table || '_snapshots');
+    kept text;
+    statement text;
+begin
+    execute format('alter table %s detach partition history.%I', parent, partition);
+    execute format('drop table history.%I', partition);
+    delete from ops.history where (table_name, as_of) = (of_table, of_date);
+    if entry_before is null then
+        return;
+    end if;
+    kept := format('history.%I', entry_before ->> 'partition_name');
+    execute format('alter table restated.%I set schema history', entry_before ->> 'partition_name');
+    for statement in  -- columns that were declared since
+        select format('alter table %s add column %I %s', kept, attname, format_type(atttypid, atttypmod))
+        from pg_attribute as declared
+        where attrelid = parent and attnum > 0 and not attisdropped
+            and not exists (select from pg_attribute as known where known.attrelid = kept::regclass and known.attname = declared.attname)
+    loop
+        execute statement;
+    end loop;
+    execute format('alter table %s attach partition %s for values in (%L)', parent, kept, of_date);
+    insert into ops.history select (jsonb_populate_record(null::ops.history, entry_before)).*;
+    delete from ops.restatements where table_name = of_table and as_of = of_date and replaced_load_id = (entry_before ->> 'load_id')::bigint;
+end
+$$;
+
+-- Production took in what history has no longer: it is made anew with what stands for that date, or for the newest one that it took in.
+-- Where that is none, it has no row.
+create or replace function ops.take_in_again(of_table text, of_date date) returns void language plpgsql as $$
+begin
+    update ops.history
+    set merged_at = null
+    where table_name = of_table and as_of = (
+        select as_of from ops.history where table_name = of_table and rows_inserted is not null order by as_of = of_date desc, as_of desc limit 1
+    );
+    if not found then
+        execute format('delete from public.%I', of_table);
+    end if;
+end
+$$;
+{% endmacro %}

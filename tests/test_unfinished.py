@@ -1,0 +1,219 @@
+"""What was cut off, and then something else was done: history and production end up as if nothing had been cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TABLES, Streamflow
+from tests.files import copy_month, edit, set_value
+from tests.pauses import PATIENCE, paused
+from tests.test_crashes import wait_until
+from tests.test_doctor import found
+from tests.test_gate import published
+
+FINISH = ("build", "--select", "complete_months+")
+
+
+def restating(reason: str) -> tuple[str, str, str]:
+    """The options of a restatement."""
+    return "--restate", "--reason", reason
+
+
+def with_fewer(months: Path, number: int, folder: Path, row: int) -> Path:
+    """The months' folder of a copy of a month that lacks one customer."""
+    month = copy_month(months, f"{number:03d}", folder / f"lacks_{row}")
+    for table in TABLES:
+        edit(month / f"{table}.csv", lambda rows: rows.__delitem__(row))
+    return month.parent
+
+
+@pytest.fixture
+def fewer(months: Path, tmp_path: Path) -> Callable[[int, int], Path]:
+    """Makes such copies."""
+    return lambda number, row: with_fewer(months, number, tmp_path / f"{number}", row)
+
+
+def cut_off(streamflow: Streamflow, point: str, *arguments: str | Path) -> None:
+    """An ingest is killed at a point."""
+    with paused(streamflow, point, "ingest", *arguments) as run:
+        run.process.kill()
+        run.process.wait(PATIENCE)
+    wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
+
+
+def test_a_restatement_upon_one_that_was_cut_off_and_then_another_month(
+    february: Streamflow, months: Path, fewer: Callable[[int, int], Path], new_database: Callable[..., Streamflow]
+) -> None:
+    """The first one stands, and was partly merged; the second one is undone, to it."""
+    first, second = ("001", "--data-dir", fewer(1, 3)), ("001", "--data-dir", fewer(1, 5))
+    cut_off(february, "last merge", *first, *restating("one"))
+    cut_off(february, "last history", *second, *restating("two"))
+    february.ok("ingest", "002", "--data-dir", months)
+    february.ok("verify")
+    ended = february.state()
+    february.connection.close()
+
+    again = new_database()
+    again.ok("ingest", "000..001", "--data-dir", months)
+    again.ok("ingest", *first, *restating("one"))
+    again.ok("ingest", "002", "--data-dir", months)
+    assert again.state() == ended
+
+
+def test_restatements_that_were_cut_off_are_given_up(
+    february: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
+) -> None:
+    """All of them, and production takes in what was published again."""
+    cut_off(february, "last merge", "001", "--data-dir", fewer(1, 3), *restating("one"))
+    cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("two"))
+    assert "production, which had taken a part of it in: `streamflow dbt build" in february.ok("abandon", "001").out
+    assert published(february) == ["2024-01-31", "2024-02-29"]
+    [(level, text)] = found(february.ok("doctor", "--json"), "months")
+    assert (level, "production is to take in 001 again" in text) == ("warning", True)
+    assert february.dbt(*FINISH).success
+    assert february.state() == undisturbed
+    february.ok("verify")
+    february.ok("ingest", "001", "--data-dir", months)
+    assert found(february.ok("doctor", "--json"), "months") == [("ok", "2 published, none left unfinished: ")]
+
+
+def test_a_month_that_is_whole_is_given_up(january: Streamflow, months: Path, undisturbed: object) -> None:
+    before = january.state()
+    cut_off(january, "last merge", "001", "--data-dir", months)
+    assert "or give it up: streamflow abandon 001" in january.ok("status").out
+    assert "production, which had taken" in january.ok("abandon", "001").out
+    assert january.dbt(*FINISH).success
+    assert january.state() == before
+    january.ok("verify")
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january.state() == undisturbed
+
+
+def test_the_first_month_of_all_is_given_up(streamflow: Streamflow, months: Path) -> None:
+    streamflow.ok("init")
+    cut_off(streamflow, "last merge", "000", "--data-dir", months)
+    streamflow.ok("abandon", "000")
+    assert all(rows == [] for tables in streamflow.state() for rows in tables.values())
+    streamflow.ok("ingest", "000", "--data-dir", months)
+    streamflow.ok("verify")
+
+
+def test_production_is_not_made_anew_while_a_month_is_half_restated(
+    february: Streamflow, months: Path, fewer: Callable[[int, int], Path], new_database: Callable[..., Streamflow]
+) -> None:
+    january = ("000", "--data-dir", fewer(0, 3), *restating("r0"))
+    cut_off(february, "last merge", *january)
+    cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("r1"))
+    refused = february("ingest", *january)
+    assert refused.code == 3
+    assert "cannot be made anew while 2024-02-29 is half restated" in refused.err
+    february.ok("abandon", "001")
+    february.ok("ingest", *january)
+    february.ok("verify")
+    ended = february.state()
+    february.connection.close()
+
+    again = new_database()
+    again.ok("ingest", "000..001", "--data-dir", months)
+    again.ok("ingest", *january)
+    assert again.state() == ended
+
+
+def test_rows_that_were_published_before_are_restated_and_cut_off(
+    february: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
+) -> None:
+    """An earlier load has these same files; production does not have them yet."""
+    back = ("001", "--data-dir", months, *restating("back"))
+    february.ok("ingest", "001", "--data-dir", fewer(1, 3), *restating("wrong"))
+    cut_off(february, "last merge", *back)
+    assert "not finished: 001" in february.ok("status").out
+    assert "published, which was begun before" in february.ok("ingest", *back).out
+    assert february.state() == undisturbed
+    assert february.value("select max(load_id) from ops.published") == february.value(
+        "select max(load_id) from ops.history"
+    )
+    february.ok("verify")
+    assert "not finished" not in february.ok("status").out
+
+
+def test_verdicts_of_a_run_that_was_cut_off_are_entered(january: Streamflow, months: Path) -> None:
+    cut_off(january, "last history", "001", "--data-dir", months)
+    assert not january.rows("select from ops.audits where load_id = (select max(load_id) from ops.staged)")
+    january.ok("ingest", "001", "--data-dir", months)
+    cut_off(january, "last merge", "002", "--data-dir", months)
+    january.ok("ingest", "002", "--data-dir", months)
+    passed = {month["month"]: month["audits_passed"] for month in january.ok("status", "--json").json}
+    assert passed["000"] > 50
+    assert passed["001"] > 50
+    assert passed["002"] > 50
+
+
+def test_verdicts_on_a_published_month_stand(january: Streamflow) -> None:
+    """Also where staging was changed since, or lost with the server."""
+    verdicts = january.rows("select * from ops.audits order by audit_id")
+    january.connection.execute("update staging.usage_agg_30d set watch_hours_30d = -1")
+    assert not january.dbt("build").success
+    assert january.rows("select * from ops.audits order by audit_id") == verdicts
+    for table in TABLES:
+        january.connection.execute(f"truncate staging.{table}".encode())
+    assert january.dbt("build").success, "nothing is in staging"
+    assert january.rows("select * from ops.audits order by audit_id") == verdicts
+    january.ok("verify")
+
+
+def test_a_month_is_published_whatever_is_in_staging(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    cut_off(january, "last merge", "001", "--data-dir", months)
+    set_value(copy_month(months, "002", tmp_path) / "usage_agg_30d.csv", 3, "watch_hours_30d", "-1")
+    assert january("check", "002", "--data-dir", tmp_path).code == 1
+    assert f"streamflow dbt {' '.join(FINISH)}" in january.ok("status").out
+    assert january.dbt(*FINISH).success
+    assert published(january) == ["2024-01-31", "2024-02-29"]
+    january.ok("verify")
+
+
+def test_a_production_table_that_was_dropped_is_made_anew(february: Streamflow, undisturbed: object) -> None:
+    february.connection.execute("drop table labels cascade")
+    result = february("ingest", "001")
+    assert result.code == 3
+    assert "public.labels. To go on, `streamflow dbt build --select complete_months+` makes" in result.err
+    assert february.dbt(*FINISH).success
+    assert february.state() == undisturbed
+    february.ok("verify")
+    february.connection.execute("drop table labels_snapshots cascade")
+    assert "restore the database from a backup" in february("ingest", "001").err
+
+
+def test_what_another_landing_displaced_is_told(january: Streamflow, months: Path) -> None:
+    january.ok("land", "001", "--data-dir", months)
+    assert "no longer holds" not in january.ok("status").out
+    january.ok("check", "002", "--data-dir", months)
+    assert "001, which staging no longer holds: streamflow land 001" in january.ok("status").out
+
+
+def test_the_command_that_is_named_has_the_date(january: Streamflow, months: Path) -> None:
+    dated = ("001", "--as-of", "2024-03-15")
+    cut_off(january, "last history", *dated, "--data-dir", months)
+    said = january.ok("status").out
+    assert "streamflow ingest 001 --as-of 2024-03-15, or" in said
+    assert "streamflow abandon 001 --as-of 2024-03-15" in said
+    january.ok("abandon", *dated)
+    assert "not finished" not in january.ok("status").out
+
+
+def test_a_key_that_is_new_refuses_no_month_that_history_has(january: Streamflow, months: Path) -> None:
+    """Production has a row, of no delivery to come, that names nobody: the month is refused before it is begun."""
+    before = january.history()
+    january.connection.execute("alter table labels drop constraint labels_user_id_fkey")
+    january.connection.execute("insert into labels select 'nobody', churn_label, observed_as_of from labels limit 1")
+    refused = january("ingest", "001", "--data-dir", months)
+    assert refused.code == 3
+    assert "rows of labels, delivered now or before, that name none of users by user_id: 1" in refused.err
+    assert january.history() == before
+    january.connection.execute("delete from labels where user_id = 'nobody'")
+    january.ok("ingest", "001", "--data-dir", months)
+    assert (
+        january.value("select count(*) from pg_constraint where conrelid = 'labels'::regclass and contype = 'f'") == 1
+    )
