@@ -87,6 +87,11 @@ class Settings(BaseSettings):
         months = year * 12 + first + month  # the month after, counted from year 0
         return dt.date(months // 12, months % 12 + 1, 1) - dt.timedelta(days=1)
 
+    def label_of(self, as_of: dt.date) -> str | None:
+        """The number of the month that a date ends, as 001; None for another day."""
+        number = self.number_of(as_of.year, as_of.month)
+        return f"{number:03d}" if number >= 0 and self.as_of(number) == as_of else None
+
     def last_month(self, day: dt.date) -> int:
         """The number of the month before the one that the day is in; negative where the first one was not over yet."""
         return self.number_of(day.year, day.month) - 1

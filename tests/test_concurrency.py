@@ -13,6 +13,7 @@ from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit
 from tests.pauses import PATIENCE, Paused, paused
 from tests.servers import connect
+from tests.test_crashes import wait_until
 from tests.test_gate import land_only, published, statuses
 
 FEBRUARY = "2024-02-29"
@@ -84,6 +85,7 @@ def test_a_landing_between_two_steps_of_dbt_by_hand(january: Streamflow, months:
     land_only(january, months / "month_001", 1)
     with paused(january, "first history", "dbt", "build", "--quiet") as by_hand:
         by_hand.process.kill()
+    wait_until(january, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
     january.ok("check", "002", "--data-dir", months)
     before = january.state()
     assert january.dbt("run", "--exclude", "gate").success

@@ -154,7 +154,8 @@ def test_a_session_that_dbt_keeps_is_as_new(streamflow: Streamflow) -> None:
         manager = PostgresAdapter.ConnectionManager(SimpleNamespace(credentials=credentials), get_context("spawn"))
     look = (
         "select pg_backend_pid(), current_setting('work_mem'), current_setting('statement_timeout'), current_user,"
-        " to_regclass('pg_temp.left_over')::text, (select count(*) from pg_locks where locktype = 'advisory')"
+        " to_regclass('pg_temp.left_over')::text,"
+        " (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())"
     )
 
     def found(node: str) -> tuple[Any, ...]:

@@ -92,6 +92,20 @@ def test_a_month_that_is_whole_is_given_up(january: Streamflow, months: Path, un
     assert january.state() == undisturbed
 
 
+def test_a_month_that_another_is_built_on_is_given_up_after_it(january: Streamflow, months: Path) -> None:
+    before = january.state()
+    for month in ("001", "002"):
+        cut_off(january, "last merge", month, "--data-dir", months)
+    refused = january("abandon", "001")
+    assert refused.code == 2
+    assert "2024-03-31 was built on month 001" in refused.err
+    for month in ("002", "001"):
+        january.ok("abandon", month)
+    assert january.dbt(*FINISH).success
+    assert january.state() == before
+    january.ok("verify")
+
+
 def test_the_first_month_of_all_is_given_up(streamflow: Streamflow, months: Path) -> None:
     streamflow.ok("init")
     cut_off(streamflow, "last merge", "000", "--data-dir", months)
@@ -104,6 +118,8 @@ def test_the_first_month_of_all_is_given_up(streamflow: Streamflow, months: Path
 def test_production_is_not_made_anew_while_a_month_is_half_restated(
     february: Streamflow, months: Path, fewer: Callable[[int, int], Path], new_database: Callable[..., Streamflow]
 ) -> None:
+    if february.on_citus:
+        pytest.skip("labels is the first table there, and nothing is half built")
     january = ("000", "--data-dir", fewer(0, 3), *restating("r0"))
     cut_off(february, "last merge", *january)
     cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("r1"))
@@ -194,6 +210,8 @@ def test_what_another_landing_displaced_is_told(january: Streamflow, months: Pat
 
 
 def test_the_command_that_is_named_has_the_date(january: Streamflow, months: Path) -> None:
+    if january.on_citus:
+        pytest.skip("labels is the first table there, and nothing is half built")
     dated = ("001", "--as-of", "2024-03-15")
     cut_off(january, "last history", *dated, "--data-dir", months)
     said = january.ok("status").out

@@ -34,7 +34,7 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
     """
     for month in months:
         label, last = month["month"], month["last_attempt"]
-        dated = "" if load_settings().as_of(int(label)) == month["as_of"] else f" --as-of {month['as_of']}"
+        dated = "" if label == load_settings().label_of(month["as_of"]) else f" --as-of {month['as_of']}"
         ingest, abandon = f"streamflow ingest {label}{dated}", f"streamflow abandon {label}{dated}"
         if month["state"] == "not finished":
             if running:

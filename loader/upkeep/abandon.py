@@ -27,7 +27,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
     """Give up what was begun for the delivery's date. Whatever was published for it stands afterwards.
 
     Raises:
-        WrongUsage: nothing was begun, or the month is published.
+        WrongUsage: nothing was begun, the month is published, or a later one was built on it.
         SurroundingsFailed: another run is under way.
     """
     label = delivery.label
@@ -52,12 +52,17 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
 def _begun(connection: Connection, delivery: Delivery) -> list[str]:
     """The tables of which history has something that is not published."""
     values = {"as_of": delivery.as_of}
-    attempts, staged, tables = ledger.one_row(connection, statement(__file__, "begun"), values)
+    attempts, staged, tables, built_upon = ledger.one_row(connection, statement(__file__, "begun"), values)
     label, published = delivery.label, ledger.standing(connection, delivery.as_of).load_id
     if published and not staged and not tables:
         raise WrongUsage(
             f"month {label} is published, and history keeps what was published. If its files were wrong, ingest"
             ' corrected ones with --restate --reason "...".'
+        )
+    if built_upon:
+        raise WrongUsage(
+            f"{', '.join(built_upon)} was built on month {label}: give that up first, or publish both by"
+            " `streamflow dbt build --select complete_months+`."
         )
     if not attempts:
         raise WrongUsage(f"month {label} (as of {delivery.as_of}) was never begun. `streamflow status` has the others.")

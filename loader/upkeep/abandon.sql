@@ -1,5 +1,6 @@
 -- name: begun
--- What there is of a date: attempts at it, whether staging holds one that is not published, and the tables of which history does.
+-- What there is of a date: attempts at it, whether staging holds one that is not published, the tables of which history does, and the
+-- later dates that were built on that.
 select
     (select count(*) from ops.loads where as_of = %(as_of)s) as attempts,
     exists (
@@ -10,7 +11,15 @@ select
         select table_name from ops.history
         where as_of = %(as_of)s and load_id not in (select published.load_id from ops.published as published)
         order by table_name
-    ) as tables;
+    ) as tables,
+    array(
+        select distinct later.as_of::text
+        from ops.standing_history as given_up
+        inner join ops.history as later
+            on given_up.table_name = later.table_name and given_up.as_of < later.as_of and given_up.built_at < later.built_at
+        where given_up.as_of = %(as_of)s and given_up.load_id not in (select published.load_id from ops.published as published)
+        order by 1
+    ) as built_upon;
 
 -- name: lags
 -- Whether production is to be made anew, as it has taken in what history has no longer.

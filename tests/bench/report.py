@@ -55,18 +55,21 @@ def page(known: dict[str, Any]) -> str:
 
 
 def _races(known: dict[str, Any]) -> list[str]:
-    lines = [f"| | {' | '.join(NAMES.values())} |", f"|---|{'---:|' * len(NAMES)}"]
+    names = {
+        name: title for name, title in NAMES.items() if any(f"{name} second" in known.get(one, {}) for one, _ in RACES)
+    }
+    lines = [f"| | {' | '.join(names.values())} |", f"|---|{'---:|' * len(names)}"]
     for scenario, month in RACES:
         if scenario in known:
-            cells = [_spread(known, scenario, f"{system} {month}") for system in NAMES]
+            cells = [_spread(known, scenario, f"{system} {month}") for system in names]
             lines.append(f"| {TITLES[scenario]}, {month} month | {' | '.join(cells)} |")
     for scenario, month in RACES:
-        if scenario in known and month == "second":
-            runs = [known[scenario].get(f"{system} second", []) for system in NAMES]
+        if scenario in {"small", "million"} & known.keys() and month == "second":
+            runs = [known[scenario].get(f"{system} second", []) for system in names]
             cpu = [f"{median(run[2] for run in measured):.1f}" if measured else "" for measured in runs]
             lines.append(f"| {TITLES[scenario]}, second month: CPU | {' | '.join(cpu)} |")
     if "million" in known:
-        runs = [known["million"].get(f"{system} second", []) for system in NAMES]
+        runs = [known["million"].get(f"{system} second", []) for system in names]
         peaks = [f"{median(run[1] for run in measured):,.0f}" if measured else "" for measured in runs]
         lines.append(f"| 1,000,000 customers, second month: peak MB | {' | '.join(peaks)} |")
     return [*lines, ""]

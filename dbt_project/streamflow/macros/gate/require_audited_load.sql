@@ -48,13 +48,14 @@
 
 {#- Whether production of a model has rows that a foreign key, once it is there, will judge for the first time. -#}
 {% macro key_is_new(child, columns) %}
-    {%- set query -%}
-        select exists (select from {{ child.relation_name }}) and exists (
-            select from ops.missing_keys('{{ child.relation_name }}', {{ streamflow.as_json(child.constraints) }}) as missing
-            where missing.type = 'foreign_key' and missing.columns = {{ streamflow.text_array(columns) }}
-        )
+    {%- set missing -%}
+        select count(*) from ops.missing_keys('{{ child.relation_name }}', {{ streamflow.as_json(child.constraints) }}) as missing
+        where missing.type = 'foreign_key' and missing.columns = {{ streamflow.text_array(columns) }}
     {%- endset -%}
-    {{ return(run_query(query).rows[0][0]) }}
+    {{ return(
+        run_query(missing).rows[0][0] > 0
+        and run_query('select 1 from ' ~ child.relation_name ~ ' limit 1').rows | length > 0
+    ) }}
 {% endmacro %}
 
 

@@ -66,7 +66,7 @@ begin
     for landed in select table_name from ops.staged where row_count > 0 loop
         is_there := to_regclass(format('staging.%I', landed.table_name)) is not null;
         if is_there then
-            execute format('select exists (select from staging.%I)', landed.table_name) into is_there;
+            execute format('select count(*) > 0 from (select 1 from staging.%I limit 1) as first_row', landed.table_name) into is_there;
         end if;
         if not is_there then
             delete from ops.staged;

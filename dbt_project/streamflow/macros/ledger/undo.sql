@@ -27,7 +27,7 @@ begin
             where (history.as_of, history.load_id) = (unfinished.as_of, unfinished.load_id)
         loop
             perform ops.undo_history(built.table_name, built.as_of, built.partition_name, built.replaced);
-            if built.merged_at is not null then
+            if built.rows_inserted is not null then
                 perform ops.take_in_again(built.table_name, built.as_of);
             end if;
         end loop;
