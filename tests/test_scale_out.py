@@ -39,7 +39,7 @@ HISTORY = re.compile(r"select ops\.build_history\(\s*'\S*\"(\w+)_snapshots\"',\s
 FILL = 'insert into "history"."{}_2024_01_31" select * from {}'
 """What ops.build_history fills a partition with, into one that is there."""
 SIZE = r"{}: (\d+) (bytes|kB|MB)"
-FEW_BYTES = 20_000
+FEW_BYTES = 40_000
 """What sums, five rows of each shard and the ledger of a few months take; one column of 2,000 customers takes more."""
 
 
