@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterable, Iterator
 
 from loader.contract.models import require_models
@@ -40,6 +41,7 @@ def run_months(
     """
     dbt = Dbt(settings)
     for delivery in deliveries:
+        gc.collect(0)  # what the month before left: the command line looks for garbage at no other time
         yield _run_month(settings, request, delivery, progress, dbt)
 
 
