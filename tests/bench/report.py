@@ -39,10 +39,9 @@ def page(known: dict[str, Any]) -> str:
     machine = known["machine"]
     figures = [
         f"Measured up to {machine['measured']} on {machine['cpus']} cores, PostgreSQL {machine['postgresql']} with its"
-        " default",
-        f"configuration, Python {machine['python']}, load average {machine['load']}. Seconds of whole commands:",
-        "the median, and the range if there was more than one run. CPU is that of the command and of the server, in",
-        "seconds; it depends less on what else the machine does.",
+        f" default configuration, Python {machine['python']}, load average {machine['load']}.",
+        "Seconds of whole commands, median and range. CPU, of command and server, depends less on what else the",
+        "machine does.",
         "",
         "![seconds of the second month against customers](benchmark.svg)",
         "",
@@ -83,7 +82,7 @@ def _alone(known: dict[str, Any]) -> list[str]:
         lines.append(f"| 7,043 customers, twelve months in one command | {twelve:.1f} s |")
         alone = _seconds(known, "small", "streamflow dbt parse")
         lines.append(f"| `streamflow dbt parse`: dbt is imported and reads the project | {alone:.1f} s |")
-    for scenario in ("small", "medium", "million"):
+    for scenario in ("small", "million"):
         if (seconds := _seconds(known, scenario, "streamflow report")) is not None:
             lines.append(f"| {TITLES[scenario]}, change report | {seconds:.1f} s |")
     if "growth" in known:
