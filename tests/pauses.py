@@ -53,6 +53,10 @@ ELSEWHERE = {
 """The same of what is no ingest."""
 
 
+class EndedBefore(AssertionError):
+    """The run came to its end, and not to the point."""
+
+
 class Paused:
     """A run that stands still: its process, the server processes that wait, and, once it has ended, what it said."""
 
@@ -109,6 +113,6 @@ def waiting_for(
         if waiting:
             return list(waiting)
         if process.poll() is not None:
-            raise AssertionError(f"it ended before {point}: {process.communicate()}")
+            raise EndedBefore(f"it ended before {point}: {process.communicate()}")
     process.kill()
     raise AssertionError(f"it did not come to {point}")
