@@ -92,6 +92,25 @@ def test_a_month_that_is_whole_is_given_up(january: Streamflow, months: Path, un
     assert january.state() == undisturbed
 
 
+def test_what_was_given_up_is_out_of_production_with_the_next_month(
+    january: Streamflow, months: Path, new_database: Callable[..., Streamflow]
+) -> None:
+    """Also where the run that takes it out is killed, and the same command follows."""
+    cut_off(january, "last merge", "001", "--data-dir", months)
+    january.ok("abandon", "001")
+    cut_off(january, "last merge", "002", "--data-dir", months)
+    january.ok("ingest", "002", "--data-dir", months)
+    january.ok("verify")
+    assert found(january.ok("doctor", "--json"), "months") == [("ok", "2 published, none left unfinished: ")]
+    ended = january.state()
+    january.connection.close()
+
+    again = new_database()
+    for month in ("000", "002"):
+        again.ok("ingest", month, "--data-dir", months)
+    assert again.state() == ended
+
+
 def test_a_month_that_another_is_built_on_is_given_up_after_it(january: Streamflow, months: Path) -> None:
     before = january.state()
     for month in ("001", "002"):
