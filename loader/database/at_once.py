@@ -18,7 +18,7 @@ def each_in_a_session(
     work: Callable[[Connection, Item], Result],
     items: Iterable[Item],
     at_once: int,
-    given_up: threading.Event,
+    given_up: threading.Event | None = None,
 ) -> list[Result]:
     """Do the work for each item, `at_once` at a time; its results, in the order of the items.
 
@@ -38,7 +38,8 @@ def each_in_a_session(
         try:
             return list(pool.map(one, items))
         except BaseException:
-            given_up.set()
+            if given_up:
+                given_up.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for connection in connections:
                 if not connection.closed:

@@ -53,9 +53,8 @@ def _run_month(settings: Settings, request: Request, delivery: Delivery, progres
     def attempt() -> Outcome:
         with contextlib.ExitStack() as stack:
             here = stack.enter_context(arrived(delivery, tables, settings.home, progress.tell))
-            with retries.telling_lost(
-                delivery.label, was_there=settings.host is None
-            ):  # the embedded server was started
+            is_embedded = settings.host is None  # and so was started a moment ago
+            with retries.telling_lost(delivery.label, was_there=is_embedded):
                 run = Run(settings, request, here, tables, progress, dbt)
             stack.enter_context(contextlib.closing(run.connection))
             stack.enter_context(retries.telling_lost(delivery.label, was_there=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -111,7 +110,7 @@ def _of_each_table(
             changes = _changes(customers)
             return customers, read_columns(another, table, month.as_of, month.previous_as_of, changes)
 
-    found = each_in_a_session(database, read, tables, TABLES_AT_ONCE, threading.Event())
+    found = each_in_a_session(database, read, tables, TABLES_AT_ONCE)
     return dict(zip((table.name for table in tables), found, strict=True))
 
 

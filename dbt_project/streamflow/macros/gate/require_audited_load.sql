@@ -37,7 +37,7 @@
             {%- if streamflow.key_is_new(child, key.columns) %}{% do checked.append(child.relation_name) %}{% endif -%}
             {%- set orphans = streamflow.count_orphans(checked, key) if checked else 0 -%}
             {%- if orphans -%}
-                {%- do streamflow.keep_shut("rows of " ~ child.name ~ (", delivered now or before," if checked | length > 1 or child.relation_name in checked)
+                {%- do streamflow.keep_shut("rows of " ~ child.name ~ (", delivered now or before," if child.relation_name in checked)
                     ~ " that name none of " ~ streamflow.parent_of(key) ~ " by " ~ key.columns | join(', ') ~ ": " ~ orphans
                     ~ ". Have the files corrected; a `relationships` audit of severity error would list those of this month") -%}
             {%- endif -%}
