@@ -4,8 +4,8 @@ RUN useradd --no-log-init --uid 10001 --home-dir /var/lib/streamflow --shell /us
  && install --directory --owner streamflow --group streamflow --mode 0750 /var/lib/streamflow
 WORKDIR /app
 
-# Extras of pyproject.toml, like [prefect].
-ARG EXTRAS=""
+# Extras of pyproject.toml.
+ARG EXTRAS="[parquet]"
 # The dependencies, in a layer that lasts until these files change. pip installs them together with a package only,
 # so there is an empty one. It is editable: the code that is copied to /app/loader below takes its place.
 COPY pyproject.toml setup.py constraints.txt ./

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,18 @@ def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path:
     kept = january("ingest", "003", "--data-dir", months)
     assert kept.code == 0
     assert "`drop schema as_of_2024_02_29 cascade` in psql first" in kept.err
+
+
+def test_what_parquet_needs_is_named_before_anything_is_done(
+    march: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    folder = tmp_path / "out"
+    for command in (
+        ("archive", "--before", FEBRUARY, "--to", folder),
+        ("training-set", "--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", folder / "train.parquet"),
+    ):
+        result = march(*command)
+        assert (result.code, "pip install 'streamflow[parquet]'" in result.err) == (2, True), result
+    assert not folder.exists()
+    assert dates(march) == [JANUARY, FEBRUARY, MARCH]

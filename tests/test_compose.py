@@ -202,7 +202,7 @@ def test_the_docs_make_tables_only_where_there_are_none(
 
 def test_prefect_serves_the_flow_from_an_image_with_the_extra_and_its_server_tells_nobody() -> None:
     flow, server = SERVICES["prefect"], SERVICES["prefect-server"]
-    assert flow["build"] == server["build"] == {"context": ".", "args": {"EXTRAS": "[prefect]"}}
+    assert flow["build"] == server["build"] == {"context": ".", "args": {"EXTRAS": "[parquet,prefect]"}}
     assert (REPOSITORY / flow["entrypoint"][1]).is_file()
     assert flow["environment"]["PREFECT_API_URL"] == "http://prefect-server:4200/api"
     assert server["environment"]["PREFECT_HOME"] == "/var/lib/streamflow"

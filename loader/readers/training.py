@@ -13,7 +13,7 @@ from psycopg import sql
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
 from loader.readers import marts
-from loader.upkeep.parquet import appearing, copy_out, from_csv
+from loader.upkeep.parquet import appearing, copy_out, from_csv, require_pyarrow
 
 STAMP = "event_timestamp"
 
@@ -46,13 +46,16 @@ def write(
 
     Raises:
         WrongUsage: the label would be from before the features, a column is not there, or the
-            file's name ends with neither .csv nor .parquet.
+            file's name ends with neither .csv nor .parquet, or with what cannot be written here.
         SurroundingsFailed: the view is not there.
     """
     if label_as_of < as_of:
         raise WrongUsage(f"a label of {label_as_of} is older than features of {as_of}: a model would predict the past.")
     if file is not None and file.suffix.lower() not in {".csv", ".parquet"}:
         raise WrongUsage(f"{file}: the name must end with .csv or .parquet, which says how to write it.")
+    is_parquet = file is not None and file.suffix.lower() == ".parquet"
+    if is_parquet:
+        require_pyarrow()
     types = _wanted(connection, columns)
     query = statement(__file__, "rows").format(
         columns=sql.SQL(", ").join(map(_column, types, types.values())),
@@ -68,7 +71,7 @@ def write(
             with appearing(file) as path:
                 with path.open("wb") as stream:
                     rows = copy_out(connection, query, stream)
-                if file.suffix.lower() == ".parquet":
+                if is_parquet:
                     from_csv(path, types)
     return Written(as_of, label_as_of, rows, list(types), str(file) if file else None)
 

@@ -40,6 +40,7 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
         WrongUsage: a month cannot go: later ones have yet to be built on it, or a schema shows it.
         SurroundingsFailed: another run is under way, or history is not what the ledger says.
     """
+    parquet.require_pyarrow()
     with history.alone(settings) as connection:
         entries = history.entries(connection, NOTHING)
         standing = [entry for entry in entries if entry.schema_name == "history" and entry.event != "archived"]
@@ -75,6 +76,7 @@ def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -
         WrongUsage: a date is not archived.
         SurroundingsFailed: a file is not there, or is not the one that was written.
     """
+    parquet.require_pyarrow()
     with history.alone(settings) as connection:
         entries = {(entry.as_of, entry.table_name): entry for entry in history.entries(connection, NOTHING)}
         files = _files(connection)

@@ -6,12 +6,24 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
 from psycopg.sql import Composed
 
 from loader.database import Connection
+from loader.errors import WrongUsage
+
+
+def require_pyarrow() -> None:
+    """Parquet files can be written and read here.
+
+    Raises:
+        WrongUsage: the program is installed without what they need.
+    """
+    if find_spec("pyarrow") is None:
+        raise WrongUsage("streamflow cannot handle Parquet as it is installed: pip install 'streamflow[parquet]'.")
 
 
 @contextmanager
