@@ -56,3 +56,11 @@
 {% macro checksum_of(columns) -%}
     sum(hashint8extended(hash_record_extended(row({{ columns | join(', ') }}), 0), 0))
 {%- endmacro %}
+
+
+{#- How many values a column has, 0, 1 or 2 for more: counting them all would sort them. -#}
+{% macro up_to_two_values(column, relation) -%}
+    select count(*) as found from (
+        select distinct {{ adapter.quote(column) }} from {{ relation }} as relation where {{ adapter.quote(column) }} is not null limit 2
+    ) as value
+{%- endmacro %}

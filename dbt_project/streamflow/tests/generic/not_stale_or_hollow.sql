@@ -19,8 +19,8 @@
         when 0 then 'is empty, and was not on {{ looks.as_of }}'
         else 'has a single value, and had more on {{ looks.as_of }}'
     end as finding
-    from (select count(distinct {{ adapter.quote(column) }}) as found from {{ model }} having count(*) > 1) as delivered
-    cross join (select count(distinct {{ adapter.quote(column) }}) as found from {{ known }} as known) as known
-    where least(delivered.found, 2) < least(known.found, 2)
+    from ({{ streamflow.up_to_two_values(column, model) }}) as delivered
+    cross join ({{ streamflow.up_to_two_values(column, known) }}) as known
+    where delivered.found < known.found and (select count(*) from (select from {{ model }} limit 2) as delivery) = 2
     {%- endfor %}
 {% endtest %}
