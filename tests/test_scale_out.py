@@ -338,12 +338,26 @@ def test_a_worker_leaves_and_another_comes_as_the_guide_says(
         "select nodename, nodeport from pg_dist_node where groupid <> 0 and shouldhaveshards order by nodeid limit 1"
     )
     january.connection.execute("set statement_timeout = '2min'")
-    comes, goes = (text.replace("'worker-3', 5432", f"'{host}', {port}") for text in documented("More nodes", "sql"))
-    run(january, goes)
+    node = f"'{host}', {port}"
+    run(
+        january,
+        f"""
+        select citus_drain_node({node}, shard_transfer_mode => 'block_writes');
+        call citus_cleanup_orphaned_resources();
+        select citus_remove_node({node});
+    """,
+    )
     assert places() == both - {port}
     january.ok("ingest", "001", "--data-dir", months)
     assert january.state() == undisturbed
-    run(january, comes)
+    run(
+        january,
+        f"""
+        select citus_add_node({node});
+        select citus_rebalance_start(shard_transfer_mode => 'block_writes');
+        select citus_rebalance_wait();
+    """,
+    )
     assert places() == both
     assert january.state() == undisturbed
     history_refuses_every_change(january)
