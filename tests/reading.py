@@ -12,7 +12,8 @@ import pytest
 from loader.contract.tables import Table
 from loader.database import Database, files_at_once, is_cluster, place_in_file
 from loader.delivery import Delivery, Problem, files
-from loader.landing import diagnosis, land
+from loader.landing import land
+from loader.refusals import diagnosis
 
 TABLE = Table.model_validate(
     {

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from loader.database import Database
-from loader.delivery import Unfit, csv_contract, records, watched
+from loader.delivery import Unfit, csv_contract, watched
+from loader.refusals import records
 from tests.reading import read
 
 HEADER = b"user_id,number,amount,flag,day,note\n"

@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 from loader.contract.packages import audit_package, link_own_package
 from loader.database import Database
 from loader.errors import SurroundingsFailed
-from loader.pipeline.audits import Audit, audit_of
 from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
@@ -42,27 +41,21 @@ class Node:
 
 @dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended. `audits` has each audit that ran, by unique id, with the SQL that ran."""
+    """How a dbt invocation ended, and the tests that ran, as dbt has them; `sources` are its sources by unique id."""
 
     success: bool
     errors: list[str] = field(default_factory=list)
     good: set[str] = field(default_factory=set)
     bad: list[Node] = field(default_factory=list)
-    audits: dict[str, Audit] = field(default_factory=dict)
-
-    @property
-    def broken_audits(self) -> list[Audit]:
-        """Those that the server could not run."""
-        failed = {node.name for node in self.bad if node.status == "error"}
-        return [audit for audit in self.audits.values() if audit.audit_name in failed]
+    tests: list[Any] = field(default_factory=list)
+    sources: Mapping[str, Any] = field(default_factory=dict)
 
     def after(self, before: DbtRun) -> DbtRun:
         """Both runs as one, where this one did what the other had left undone."""
         known = self.good | {node.name for node in self.bad}
         bad = [*self.bad, *(node for node in before.bad if node.name not in known)]
-        return DbtRun(
-            self.success and not bad, [*before.errors, *self.errors], self.good | before.good, bad, before.audits
-        )
+        errors = [*before.errors, *self.errors]
+        return DbtRun(self.success and not bad, errors, self.good | before.good, bad, before.tests, before.sources)
 
 
 class Dbt:
@@ -149,13 +142,13 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
     results = [one for one in getattr(result.result, "results", None) or [] if hasattr(one, "node")]
-    tests = [one.node for one in results if one.node.resource_type == "test"]
     return DbtRun(
         success=bool(result.success),
         errors=[*([str(result.exception)] if result.exception else []), *operation_errors],
         good={one.node.name for one in results if one.status not in BAD},
         bad=[_bad(one) for one in results if one.status in BAD],
-        audits={audit.audit_id: audit for test in tests if (audit := audit_of(test, manifest.sources))},
+        tests=[one.node for one in results if one.node.resource_type == "test"],
+        sources=manifest.sources,
     )
 
 

@@ -21,8 +21,9 @@ from loader.contract.packages import audit_package
 from loader.database import Connection, ops_ddl, run_lock, statement
 from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
-from loader.landing import LandedFile, printable
+from loader.landing import LandedFile
 from loader.pipeline.request import Request
+from loader.words import printable
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from loader.delivery import Problem
 from loader.errors import DataRefused
-from loader.landing import Rejects
 from loader.pipeline.dbt import Node
 from loader.pipeline.ledger import AuditResult, TableHistory, Waiver
 from loader.pipeline.request import Command
+
+if TYPE_CHECKING:
+    from loader.refusals.rejects import Rejects
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain as joined
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -15,17 +16,18 @@ from loader.contract.tables import Table
 from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
-from loader.landing import Landing, land, write_rejects
+from loader.landing import Landing, land
 from loader.pipeline import chain, ledger
-from loader.pipeline.audits import require_runnable, require_waivable
 from loader.pipeline.dbt import Dbt, DbtRun
 from loader.pipeline.declared import require_unchanged
 from loader.pipeline.ledger import TableHistory
 from loader.pipeline.outcome import Outcome, Refused, TableCounts
-from loader.pipeline.problems import Problems
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
 from loader.settings import Settings
+
+if TYPE_CHECKING:
+    from loader.refusals.problems import Problems
 
 AUDIT = ["test", "--select", "source:staging"]
 BUILD = ["build", "--exclude-resource-type", "unit_test"]
@@ -82,6 +84,8 @@ class Run:
         later = ledger.came_later(self.connection, [table.name for table in self.tables], self.delivery.as_of)
         found = self.delivery.find(self.tables, later)
         if self.request.waive:
+            from loader.refusals.audits import require_waivable
+
             require_waivable(self.dbt.manifest(self.database), self.tables, self.request.waive)
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
@@ -201,6 +205,8 @@ class Run:
         return landing
 
     def _problems(self) -> Problems:
+        from loader.refusals.problems import Problems
+
         return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
 
     def _build(self) -> None:
@@ -250,9 +256,10 @@ class Run:
             raise self._refusal(self._problems().found_by(result, failed))
         if not result.success and (self.request.command == "check" or not self.outcome.audits):
             raise self._dbt_failed(result)
-        found = self._problems().found_by(result, self.outcome.audits_that("warn"))
-        self.outcome.warnings = list(islice(found, WARNINGS_KEPT))
-        self.outcome.more_warnings = sum(1 for _ in found)
+        if warned := self.outcome.audits_that("warn"):
+            found = self._problems().found_by(result, warned)
+            self.outcome.warnings = list(islice(found, WARNINGS_KEPT))
+            self.outcome.more_warnings = sum(1 for _ in found)
 
     def _dbt(self, arguments: list[str], step: str) -> DbtRun:
         self.progress.step(step)
@@ -265,7 +272,10 @@ class Run:
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
-        require_runnable(self.connection, result.broken_audits)
+        if any(node.status == "error" for node in result.bad):
+            from loader.refusals.audits import require_runnable
+
+            require_runnable(self.connection, result)
         return result
 
     def _dbt_failed(self, result: DbtRun) -> SurroundingsFailed:
@@ -277,6 +287,8 @@ class Run:
         )
 
     def _refusal(self, problems: Iterable[Problem], message: str | None = None) -> Refused:
+        from loader.refusals.rejects import write_rejects
+
         month = self.delivery.label
         rejects = write_rejects(problems, self.settings.home / "rejects" / f"month_{month}.csv", month, message)
         self.outcome.rejects = rejects

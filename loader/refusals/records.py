@@ -8,27 +8,21 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 from loader.contract.tables import CsvForm
-from loader.delivery.csv_contract import RECORD_LIMIT, field
+from loader.delivery.csv_contract import RECORD_LIMIT, well_quoted
 from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, unreadable
 from loader.words import counted
 
 NUL = "\udc00"
 """Stands for a NUL byte while a line is split, as Python's surrogates stand for bytes that are not UTF-8."""
-NOT_TEXT = re.compile("[\udc00-\udcff]")
 
 PIECE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n]|\Z)")
 LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR alone"}
 
 UNEVEN = re.compile(rb"[\"']|\r(?!\n)")
 """What a file must have in it for a record to take another number of lines than one."""
-
-
-@cache
-def _well_quoted(form: CsvForm) -> re.Pattern[str]:
-    return re.compile(f"{field(form)}(?:{re.escape(form.delimiter)}{field(form)})*")
 
 
 class Broken(Exception):
@@ -58,7 +52,7 @@ class Record:
     def is_well_quoted(self) -> bool:
         """Whether quotes are around whole fields only, and doubled within."""
         bare = self.text.removesuffix(self.end)
-        return self.form.quote not in bare or _well_quoted(self.form).fullmatch(bare) is not None
+        return self.form.quote not in bare or well_quoted(self.form).fullmatch(bare) is not None
 
     def wrong_form(self, header: Record) -> Iterator[str]:
         """What is wrong with it whatever its values are."""

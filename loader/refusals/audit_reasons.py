@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from loader.delivery import SHOWN
-from loader.pipeline.audits import UNIQUE, Audit
+from loader.refusals.audits import UNIQUE, Audit
+from loader.refusals.causes import SHOWN
 
 Arguments = Mapping[str, Any]
 

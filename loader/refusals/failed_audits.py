@@ -14,9 +14,11 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database import Connection, place_in_file
-from loader.delivery import NO_KEY, SHOWN, LineNumbers, Problem, TableFiles
-from loader.pipeline.audit_reasons import of_double, of_row, of_table
-from loader.pipeline.audits import Audit
+from loader.delivery import Problem, TableFiles
+from loader.refusals.audit_reasons import of_double, of_row, of_table
+from loader.refusals.audits import Audit
+from loader.refusals.causes import NO_KEY, SHOWN
+from loader.refusals.records import LineNumbers
 
 BATCH = 5_000
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")

@@ -14,6 +14,7 @@ from psycopg import sql
 from loader.contract.tables import Table
 from loader.database import Connection
 from loader.errors import WrongDeclaration, WrongUsage
+from loader.pipeline.dbt import DbtRun
 
 UNIQUE = {
     "unique", "expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique",
@@ -88,13 +89,21 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
     )
 
 
-def require_runnable(connection: Connection, broken: Iterable[Audit]) -> None:
-    """Go on only where audits that could not be run failed for another reason than their declaration.
+def audits_of(result: DbtRun) -> dict[str, Audit]:
+    """The audits that ran, by unique id, each with the SQL that ran."""
+    return {audit.audit_id: audit for node in result.tests if (audit := audit_of(node, result.sources))}
+
+
+def require_runnable(connection: Connection, result: DbtRun) -> None:
+    """Go on only where audits that the server could not run failed for another reason than their declaration.
 
     Raises:
         WrongDeclaration: one names what is not there; the message says what, and what to do.
     """
-    for audit in broken:
+    broken = {node.name for node in result.bad if node.status == "error"}
+    for audit in audits_of(result).values():
+        if audit.audit_name not in broken:
+            continue
         try:
             with connection.transaction(force_rollback=True):
                 connection.execute(sql.SQL("explain {}").format(sql.SQL(audit.compiled or "select")))

@@ -17,26 +17,12 @@ from psycopg.types.json import Json
 
 from loader.contract.tables import Table
 from loader.database import POSITION, Connection, Database, is_cluster, statement
-from loader.delivery import (
-    CHANGED,
-    NO_KEY,
-    NOT_TEXT,
-    NUL,
-    SHOWN,
-    TOTAL_LINE,
-    Broken,
-    Delivery,
-    Problem,
-    Record,
-    SourceFile,
-    TableFiles,
-    encoded_otherwise,
-    is_total,
-    of_value,
-    read_records,
-)
-from loader.landing.copy import NotTaken, new_staging_table
-from loader.landing.forgotten import take_out
+from loader.delivery import CHANGED, Delivery, Problem, SourceFile, TableFiles
+from loader.delivery.csv_contract import is_total
+from loader.landing import NotTaken, new_staging_table, take_out
+from loader.refusals.causes import NO_KEY, SHOWN, TOTAL_LINE, encoded_otherwise, of_value
+from loader.refusals.records import NUL, Broken, Record, read_records
+from loader.words import NOT_TEXT
 
 BATCH = 5_000
 BATCH_SIZE = 1 << 22

@@ -10,13 +10,15 @@ from psycopg import sql
 from loader.contract.tables import Table
 from loader.database import Connection, Database, statement
 from loader.delivery import Delivery, Problem, TableFiles
-from loader.landing import Landing, NotTaken, diagnose
+from loader.landing import Landing, NotTaken
 from loader.pipeline import ledger
-from loader.pipeline.audit_reasons import OTHER_CUSTOMERS, of_table
 from loader.pipeline.dbt import DbtRun
 from loader.pipeline.declared import columns_in_database
-from loader.pipeline.failed_audits import failed_rows
 from loader.pipeline.ledger import AuditResult
+from loader.refusals.audit_reasons import OTHER_CUSTOMERS, of_table
+from loader.refusals.audits import audits_of
+from loader.refusals.diagnosis import diagnose
+from loader.refusals.failed_audits import failed_rows
 
 REMEMBERED = 100_000
 """How many wrong values are remembered."""
@@ -113,7 +115,7 @@ class Problems:
 
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
         table = next(table for table in self.tables if table.name == verdict.table_name)
-        audit, files = result.audits[verdict.audit_id], self.files.get(table.name)
+        audit, files = audits_of(result)[verdict.audit_id], self.files.get(table.name)
         if verdict.finding or files is None:
             reason = verdict.finding or of_table(audit, verdict.failures)[0]
             yield Problem(files.name if files else table.wanted, reason, audit=verdict.audit_name)
@@ -125,7 +127,7 @@ class Problems:
 
     def _still_telling(self, verdict: AuditResult, result: DbtRun, sound: set[str], mended: set[str]) -> bool:
         """Whether an audit's failure says something new where some files are missing, and wrong values are null."""
-        audit, table = result.audits[verdict.audit_id], verdict.table_name
+        audit, table = audits_of(result)[verdict.audit_id], verdict.table_name
         others = audit.reads - {table}
         if not others <= sound | mended or others & self.without_keys:
             return False

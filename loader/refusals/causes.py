@@ -1,4 +1,4 @@
-"""What is wrong with a delivery, and the causes that are recognized from bytes, characters and forms of values."""
+"""Causes that are recognized from the bytes, characters and forms of values of a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import product
 
 from loader.contract.tables import CsvForm
@@ -16,22 +15,6 @@ SHOWN = 200
 
 Cause = tuple[str, str]
 """What is wrong, and what to do about it."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a delivery. `line` counts as an editor does, from 1.
-
-    `remedy` says what to do, where the reason is one that may explain many problems.
-    """
-
-    file: str
-    reason: str
-    line: int | None = None
-    column: str | None = None
-    value: str | None = None
-    audit: str | None = None
-    remedy: str | None = None
 
 
 HEAD = 512
@@ -70,8 +53,6 @@ BLANK = (
     "a blank or an invisible character in the name of a column",
     "Take it out of the header, which has to be as declared",
 )
-TOTALS = {"total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "somme", "totale"}
-SUMMED = re.compile(r"[+-]?[\d., '\u00a0]*\d[\d., '\u00a0]*")
 TOTAL_LINE = "a line of totals", "Export the file without it"
 NO_KEY = "Export each row with its key, and no line of totals"
 """What to do about a row without a key."""
@@ -84,7 +65,7 @@ def of_bytes(head: bytes) -> Cause | None:
     return next((cause for start, cause in FORMATS if start.match(head)), None)
 
 
-def of_header(text: str, form: CsvForm, names: Collection[str]) -> Cause | None:
+def of_header_text(text: str, form: CsvForm, names: Collection[str]) -> Cause | None:
     """Why a header has too few of the declared names: others are found in it with another delimiter or quote."""
 
     def found(delimiter: str, quote: str) -> int:
@@ -121,14 +102,6 @@ def of_value(kind: str, text: str) -> Cause | None:
     """Why a text that is no value of its type looks like one to somebody."""
     forms = FORMS.get(kind, [THOUSANDS, DECIMAL_COMMA])
     return next((CAUSES[form] for form in forms if form.fullmatch(text)), None)
-
-
-def is_total(fields: Sequence[str], key: int, nulls: Collection[str] = ()) -> bool:
-    """Whether a record has a word for totals in place of its key, and nothing but numbers beside it."""
-    if key >= len(fields) or fields[key].strip(" \u00a0:").casefold() not in TOTALS:
-        return False
-    others = [text for place, text in enumerate(fields) if place != key and text and text not in nulls]
-    return all(map(SUMMED.fullmatch, others))
 
 
 def without_blanks(name: str) -> str:
