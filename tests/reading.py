@@ -64,15 +64,15 @@ def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK
         with database.connect() as connection:
             spread, at_once = is_cluster(connection), files_at_once(connection)
         landing = land(database, delivery, [table], found.files, lambda *_: None, at_once)
-        assert not landing.problems
         if not landing.not_taken:
             rows = staged(database)
             assert landing.files[0].rows == len(rows)
             return Reading([], rows, taken=True, on_citus=spread)
-        [stopped] = landing.not_taken
-        unread: list[Problem] = []
-        problems = list(diagnosis.diagnose(database, delivery, table, found.files["things"], stopped, unread))
-        return Reading(problems, staged(database), to_the_end=not unread, on_citus=spread)
+        problems = list(
+            diagnosis.diagnose(database, delivery, table, found.files["things"], landing.not_taken["things"])
+        )
+        to_the_end = not any(isinstance(problem, diagnosis.Unread) for problem in problems)
+        return Reading(problems, staged(database), to_the_end=to_the_end, on_citus=spread)
 
 
 def staged(database: Database) -> list[Row]:

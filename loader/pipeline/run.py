@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain as joined
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -140,7 +139,7 @@ class Run:
             raise self._refusal(found.problems)
         self.dbt.prepare(self.database)
         landing = self._land(self.tables)
-        if found.problems or landing.problems or landing.not_taken:
+        if found.problems or landing.not_taken:
             if landing.not_taken:
                 self.progress.step("looking for everything that is wrong")
             audit = partial(self._dbt, AUDIT, "audits")
@@ -166,8 +165,8 @@ class Run:
     def _refuse_other_rows(self, differing: list[Table]) -> None:
         """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
         landing = self._land(differing)
-        if landing.problems or landing.not_taken:
-            raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken, [])))
+        if landing.not_taken:
+            raise self._refusal(self._problems().wrong_values(landing))
         if problems := list(self._problems().other_rows(differing)):
             if not self._standing().is_finished:
                 self._finish(DbtRun(True))
