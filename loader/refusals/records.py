@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import islice
 
 from loader.contract.tables import CsvForm
 from loader.delivery.csv_contract import RECORD_LIMIT, well_quoted
@@ -86,10 +86,8 @@ def read_records(file: SourceFile) -> Iterator[Record]:
             while raw := stream.readline(RECORD_LIMIT + 1):
                 size += len(raw)
                 if size > RECORD_LIMIT:
-                    reason = (
-                        f"the record that begins here has no end within {RECORD_LIMIT:,} bytes: is a quote missing?"
-                    )
-                    raise Broken(line, reason)
+                    has_no_end = f"has no end within {RECORD_LIMIT:,} bytes: is a quote missing?"
+                    raise Broken(line, f"the record that begins here {has_no_end}")
                 text = raw.decode(file.form.encoding, "surrogateescape").replace("\0", NUL).removeprefix(mark)
                 mark = ""
                 for piece in PIECE.findall(text)[:-1] if "\r" in text.removesuffix("\r\n") else [text]:
@@ -113,44 +111,24 @@ def read_records(file: SourceFile) -> Iterator[Record]:
 class LineNumbers:
     """From a row's place in a table's files (1 is the first of all) to its file, and its line there in an editor.
 
-    What is kept is 16 bytes for each record that does not take one line. A file is read when a line in it is asked for.
+    What is kept is 24 bytes for each record that does not take one line.
     """
 
     def __init__(self, files: TableFiles) -> None:
-        self._parts = [_Lines(part) for part in files.parts]
+        first, *others = files.parts
+        self._places, self._shifts, self._names = array("q", [1]), array("q", [1]), [first.name]
+        if not others and not any(UNEVEN.search(chunk) for chunk in first.chunks()):
+            return
+        place = 0
+        for part in files.parts:
+            for record in islice(read_records(part), 1, None):
+                place += 1
+                if (part.name, record.line - place) != (self._names[-1], self._shifts[-1]):
+                    self._places.append(place)
+                    self._shifts.append(record.line - place)
+                    self._names.append(part.name)
 
     def of(self, place: int) -> tuple[str, int]:
         """The name of the file, and the line on which the row's record begins."""
-        *before, last = self._parts
-        for part in before:
-            if place <= part.rows:
-                return part.name, part.of(place)
-            place -= part.rows
-        return last.name, last.of(place)
-
-
-class _Lines:
-    def __init__(self, file: SourceFile) -> None:
-        self._file, self.name = file, file.name
-
-    def of(self, place: int) -> int:
-        places, shifts = self._shifts
-        after = bisect_right(places, place)
-        return place + 1 + (shifts[after - 1] if after else 0)
-
-    @cached_property
-    def rows(self) -> int:
-        """How many records follow the header."""
-        return sum(1 for _ in read_records(self._file)) - 1
-
-    @cached_property
-    def _shifts(self) -> tuple[array[int], array[int]]:
-        """From which places on lines and places differ by something else than before, and by how much then."""
-        places, shifts = array("q"), array("q", [0])
-        if any(UNEVEN.search(chunk) for chunk in self._file.chunks()):
-            for place, record in enumerate(read_records(self._file)):
-                shift = record.line - place - 1
-                if shift != shifts[-1]:
-                    places.append(place)
-                    shifts.append(shift)
-        return places, shifts[1:]
+        mark = bisect_right(self._places, place) - 1
+        return self._names[mark], place + self._shifts[mark]
