@@ -51,6 +51,11 @@ class Audit:
     path: str
 
     @property
+    def query(self) -> str:
+        """The SQL, to be used within other SQL."""
+        return self.compiled.rstrip().rstrip(";")
+
+    @property
     def lists_rows(self) -> bool:
         """Whether each row that its SQL gives is a failure; otherwise it gives measurements."""
         return re.sub(r"\s", "", self.fail_calc).lower() in {"count(*)", "count(1)"}
