@@ -7,7 +7,7 @@ import os
 import select
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,11 @@ class Node:
     kind: str
     status: str
     message: str
+
+    @classmethod
+    def of(cls, result: Any) -> Node:
+        """From dbt's result of it."""
+        return cls(result.node.name, str(result.node.resource_type), str(result.status), (result.message or "").strip())
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}: {self.message or self.status}"
@@ -70,8 +75,7 @@ class Dbt:
         if self._parsed is None:
             link_own_package()
             os.environ.update(environment(self._settings, database))
-            self._parsed = Future()
-            threading.Thread(target=_parse_into, args=[self._parsed], name="dbt", daemon=True).start()
+            self._parsed = ThreadPoolExecutor(1, "dbt").submit(parse)
 
     def run(self, database: Database, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
         """Run dbt with the given arguments, silently.
@@ -81,30 +85,27 @@ class Dbt:
             done: told the kind of each node as it ends: test, model, snapshot.
 
         Raises:
-            SurroundingsFailed: the packages that the project needs are not installed.
+            SurroundingsFailed: dbt cannot parse the project, or the packages that it needs are not installed.
         """
-        parsed = self._result(database)
-        if parsed.exception:
-            return DbtRun(False, [str(parsed.exception)])
-        return _run(parsed.result.deepcopy(), [*arguments, *LOGGED], begun, done)  # a run leaves its marks in it
+        manifest = self.manifest(database).deepcopy()  # a run leaves its marks in it
+        return _run(manifest, [*arguments, *LOGGED], begun, done)
 
     def manifest(self, database: Database) -> Any:
         """The project as dbt has parsed it.
 
         Raises:
-            SurroundingsFailed: dbt cannot parse it, or the packages that it needs are not installed.
+            SurroundingsFailed: as of `run`.
         """
-        parsed = self._result(database)
-        if parsed.exception:
-            raise SurroundingsFailed(f"dbt cannot parse the project: {parsed.exception}")
-        return parsed.result
-
-    def _result(self, database: Database) -> Any:
         if audit_package() is None:
             raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
         self.prepare(database)
         assert self._parsed is not None  # noqa: S101 (for mypy)
-        return self._parsed.result()
+        parsed = self._parsed.result()
+        if parsed.exception:
+            raise SurroundingsFailed(
+                f"dbt cannot parse the project: {parsed.exception}\nTry again when that is mended."
+            )
+        return parsed.result
 
 
 def parse() -> Any:
@@ -113,13 +114,6 @@ def parse() -> Any:
     from dbt.cli.main import dbtRunner
 
     return dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
-
-
-def _parse_into(future: Future[Any]) -> None:
-    try:
-        future.set_result(parse())
-    except BaseException as error:
-        future.set_exception(error)
 
 
 def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
@@ -146,7 +140,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
         success=bool(result.success),
         errors=[*([str(result.exception)] if result.exception else []), *operation_errors],
         good={one.node.name for one in results if one.status not in BAD},
-        bad=[_bad(one) for one in results if one.status in BAD],
+        bad=[Node.of(one) for one in results if one.status in BAD],
         tests=[one.node for one in results if one.node.resource_type == "test"],
         sources=manifest.sources,
     )
@@ -177,10 +171,6 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         set_wait_callback(None)
-
-
-def _bad(result: Any) -> Node:
-    return Node(result.node.name, str(result.node.resource_type), str(result.status), (result.message or "").strip())
 
 
 def environment(settings: Settings, database: Database) -> dict[str, str]:

@@ -73,8 +73,7 @@ class Refused(DataRefused):
 
     def __init__(self, outcome: Outcome, rejects: Rejects) -> None:
         super().__init__(outcome.message)
-        self.outcome = outcome
-        self.rejects = rejects
+        self.outcome, self.rejects = outcome, rejects
 
     @property
     def report(self) -> str:

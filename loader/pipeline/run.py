@@ -52,7 +52,7 @@ class Run:
         dbt: Dbt,
     ) -> None:
         self.settings, self.request, self.delivery, self.tables = settings, request, delivery, tables
-        self.progress, self.dbt = progress, dbt
+        self.progress, self.dbt, self._restates = progress, dbt, request.restate is not None
         self._began, self._seconds = time.perf_counter(), dict[str, float]()
         with self._timed("database"):
             self.database = open_database(settings)
@@ -69,14 +69,17 @@ class Run:
         finally:
             self._seconds[step] = round(time.perf_counter() - began, 3)
 
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """A step that may have to wait for others, which is told."""
+        self.progress.step(name)
+        with self._timed(name), telling_who_blocks(self.database, self.progress.tell):
+            yield
+
     @property
     def _timings(self) -> dict[str, float]:
         """Step -> seconds, with the total so far."""
         return {**self._seconds, "total": round(time.perf_counter() - self._began, 3)}
-
-    @property
-    def _restates(self) -> bool:
-        return self.request.restate is not None
 
     def execute(self) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
@@ -189,16 +192,15 @@ class Run:
             done = "what had failed fails again" if result.bad else "what had failed was built"
             self._published(result, message + done)
         else:
-            self.outcome.counts = [TableCounts.of(known[one.name], None) for one in self.tables if one.name in known]
+            self._count(known)
             self._end("unchanged", message + "nothing to do")
 
     def _land(self, tables: Sequence[Table]) -> Landing:
-        self.progress.step("landing")
         there = [self.files[table.name] for table in tables if table.name in self.files]
-        self.progress.files({file.name: file.size for files in there for file in files.parts})
-        ledger.clear_staged(self.connection)
-        at_once = files_at_once(self.connection)
-        with self._timed("landing"), telling_who_blocks(self.database, self.progress.tell):
+        with self._step("landing"):
+            self.progress.files({file.name: file.size for files in there for file in files.parts})
+            ledger.clear_staged(self.connection)
+            at_once = files_at_once(self.connection)
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
@@ -236,13 +238,15 @@ class Run:
 
     def _published(self, result: DbtRun, message: str) -> None:
         """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
-        known = ledger.history_on(self.connection, self.delivery.as_of)
-        standing = [known[table.name] for table in self.tables if table.name in known]
-        self.outcome.counts = [TableCounts.of(history, self.load_id) for history in standing]
+        self._count(ledger.history_on(self.connection, self.delivery.as_of))
         self.outcome.failed = result.bad
         if published := self._standing().load_id:
             self.outcome.manifest = chain.line_of(self.connection, published)
         self._end("published", message)
+
+    def _count(self, known: dict[str, TableHistory]) -> None:
+        histories = (known[table.name] for table in self.tables if table.name in known)
+        self.outcome.counts = [TableCounts.of(history, self.load_id) for history in histories]
 
     def _require_passed(self, result: DbtRun) -> None:
         """Go on only where all audits passed; the outcome gets their verdicts, and what the warnings are about.
@@ -261,13 +265,9 @@ class Run:
             self.outcome.more_warnings = sum(1 for _ in found)
 
     def _dbt(self, arguments: list[str], step: str) -> DbtRun:
-        self.progress.step(step)
         ended = retries.sessions_ended(self.connection)
-
-        def begun(invocation_id: str) -> None:
-            ledger.register_run(self.connection, invocation_id)
-
-        with self._timed(step), telling_who_blocks(self.database, self.progress.tell):
+        with self._step(step):
+            begun = partial(ledger.register_run, self.connection)
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")

@@ -43,7 +43,9 @@ def failed_rows(
     """
     complete = False
     if audit.test == "null_percent":
-        query = statement(__file__, "columns_with_nulls").format(audit=sql.SQL(audit.query), limit=sql.SQL(audit.limit[status]))
+        query = statement(__file__, "columns_with_nulls").format(
+            audit=sql.SQL(audit.query), limit=sql.SQL(audit.limit[status])
+        )
         for column, percent in connection.execute(query).fetchall():
             yield Problem(files.name, f"{percent} % of the values are missing", column=column, audit=audit.audit_name)
         return
@@ -73,7 +75,9 @@ class _Search:
         self.column = next((name for name in shown if name in self.columns), table.key[0])
         row = sql.SQL("select {}").format(_fields("r", self.columns))
         alone, twice = self._audit_on(row), self._audit_on(sql.SQL(" union all ").join([row, row]))
-        passing = statement(__file__, "rows_that_pass_alone").format(row=row, staging=sql.SQL(audit.relation), audit_of_row=alone)
+        passing = statement(__file__, "rows_that_pass_alone").format(
+            row=row, staging=sql.SQL(audit.relation), audit_of_row=alone
+        )
         self.parts: dict[str, sql.Composable] = {
             "table": sql.Identifier(audit.table_name),
             "staging": sql.SQL(audit.relation),
@@ -92,7 +96,9 @@ class _Search:
         """Whether the rows that fail alone are all that is wrong."""
         self.connection.execute(LIMITS.format("on"))
         with contextlib.suppress(*UNUSUAL), self.connection.transaction():
-            return self.connection.execute(statement(__file__, "audit_goes_by_row").format(**self.parts)).fetchone() == (True,)
+            return self.connection.execute(
+                statement(__file__, "audit_goes_by_row").format(**self.parts)
+            ).fetchone() == (True,)
         return False
 
     def rows_alone(self, files: TableFiles) -> Found:
