@@ -47,14 +47,10 @@ class Found:
         """Table -> the hash of its files. A file that cannot be read to its end is one more problem."""
         hashes = {}
         for table, files in self.files.items():
-            parts = []
-            for part in files.parts:
-                try:
-                    parts.append(part.sha256())
-                except UNREADABLE as error:
-                    self.problems.append(Problem(part.name, unreadable(error)))
-            if len(parts) == len(files.parts):
-                hashes[table] = hash_of(parts)
+            try:
+                hashes[table] = hash_of([part.sha256() for part in files.parts])
+            except UNREADABLE as error:
+                self.problems.append(Problem(files.name, unreadable(error)))
         return hashes
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from loader.contract.packages import audit_package, link_own_package
@@ -21,6 +22,7 @@ from loader.settings import Settings
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
 LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
 """To the file to which error messages point, and not with each query, which takes time."""
+LOG = Path("logs", "dbt.log")
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
 Told = Callable[[str], None]
@@ -61,6 +63,13 @@ class DbtRun:
         bad = [*self.bad, *(node for node in before.bad if node.name not in known)]
         errors = [*before.errors, *self.errors]
         return DbtRun(self.success and not bad, errors, self.good | before.good, bad, before.tests, before.sources)
+
+    def failure(self, month: str, home: Path) -> SurroundingsFailed:
+        """Why the month was not published by it, and what to do next."""
+        reasons = [*self.errors, *(str(node) for node in self.bad if node.status != "skipped")]
+        lines = [f"dbt failed; its log is {home / LOG}", *(reasons or ["dbt ended without publishing the month"])]
+        advice = f"Nothing is half published: ingest month {month} again when that is mended."
+        return SurroundingsFailed("\n  ".join(lines) + f"\n{advice}")
 
 
 class Dbt:
@@ -179,6 +188,6 @@ def environment(settings: Settings, database: Database) -> dict[str, str]:
         **database.environment,
         "DBT_PROJECT_DIR": str(project().dbt),
         "DBT_PROFILES_DIR": str(project().profiles),
-        "DBT_LOG_PATH": str(settings.home / "logs"),
+        "DBT_LOG_PATH": str((settings.home / LOG).parent),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }

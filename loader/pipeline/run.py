@@ -124,18 +124,9 @@ class Run:
                 " what was published; so does ingesting another month."
             )
         if known and not found.problems:
-            differing = self._differing(known, found)
-            if differing and standing.archived_in:
-                raise WrongUsage(
-                    f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these are other"
-                    f" files: `streamflow archive --restore {self.delivery.as_of}` first."
-                )
-            if differing and not self._restates:
-                self._refuse_other_rows(differing)
-                differing = []  # the same rows in other files
+            differing = self._differing(known, found, standing)
             whole = all(table in known for table in found.files)
-            again = whole and not differing and not self.request.force
-            if again and self.request.command != "check":
+            if whole and not differing and not self.request.force and self.request.command != "check":
                 self._again(known)
                 return
         if not found.files:
@@ -143,8 +134,7 @@ class Run:
         self.dbt.prepare(self.database)
         landing = self._land(self.tables)
         if found.problems or landing.not_taken:
-            if landing.not_taken:
-                self.progress.step("looking for everything that is wrong")
+            self.progress.step("looking for everything that is wrong")
             audit = partial(self._dbt, AUDIT, "audits")
             raise self._refusal(self._problems().everything(found.problems, landing, audit))
         rows = {file.table: file.rows for file in landing.files}
@@ -157,25 +147,36 @@ class Run:
         else:
             self._build()
 
-    def _differing(self, known: dict[str, TableHistory], found: Found) -> list[Table]:
+    def _differing(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> list[Table]:
+        """The tables that a restatement replaces; none where history was built from the same rows.
+
+        Raises:
+            Refused: it was built from others, and is not to be restated.
+            WrongUsage: it is archived.
+        """
         with self._timed("compare"):
             hashes = found.hashes()
         if found.problems:
             raise self._refusal(found.problems)
         there = [table for table in self.tables if table.name in known]
-        return [table for table in there if known[table.name].sha256 != hashes[table.name]]
-
-    def _refuse_other_rows(self, differing: list[Table]) -> None:
-        """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
+        differing = [table for table in there if known[table.name].sha256 != hashes[table.name]]
+        if differing and standing.archived_in:
+            raise WrongUsage(
+                f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these are other"
+                f" files: `streamflow archive --restore {self.delivery.as_of}` first."
+            )
+        if self._restates or not differing:
+            return differing
         landing = self._land(differing)
         if landing.not_taken:
             raise self._refusal(self._problems().wrong_values(landing))
         if problems := list(self._problems().other_rows(differing)):
             if not self._standing().is_finished:
-                self._finish(DbtRun(True))
+                self._finish()
             month = self._standing().month or self.delivery.label
             message = f"month {month} is published already for {self.delivery.as_of}, from other files"
             raise self._refusal(problems, f"{message}; nothing was changed: only --restate replaces it")
+        return []
 
     def _again(self, known: dict[str, TableHistory]) -> None:
         """The same rows once more: finish what was left undone, or nothing."""
@@ -185,7 +186,7 @@ class Run:
         if not is_finished:
             if ledger.is_unaudited(self.connection, self.delivery.as_of):
                 self._dbt(AUDIT, "audits")
-            result = self._finish(DbtRun(True))
+            result = self._finish()
             self._published(result, f"month {self.delivery.label} published, which was begun before")
         elif left and self.request.command == "ingest":
             result = self._dbt([*BELOW, *(f"+{name}" for name in left)], "models")
@@ -222,13 +223,13 @@ class Run:
         done = "published" if published == self.load_id else "found as it was published"
         self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")
 
-    def _finish(self, before: DbtRun) -> DbtRun:
+    def _finish(self, before: DbtRun | None = None) -> DbtRun:
         """Have production take in a month whose history stands; returns what that and the run before it did.
 
         Raises:
             SurroundingsFailed: it is still not published.
         """
-        result = self._dbt(FINISH, "tables").after(before)
+        result = self._dbt(FINISH, "tables").after(before or DbtRun(True))
         if not self._standing().is_finished:
             raise self._dbt_failed(result)
         return result
@@ -278,12 +279,7 @@ class Run:
         return result
 
     def _dbt_failed(self, result: DbtRun) -> SurroundingsFailed:
-        reasons = [*result.errors, *(str(node) for node in result.bad if node.status != "skipped")]
-        log = self.settings.home / "logs" / "dbt.log"
-        return SurroundingsFailed(
-            "\n  ".join([f"dbt failed; its log is {log}", *(reasons or ["dbt ended without publishing the month"])])
-            + f"\nNothing is half published: ingest month {self.delivery.label} again when that is mended."
-        )
+        return result.failure(self.delivery.label, self.settings.home)
 
     def _refusal(self, problems: Iterable[Problem], message: str | None = None) -> Refused:
         from loader.refusals.rejects import write_rejects
