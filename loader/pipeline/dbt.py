@@ -48,21 +48,20 @@ class Node:
 
 @dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended, and the tests that ran, as dbt has them; `sources` are its sources by unique id."""
+    """How a dbt invocation ended, and the names of its nodes; `tests` ran in it, as dbt has them, with its `sources`."""
 
     success: bool
     errors: list[str] = field(default_factory=list)
-    good: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
     bad: list[Node] = field(default_factory=list)
     tests: list[Any] = field(default_factory=list)
     sources: Mapping[str, Any] = field(default_factory=dict)
 
     def after(self, before: DbtRun) -> DbtRun:
         """Both runs as one, where this one did what the other had left undone."""
-        known = self.good | {node.name for node in self.bad}
-        bad = [*self.bad, *(node for node in before.bad if node.name not in known)]
+        bad = [*self.bad, *(node for node in before.bad if node.name not in self.names)]
         errors = [*before.errors, *self.errors]
-        return DbtRun(self.success and not bad, errors, self.good | before.good, bad, before.tests, before.sources)
+        return DbtRun(self.success and not bad, errors, self.names, bad, before.tests, before.sources)
 
     def failure(self, month: str, home: Path) -> SurroundingsFailed:
         """Why the month was not published by it, and what to do next."""
@@ -148,7 +147,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
     return DbtRun(
         success=bool(result.success),
         errors=[*([str(result.exception)] if result.exception else []), *operation_errors],
-        good={one.node.name for one in results if one.status not in BAD},
+        names={one.node.name for one in results},
         bad=[Node.of(one) for one in results if one.status in BAD],
         tests=[one.node for one in results if one.node.resource_type == "test"],
         sources=manifest.sources,
