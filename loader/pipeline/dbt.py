@@ -48,7 +48,7 @@ class Node:
 
 @dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended, and the names of its nodes; `tests` ran in it, as dbt has them, with its `sources`."""
+    """How a dbt invocation ended, and the names of its nodes; `tests` are as dbt has them, as are its `sources`."""
 
     success: bool
     errors: list[str] = field(default_factory=list)
@@ -75,14 +75,14 @@ class Dbt:
     """dbt with this project, for all runs of this process."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._parsed: Future[Any] | None = None
 
     def prepare(self, database: Database) -> None:
         """Begin to import dbt and to parse the project, which takes seconds, while other work goes on."""
         if self._parsed is None:
             link_own_package()
-            os.environ.update(environment(self._settings, database))
+            os.environ.update(environment(self.settings, database))
             self._parsed = ThreadPoolExecutor(1, "dbt").submit(parse)
 
     def run(self, database: Database, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:

@@ -42,20 +42,19 @@ def run_months(
     dbt = Dbt(settings)
     for delivery in deliveries:
         gc.collect(0)  # what the month before left: the command line looks for garbage at no other time
-        yield _run_month(settings, request, delivery, progress, dbt)
+        yield _run_month(dbt, request, delivery, progress)
 
 
-def _run_month(settings: Settings, request: Request, delivery: Delivery, progress: Progress, dbt: Dbt) -> Outcome:
-    tables = load_contract()
+def _run_month(dbt: Dbt, request: Request, delivery: Delivery, progress: Progress) -> Outcome:
+    settings, tables = dbt.settings, load_contract()
     require_models(tables)
     progress.month(delivery.label)
 
     def attempt() -> Outcome:
         with contextlib.ExitStack() as stack:
             here = stack.enter_context(arrived(delivery, tables, settings.home, progress.tell))
-            is_embedded = settings.host is None  # and so was started a moment ago
-            with retries.telling_lost(delivery.label, was_there=is_embedded):
-                run = Run(settings, request, here, tables, progress, dbt)
+            with retries.telling_lost(delivery.label, was_there=settings.embedded):  # it was started a moment ago
+                run = Run(dbt, request, here, tables, progress)
             stack.enter_context(contextlib.closing(run.connection))
             stack.enter_context(retries.telling_lost(delivery.label, was_there=True))
             outcome = run.execute()

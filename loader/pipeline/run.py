@@ -20,10 +20,9 @@ from loader.pipeline import chain, ledger
 from loader.pipeline.dbt import Dbt, DbtRun
 from loader.pipeline.declared import require_unchanged
 from loader.pipeline.ledger import TableHistory
-from loader.pipeline.outcome import Outcome, Refused, TableCounts
+from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
-from loader.settings import Settings
 
 if TYPE_CHECKING:
     from loader.refusals.problems import Problems
@@ -42,20 +41,12 @@ WARNINGS_KEPT = 1_000
 class Run:
     """One attempt at one month, with what it needs at hand."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        request: Request,
-        delivery: Delivery,
-        tables: list[Table],
-        progress: Progress,
-        dbt: Dbt,
-    ) -> None:
-        self.settings, self.request, self.delivery, self.tables = settings, request, delivery, tables
-        self.progress, self.dbt, self._restates = progress, dbt, request.restate is not None
+    def __init__(self, dbt: Dbt, request: Request, delivery: Delivery, tables: list[Table], progress: Progress) -> None:
+        self.dbt, self.settings, self.progress, self.request = dbt, dbt.settings, progress, request
+        self.delivery, self.tables, self._restates = delivery, tables, request.restate is not None
         self._began, self._seconds = time.perf_counter(), dict[str, float]()
         with self._timed("database"):
-            self.database = open_database(settings)
+            self.database = open_database(self.settings)
             self.connection = self.database.connect()
         self.outcome = Outcome(request.command, delivery.label, delivery.as_of, "failed", self.database.uri)
         self.files: dict[str, TableFiles] = {}
@@ -114,7 +105,7 @@ class Run:
     def _work(self, found: Found) -> None:
         self.files = found.files
         standing = self._standing()
-        known = ledger.history_on(self.connection, self.delivery.as_of)
+        known = self._history()
         if self._restates and not standing.was_published:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
         if standing.was_published and not known and not self._restates:
@@ -215,7 +206,7 @@ class Run:
         """Audit what staging holds and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         self._require_passed(result)
-        if not self._standing().is_finished and ledger.history_on(self.connection, self.delivery.as_of):
+        if not self._standing().is_finished and self._history():
             result = self._finish(result)
         published = self._standing().load_id
         if published is None or (self._restates and published != self.load_id):
@@ -237,17 +228,19 @@ class Run:
     def _standing(self) -> ledger.Standing:
         return ledger.standing(self.connection, self.delivery.as_of)
 
+    def _history(self) -> dict[str, TableHistory]:
+        return ledger.history_on(self.connection, self.delivery.as_of, self.load_id)
+
     def _published(self, result: DbtRun, message: str) -> None:
         """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
-        self._count(ledger.history_on(self.connection, self.delivery.as_of))
+        self._count(self._history())
         self.outcome.failed = result.bad
         if published := self._standing().load_id:
             self.outcome.manifest = chain.line_of(self.connection, published)
         self._end("published", message)
 
     def _count(self, known: dict[str, TableHistory]) -> None:
-        histories = (known[table.name] for table in self.tables if table.name in known)
-        self.outcome.counts = [TableCounts.of(history, self.load_id) for history in histories]
+        self.outcome.counts = [known[table.name].counts for table in self.tables if table.name in known]
 
     def _require_passed(self, result: DbtRun) -> None:
         """Go on only where all audits passed; the outcome gets their verdicts, and what the warnings are about.
