@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import product
 
@@ -83,13 +84,8 @@ def of_header_text(text: str, form: CsvForm, names: Collection[str]) -> Cause | 
 
 
 def _declare(key: str, seen: str, declared: str) -> str:
-    shown = "\\t" if seen == "\t" else seen
     wanted = {",": "commas", ";": "semicolons", "\t": "tabs"}.get(declared, declared)
-    return f"Export it with {wanted}, or declare `{key}: {_yaml(shown)}` for its table"
-
-
-def _yaml(text: str) -> str:
-    return "'\"'" if text == '"' else f'"{text}"'
+    return f"Export it with {wanted}, or declare `{key}: {json.dumps(seen)}` for its table"
 
 
 def encoded_otherwise(form: CsvForm) -> Cause:
@@ -107,10 +103,3 @@ def of_value(kind: str, text: str) -> Cause | None:
 def without_blanks(name: str) -> str:
     """A name without blanks and what is invisible."""
     return "".join(character for character in name if character.isprintable() and not character.isspace())
-
-
-def blanks(header: Sequence[str], names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The names in a header that are declared ones but for blanks, or what is invisible; and these."""
-    for name in header:
-        if name not in names and (meant := without_blanks(name)) in names:
-            yield name, meant

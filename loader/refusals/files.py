@@ -10,7 +10,7 @@ from pathlib import Path
 from loader.contract.tables import Table
 from loader.delivery import Delivery, Problem, SourceFile
 from loader.errors import NotDelivered
-from loader.refusals.causes import BLANK, HEAD, Cause, blanks, encoded_otherwise, of_bytes, of_header_text
+from loader.refusals.causes import BLANK, HEAD, Cause, encoded_otherwise, of_bytes, of_header_text, without_blanks
 from loader.refusals.records import NUL, Broken, Record, read_records
 from loader.words import NOT_TEXT
 
@@ -100,7 +100,7 @@ def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
     header = record.fields
     known = {name for column in table.columns for name in column.names}
     missing = [column.name for column in table.columns if not set(header).intersection(column.names)]
-    blank = dict(blanks(header, missing))
+    blank = {name: meant for name in header if name not in known and (meant := without_blanks(name)) in missing}
     for name, meant in blank.items():
         yield Problem(file, BLANK[0], line=1, column=meant, value=name, remedy=BLANK[1])
     missing = [column for column in missing if column not in blank.values()]
