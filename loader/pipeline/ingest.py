@@ -66,7 +66,7 @@ def _run_month(dbt: Dbt, request: Request, delivery: Delivery, progress: Progres
         wait_for(delivery, tables, request.wait, progress.tell)
         outcome = retries.whole_runs(progress.tell)(attempt)
     except Exception as error:
-        notify.of_failure(settings, request.command, delivery, error, progress.tell)
+        notify.tell_of(settings, request.command, delivery, error, progress.tell)
         raise
-    notify.of_outcome(settings, outcome, progress.tell)
+    notify.tell_of(settings, request.command, delivery, outcome, progress.tell)
     return outcome
