@@ -51,16 +51,16 @@ def _run_month(dbt: Dbt, request: Request, delivery: Delivery, progress: Progres
     progress.month(delivery.label)
 
     def attempt() -> Outcome:
-        with contextlib.ExitStack() as stack:
-            here = stack.enter_context(arrived(delivery, tables, settings.home, progress.tell))
+        with arrived(delivery, tables, settings.home, progress.tell) as here:
             with retries.telling_lost(delivery.label, was_there=settings.embedded):  # it was started a moment ago
                 run = Run(dbt, request, here, tables, progress)
-            stack.enter_context(contextlib.closing(run.connection))
-            stack.enter_context(retries.telling_lost(delivery.label, was_there=True))
-            outcome = run.execute()
-            if request.command == "ingest" and (nodes := pending_nodes(run.connection)):
-                raise SurroundingsFailed(f"{outcome.message}, but readers may see it in part: {nodes_failed(nodes)}")
-            return outcome
+            with contextlib.closing(run.connection), retries.telling_lost(delivery.label, was_there=True):
+                outcome = run.execute()
+                if request.command == "ingest" and (nodes := pending_nodes(run.connection)):
+                    raise SurroundingsFailed(
+                        f"{outcome.message}, but readers may see it in part: {nodes_failed(nodes)}"
+                    )
+                return outcome
 
     try:
         wait_for(delivery, tables, request.wait, progress.tell)
