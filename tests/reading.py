@@ -49,9 +49,16 @@ class Reading:
         return {problem.line for problem in self.problems}
 
 
-def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK, table: Table = TABLE) -> Reading:
+def read(
+    database: Database,
+    folder: Path,
+    data: bytes,
+    chunk: int = files.CHUNK,
+    table: Table = TABLE,
+    name: str = "things.csv",
+) -> Reading:
     """Have the loader read a file as it reads those of a month, `chunk` bytes at a time."""
-    path = folder / "month_000" / "things.csv"
+    path = folder / "month_000" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     delivery = Delivery(0, folder, dt.date(2024, 1, 31))
