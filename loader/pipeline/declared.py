@@ -79,7 +79,7 @@ def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
 def _changes(table: Table, model: str, known: dict[str, str], key: Sequence[str] | None = None) -> Iterator[Change]:
     """What would be done to one table of the database, which has these columns and this key."""
     called = {column.name: next((name for name in column.names if name in known), None) for column in table.columns}
-    if key and key != [called[name] for name in table.key]:
+    if key and key != [called[table.column(name).name] for name in table.key]:
         raise WrongUsage(
             f"{table.name} has the key {', '.join(key)} in the database, and is declared with {', '.join(table.key)}:"
             " history keeps its key. Declare its primary_key as it was, or declare a new table. Nothing was changed."
