@@ -94,9 +94,10 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
     )
 
 
-def audits_of(result: DbtRun) -> dict[str, Audit]:
-    """The audits that ran, by unique id, each with the SQL that ran."""
-    return {audit.audit_id: audit for node in result.tests if (audit := audit_of(node, result.sources))}
+def audit_in(result: DbtRun, audit_id: str) -> Audit:
+    """An audit that ran, by its unique id, with the SQL that ran."""
+    nodes = (node for node in result.tests if node.unique_id == audit_id)
+    return next(audit for node in nodes if (audit := audit_of(node, result.sources)))
 
 
 def require_runnable(connection: Connection, result: DbtRun) -> None:
@@ -106,8 +107,8 @@ def require_runnable(connection: Connection, result: DbtRun) -> None:
         WrongDeclaration: one names what is not there; the message says what, and what to do.
     """
     broken = {node.name for node in result.bad if node.status == "error"}
-    for audit in audits_of(result).values():
-        if audit.audit_name not in broken:
+    for node in result.tests:
+        if node.name not in broken or (audit := audit_of(node, result.sources)) is None:
             continue
         try:
             with connection.transaction(force_rollback=True):

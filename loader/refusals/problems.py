@@ -16,7 +16,7 @@ from loader.pipeline.dbt import DbtRun
 from loader.pipeline.declared import columns_in_database
 from loader.pipeline.ledger import AuditResult
 from loader.refusals.audit_reasons import OTHER_CUSTOMERS, of_table
-from loader.refusals.audits import audits_of
+from loader.refusals.audits import audit_in
 from loader.refusals.diagnosis import Unread, diagnose
 from loader.refusals.failed_audits import failed_rows
 
@@ -111,7 +111,7 @@ class Problems:
 
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
         table = next(table for table in self.tables if table.name == verdict.table_name)
-        audit, files = audits_of(result)[verdict.audit_id], self.files.get(table.name)
+        audit, files = audit_in(result, verdict.audit_id), self.files.get(table.name)
         if verdict.finding or files is None:
             reason = verdict.finding or of_table(audit, verdict.failures)[0]
             yield Problem(files.name if files else table.wanted, reason, audit=verdict.audit_name)
@@ -123,7 +123,7 @@ class Problems:
 
     def _still_telling(self, verdict: AuditResult, result: DbtRun, sound: set[str], mended: set[str]) -> bool:
         """Whether an audit's failure says something new where some files are missing, and wrong values are null."""
-        audit, table = audits_of(result)[verdict.audit_id], verdict.table_name
+        audit, table = audit_in(result, verdict.audit_id), verdict.table_name
         others = audit.reads - {table}
         if not others <= sound | mended or others & self.without_keys:
             return False
