@@ -12,7 +12,8 @@ import pytest
 from loader.contract.tables import Table
 from loader.database import Database, files_at_once, is_cluster, place_in_file
 from loader.delivery import Delivery, Problem, files
-from loader.landing import diagnosis, land
+from loader.landing import land
+from loader.refusals import diagnosis
 
 TABLE = Table.model_validate(
     {
@@ -48,9 +49,16 @@ class Reading:
         return {problem.line for problem in self.problems}
 
 
-def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK, table: Table = TABLE) -> Reading:
+def read(
+    database: Database,
+    folder: Path,
+    data: bytes,
+    chunk: int = files.CHUNK,
+    table: Table = TABLE,
+    name: str = "things.csv",
+) -> Reading:
     """Have the loader read a file as it reads those of a month, `chunk` bytes at a time."""
-    path = folder / "month_000" / "things.csv"
+    path = folder / "month_000" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     delivery = Delivery(0, folder, dt.date(2024, 1, 31))
@@ -63,15 +71,15 @@ def read(database: Database, folder: Path, data: bytes, chunk: int = files.CHUNK
         with database.connect() as connection:
             spread, at_once = is_cluster(connection), files_at_once(connection)
         landing = land(database, delivery, [table], found.files, lambda *_: None, at_once)
-        assert not landing.problems
         if not landing.not_taken:
             rows = staged(database)
             assert landing.files[0].rows == len(rows)
             return Reading([], rows, taken=True, on_citus=spread)
-        [stopped] = landing.not_taken
-        unread: list[Problem] = []
-        problems = list(diagnosis.diagnose(database, delivery, table, found.files["things"], stopped, unread))
-        return Reading(problems, staged(database), to_the_end=not unread, on_citus=spread)
+        problems = list(
+            diagnosis.diagnose(database, delivery, table, found.files["things"], landing.not_taken["things"])
+        )
+        to_the_end = not any(isinstance(problem, diagnosis.Unread) for problem in problems)
+        return Reading(problems, staged(database), to_the_end=to_the_end, on_citus=spread)
 
 
 def staged(database: Database) -> list[Row]:

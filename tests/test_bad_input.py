@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.landing import rejects
+from loader.refusals import rejects
 from tests.conftest import TABLES, Result, Streamflow, rejects_of
 from tests.files import Rows, copy_month, edit, set_value, value_at
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 from pathlib import Path
 
 import pytest
 
 from loader.database import Database
-from loader.delivery import Unfit, csv_contract, records, watched
+from loader.delivery import Unfit, csv_contract, watched
+from loader.refusals import records
 from tests.reading import read
 
 HEADER = b"user_id,number,amount,flag,day,note\n"
@@ -113,6 +116,23 @@ def test_a_record_has_an_end(
     [problem] = reading.problems
     assert problem.line == 3
     assert "no end within 2,000 bytes" in problem.reason
+
+
+def test_a_file_that_is_cut_off_is_read_up_to_there(csv_database: Database, tmp_path: Path) -> None:
+    rows = [b"u%d,1,2,t,2024-01-31,%s\n" % (number, os.urandom(32).hex().encode()) for number in range(40_000)]
+    packed = gzip.compress(HEADER + rows[0].replace(b"1", b"x", 1) + b"".join(rows[1:]))
+    reading = read(csv_database, tmp_path, packed[: len(packed) // 2], name="things.csv.gz")
+    wrong, cut = reading.problems
+    assert (wrong.line, wrong.value) == (2, "x")
+    assert (cut.file, "cannot be read" in cut.reason, "What follows was not read" in cut.reason) == (
+        "things.csv.gz",
+        True,
+        True,
+    )
+    assert cut.line is not None
+    assert cut.line > 10_000
+    assert len(reading.rows) == cut.line - 2
+    assert not reading.to_the_end
 
 
 def test_a_header_of_many_columns_is_looked_at_once(csv_database: Database, tmp_path: Path) -> None:

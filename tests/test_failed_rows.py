@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from loader.contract.packages import STAND_IN
 from loader.delivery import Problem, SourceFile, TableFiles
-from loader.pipeline import failed_audits
-from loader.pipeline.audits import Audit, audit_of
-from loader.pipeline.failed_audits import failed_rows
+from loader.refusals import failed_audits
+from loader.refusals.audits import Audit, audit_of
+from loader.refusals.failed_audits import failed_rows
 from tests.audit_cases import CASES, COLUMNS, GUILTY, HEADER, OWN, ROWS, SINGULAR, TABLE, Row
 from tests.conftest import REPOSITORY
 from tests.servers import Server, connect

@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from loader.delivery import Problem
-from loader.landing import forget_in_rejects, write_rejects
+from loader.refusals.rejects import forget_in_rejects, write_rejects
 from tests.conftest import TABLES, Streamflow, rejects_of
 from tests.files import copy_month, edit, set_value, value_at
 from tests.pauses import paused

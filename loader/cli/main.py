@@ -15,11 +15,10 @@ import typer.core
 from loader import __version__
 from loader.cli import loading, reading, server, terminal, unexpected, upkeep
 from loader.cli import project as of_project
-from loader.delivery import NOT_TEXT
 from loader.errors import StreamflowError, WrongUsage, complaint
-from loader.landing import printable
 from loader.project import VARIABLE, project
 from loader.settings import load_settings
+from loader.words import NOT_TEXT, printable
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 """What typer raises where a command is used wrongly; the module that has it is not the same in all versions."""

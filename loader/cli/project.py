@@ -19,10 +19,9 @@ from loader.cli.terminal import Json, show
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.landing import printable
 from loader.project import SOURCES, project
 from loader.settings import load_settings
-from loader.words import counted
+from loader.words import counted, printable
 
 if TYPE_CHECKING:
     from loader.upkeep.roles import RolesMade

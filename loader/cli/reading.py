@@ -15,14 +15,13 @@ from loader.cli.terminal import Json, show, table
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import WrongUsage
-from loader.landing import printable
 from loader.pipeline.progress import log
 from loader.readers import freeze as schemas
 from loader.readers import lookups, training
 from loader.readers.lookups import RowOverTime, TableDifference
 from loader.readers.published import find, published_months
 from loader.settings import load_settings
-from loader.words import counted
+from loader.words import counted, printable
 
 TableName = Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Only this table.")]
 ONE = "A published month by its number, like 001, or by its date, like 2024-02 or 2024-02-29."

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from loader.cli.terminal import table
-from loader.landing import Group, causes, grouped, listed
+from loader.refusals.rejects import Group, causes, grouped, listed
 from loader.settings import load_settings
 from loader.words import counted
 

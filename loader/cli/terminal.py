@@ -17,10 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loader.errors import WrongUsage
-from loader.landing import printable
 from loader.pipeline.progress import Progress, log
 from loader.settings import load_settings
-from loader.words import counted
+from loader.words import counted, printable
 
 PIPE_WIDTH = 1000
 """No table is folded in a pipe."""

@@ -2,7 +2,7 @@
 
 PostgreSQL takes more. It reads `yesterday` as a date, drops quotes within a field without a word, and before version
 18 stops reading at a line `\\.`. So one pattern says what a record looks like, types of values apart, and all of a file
-must be such records. What is wrong with one that is not, landing/diagnosis.py finds.
+must be such records. What is wrong with one that is not, refusals/diagnosis.py finds.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 from loader.contract.tables import COMMAS, CsvForm
-from loader.delivery.causes import is_total
 
 RECORD_LIMIT = 1 << 20
 """Bytes of a record at most, line ends in it included: where one seems longer, a quote is missing."""
 
 END_OF_DATA = rb"\\\.[\r\n]"
+
+TOTALS = {"total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "somme", "totale"}
+SUMMED = re.compile(r"[+-]?[\d., '\u00a0]*\d[\d., '\u00a0]*")
 
 
 @cache
@@ -27,6 +29,12 @@ def field(form: CsvForm) -> str:
     """A field: anything in quotes, quotes in it doubled; or anything but quotes, delimiters and line ends."""
     quote, delimiter = re.escape(form.quote), re.escape(form.delimiter)
     return f"(?:{quote}[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}|[^{quote}{delimiter}\\r\\n]*)"
+
+
+@cache
+def well_quoted(form: CsvForm) -> re.Pattern[str]:
+    """A record on one line, or on several within quotes, without the line end."""
+    return re.compile(f"{field(form)}(?:{re.escape(form.delimiter)}{field(form)})*")
 
 
 def _date(form: CsvForm) -> str:
@@ -84,6 +92,14 @@ def watched(
     last = rest or last
     if key and last.count(quote) % 2 == 0 and is_total(_fields(last, form), list(columns).index(key), form.nulls):
         raise Unfit("the last line has totals")
+
+
+def is_total(fields: Sequence[str], key: int, nulls: Collection[str] = ()) -> bool:
+    """Whether a record has a word for totals in place of its key, and nothing but numbers beside it."""
+    if key >= len(fields) or fields[key].strip(" \u00a0:").casefold() not in TOTALS:
+        return False
+    others = [text for place, text in enumerate(fields) if place != key and text and text not in nulls]
+    return all(map(SUMMED.fullmatch, others))
 
 
 def _fields(record: bytes, form: CsvForm) -> list[str]:

@@ -91,14 +91,16 @@ class SourceFile:
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
         """The plain file itself, open; refused where it is another than was looked at, now or at the end."""
-        with ExitStack() as stack:
-            target, before = self._plain()
-            # not blocked by a pipe, nor led on by a link, that has taken its place in this moment
-            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-            stream = stack.enter_context(os.fdopen(os.open(target, flags), "rb"))
-            self._require(os.fstat(stream.fileno()), self.identity or _identity(before))
+        target, before = self._plain()
+        identity = self.identity or _identity(before)
+        # not blocked by a pipe, nor led on by a link, that has taken its place in this moment
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(target, flags), "rb") as stream:
+            if _identity(os.fstat(stream.fileno())) != identity:
+                raise FileRefused(self.name, CHANGED)
             yield stream
-            self._require(os.fstat(stream.fileno()), self.identity or _identity(before))
+            if _identity(os.fstat(stream.fileno())) != identity:
+                raise FileRefused(self.name, CHANGED)
 
     def _plain(self) -> tuple[Path, os.stat_result]:
         try:
@@ -114,10 +116,6 @@ class SourceFile:
         if not stat.S_ISREG(there.st_mode):
             raise FileRefused(self.name, KINDS.get(stat.S_IFMT(there.st_mode), "is a device or a socket, not a file"))
         return target, there
-
-    def _require(self, there: os.stat_result, identity: Identity) -> None:
-        if _identity(there) != identity:
-            raise FileRefused(self.name, CHANGED)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes] | gzip.GzipFile]:

@@ -6,24 +6,21 @@ import datetime as dt
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from itertools import islice
 from pathlib import Path
 
 from loader.contract.tables import Table
-from loader.delivery.causes import Problem
 from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
-from loader.delivery.headers import look, near
-from loader.errors import NotDelivered, WrongUsage
+from loader.delivery.headers import look
+from loader.delivery.problem import Problem
+from loader.errors import WrongUsage
 from loader.settings import Settings, expanded, load_settings
 
 MONTH = re.compile(r"(month_(?:\d{3}|[1-9]\d{3})|\d{4}-\d\d)(?:\.zip)?", re.ASCII)
 """What the folder of a month, or its archive, may be called."""
-LISTED = 12
-MISSING = "the file is missing"
 
 
 def is_address(place: str | Path) -> bool:
@@ -50,14 +47,10 @@ class Found:
         """Table -> the hash of its files. A file that cannot be read to its end is one more problem."""
         hashes = {}
         for table, files in self.files.items():
-            parts = []
-            for part in files.parts:
-                try:
-                    parts.append(part.sha256())
-                except UNREADABLE as error:
-                    self.problems.append(Problem(part.name, unreadable(error)))
-            if len(parts) == len(files.parts):
-                hashes[table] = hash_of(parts)
+            try:
+                hashes[table] = hash_of([part.sha256() for part in files.parts])
+            except UNREADABLE as error:
+                self.problems.append(Problem(files.name, unreadable(error)))
         return hashes
 
 
@@ -106,34 +99,27 @@ class Delivery:
         name = self.names[0]
         try:
             if not (places := self.there):
-                raise NotDelivered(f"month {self.label} is not there: {_missing(self.data_dir, self.names)}")
+                from loader.refusals.files import not_there
+
+                raise not_there(self)
             name = places[0].name
             there = self._files(places)
         except UNREADABLE as error:
             return Found({}, [Problem(name, unreadable(error))])
-        found, missing = Found({}, []), list[str]()
+        found = Found({}, [])
+        takers = {file: [table.name for table in tables if fnmatchcase(file.plain, table.wanted)] for file in there}
         for table in tables:
-            if matching := [file for file in there if fnmatchcase(file.plain, table.wanted)]:
+            if matching := [file for file, names in takers.items() if table.name in names]:
                 parts, problems = _looked_at(matching, table)
                 found.problems.extend(problems)
                 if not problems:
                     found.files[table.name] = TableFiles(parts)
-            elif table.name not in may_be_missing:
-                missing.append(table.wanted)
-        strange = []
-        for file in there:
-            takers = [table.name for table in tables if fnmatchcase(file.plain, table.wanted)]
-            if len(takers) > 1:
-                reason = f"is a file of {' and of '.join(takers)}: give them other names in `files`"
-                found.problems.append(Problem(file.name, reason))
-            elif not takers:
-                strange.append(file.base)
-        if missing:
-            problems = [_why_missing(places[0], wanted, strange) for wanted in missing]
-            if len(strange) == len(there) and all(problem.reason == MISSING for problem in problems):
-                has = f"{places[0]} has {_listed(strange)}, and none of {', '.join(missing)}"
-                raise NotDelivered(f"month {self.label} is not there: {has}")
-            found.problems.extend(problems)
+        taken = {name for names in takers.values() for name in names}
+        missing = [table.wanted for table in tables if table.name not in taken.union(may_be_missing)]
+        if missing or any(len(names) > 1 for names in takers.values()):
+            from loader.refusals.files import of_names
+
+            found.problems.extend(of_names(self, places[0], missing, takers))
         return found
 
     def _files(self, places: Sequence[Path]) -> list[SourceFile]:
@@ -198,26 +184,3 @@ def _looked_at(files: Sequence[SourceFile], table: Table) -> tuple[tuple[SourceF
         return (), [Problem(table.wanted, f"is there more than once: {', '.join(twice)}")]
     looked_at = [look(file, table) for file in files]
     return tuple(file for file, _ in looked_at), [problem for _, problems in looked_at for problem in problems]
-
-
-def _why_missing(place: Path, wanted: str, strange: Sequence[str]) -> Problem:
-    """What may have become of a file that is missing. `strange` are the names of those that no table takes."""
-    for end in ("", ".gz"):
-        if deeper := next(place.glob(f"*/{wanted}{end}"), None):
-            remedy = f"Move the files up into {place.name}"
-            return Problem(wanted, f"one folder deeper, in {deeper.parent.name}", remedy=remedy)
-    return Problem(wanted, f"{MISSING}{near(wanted, strange)}")
-
-
-def _missing(data_dir: Path, names: Sequence[str]) -> str:
-    folder, *others = names
-    wanted = f"{data_dir / folder} is missing, and so is "
-    if not data_dir.is_dir():
-        return f"{wanted}{data_dir}"
-    there = sorted(path.name for path in data_dir.iterdir() if not path.name.startswith("."))
-    return f"{wanted}{''.join(others)}; {data_dir} has {_listed(there)}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    first = list(islice(names, LISTED + 1))
-    return ", ".join([*first[:LISTED], *(["more"] if first[LISTED:] else [])]) or "nothing"

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -30,26 +30,12 @@ STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
 
 NOT_THERE = {None, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
 """Answers of which some stores give the last one for what they do not have."""
-PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-"""Answers that ask for patience; the others below 500 stay what they are."""
+
 FORBIDDEN = {"AuthenticationException", "NoCredentialsError"}
 """Of paramiko and botocore, which may not be installed."""
 
 Listing = dict[str, tuple[Any, ...]]
-"""Name of a file -> its state."""
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a month elsewhere: where it is, and its state."""
-
-    path: str
-    state: tuple[Any, ...]
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        return PurePosixPath(self.path).name
+"""Path of a file, from the folder of months on -> its state."""
 
 
 def _status(error: BaseException | None) -> int | None:
@@ -62,8 +48,7 @@ def _may_pass(error: BaseException) -> bool:
     """Whether another attempt may end otherwise: not where something is not there, or forbidden."""
     if isinstance(error, FileNotFoundError | PermissionError) or type(error).__name__ in FORBIDDEN:
         return False
-    status = _status(error)
-    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING
+    return _status(error) not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 class Place:
@@ -93,26 +78,22 @@ class Place:
         self.root = root.rstrip("/")
         self.streamed = {"block_size": 0} if protocol in {"http", "https"} else {}  # not all web servers give parts
 
-    def month(self, delivery: Delivery, tables: Sequence[Table]) -> dict[str, list[RemoteFile]]:
-        """What the month's folder or archive is called, and its files, as far as a table takes them: one, or wrong.
+    def month(self, delivery: Delivery, tables: Sequence[Table]) -> Listing:
+        """The month's archive, or those of its folder's files that a table takes; both, where the delivery is wrong.
 
         Raises:
             NotDelivered: there is none.
             SurroundingsFailed: the place cannot be read.
         """
-        found = {}
-        for name in delivery.names:
-            if files := list(self._files(f"{self.root}/{name}", tables)):
-                found[name] = files
-            if archive := self._look(f"{self.root}/{name}.zip"):
-                found[archive.name] = [archive]
-        if found:
+        paths = [path for name in delivery.names for path in (*self._files(name, tables), f"{name}.zip")]
+        states = {path: self._state(path) for path in paths}
+        if found := {path: state for path, state in states.items() if state}:
             return found
         names = " nor ".join(f"{name}/ or {name}.zip" for name in delivery.names)
         forbidden = ", or forbids that it is read (403)" if self.forbids else ""
         raise NotDelivered(f"month {delivery.label} is not there: {shown(self.address)} has neither {names}{forbidden}")
 
-    def fetch(self, file: RemoteFile, target: Path) -> None:
+    def fetch(self, path: str, target: Path) -> None:
         """Copy a file here, and see that it came whole.
 
         Raises:
@@ -120,68 +101,65 @@ class Place:
         """
 
         def copy() -> bool:
-            before = self._look(file.path)
-            with self.system.open(file.path, "rb", **self.streamed) as stream, target.open("wb") as written:
+            before = self._state(path)
+            with self.system.open(f"{self.root}/{path}", "rb", **self.streamed) as stream, target.open("wb") as written:
                 shutil.copyfileobj(stream, written, CHUNK)
-            now = self._look(file.path)
-            if now is None or now != before or now.state[0] not in {None, target.stat().st_size}:
-                raise OSError(f"{file.name} was replaced or cut off while it was fetched")
+            now = self._state(path)
+            if now is None or now != before or now[0] not in {None, target.stat().st_size}:
+                raise OSError(f"{target.name} was replaced or cut off while it was fetched")
             return True
 
         if not self._insist(copy):
-            raise SurroundingsFailed(f"{file.name} went away from {shown(self.address)} while it was fetched.")
+            raise SurroundingsFailed(f"{target.name} went away from {shown(self.address)} while it was fetched.")
 
-    def _files(self, path: str, tables: Sequence[Table]) -> Iterator[RemoteFile]:
-        """The files of a folder that a table takes; by their usual names where a web server does not list them."""
-        names = {PurePosixPath(name).name for name in self._insist(lambda: self._listed(path)) or ()}
-        names = names or {f"{table.wanted}{end}" for table in tables for end in ("", ".gz")}
-        for name in sorted(names):
-            is_wanted = any(fnmatchcase(name.removesuffix(".gz"), table.wanted) for table in tables)
-            if is_wanted and (file := self._look(f"{path}/{name}")):
-                yield file
+    def _files(self, folder: str, tables: Sequence[Table]) -> Iterator[str]:
+        """What a folder has that a table takes; by their usual names where a web server does not list them."""
+        names = {PurePosixPath(name).name for name in self._insist(lambda: self._listed(folder)) or ()}
+        for name in sorted(names or {f"{table.wanted}{end}" for table in tables for end in ("", ".gz")}):
+            if any(fnmatchcase(name.removesuffix(".gz"), table.wanted) for table in tables):
+                yield f"{folder}/{name}"
 
-    def _listed(self, path: str) -> list[str]:
+    def _listed(self, folder: str) -> list[str]:
         try:
-            return list(self.system.ls(path, detail=False))
+            return list(self.system.ls(f"{self.root}/{folder}", detail=False))
         except Exception as error:
             if _status(error) == HTTPStatus.FORBIDDEN:  # many web servers list no folder, and give its files
                 return []
             raise
 
-    def _look(self, path: str) -> RemoteFile | None:
-        found = self._insist(lambda: self.system.info(path))
-        if not found or found.get("type") == "directory":
-            return None
-        return RemoteFile(path, tuple(found.get(key) for key in STATE))
+    def _state(self, path: str) -> tuple[Any, ...] | None:
+        """What tells this state of a file from another; None where it is not there."""
+        found = self._insist(lambda: self.system.info(f"{self.root}/{path}"))
+        is_file = found and found.get("type") != "directory"
+        return tuple(found.get(key) for key in STATE) if is_file else None
 
     def _insist(self, action: Callable[[], Any]) -> Any:
         """Do it, again after a while where it fails; None where the thing is not there."""
-        if self.system is not None:
-            self.system.invalidate_cache()
         again = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_exponential(multiplier=0.2, max=10),
             retry=retry_if_exception(_may_pass),
             reraise=True,
         )
-
-        def attempt() -> Any:
-            try:
-                return action()
-            except FileNotFoundError as error:  # which stands for all that a web server may answer
-                cause, status = error.__cause__, _status(error.__cause__)
-                self.forbids |= status == HTTPStatus.FORBIDDEN
-                if cause and (isinstance(cause, OSError) or status not in NOT_THERE):
-                    raise cause from None
-                raise
-
         try:
-            return again(attempt)
+            return again(self._once, action)
         except FileNotFoundError:
             return None
         except Exception as error:
             reason = shown(str(error).strip().rstrip(".") or type(error).__name__)
             raise SurroundingsFailed(f"{shown(self.address)} cannot be read: {reason}. Nothing was changed.") from None
+
+    def _once(self, action: Callable[[], Any]) -> Any:
+        if self.system is not None:
+            self.system.invalidate_cache()
+        try:
+            return action()
+        except FileNotFoundError as error:  # which stands for all that a web server may answer
+            cause, status = error.__cause__, _status(error.__cause__)
+            self.forbids |= status == HTTPStatus.FORBIDDEN
+            if cause and (isinstance(cause, OSError) or status not in NOT_THERE):
+                raise cause from None
+            raise
 
 
 def _remove_what_was_left(incoming: Path) -> None:
@@ -209,14 +187,14 @@ def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Calla
     incoming = home / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
     _remove_what_was_left(incoming)
+    tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {counted(len(found), 'file')}")
+    is_one = len({path.partition("/")[0] for path in found}) == 1
     with tempfile.TemporaryDirectory(dir=incoming, prefix=f"{os.getpid()}-") as folder:
-        for name, files in found.items():
-            target = Path(folder) if name.endswith(".zip") else Path(folder) / name
-            target.mkdir(exist_ok=True)
-            if len(found) > 1:  # which is refused by their names
-                (target / files[0].name).touch()
-                continue
-            tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {counted(len(files), 'file')}")
-            for file in files:
-                place.fetch(file, target / file.name)
+        for path in found:
+            target = Path(folder) / path
+            target.parent.mkdir(exist_ok=True)
+            if is_one:
+                place.fetch(path, target)
+            else:  # folder and archive, which is refused by their names
+                target.touch()
         yield replace(delivery, data_dir=Path(folder))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from time import monotonic, sleep
 
 from loader.contract.tables import Table
@@ -52,17 +53,16 @@ def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell:
 def _listing(delivery: Delivery, tables: Sequence[Table]) -> Listing:
     with suppress(NotDelivered, *UNREADABLE):
         if delivery.address is not None:
-            found = Place(delivery.address).month(delivery, tables)
-            return {file.name: file.state for files in found.values() for file in files}
+            return Place(delivery.address).month(delivery, tables)
         places = delivery.there
         paths = [path for place in places for path in ([place] if place.is_file() else sorted(place.iterdir()))]
-        return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+        return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
     return {}
 
 
 def _is_complete(listing: Listing, tables: Sequence[Table]) -> bool:
     """Whether each table has a file; an archive is looked into later."""
-    names = [name.removesuffix(".gz") for name in listing]
+    names = [PurePosixPath(path).name.removesuffix(".gz") for path in listing]
     if any(name.endswith(".zip") for name in names):
         return True
     return all(any(fnmatchcase(name, table.wanted) for name in names) for table in tables)

@@ -1,11 +1,6 @@
-"""Files into staging by COPY, and everything that is wrong with those that COPY does not take."""
+"""Files into staging by COPY."""
 
-from loader.landing.copy import LandedFile, Landing, NotTaken, land
-from loader.landing.diagnosis import diagnose
-from loader.landing.forgotten import enter, forgotten
-from loader.landing.rejects import Group, Rejects, causes, forget_in_rejects, grouped, listed, printable, write_rejects
+from loader.landing.copy import LandedFile, Landing, land, new_staging_table
+from loader.landing.forgotten import enter, forgotten, take_out
 
-__all__ = [
-    "Group", "LandedFile", "Landing", "NotTaken", "Rejects", "causes", "diagnose", "enter",
-    "forget_in_rejects", "forgotten", "grouped", "land", "listed", "printable", "write_rejects",
-]  # fmt: skip
+__all__ = ["LandedFile", "Landing", "enter", "forgotten", "land", "new_staging_table", "take_out"]

@@ -31,14 +31,6 @@ Advance = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
-class NotTaken:
-    """A file holds something that must not land: `problem` is what it was stopped at, `diagnose` finds everything."""
-
-    table: Table
-    problem: Problem
-
-
-@dataclass(frozen=True)
 class LandedFile:
     """What went into one staging table. `sha256` is of the file's bytes, unpacked.
 
@@ -55,11 +47,10 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class Landing:
-    """What landed, what was wrong with files as a whole, and the tables whose files hold wrong values."""
+    """What landed; and the tables whose files did not, with what was seen first of what is wrong with them."""
 
     files: list[LandedFile]
-    problems: list[Problem]
-    not_taken: list[NotTaken]
+    not_taken: dict[str, Problem]
 
 
 def land(
@@ -82,20 +73,19 @@ def land(
             raise SurroundingsFailed("landing was interrupted")
         advance(file, size)
 
-    def land_one(connection: Connection, table: Table) -> LandedFile | Problem | NotTaken | None:
+    def land_one(connection: Connection, table: Table) -> LandedFile | Problem | None:
         if table.name in files:
             return _land_table(connection, delivery, table, files[table.name], go_on)
         with new_staging_table(connection, table, delivery):
             return None
 
     largest_first = sorted(tables, key=lambda table: files[table.name].size if table.name in files else 0, reverse=True)
-    landed = each_in_a_session(database, land_one, largest_first, at_once, given_up)
-    done = {table.name: result for table, result in zip(largest_first, landed, strict=True)}
-    results = [done[table.name] for table in tables]
+    results = each_in_a_session(database, land_one, largest_first, at_once, given_up)
+    ended = {table.name: result for table, result in zip(largest_first, results, strict=True)}
+    declared = {table.name: ended[table.name] for table in tables}
     return Landing(
-        [result for result in results if isinstance(result, LandedFile)],
-        [result for result in results if isinstance(result, Problem)],
-        [result for result in results if isinstance(result, NotTaken)],
+        [result for result in declared.values() if isinstance(result, LandedFile)],
+        {name: result for name, result in declared.items() if isinstance(result, Problem)},
     )
 
 
@@ -134,7 +124,7 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
 
 def _land_table(
     connection: Connection, delivery: Delivery, table: Table, files: TableFiles, advance: Advance
-) -> LandedFile | Problem | NotTaken:
+) -> LandedFile | Problem:
     """COPY the files of a table into a new staging table, one after the other, so that its rows are in their order."""
     file, parts = files.parts[0], list[LandedFile]()
     try:
@@ -147,7 +137,7 @@ def _land_table(
                 connection.execute(sql.SQL("analyze {}").format(staging))
     except (Unfit, psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
         # as an internal error Citus passes on what a node finds in a row
-        return NotTaken(table, Problem(file.name, str(error).partition("\n")[0]))
+        return Problem(file.name, str(error).partition("\n")[0])
     except UNREADABLE as error:
         return Problem(file.name, unreadable(error))
     sha256, size = hash_of([part.sha256 for part in parts]), sum(part.bytes for part in parts)

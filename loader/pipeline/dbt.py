@@ -6,15 +6,15 @@ import contextlib
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from loader.contract.packages import audit_package, link_own_package
 from loader.database import Database
 from loader.errors import SurroundingsFailed
-from loader.pipeline.audits import Audit, audit_of
 from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
@@ -22,6 +22,7 @@ from loader.settings import Settings
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
 LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
 """To the file to which error messages point, and not with each query, which takes time."""
+LOG = Path("logs", "dbt.log")
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
 Told = Callable[[str], None]
@@ -36,49 +37,53 @@ class Node:
     status: str
     message: str
 
+    @classmethod
+    def of(cls, result: Any) -> Node:
+        """From dbt's result of it."""
+        return cls(result.node.name, str(result.node.resource_type), str(result.status), (result.message or "").strip())
+
     def __str__(self) -> str:
         return f"{self.kind} {self.name}: {self.message or self.status}"
 
 
 @dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended. `audits` has each audit that ran, by unique id, with the SQL that ran."""
+    """How a dbt invocation ended, and the names of its nodes; `tests` are as dbt has them, as are its `sources`."""
 
     success: bool
     errors: list[str] = field(default_factory=list)
-    good: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
     bad: list[Node] = field(default_factory=list)
-    audits: dict[str, Audit] = field(default_factory=dict)
-
-    @property
-    def broken_audits(self) -> list[Audit]:
-        """Those that the server could not run."""
-        failed = {node.name for node in self.bad if node.status == "error"}
-        return [audit for audit in self.audits.values() if audit.audit_name in failed]
+    tests: list[Any] = field(default_factory=list)
+    sources: Mapping[str, Any] = field(default_factory=dict)
 
     def after(self, before: DbtRun) -> DbtRun:
         """Both runs as one, where this one did what the other had left undone."""
-        known = self.good | {node.name for node in self.bad}
-        bad = [*self.bad, *(node for node in before.bad if node.name not in known)]
-        return DbtRun(
-            self.success and not bad, [*before.errors, *self.errors], self.good | before.good, bad, before.audits
-        )
+        bad = [*self.bad, *(node for node in before.bad if node.name not in self.names)]
+        errors = [*before.errors, *self.errors]
+        return DbtRun(self.success and not bad, errors, self.names, bad, before.tests, before.sources)
+
+    def failure(self, month: str, home: Path) -> SurroundingsFailed:
+        """Why the month was not published by it, and what to do next."""
+        reasons = [*self.errors, *(str(node) for node in self.bad if node.status != "skipped")]
+        lines = [f"dbt failed; its log is {home / LOG}", *(reasons or ["dbt ended without publishing the month"])]
+        advice = f"Nothing is half published: ingest month {month} again when that is mended."
+        return SurroundingsFailed("\n  ".join(lines) + f"\n{advice}")
 
 
 class Dbt:
     """dbt with this project, for all runs of this process."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._parsed: Future[Any] | None = None
 
     def prepare(self, database: Database) -> None:
         """Begin to import dbt and to parse the project, which takes seconds, while other work goes on."""
         if self._parsed is None:
             link_own_package()
-            os.environ.update(environment(self._settings, database))
-            self._parsed = Future()
-            threading.Thread(target=_parse_into, args=[self._parsed], name="dbt", daemon=True).start()
+            os.environ.update(environment(self.settings, database))
+            self._parsed = ThreadPoolExecutor(1, "dbt").submit(parse)
 
     def run(self, database: Database, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
         """Run dbt with the given arguments, silently.
@@ -88,30 +93,27 @@ class Dbt:
             done: told the kind of each node as it ends: test, model, snapshot.
 
         Raises:
-            SurroundingsFailed: the packages that the project needs are not installed.
+            SurroundingsFailed: dbt cannot parse the project, or the packages that it needs are not installed.
         """
-        parsed = self._result(database)
-        if parsed.exception:
-            return DbtRun(False, [str(parsed.exception)])
-        return _run(parsed.result.deepcopy(), [*arguments, *LOGGED], begun, done)  # a run leaves its marks in it
+        manifest = self.manifest(database).deepcopy()  # a run leaves its marks in it
+        return _run(manifest, [*arguments, *LOGGED], begun, done)
 
     def manifest(self, database: Database) -> Any:
         """The project as dbt has parsed it.
 
         Raises:
-            SurroundingsFailed: dbt cannot parse it, or the packages that it needs are not installed.
+            SurroundingsFailed: as of `run`.
         """
-        parsed = self._result(database)
-        if parsed.exception:
-            raise SurroundingsFailed(f"dbt cannot parse the project: {parsed.exception}")
-        return parsed.result
-
-    def _result(self, database: Database) -> Any:
         if audit_package() is None:
             raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
         self.prepare(database)
         assert self._parsed is not None  # noqa: S101 (for mypy)
-        return self._parsed.result()
+        parsed = self._parsed.result()
+        if parsed.exception:
+            raise SurroundingsFailed(
+                f"dbt cannot parse the project: {parsed.exception}\nTry again when that is mended."
+            )
+        return parsed.result
 
 
 def parse() -> Any:
@@ -120,13 +122,6 @@ def parse() -> Any:
     from dbt.cli.main import dbtRunner
 
     return dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
-
-
-def _parse_into(future: Future[Any]) -> None:
-    try:
-        future.set_result(parse())
-    except BaseException as error:
-        future.set_exception(error)
 
 
 def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
@@ -149,13 +144,13 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
     results = [one for one in getattr(result.result, "results", None) or [] if hasattr(one, "node")]
-    tests = [one.node for one in results if one.node.resource_type == "test"]
     return DbtRun(
         success=bool(result.success),
         errors=[*([str(result.exception)] if result.exception else []), *operation_errors],
-        good={one.node.name for one in results if one.status not in BAD},
-        bad=[_bad(one) for one in results if one.status in BAD],
-        audits={audit.audit_id: audit for test in tests if (audit := audit_of(test, manifest.sources))},
+        names={one.node.name for one in results},
+        bad=[Node.of(one) for one in results if one.status in BAD],
+        tests=[one.node for one in results if one.node.resource_type == "test"],
+        sources=manifest.sources,
     )
 
 
@@ -186,16 +181,12 @@ def _interruptible() -> Iterator[None]:
         set_wait_callback(None)
 
 
-def _bad(result: Any) -> Node:
-    return Node(result.node.name, str(result.node.resource_type), str(result.status), (result.message or "").strip())
-
-
 def environment(settings: Settings, database: Database) -> dict[str, str]:
     """What any dbt command needs to know of this project: where it is, where its log goes, which database."""
     return {
         **database.environment,
         "DBT_PROJECT_DIR": str(project().dbt),
         "DBT_PROFILES_DIR": str(project().profiles),
-        "DBT_LOG_PATH": str(settings.home / "logs"),
+        "DBT_LOG_PATH": str((settings.home / LOG).parent),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }

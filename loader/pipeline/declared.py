@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from loader.contract.tables import Column, Table, model_columns
+from loader.contract.tables import Table, model_columns
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
 
@@ -44,16 +44,14 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
         WrongUsage: the declaration asks for what cannot be done to history; the message says what can.
     """
     there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
-    keys: dict[str, list[str]] = dict(
-        connection.execute(statement(__file__, "keys"), [[table.name for table in tables]]).fetchall()
-    )
+    rows = connection.execute(statement(__file__, "keys"), [[table.name for table in tables]])
+    keys: dict[str, list[str]] = dict(rows.fetchall())
     found: list[Change] = []
     for table in tables:
-        _refuse_another_key(table, keys.get(table.name), there)
-        for model in (f"history/{table.name}_snapshots", f"production/{table.name}"):
-            if known := there.get(model.partition("/")[2]):
-                found += _changes(table, known)
-                _refuse_undeclared(table, known, model)
+        if known := there.get(f"{table.name}_snapshots"):
+            found += _changes(table, f"history/{table.name}_snapshots", known, keys.get(table.name))
+        if known := there.get(table.name):
+            found += _changes(table, f"production/{table.name}", known)
     return list(dict.fromkeys(found))
 
 
@@ -78,12 +76,19 @@ def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
         )
 
 
-def _changes(table: Table, known: dict[str, str]) -> Iterator[Change]:
+def _changes(table: Table, model: str, known: dict[str, str], key: Sequence[str] | None = None) -> Iterator[Change]:
+    """What would be done to one table of the database, which has these columns and this key."""
+    called = {column.name: next((name for name in column.names if name in known), None) for column in table.columns}
+    if key and key != [called[table.column(name).name] for name in table.key]:
+        raise WrongUsage(
+            f"{table.name} has the key {', '.join(key)} in the database, and is declared with {', '.join(table.key)}:"
+            " history keeps its key. Declare its primary_key as it was, or declare a new table. Nothing was changed."
+        )
     for column in table.columns:
-        before = _called(column, known)
-        if before is None:
+        before, wide = called[column.name], column.type_name
+        if before is None:  # it is new
             continue
-        narrow, wide = known[before], column.type_name
+        narrow = known[before]
         if narrow != wide and wide not in WIDER.get(narrow, ()):
             raise WrongUsage(
                 f"{table.name}.{column.name} is {narrow} in the database and declared as {wide}, which cannot hold all"
@@ -92,27 +97,8 @@ def _changes(table: Table, known: dict[str, str]) -> Iterator[Change]:
             )
         if before != column.name or narrow != wide:
             yield Change(table.name, column.name, before, narrow, wide)
-
-
-def _refuse_another_key(table: Table, key: list[str] | None, there: dict[str, dict[str, str]]) -> None:
-    known = there.get(f"{table.name}_snapshots", {})
-    declared = [_called(column, known) for name in table.key for column in table.columns if name in column.names]
-    if key and key != declared:
-        raise WrongUsage(
-            f"{table.name} has the key {', '.join(key)} in the database, and is declared with {', '.join(table.key)}:"
-            " history keeps its key. Declare its primary_key as it was, or declare a new table. Nothing was changed."
-        )
-
-
-def _called(column: Column, known: dict[str, str]) -> str | None:
-    """What a table calls a column, by its name or by an alias; None where it has yet to get it."""
-    return next((name for name in column.names if name in known), None)
-
-
-def _refuse_undeclared(table: Table, known: dict[str, str], model: str) -> None:
-    """A column of history that nobody declares, not even somebody's own model."""
-    unknown = set(known) - {_called(column, known) for column in table.columns} - ADDED
-    if undeclared := sorted(unknown - model_columns(model)) if unknown else []:
+    unknown = known.keys() - called.values() - ADDED
+    if undeclared := sorted(unknown - model_columns(model)) if unknown else []:  # nor by somebody's own model
         raise WrongUsage(
             f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, and history keeps what"
             " it knew: declare it again, with `retired: true` in its config.meta; or name it in the `aliases` of the"

@@ -42,32 +42,31 @@ def run_months(
     dbt = Dbt(settings)
     for delivery in deliveries:
         gc.collect(0)  # what the month before left: the command line looks for garbage at no other time
-        yield _run_month(settings, request, delivery, progress, dbt)
+        yield _run_month(dbt, request, delivery, progress)
 
 
-def _run_month(settings: Settings, request: Request, delivery: Delivery, progress: Progress, dbt: Dbt) -> Outcome:
-    tables = load_contract()
+def _run_month(dbt: Dbt, request: Request, delivery: Delivery, progress: Progress) -> Outcome:
+    settings, tables = dbt.settings, load_contract()
     require_models(tables)
     progress.month(delivery.label)
 
     def attempt() -> Outcome:
-        with contextlib.ExitStack() as stack:
-            here = stack.enter_context(arrived(delivery, tables, settings.home, progress.tell))
-            is_embedded = settings.host is None  # and so was started a moment ago
-            with retries.telling_lost(delivery.label, was_there=is_embedded):
-                run = Run(settings, request, here, tables, progress, dbt)
-            stack.enter_context(contextlib.closing(run.connection))
-            stack.enter_context(retries.telling_lost(delivery.label, was_there=True))
-            outcome = run.execute()
-            if request.command == "ingest" and (nodes := pending_nodes(run.connection)):
-                raise SurroundingsFailed(f"{outcome.message}, but readers may see it in part: {nodes_failed(nodes)}")
-            return outcome
+        with arrived(delivery, tables, settings.home, progress.tell) as here:
+            with retries.telling_lost(delivery.label, was_there=settings.embedded):  # it was started a moment ago
+                run = Run(dbt, request, here, tables, progress)
+            with contextlib.closing(run.connection), retries.telling_lost(delivery.label, was_there=True):
+                outcome = run.execute()
+                if request.command == "ingest" and (nodes := pending_nodes(run.connection)):
+                    raise SurroundingsFailed(
+                        f"{outcome.message}, but readers may see it in part: {nodes_failed(nodes)}"
+                    )
+                return outcome
 
     try:
         wait_for(delivery, tables, request.wait, progress.tell)
         outcome = retries.whole_runs(progress.tell)(attempt)
     except Exception as error:
-        notify.of_failure(settings, request.command, delivery, error, progress.tell)
+        notify.tell_of(settings, request.command, delivery, error, progress.tell)
         raise
-    notify.of_outcome(settings, outcome, progress.tell)
+    notify.tell_of(settings, request.command, delivery, outcome, progress.tell)
     return outcome

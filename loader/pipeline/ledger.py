@@ -21,20 +21,17 @@ from loader.contract.packages import audit_package
 from loader.database import Connection, ops_ddl, run_lock, statement
 from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
-from loader.landing import LandedFile, printable
+from loader.landing import LandedFile
+from loader.pipeline.outcome import TableCounts
 from loader.pipeline.request import Request
+from loader.words import printable
 
 
 @dataclass(frozen=True)
 class TableHistory:
-    """Complete history of one table on one as_of, and the file it was built from."""
+    """Complete history of one table on one as_of, and the hash of the file it was built from."""
 
-    table_name: str
-    load_id: int
-    rows_delivered: int
-    rows_total: int
-    rows_inserted: int | None
-    rows_updated: int | None
+    counts: TableCounts
     sha256: str | None
 
 
@@ -228,11 +225,14 @@ def finish(
     connection.execute(statement(__file__, "finish"), [state, Jsonb(dict(timings)), list(failed_nodes), error, load_id])
 
 
-def history_on(connection: Connection, as_of: dt.date) -> dict[str, TableHistory]:
-    """Table name -> its history on that date, of loads whose history stands in all their tables."""
-    with connection.cursor(row_factory=class_row(TableHistory)) as cursor:
-        rows = cursor.execute(statement(__file__, "history_on"), [as_of]).fetchall()
-    return {row.table_name: row for row in rows}
+def history_on(connection: Connection, as_of: dt.date, load_id: int | None = None) -> dict[str, TableHistory]:
+    """Table name -> its history on that date, of loads whose history stands in all their tables.
+
+    Args:
+        load_id: of whom what was inserted and updated is counted; what others have built has changed nothing.
+    """
+    rows = connection.execute(statement(__file__, "history_on"), {"load_id": load_id, "as_of": as_of})
+    return {counts[0]: TableHistory(TableCounts(*counts), sha256) for *counts, sha256 in rows.fetchall()}
 
 
 def came_later(connection: Connection, tables: Sequence[str], as_of: dt.date) -> set[str]:

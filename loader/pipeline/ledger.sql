@@ -53,16 +53,21 @@ select
 -- name: history_on
 select
     history.table_name,
-    history.load_id,
     history.rows_delivered,
-    history.rows_total,
-    history.rows_inserted,
-    history.rows_updated,
+    own.inserted,
+    own.updated,
+    history.rows_delivered - own.inserted - own.updated as unchanged,
+    history.rows_total - history.rows_delivered as carried_forward,
     file ->> 'sha256' as sha256
 from ops.standing_history as history
 inner join ops.loads as loads on history.load_id = loads.load_id
 left join lateral jsonb_array_elements(loads.files) as file on file ->> 'table' = history.table_name
-where history.as_of = %s;
+cross join lateral (
+    select
+        case when history.load_id = %(load_id)s then coalesce(history.rows_inserted, 0) else 0 end as inserted,
+        case when history.load_id = %(load_id)s then coalesce(history.rows_updated, 0) else 0 end as updated
+) as own
+where history.as_of = %(as_of)s;
 
 -- name: audits
 select audit_id, audit_name, table_name, column_name, severity, status, failures, finding

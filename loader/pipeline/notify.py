@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pydantic import SecretStr
+
 from loader.delivery import Delivery
 from loader.errors import ModelsFailed, NotDelivered, StreamflowError, WrongUsage
 from loader.pipeline.outcome import Outcome, Refused
@@ -19,37 +21,35 @@ from loader.words import counted
 PATIENCE = 30
 """Seconds that the command is given."""
 
-Told = Callable[[str], object]
 
+def tell_of(
+    settings: Settings, command: Command, delivery: Delivery, ended: Outcome | Exception, tell: Callable[[str], object]
+) -> None:
+    """Have the command know of a month that was published now, refused, failed or is late; not of a check that fails.
 
-def of_outcome(settings: Settings, outcome: Outcome, tell: Told) -> None:
-    """Have the command know of a month that was published now; of nothing else that ends well.
-
-    `tell` is told where that fails, which fails nothing else.
+    What databases and dbt complain of may hold values, so it stays in the log. `tell` is told where the command fails,
+    which fails nothing else.
     """
-    if outcome.state == "published":
-        code = ModelsFailed.exit_code if outcome.failed else 0
-        _send(settings, {"event": "published", **_facts(outcome), "exit_code": code, "message": outcome.message}, tell)
-
-
-def of_failure(settings: Settings, command: Command, delivery: Delivery, error: Exception, tell: Told) -> None:
-    """Have the command know of a month that was refused, failed or is late; not of a check, nor of wrong usage.
-
-    What databases and dbt complain of may hold values, so it stays in the log.
-    """
-    if command == "check" or isinstance(error, WrongUsage):
-        return
     month = f"month {delivery.label}"
     known: dict[str, Any] = {"command": command, "month": delivery.label, "as_of": str(delivery.as_of)}
-    if isinstance(error, Refused):
-        said = f"{month} was refused: {counted(error.rejects.count, 'problem')}; nothing was changed"
-        event, known = "refused", {**_facts(error.outcome), "rejects": error.rejects.count}
-    elif isinstance(error, NotDelivered):
+    code = ended.exit_code if isinstance(ended, StreamflowError) else StreamflowError.exit_code
+    if isinstance(ended, Outcome):
+        if ended.state != "published":
+            return
+        event, said, known = "published", ended.message, _facts(ended)
+        code = ModelsFailed.exit_code if ended.failed else 0
+    elif command == "check" or isinstance(ended, WrongUsage):
+        return
+    elif isinstance(ended, Refused):
+        said = f"{month} was refused: {counted(ended.rejects.count, 'problem')}; nothing was changed"
+        event, known = "refused", {**_facts(ended.outcome), "rejects": ended.rejects.count}
+    elif isinstance(ended, NotDelivered):
         event, said = "late", f"{month} has not been delivered yet"
     else:
-        event, said = "failed", f"{month} was not ingested: {type(error).__name__}; the run's own output says why"
-    code = error.exit_code if isinstance(error, StreamflowError) else StreamflowError.exit_code
-    _send(settings, {"event": event, **known, "exit_code": code, "message": said}, tell)
+        event, said = "failed", f"{month} was not ingested: {type(ended).__name__}; the run's own output says why"
+    word = {"event": event, **known, "exit_code": code, "message": said}
+    if settings.notify and (failure := _send(settings.notify, word)):
+        tell(f"the command of STREAMFLOW_NOTIFY {failure}")
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
@@ -69,22 +69,18 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _send(settings: Settings, word: Mapping[str, Any], tell: Told) -> None:
-    """Run the command. It may have a secret in it: nothing of it is told, and nothing that it says itself."""
-    if settings.notify is None:
-        return
+def _send(command: SecretStr, word: Mapping[str, Any]) -> str | None:
+    """Run the command; returns how it failed. It may have a secret in it: nothing of it is told, nor what it says."""
     try:
         ended = subprocess.run(
-            shlex.split(settings.notify.get_secret_value()),
+            shlex.split(command.get_secret_value()),
             input=json.dumps(word).encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE,
             start_new_session=True, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        tell(f"the command of STREAMFLOW_NOTIFY took more than {PATIENCE} s and was ended")
+        return f"took more than {PATIENCE} s and was ended"
     except OSError as error:
-        tell(f"the command of STREAMFLOW_NOTIFY cannot be started: {error.strerror}")
+        return f"cannot be started: {error.strerror}"
     except (ValueError, IndexError):
-        tell("STREAMFLOW_NOTIFY is no command: it is blank, or a quote in it is left open")
-    else:
-        if ended.returncode:
-            tell(f"the command of STREAMFLOW_NOTIFY ended with {ended.returncode}: nobody may know how the month ended")
+        return "is no command: it is blank, or a quote in it is left open"
+    return f"ended with {ended.returncode}: nobody may know how the month ended" if ended.returncode else None

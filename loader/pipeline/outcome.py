@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from loader.delivery import Problem
 from loader.errors import DataRefused
-from loader.landing import Rejects
-from loader.pipeline.dbt import Node
-from loader.pipeline.ledger import AuditResult, TableHistory, Waiver
 from loader.pipeline.request import Command
+
+if TYPE_CHECKING:
+    from loader.pipeline.dbt import Node
+    from loader.pipeline.ledger import AuditResult, Waiver
+    from loader.refusals.rejects import Rejects
 
 
 @dataclass(frozen=True)
@@ -23,16 +26,6 @@ class TableCounts:
     updated: int
     unchanged: int
     carried_forward: int
-
-    @classmethod
-    def of(cls, history: TableHistory, load_id: int | None) -> TableCounts:
-        """From what dbt entered while it built history and production, if that load did; else nothing has changed."""
-        is_its_own = history.load_id == load_id
-        inserted = history.rows_inserted or 0 if is_its_own else 0
-        updated = history.rows_updated or 0 if is_its_own else 0
-        unchanged = history.rows_delivered - inserted - updated
-        carried_forward = history.rows_total - history.rows_delivered
-        return cls(history.table_name, history.rows_delivered, inserted, updated, unchanged, carried_forward)
 
 
 @dataclass
@@ -70,8 +63,7 @@ class Refused(DataRefused):
 
     def __init__(self, outcome: Outcome, rejects: Rejects) -> None:
         super().__init__(outcome.message)
-        self.outcome = outcome
-        self.rejects = rejects
+        self.outcome, self.rejects = outcome, rejects
 
     @property
     def report(self) -> str:

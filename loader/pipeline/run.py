@@ -6,8 +6,8 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain as joined
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -15,17 +15,17 @@ from loader.contract.tables import Table
 from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
-from loader.landing import Landing, land, write_rejects
+from loader.landing import Landing, land
 from loader.pipeline import chain, ledger
-from loader.pipeline.audits import require_runnable, require_waivable
 from loader.pipeline.dbt import Dbt, DbtRun
 from loader.pipeline.declared import require_unchanged
 from loader.pipeline.ledger import TableHistory
-from loader.pipeline.outcome import Outcome, Refused, TableCounts
-from loader.pipeline.problems import Problems
+from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
-from loader.settings import Settings
+
+if TYPE_CHECKING:
+    from loader.refusals.problems import Problems
 
 AUDIT = ["test", "--select", "source:staging"]
 BUILD = ["build", "--exclude-resource-type", "unit_test"]
@@ -41,20 +41,12 @@ WARNINGS_KEPT = 1_000
 class Run:
     """One attempt at one month, with what it needs at hand."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        request: Request,
-        delivery: Delivery,
-        tables: list[Table],
-        progress: Progress,
-        dbt: Dbt,
-    ) -> None:
-        self.settings, self.request, self.delivery, self.tables = settings, request, delivery, tables
-        self.progress, self.dbt = progress, dbt
+    def __init__(self, dbt: Dbt, request: Request, delivery: Delivery, tables: list[Table], progress: Progress) -> None:
+        self.dbt, self.settings, self.progress, self.request = dbt, dbt.settings, progress, request
+        self.delivery, self.tables, self._restates = delivery, tables, request.restate is not None
         self._began, self._seconds = time.perf_counter(), dict[str, float]()
         with self._timed("database"):
-            self.database = open_database(settings)
+            self.database = open_database(self.settings)
             self.connection = self.database.connect()
         self.outcome = Outcome(request.command, delivery.label, delivery.as_of, "failed", self.database.uri)
         self.files: dict[str, TableFiles] = {}
@@ -68,20 +60,25 @@ class Run:
         finally:
             self._seconds[step] = round(time.perf_counter() - began, 3)
 
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """A step that may have to wait for others, which is told."""
+        self.progress.step(name)
+        with self._timed(name), telling_who_blocks(self.database, self.progress.tell):
+            yield
+
     @property
     def _timings(self) -> dict[str, float]:
         """Step -> seconds, with the total so far."""
         return {**self._seconds, "total": round(time.perf_counter() - self._began, 3)}
-
-    @property
-    def _restates(self) -> bool:
-        return self.request.restate is not None
 
     def execute(self) -> Outcome:
         """Take the lock, open an entry in the ledger, do the work, and close the entry however it ends."""
         later = ledger.came_later(self.connection, [table.name for table in self.tables], self.delivery.as_of)
         found = self.delivery.find(self.tables, later)
         if self.request.waive:
+            from loader.refusals.audits import require_waivable
+
             require_waivable(self.dbt.manifest(self.database), self.tables, self.request.waive)
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
@@ -108,7 +105,7 @@ class Run:
     def _work(self, found: Found) -> None:
         self.files = found.files
         standing = self._standing()
-        known = ledger.history_on(self.connection, self.delivery.as_of)
+        known = self._history()
         if self._restates and not standing.was_published:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
         if standing.was_published and not known and not self._restates:
@@ -118,27 +115,17 @@ class Run:
                 " what was published; so does ingesting another month."
             )
         if known and not found.problems:
-            differing = self._differing(known, found)
-            if differing and standing.archived_in:
-                raise WrongUsage(
-                    f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these are other"
-                    f" files: `streamflow archive --restore {self.delivery.as_of}` first."
-                )
-            if differing and not self._restates:
-                self._refuse_other_rows(differing)
-                differing = []  # the same rows in other files
+            differing = self._differing(known, found, standing)
             whole = all(table in known for table in found.files)
-            again = whole and not differing and not self.request.force
-            if again and self.request.command != "check":
+            if whole and not differing and not self.request.force and self.request.command != "check":
                 self._again(known)
                 return
         if not found.files:
             raise self._refusal(found.problems)
         self.dbt.prepare(self.database)
         landing = self._land(self.tables)
-        if found.problems or landing.problems or landing.not_taken:
-            if landing.not_taken:
-                self.progress.step("looking for everything that is wrong")
+        if found.problems or landing.not_taken:
+            self.progress.step("looking for everything that is wrong")
             audit = partial(self._dbt, AUDIT, "audits")
             raise self._refusal(self._problems().everything(found.problems, landing, audit))
         rows = {file.table: file.rows for file in landing.files}
@@ -151,25 +138,36 @@ class Run:
         else:
             self._build()
 
-    def _differing(self, known: dict[str, TableHistory], found: Found) -> list[Table]:
+    def _differing(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> list[Table]:
+        """The tables that a restatement replaces; none where history was built from the same rows.
+
+        Raises:
+            Refused: it was built from others, and is not to be restated.
+            WrongUsage: it is archived.
+        """
         with self._timed("compare"):
             hashes = found.hashes()
         if found.problems:
             raise self._refusal(found.problems)
         there = [table for table in self.tables if table.name in known]
-        return [table for table in there if known[table.name].sha256 != hashes[table.name]]
-
-    def _refuse_other_rows(self, differing: list[Table]) -> None:
-        """Refuse a month of which history was built from other rows than those at hand, not only from other files."""
+        differing = [table for table in there if known[table.name].sha256 != hashes[table.name]]
+        if differing and standing.archived_in:
+            raise WrongUsage(
+                f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these are other"
+                f" files: `streamflow archive --restore {self.delivery.as_of}` first."
+            )
+        if self._restates or not differing:
+            return differing
         landing = self._land(differing)
-        if landing.problems or landing.not_taken:
-            raise self._refusal(joined(landing.problems, self._problems().wrong_values(landing.not_taken, [])))
+        if landing.not_taken:
+            raise self._refusal(self._problems().wrong_values(landing))
         if problems := list(self._problems().other_rows(differing)):
             if not self._standing().is_finished:
-                self._finish(DbtRun(True))
+                self._finish()
             month = self._standing().month or self.delivery.label
             message = f"month {month} is published already for {self.delivery.as_of}, from other files"
             raise self._refusal(problems, f"{message}; nothing was changed: only --restate replaces it")
+        return []
 
     def _again(self, known: dict[str, TableHistory]) -> None:
         """The same rows once more: finish what was left undone, or nothing."""
@@ -179,35 +177,36 @@ class Run:
         if not is_finished:
             if ledger.is_unaudited(self.connection, self.delivery.as_of):
                 self._dbt(AUDIT, "audits")
-            result = self._finish(DbtRun(True))
+            result = self._finish()
             self._published(result, f"month {self.delivery.label} published, which was begun before")
         elif left and self.request.command == "ingest":
             result = self._dbt([*BELOW, *(f"+{name}" for name in left)], "models")
             done = "what had failed fails again" if result.bad else "what had failed was built"
             self._published(result, message + done)
         else:
-            self.outcome.counts = [TableCounts.of(known[one.name], None) for one in self.tables if one.name in known]
+            self._count(known)
             self._end("unchanged", message + "nothing to do")
 
     def _land(self, tables: Sequence[Table]) -> Landing:
-        self.progress.step("landing")
         there = [self.files[table.name] for table in tables if table.name in self.files]
-        self.progress.files({file.name: file.size for files in there for file in files.parts})
-        ledger.clear_staged(self.connection)
-        at_once = files_at_once(self.connection)
-        with self._timed("landing"), telling_who_blocks(self.database, self.progress.tell):
+        with self._step("landing"):
+            self.progress.files({file.name: file.size for files in there for file in files.parts})
+            ledger.clear_staged(self.connection)
+            at_once = files_at_once(self.connection)
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
 
     def _problems(self) -> Problems:
+        from loader.refusals.problems import Problems
+
         return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
 
     def _build(self) -> None:
         """Audit what staging holds and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         self._require_passed(result)
-        if not self._standing().is_finished and ledger.history_on(self.connection, self.delivery.as_of):
+        if not self._standing().is_finished and self._history():
             result = self._finish(result)
         published = self._standing().load_id
         if published is None or (self._restates and published != self.load_id):
@@ -215,13 +214,13 @@ class Run:
         done = "published" if published == self.load_id else "found as it was published"
         self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")
 
-    def _finish(self, before: DbtRun) -> DbtRun:
+    def _finish(self, before: DbtRun | None = None) -> DbtRun:
         """Have production take in a month whose history stands; returns what that and the run before it did.
 
         Raises:
             SurroundingsFailed: it is still not published.
         """
-        result = self._dbt(FINISH, "tables").after(before)
+        result = self._dbt(FINISH, "tables").after(before or DbtRun(True))
         if not self._standing().is_finished:
             raise self._dbt_failed(result)
         return result
@@ -229,15 +228,19 @@ class Run:
     def _standing(self) -> ledger.Standing:
         return ledger.standing(self.connection, self.delivery.as_of)
 
+    def _history(self) -> dict[str, TableHistory]:
+        return ledger.history_on(self.connection, self.delivery.as_of, self.load_id)
+
     def _published(self, result: DbtRun, message: str) -> None:
         """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
-        known = ledger.history_on(self.connection, self.delivery.as_of)
-        standing = [known[table.name] for table in self.tables if table.name in known]
-        self.outcome.counts = [TableCounts.of(history, self.load_id) for history in standing]
+        self._count(self._history())
         self.outcome.failed = result.bad
         if published := self._standing().load_id:
             self.outcome.manifest = chain.line_of(self.connection, published)
         self._end("published", message)
+
+    def _count(self, known: dict[str, TableHistory]) -> None:
+        self.outcome.counts = [known[table.name].counts for table in self.tables if table.name in known]
 
     def _require_passed(self, result: DbtRun) -> None:
         """Go on only where all audits passed; the outcome gets their verdicts, and what the warnings are about.
@@ -250,33 +253,30 @@ class Run:
             raise self._refusal(self._problems().found_by(result, failed))
         if not result.success and (self.request.command == "check" or not self.outcome.audits):
             raise self._dbt_failed(result)
-        found = self._problems().found_by(result, self.outcome.audits_that("warn"))
-        self.outcome.warnings = list(islice(found, WARNINGS_KEPT))
-        self.outcome.more_warnings = sum(1 for _ in found)
+        if warned := self.outcome.audits_that("warn"):
+            found = self._problems().found_by(result, warned)
+            self.outcome.warnings = list(islice(found, WARNINGS_KEPT))
+            self.outcome.more_warnings = sum(1 for _ in found)
 
     def _dbt(self, arguments: list[str], step: str) -> DbtRun:
-        self.progress.step(step)
         ended = retries.sessions_ended(self.connection)
-
-        def begun(invocation_id: str) -> None:
-            ledger.register_run(self.connection, invocation_id)
-
-        with self._timed(step), telling_who_blocks(self.database, self.progress.tell):
+        with self._step(step):
+            begun = partial(ledger.register_run, self.connection)
             result = self.dbt.run(self.database, arguments, begun, self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
-        require_runnable(self.connection, result.broken_audits)
+        if any(node.status == "error" for node in result.bad):
+            from loader.refusals.audits import require_runnable
+
+            require_runnable(self.connection, result)
         return result
 
     def _dbt_failed(self, result: DbtRun) -> SurroundingsFailed:
-        reasons = [*result.errors, *(str(node) for node in result.bad if node.status != "skipped")]
-        log = self.settings.home / "logs" / "dbt.log"
-        return SurroundingsFailed(
-            "\n  ".join([f"dbt failed; its log is {log}", *(reasons or ["dbt ended without publishing the month"])])
-            + f"\nNothing is half published: ingest month {self.delivery.label} again when that is mended."
-        )
+        return result.failure(self.delivery.label, self.settings.home)
 
     def _refusal(self, problems: Iterable[Problem], message: str | None = None) -> Refused:
+        from loader.refusals.rejects import write_rejects
+
         month = self.delivery.label
         rejects = write_rejects(problems, self.settings.home / "rejects" / f"month_{month}.csv", month, message)
         self.outcome.rejects = rejects

@@ -18,12 +18,11 @@ from markupsafe import Markup, escape
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed
-from loader.landing import printable
 from loader.readers.oncall import waived, warned
 from loader.readers.report_columns import ColumnReport, Json
 from loader.readers.report_numbers import Report, read_index, read_month
 from loader.settings import Settings
-from loader.words import counted
+from loader.words import counted, printable
 
 EPOCH = dt.date(1970, 1, 1)
 NONE = "\N{EN DASH}"

@@ -16,9 +16,9 @@ from psycopg.sql import Composed
 
 from loader.database import Connection
 from loader.delivery import SourceFile
-from loader.delivery.causes import HEAD, of_bytes
 from loader.delivery.files import UNREADABLE, unreadable
 from loader.errors import DataRefused, WrongUsage
+from loader.refusals.causes import HEAD, of_bytes
 
 DELIMITERS = ",;\t|"
 OTHER_ENCODING = "windows-1252"

@@ -15,7 +15,8 @@ from psycopg import sql
 
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS
 from loader.database import Connection, statement
-from loader.delivery.causes import TOTAL_LINE, Cause, is_total, of_value
+from loader.delivery.csv_contract import is_total
+from loader.refusals.causes import TOTAL_LINE, Cause, of_value
 from loader.scaffold.files import OTHER_ENCODING, TEMPLATE, Export
 from loader.scaffold.references import find_references
 

@@ -15,7 +15,7 @@ $$;
 
 -- Creates an empty table, with columns as [{name, type, required}].
 -- staging: a row per line of the file; nothing is checked but types, and that a mean of the numbers, which is of double precision, has no
--- chance to overflow (loader/landing/diagnosis.sql says which do not land). The next month makes it anew, so vacuuming it would be in vain.
+-- chance to overflow (loader/refusals/diagnosis.sql says which do not land). The next month makes it anew, so vacuuming it would be in vain.
 -- history: partitioned by as_of, and immutable. production: its keys come with its first rows (ops.finish_merge); half of each page is left
 -- free, as every row is written anew each month.
 create or replace function ops.create_table(name text, kind text, columns jsonb, key text []) returns void language plpgsql as $$

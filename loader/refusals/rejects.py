@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 
-from loader.delivery import NOT_TEXT, Problem
-from loader.words import counted
+from loader.delivery import Problem
+from loader.words import counted, printable
 
 ON_SCREEN = 20
 IN_FILE = 1_000_000
@@ -104,18 +104,6 @@ def listed(groups: Sequence[Group], count: int) -> list[str]:
     shown = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width] for row in rows]
     left = count - sum(group.count for group in groups[:ON_SCREEN])
     return [*("  " + "  ".join(cells).rstrip() for cells in shown), *([f"  ... and {left:,} more"] if left else [])]
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Text without what would steer the terminal or turn the order of its letters: that is shown by its number."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() or one in keep else _by_number(one) for one in text)
-
-
-def _by_number(character: str) -> str:
-    """An escape for a character, or for a byte that is not UTF-8."""
-    return f"\\x{ord(character) - 0xDC00:02x}" if NOT_TEXT.match(character) else repr(character)[1:-1]
 
 
 def without_formulas(value: object) -> object:

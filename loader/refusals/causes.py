@@ -1,12 +1,12 @@
-"""What is wrong with a delivery, and the causes that are recognized from bytes, characters and forms of values."""
+"""Causes that are recognized from the bytes, characters and forms of values of a file."""
 
 from __future__ import annotations
 
 import csv
+import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import product
 
 from loader.contract.tables import CsvForm
@@ -16,22 +16,6 @@ SHOWN = 200
 
 Cause = tuple[str, str]
 """What is wrong, and what to do about it."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a delivery. `line` counts as an editor does, from 1.
-
-    `remedy` says what to do, where the reason is one that may explain many problems.
-    """
-
-    file: str
-    reason: str
-    line: int | None = None
-    column: str | None = None
-    value: str | None = None
-    audit: str | None = None
-    remedy: str | None = None
 
 
 HEAD = 512
@@ -70,8 +54,6 @@ BLANK = (
     "a blank or an invisible character in the name of a column",
     "Take it out of the header, which has to be as declared",
 )
-TOTALS = {"total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "somme", "totale"}
-SUMMED = re.compile(r"[+-]?[\d., '\u00a0]*\d[\d., '\u00a0]*")
 TOTAL_LINE = "a line of totals", "Export the file without it"
 NO_KEY = "Export each row with its key, and no line of totals"
 """What to do about a row without a key."""
@@ -84,7 +66,7 @@ def of_bytes(head: bytes) -> Cause | None:
     return next((cause for start, cause in FORMATS if start.match(head)), None)
 
 
-def of_header(text: str, form: CsvForm, names: Collection[str]) -> Cause | None:
+def of_header_text(text: str, form: CsvForm, names: Collection[str]) -> Cause | None:
     """Why a header has too few of the declared names: others are found in it with another delimiter or quote."""
 
     def found(delimiter: str, quote: str) -> int:
@@ -102,13 +84,8 @@ def of_header(text: str, form: CsvForm, names: Collection[str]) -> Cause | None:
 
 
 def _declare(key: str, seen: str, declared: str) -> str:
-    shown = "\\t" if seen == "\t" else seen
     wanted = {",": "commas", ";": "semicolons", "\t": "tabs"}.get(declared, declared)
-    return f"Export it with {wanted}, or declare `{key}: {_yaml(shown)}` for its table"
-
-
-def _yaml(text: str) -> str:
-    return "'\"'" if text == '"' else f'"{text}"'
+    return f"Export it with {wanted}, or declare `{key}: {json.dumps(seen)}` for its table"
 
 
 def encoded_otherwise(form: CsvForm) -> Cause:
@@ -123,21 +100,6 @@ def of_value(kind: str, text: str) -> Cause | None:
     return next((CAUSES[form] for form in forms if form.fullmatch(text)), None)
 
 
-def is_total(fields: Sequence[str], key: int, nulls: Collection[str] = ()) -> bool:
-    """Whether a record has a word for totals in place of its key, and nothing but numbers beside it."""
-    if key >= len(fields) or fields[key].strip(" \u00a0:").casefold() not in TOTALS:
-        return False
-    others = [text for place, text in enumerate(fields) if place != key and text and text not in nulls]
-    return all(map(SUMMED.fullmatch, others))
-
-
 def without_blanks(name: str) -> str:
     """A name without blanks and what is invisible."""
     return "".join(character for character in name if character.isprintable() and not character.isspace())
-
-
-def blanks(header: Sequence[str], names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The names in a header that are declared ones but for blanks, or what is invisible; and these."""
-    for name in header:
-        if name not in names and (meant := without_blanks(name)) in names:
-            yield name, meant

@@ -10,13 +10,15 @@ from psycopg import sql
 from loader.contract.tables import Table
 from loader.database import Connection, Database, statement
 from loader.delivery import Delivery, Problem, TableFiles
-from loader.landing import Landing, NotTaken, diagnose
+from loader.landing import Landing
 from loader.pipeline import ledger
-from loader.pipeline.audit_reasons import OTHER_CUSTOMERS, of_table
 from loader.pipeline.dbt import DbtRun
 from loader.pipeline.declared import columns_in_database
-from loader.pipeline.failed_audits import failed_rows
 from loader.pipeline.ledger import AuditResult
+from loader.refusals.audit_reasons import OTHER_CUSTOMERS, of_table
+from loader.refusals.audits import audit_in
+from loader.refusals.diagnosis import Unread, diagnose
+from loader.refusals.failed_audits import failed_rows
 
 REMEMBERED = 100_000
 """How many wrong values are remembered."""
@@ -36,6 +38,8 @@ class Problems:
     files: Mapping[str, TableFiles]
     told: set[tuple[str, int | None, str | None]] = field(default_factory=set)
     """File, line and column of wrong values, up to a limit: what an audit says of the same ones is no news."""
+    unread: set[str] = field(default_factory=set)
+    """Tables of which a file was not read to its end."""
     without_keys: set[str] = field(default_factory=set)
     """Tables in which keys are wrong: which rows of others name none of their rows cannot be told."""
 
@@ -44,14 +48,12 @@ class Problems:
     ) -> Iterator[Problem]:
         """What is wrong with files and with values, and then what the audits say of everything else."""
         yield from of_files
-        yield from landing.problems
-        unread: list[Problem] = []
-        yield from self.wrong_values(landing.not_taken, unread)
+        yield from self.wrong_values(landing)
         sound = {file.table: file.rows for file in landing.files}
-        mended = {stopped.table.name for stopped in landing.not_taken}
-        if unread or not (sound or mended):
-            return
+        mended = landing.not_taken.keys() - self.unread
         rows = sound | dict.fromkeys(mended, 0)
+        if not rows:
+            return
         ledger.set_staged(self.connection, self.load_id, self.delivery, rows, refused=True)
         try:
             result = audit()
@@ -61,50 +63,46 @@ class Problems:
             if verdict.status == "fail" and self._still_telling(verdict, result, set(sound), mended):
                 yield from self._rows_of(result, verdict)
 
-    def wrong_values(self, not_taken: Sequence[NotTaken], unread: list[Problem]) -> Iterator[Problem]:
-        """All wrong values of the files that were not taken; `unread` gets what kept one from being read to its end."""
-        for stopped in not_taken:
-            table, files = stopped.table, self.files[stopped.table.name]
-            for problem in diagnose(self.database, self.delivery, table, files, stopped, unread):
+    def wrong_values(self, landing: Landing) -> Iterator[Problem]:
+        """All that is wrong with the files that were not taken."""
+        for table in (table for table in self.tables if table.name in landing.not_taken):
+            files, stopped = self.files[table.name], landing.not_taken[table.name]
+            for problem in diagnose(self.database, self.delivery, table, files, stopped):
                 column = table.column(problem.column).name if problem.column else None
                 if problem.line and len(self.told) < REMEMBERED:
                     self.told.add((problem.file, problem.line, column))
                 if column in table.key and problem.value is not None:
                     self.without_keys.add(table.name)
+                if isinstance(problem, Unread):
+                    self.unread.add(table.name)
                 yield problem
 
     def other_rows(self, differing: Sequence[Table]) -> Iterator[Problem]:
         """The landed files that hold other rows than history has from that date, with the number of customers."""
         for table in differing:
-            count, known, published = self._rows_that_differ(table)
-            name = self.files[table.name].name
-            if count and table.is_per_customer and known * 100 < published * NEARLY_NONE:
-                reason = f"other customers: it has {known:,} of the {published:,} that are published"
+            name, history = self.files[table.name].name, f"{table.name}_snapshots"
+            known = columns_in_database(self.connection, [history])[history]
+            published = [
+                sql.Identifier(column.name)
+                if column.name in known
+                else sql.SQL("null::{} as {}").format(sql.SQL(column.data_type), sql.Identifier(column.name))
+                for column in table.columns
+            ]
+            query = statement(__file__, "rows_that_differ").format(
+                columns=sql.SQL(", ").join(map(sql.Identifier, table.column_names)),
+                published=sql.SQL(", ").join(published),
+                staging=sql.Identifier("staging", table.name),
+                history=sql.Identifier("public", history),
+                as_of=sql.Literal(self.delivery.as_of),
+                key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
+                first=sql.Identifier(table.key[0]),
+            )
+            count, in_both, in_history = ledger.one_row(self.connection, query)
+            if count and table.is_per_customer and in_both * 100 < in_history * NEARLY_NONE:
+                reason = f"other customers: it has {in_both:,} of the {in_history:,} that are published"
                 yield Problem(name, reason, remedy=OTHER_CUSTOMERS)
             elif count:
                 yield Problem(name, f"rows that differ from what is published: {count:,}")
-
-    def _rows_that_differ(self, table: Table) -> tuple[int, int, int]:
-        """In how many rows staging and history of this delivery differ; how many are in both, how many in history."""
-        history = f"{table.name}_snapshots"
-        known = columns_in_database(self.connection, [history])[history]
-        published = [
-            sql.Identifier(name)
-            if name in known
-            else sql.SQL("null::{} as {}").format(sql.SQL(table.column(name).data_type), sql.Identifier(name))
-            for name in table.column_names
-        ]
-        query = statement(__file__, "rows_that_differ").format(
-            columns=sql.SQL(", ").join(map(sql.Identifier, table.column_names)),
-            published=sql.SQL(", ").join(published),
-            staging=sql.Identifier("staging", table.name),
-            history=sql.Identifier("public", history),
-            as_of=sql.Literal(self.delivery.as_of),
-            key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
-            first=sql.Identifier(table.key[0]),
-        )
-        differing, in_both, in_history = ledger.one_row(self.connection, query)
-        return int(differing), int(in_both), int(in_history)
 
     def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult]) -> Iterator[Problem]:
         """The rows that the audits with these verdicts found."""
@@ -113,7 +111,7 @@ class Problems:
 
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
         table = next(table for table in self.tables if table.name == verdict.table_name)
-        audit, files = result.audits[verdict.audit_id], self.files.get(table.name)
+        audit, files = audit_in(result, verdict.audit_id), self.files.get(table.name)
         if verdict.finding or files is None:
             reason = verdict.finding or of_table(audit, verdict.failures)[0]
             yield Problem(files.name if files else table.wanted, reason, audit=verdict.audit_name)
@@ -125,7 +123,7 @@ class Problems:
 
     def _still_telling(self, verdict: AuditResult, result: DbtRun, sound: set[str], mended: set[str]) -> bool:
         """Whether an audit's failure says something new where some files are missing, and wrong values are null."""
-        audit, table = result.audits[verdict.audit_id], verdict.table_name
+        audit, table = audit_in(result, verdict.audit_id), verdict.table_name
         others = audit.reads - {table}
         if not others <= sound | mended or others & self.without_keys:
             return False

@@ -1,3 +1,44 @@
+-- name: columns_with_nulls
+-- Row grain: column of which too many values are missing, by the audit's own limit, and how many percent are.
+select column_name, null_percent
+from (
+    {audit}
+) as audit
+where null_percent {limit}
+order by column_name;
+
+-- name: audit_on_rows
+-- What an audit finds among some rows: its own SQL, which reads them in place of its table.
+with {table} as (
+    {rows}
+)
+
+select * from (
+    {audit}
+) as audit;
+
+-- name: audit_goes_by_row
+-- One row: whether the rows that fail alone are the whole failure. They are when they fail as often alone as together,
+-- and when the audit passes without them.
+select counted.alone > 0 and counted.alone = counted.together and not exists ({audit_of_the_rest}) as goes_by_row
+from (
+    select
+        (select count(*) from {staging} as r cross join lateral ({audit_of_row}) as audit) as alone,
+        (select count(*) from ({audit}) as audit) as together
+) as counted;
+
+-- name: rows_that_fail_alone
+-- Row grain: row of the staging table on which, taken alone, the audit fails. In the order of the file.
+select r."place in file", left({column}::text, {shown}) as value
+from (select *, {place} as "place in file" from {staging}) as r
+where exists ({audit_of_row})
+order by r."place in file";
+
+-- name: rows_that_pass_alone
+-- Row grain: row of the staging table on which, taken alone, the audit passes.
+{row} from {staging} as r where not exists ({audit_of_row});
+
+-- name: rows_by_value
 -- Row grain: row of the staging table with a value that the audit names, in the order of the file.
 -- A row that fails only when it is taken twice is doubled: it comes with its number among those of the same value and
 -- the place of the first, which is left out. Where the audit reads other tables too, its values are taken as they are.
@@ -53,4 +94,4 @@ select
     (select count(*) from named) as named
 from numbered
 where alone or number > 1
-order by "place in file"
+order by "place in file";

@@ -8,27 +8,21 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from itertools import islice
 
 from loader.contract.tables import CsvForm
-from loader.delivery.csv_contract import RECORD_LIMIT, field
+from loader.delivery.csv_contract import RECORD_LIMIT, well_quoted
 from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, unreadable
 from loader.words import counted
 
 NUL = "\udc00"
 """Stands for a NUL byte while a line is split, as Python's surrogates stand for bytes that are not UTF-8."""
-NOT_TEXT = re.compile("[\udc00-\udcff]")
 
 PIECE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n]|\Z)")
 LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR alone"}
 
 UNEVEN = re.compile(rb"[\"']|\r(?!\n)")
 """What a file must have in it for a record to take another number of lines than one."""
-
-
-@cache
-def _well_quoted(form: CsvForm) -> re.Pattern[str]:
-    return re.compile(f"{field(form)}(?:{re.escape(form.delimiter)}{field(form)})*")
 
 
 class Broken(Exception):
@@ -58,7 +52,7 @@ class Record:
     def is_well_quoted(self) -> bool:
         """Whether quotes are around whole fields only, and doubled within."""
         bare = self.text.removesuffix(self.end)
-        return self.form.quote not in bare or _well_quoted(self.form).fullmatch(bare) is not None
+        return self.form.quote not in bare or well_quoted(self.form).fullmatch(bare) is not None
 
     def wrong_form(self, header: Record) -> Iterator[str]:
         """What is wrong with it whatever its values are."""
@@ -92,10 +86,8 @@ def read_records(file: SourceFile) -> Iterator[Record]:
             while raw := stream.readline(RECORD_LIMIT + 1):
                 size += len(raw)
                 if size > RECORD_LIMIT:
-                    reason = (
-                        f"the record that begins here has no end within {RECORD_LIMIT:,} bytes: is a quote missing?"
-                    )
-                    raise Broken(line, reason)
+                    has_no_end = f"has no end within {RECORD_LIMIT:,} bytes: is a quote missing?"
+                    raise Broken(line, f"the record that begins here {has_no_end}")
                 text = raw.decode(file.form.encoding, "surrogateescape").replace("\0", NUL).removeprefix(mark)
                 mark = ""
                 for piece in PIECE.findall(text)[:-1] if "\r" in text.removesuffix("\r\n") else [text]:
@@ -119,44 +111,24 @@ def read_records(file: SourceFile) -> Iterator[Record]:
 class LineNumbers:
     """From a row's place in a table's files (1 is the first of all) to its file, and its line there in an editor.
 
-    What is kept is 16 bytes for each record that does not take one line. A file is read when a line in it is asked for.
+    What is kept is 24 bytes for each record that does not take one line.
     """
 
     def __init__(self, files: TableFiles) -> None:
-        self._parts = [_Lines(part) for part in files.parts]
+        first, *others = files.parts
+        self._places, self._shifts, self._names = array("q", [1]), array("q", [1]), [first.name]
+        if not others and not any(UNEVEN.search(chunk) for chunk in first.chunks()):
+            return
+        place = 0
+        for part in files.parts:
+            for record in islice(read_records(part), 1, None):
+                place += 1
+                if (part.name, record.line - place) != (self._names[-1], self._shifts[-1]):
+                    self._places.append(place)
+                    self._shifts.append(record.line - place)
+                    self._names.append(part.name)
 
     def of(self, place: int) -> tuple[str, int]:
         """The name of the file, and the line on which the row's record begins."""
-        *before, last = self._parts
-        for part in before:
-            if place <= part.rows:
-                return part.name, part.of(place)
-            place -= part.rows
-        return last.name, last.of(place)
-
-
-class _Lines:
-    def __init__(self, file: SourceFile) -> None:
-        self._file, self.name = file, file.name
-
-    def of(self, place: int) -> int:
-        places, shifts = self._shifts
-        after = bisect_right(places, place)
-        return place + 1 + (shifts[after - 1] if after else 0)
-
-    @cached_property
-    def rows(self) -> int:
-        """How many records follow the header."""
-        return sum(1 for _ in read_records(self._file)) - 1
-
-    @cached_property
-    def _shifts(self) -> tuple[array[int], array[int]]:
-        """From which places on lines and places differ by something else than before, and by how much then."""
-        places, shifts = array("q"), array("q", [0])
-        if any(UNEVEN.search(chunk) for chunk in self._file.chunks()):
-            for place, record in enumerate(read_records(self._file)):
-                shift = record.line - place - 1
-                if shift != shifts[-1]:
-                    places.append(place)
-                    shifts.append(shift)
-        return places, shifts[1:]
+        mark = bisect_right(self._places, place) - 1
+        return self._names[mark], place + self._shifts[mark]

@@ -14,6 +14,7 @@ from psycopg import sql
 from loader.contract.tables import Table
 from loader.database import Connection
 from loader.errors import WrongDeclaration, WrongUsage
+from loader.pipeline.dbt import DbtRun
 
 UNIQUE = {
     "unique", "expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique",
@@ -48,6 +49,11 @@ class Audit:
     limit: Mapping[str, str]
     """Status -> the condition on its number that says so, like `> 50`."""
     path: str
+
+    @property
+    def query(self) -> str:
+        """The SQL, to be used within other SQL."""
+        return self.compiled.rstrip().rstrip(";")
 
     @property
     def lists_rows(self) -> bool:
@@ -88,13 +94,22 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
     )
 
 
-def require_runnable(connection: Connection, broken: Iterable[Audit]) -> None:
-    """Go on only where audits that could not be run failed for another reason than their declaration.
+def audit_in(result: DbtRun, audit_id: str) -> Audit:
+    """An audit that ran, by its unique id, with the SQL that ran."""
+    nodes = (node for node in result.tests if node.unique_id == audit_id)
+    return next(audit for node in nodes if (audit := audit_of(node, result.sources)))
+
+
+def require_runnable(connection: Connection, result: DbtRun) -> None:
+    """Go on only where audits that the server could not run failed for another reason than their declaration.
 
     Raises:
         WrongDeclaration: one names what is not there; the message says what, and what to do.
     """
-    for audit in broken:
+    broken = {node.name for node in result.bad if node.status == "error"}
+    for node in result.tests:
+        if node.name not in broken or (audit := audit_of(node, result.sources)) is None:
+            continue
         try:
             with connection.transaction(force_rollback=True):
                 connection.execute(sql.SQL("explain {}").format(sql.SQL(audit.compiled or "select")))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Generator, Iterator, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
-from loader.database import Connection, place_in_file
-from loader.delivery import NO_KEY, SHOWN, LineNumbers, Problem, TableFiles
-from loader.pipeline.audit_reasons import of_double, of_row, of_table
-from loader.pipeline.audits import Audit
+from loader.database import Connection, place_in_file, statement
+from loader.delivery import Problem, TableFiles
+from loader.refusals.audit_reasons import of_double, of_row, of_table
+from loader.refusals.audits import Audit
+from loader.refusals.causes import NO_KEY, SHOWN
+from loader.refusals.records import LineNumbers
 
 BATCH = 5_000
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")
@@ -43,7 +43,9 @@ def failed_rows(
     """
     complete = False
     if audit.test == "null_percent":
-        query = _template("columns_with_nulls").format(audit=sql.SQL(_query(audit)), limit=sql.SQL(audit.limit[status]))
+        query = statement(__file__, "columns_with_nulls").format(
+            audit=sql.SQL(audit.query), limit=sql.SQL(audit.limit[status])
+        )
         for column, percent in connection.execute(query).fetchall():
             yield Problem(files.name, f"{percent} % of the values are missing", column=column, audit=audit.audit_name)
         return
@@ -73,7 +75,9 @@ class _Search:
         self.column = next((name for name in shown if name in self.columns), table.key[0])
         row = sql.SQL("select {}").format(_fields("r", self.columns))
         alone, twice = self._audit_on(row), self._audit_on(sql.SQL(" union all ").join([row, row]))
-        passing = _template("rows_that_pass_alone").format(row=row, staging=sql.SQL(audit.relation), audit_of_row=alone)
+        passing = statement(__file__, "rows_that_pass_alone").format(
+            row=row, staging=sql.SQL(audit.relation), audit_of_row=alone
+        )
         self.parts: dict[str, sql.Composable] = {
             "table": sql.Identifier(audit.table_name),
             "staging": sql.SQL(audit.relation),
@@ -81,7 +85,7 @@ class _Search:
             "column": sql.Identifier("r", self.column),
             "shown": sql.Literal(SHOWN),
             "where": sql.SQL(audit.where or "true"),
-            "audit": sql.SQL(_query(audit)),
+            "audit": sql.SQL(audit.query),
             "audit_of_row": alone,
             "fails_alone": sql.SQL("true") if audit.others else sql.SQL("exists ({})").format(alone),
             "fails_twice": sql.SQL("true") if audit.others else sql.SQL("exists ({})").format(twice),
@@ -92,7 +96,9 @@ class _Search:
         """Whether the rows that fail alone are all that is wrong."""
         self.connection.execute(LIMITS.format("on"))
         with contextlib.suppress(*UNUSUAL), self.connection.transaction():
-            return self.connection.execute(_template("audit_goes_by_row").format(**self.parts)).fetchone() == (True,)
+            return self.connection.execute(
+                statement(__file__, "audit_goes_by_row").format(**self.parts)
+            ).fetchone() == (True,)
         return False
 
     def rows_alone(self, files: TableFiles) -> Found:
@@ -126,11 +132,11 @@ class _Search:
     def _rows(self, name: str, **parts: sql.Composable) -> Iterator[tuple[Any, ...]]:
         with self.connection.cursor("failed_rows") as cursor:
             cursor.itersize = BATCH
-            yield from cursor.execute(_template(name).format(**self.parts, **parts))
+            yield from cursor.execute(statement(__file__, name).format(**self.parts, **parts))
 
     def _names_of_values(self) -> dict[str, str]:
         """What the audit calls the values that it names -> the column in which the table has them."""
-        names = self._output(f"({_query(self.audit)}\n) as audit")
+        names = self._output(f"({self.audit.query}\n) as audit")
         for name in VALUE_FIELDS:
             if name in names and self.audit.column_name:
                 return {name: self.column}
@@ -143,18 +149,9 @@ class _Search:
     def _audit_on(self, rows: sql.Composable) -> sql.Composed:
         """The audit's SQL, reading `rows` in place of its table."""
         table = sql.Identifier(self.audit.table_name)
-        query = _query(self.audit).replace(self.audit.relation, table.as_string())
-        return _template("audit_on_rows").format(table=table, rows=rows, audit=sql.SQL(query))
-
-
-def _query(audit: Audit) -> str:
-    return audit.compiled.rstrip().rstrip(";")
+        query = self.audit.query.replace(self.audit.relation, table.as_string())
+        return statement(__file__, "audit_on_rows").format(table=table, rows=rows, audit=sql.SQL(query))
 
 
 def _fields(relation: str, names: Sequence[str]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(relation, name) for name in names)
-
-
-@cache
-def _template(name: str) -> sql.SQL:
-    return sql.SQL(Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8"))

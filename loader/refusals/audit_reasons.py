@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from loader.delivery import SHOWN
-from loader.pipeline.audits import UNIQUE, Audit
-
-Arguments = Mapping[str, Any]
+from loader.refusals.audits import UNIQUE, Audit
+from loader.refusals.causes import SHOWN
 
 OTHER_CUSTOMERS = "Are these files of another data folder (--data-dir), or is this the database of other data?"
 
@@ -24,13 +21,32 @@ def of_row(audit: Audit, column: str, customer: Sequence[str]) -> str:
     """
     if audit.description:
         return audit.description
+    given, said = audit.arguments, _fails(audit)
+    low, high, strictly = given.get("min_value"), given.get("max_value"), given.get("strictly")
     with contextlib.suppress(KeyError):  # somebody's own test may have the name and other arguments
-        if audit.test == "relationships":
-            known = (re.findall(r"\w+", str(audit.arguments["to"])) or [""])[-1]
-            return f"no such {'customer' if [column] == list(customer) else 'value'} in {known}.csv"
-        if audit.test in PHRASES:
-            return PHRASES[audit.test](audit.arguments)
-    return _fails(audit)
+        match audit.test:
+            case "relationships":
+                known = (re.findall(r"\w+", str(given["to"])) or [""])[-1]
+                said = f"no such {'customer' if [column] == list(customer) else 'value'} in {known}.csv"
+            case "not_null" | "expect_column_values_to_not_be_null":
+                said = "is empty"
+            case "expect_column_values_to_be_between" if low is None:
+                said = f"{'not less' if strictly else 'more'} than {high}"
+            case "expect_column_values_to_be_between" if high is None:
+                said = f"{'not more' if strictly else 'less'} than {low}"
+            case "expect_column_values_to_be_between":
+                said = f"not {'strictly ' if strictly else ''}between {low} and {high}"
+            case "expect_column_values_to_be_in_set" | "accepted_values":
+                said = f"is none of {', '.join(map(str, given.get('value_set') or given['values']))}"
+            case "expect_column_values_to_match_regex":
+                said = f"does not have the form {given['regex']}"
+            case "expect_column_pair_values_A_to_be_greater_than_B":
+                said = (
+                    f"is {'after' if given.get('or_equal') else 'not before'} {str(given['column_A']).strip(chr(34))}"
+                )
+            case "expression_is_true":
+                said = f"not so: {given['expression']} {given.get('test_condition', '')}".rstrip()
+    return said
 
 
 def of_double(audit: Audit, columns: Sequence[str], customer: Sequence[str], number: int, first: str) -> str:
@@ -61,38 +77,3 @@ def of_table(audit: Audit, failures: int) -> tuple[str, str | None]:
 def _fails(audit: Audit) -> str:
     said = [f"{name}: {value}" for name, value in audit.arguments.items() if name != "column_name"]
     return f"fails {audit.test}({', '.join(said)})"[:SHOWN] if said else f"fails {audit.test}"
-
-
-def _outside(arguments: Arguments) -> str:
-    low, high = arguments.get("min_value"), arguments.get("max_value")
-    strictly = arguments.get("strictly")
-    if low is None:
-        return f"{'not less' if strictly else 'more'} than {high}"
-    if high is None:
-        return f"{'not more' if strictly else 'less'} than {low}"
-    return f"not {'strictly ' if strictly else ''}between {low} and {high}"
-
-
-def _none_of(arguments: Arguments) -> str:
-    return f"is none of {', '.join(map(str, arguments.get('value_set') or arguments.get('values') or []))}"
-
-
-def _not_after(arguments: Arguments) -> str:
-    return f"is {'after' if arguments.get('or_equal') else 'not before'} {str(arguments['column_A']).strip(chr(34))}"
-
-
-def _not_so(arguments: Arguments) -> str:
-    return f"not so: {arguments['expression']} {arguments.get('test_condition', '')}".rstrip()
-
-
-PHRASES: dict[str, Callable[[Arguments], str]] = {
-    "not_null": lambda _: "is empty",
-    "expect_column_values_to_not_be_null": lambda _: "is empty",
-    "expect_column_values_to_be_between": _outside,
-    "expect_column_values_to_be_in_set": _none_of,
-    "accepted_values": _none_of,
-    "expect_column_values_to_match_regex": lambda arguments: f"does not have the form {arguments['regex']}",
-    "expect_column_pair_values_A_to_be_greater_than_B": _not_after,
-    "expression_is_true": _not_so,
-}
-"""The name of a generic test -> why a row fails it."""
