@@ -52,15 +52,15 @@ def init(
     settings = load_settings()
     database = open_database(settings)
     with database.connect() as connection:
-        passwords = [settings.loader_password, settings.reader_password]
-        both = chosen(connection, [loader_role, reader_role], passwords) if roles else None
+        both = chosen(connection, loader_role, reader_role) if roles else None
         ledger.prepare(connection)
         ledger.lock(connection)
         operation = ["run-operation", "streamflow.create_missing_tables"]
         result = Dbt(settings).run(database, operation, lambda _: None, lambda _: None)
         if not result.success:
             raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
-        made = make_roles(connection, both, load_contract()) if both else None
+        passwords = {"loader": settings.loader_password, "reader": settings.reader_password}
+        made = make_roles(connection, both, passwords, load_contract()) if both else None
     if made and database.embedded:
         made.notes.append("the embedded server asks nobody for a password")
     lines = ["all tables are there", *(_made(made) if made else []), place(database.uri)]
