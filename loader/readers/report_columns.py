@@ -20,6 +20,12 @@ WATCH, ALERT = 0.1, 0.25
 """PSI from which a distribution is said to have moved, and to have moved a lot."""
 QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
 DECILES = [tenth / 10 for tenth in range(1, 10)]
+AS_NUMBER = {
+    "date": sql.SQL("({} - date '1970-01-01')::double precision"),
+    "boolean": sql.SQL("{}::int::double precision"),
+    "text": sql.SQL("null::double precision"),
+}
+"""Type -> SQL for a value of it as a number, where that is not just the value."""
 Json = dict[str, Any]
 
 
@@ -167,8 +173,8 @@ def _of_each(cases: Sequence[tuple[sql.Composable, sql.Composable]], data_type: 
 
 
 def _number(column: Column) -> sql.Composable:
-    kind = column.data_type if column.data_type in {"date", "boolean", "text"} else "number"
-    return statement(__file__, f"{kind}_value").format(column=sql.Identifier(column.name))
+    written = AS_NUMBER.get(column.data_type, sql.SQL("{}::double precision"))
+    return written.format(sql.Identifier(column.name))
 
 
 def _is_number(column: Column) -> bool:

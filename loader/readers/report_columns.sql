@@ -92,15 +92,3 @@ order by column_name, bin;
 -- name: decile
 -- Ten without those whose upper bound is not below the value.
 10 - width_bucket(-({value}), {cuts}::double precision []);
-
--- name: date_value
-({column} - date '1970-01-01')::double precision;
-
--- name: boolean_value
-{column}::int::double precision;
-
--- name: text_value
-null::double precision;
-
--- name: number_value
-{column}::double precision;
