@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from loader.database import Connection
+from loader.errors import FINISH
 from loader.pipeline import ledger
 from loader.settings import load_settings
 from loader.words import counted
-
-FINISH = "streamflow dbt build --select complete_months+"
-"""Publishes a month whose history stands in all its tables, whatever is in staging."""
 
 
 class Left(NamedTuple):
