@@ -36,9 +36,8 @@ from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
 from loader.readers import manifest as manifests
-from loader.readers import verification
+from loader.readers import oncall, verification
 from loader.readers.after_publish import after_publish
-from loader.readers.months import months as months_known
 from loader.readers.verification import Verdict
 from loader.settings import Settings, load_settings
 from loader.upkeep import abandon
@@ -154,7 +153,7 @@ def last_month(day: dt.date | None = None, settings: Settings | None = None) -> 
 def months(settings: Settings | None = None) -> list[MonthState]:
     """The months known, oldest date first; none in a new database. It raises SurroundingsFailed and WrongUsage."""
     with _connection(settings) as connection:
-        rows = months_known(connection)
+        rows = oncall.months(connection)
     return [MonthState(row["month"], row["as_of"], row["state"], row) for row in rows]
 
 

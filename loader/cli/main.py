@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gc
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +15,7 @@ import typer
 import typer.core
 
 from loader import __version__
-from loader.cli import loading, reading, server, terminal, unexpected, upkeep
+from loader.cli import loading, reading, server, terminal, upkeep
 from loader.cli import project as of_project
 from loader.delivery import NOT_TEXT
 from loader.errors import StreamflowError, WrongUsage, complaint
@@ -120,5 +122,20 @@ def _run(*, explains_words: bool) -> tuple[int, str]:
     except (psycopg.Error, OSError) as error:
         return 3, complaint(error)
     except Exception as error:
-        return 3, unexpected.sentence(error)
+        return 3, _unexpected(error)
     return (130, "interrupted") if code == 130 else (code if isinstance(code, int) else 0, "")
+
+
+def _unexpected(error: Exception) -> str:
+    """What a bug looks like to a person: a sentence, and where the log with the traceback is."""
+    what = f"an unexpected error, a bug of streamflow: {type(error).__name__}: {error}".strip().splitlines()[0]
+    try:
+        path = load_settings().home / "logs" / "streamflow.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC\n")
+            traceback.print_exception(error, file=log)
+    except (StreamflowError, OSError) as failure:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{what}, in {place.filename}:{place.lineno}. No log can be written: {failure}"
+    return f"{what}. The log has all of it: {path}. Please report it with these lines."

@@ -17,7 +17,6 @@ from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, running_database, statement
 from loader.pipeline.declared import require_unchanged
 from loader.project import VARIABLE, project
-from loader.readers import months as known
 from loader.readers import oncall
 from loader.settings import Settings, load_settings
 from loader.upkeep.roles import relations
@@ -145,7 +144,7 @@ def _locks(connection: Connection) -> Found:
 
 
 def _months(connection: Connection) -> Found:
-    months = known.months(connection)
+    months = oncall.months(connection)
     running = oncall.under_way(connection)
     left = list(oncall.left_to_do(months, running))
     yield from (("warning", *one) for one in left)

@@ -12,8 +12,7 @@ from psycopg.rows import dict_row
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, Database, each_in_a_session, statement
-from loader.readers import marts
-from loader.readers.months import months as ledger_months
+from loader.readers import marts, oncall
 from loader.readers.published import PublishedMonth, find, published_months
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
@@ -79,7 +78,7 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
         connection.execute(AT_ONE_INSTANT)
         found, months = find(connection, month), published_months(connection)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
-        [known] = (one for one in ledger_months(connection) if one["as_of"] == found.as_of)
+        [known] = (one for one in oncall.months(connection) if one["as_of"] == found.as_of)
         read = _of_each_table(database, connection, found, customers_first(tables))
         return Report(
             found,
