@@ -92,10 +92,6 @@ class Settings(BaseSettings):
         number = self.number_of(as_of.year, as_of.month)
         return f"{number:03d}" if number >= 0 and self.as_of(number) == as_of else None
 
-    def last_month(self, day: dt.date) -> int:
-        """The number of the month before the one that the day is in; negative where the first one was not over yet."""
-        return self.number_of(day.year, day.month) - 1
-
     def number_of(self, year: int, month: int) -> int:
         """The number of a calendar month; negative before STREAMFLOW_FIRST_MONTH."""
         first_year, first_month = (int(part) for part in self.first_month.split("-"))

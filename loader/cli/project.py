@@ -103,10 +103,8 @@ def models(
 
     tables = load_contract()
     paths = [] if check else write_models(tables, names or (), overwrite=overwrite)
-    written, lacking = (
-        [str((project().dbt / path).relative_to(project().root)) for path in paths],
-        list(out_of_step(tables)),
-    )
+    written = [str((project().dbt / path).relative_to(project().root)) for path in paths]
+    lacking = list(out_of_step(tables))
     lines = [*(f"written: {path}" for path in written), *(f"out of step: {reason}" for reason in lacking)]
     result = {"written": written, "out_of_step": lacking}
     show(as_json, result, *lines or ["every model is there, with the columns that are declared"])
