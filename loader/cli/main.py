@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import psycopg
 import typer
@@ -29,14 +29,8 @@ CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def _takes(parameter: Any, **_: object) -> str:
-    """What help says that a parameter takes: a word in capitals, where its name alone does not say all."""
-    says_all = parameter.param_type_name == "argument" or parameter.is_flag
-    return "" if says_all else parameter.metavar or parameter.name.upper()
-
-
 for kind in (typer.core.TyperArgument, typer.core.TyperOption):
-    kind.display_type_rich = _takes  # type: ignore[method-assign,assignment] # typer names Python's types
+    kind.display_type = lambda *_, **__: ""  # type: ignore[method-assign] # typer names Python's types, like <bool>
 
 app = typer.Typer(
     help="Load monthly CSV exports into PostgreSQL tables that a data or ML engineer can trust.",
