@@ -164,7 +164,7 @@ def report(
         raise WrongUsage("say which month, like `streamflow report 001`, or --index for the list of all.")
     results: dict[str, Any] = {}
     if month is not None:
-        path, numbers, findings = write_month(load_settings(), month, out, indexed=index and out is None)
+        path, numbers, findings = write_month(load_settings(), month, out)
         results |= {"path": path, "report": {**vars(numbers), "findings": findings}}
     if index:
         path, entries = write_index(load_settings(), out if month is None else None)
