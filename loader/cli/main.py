@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -20,8 +19,7 @@ from loader.cli import project as of_project
 from loader.delivery import NOT_TEXT
 from loader.errors import StreamflowError, WrongUsage, complaint
 from loader.landing import printable
-from loader.project import VARIABLE, project
-from loader.settings import load_settings
+from loader.settings import load_settings, use_project
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 """What typer raises where a command is used wrongly; the module that has it is not the same in all versions."""
@@ -58,9 +56,7 @@ def options(
 ) -> None:
     """Options of all commands: they stand before the command."""
     if project_dir is not None:
-        os.environ[VARIABLE] = str(project_dir.absolute())  # programs that a command starts see it too
-        project.cache_clear()
-        load_settings.cache_clear()
+        use_project(project_dir)
 
 
 GROUPS = {

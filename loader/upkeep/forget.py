@@ -90,9 +90,9 @@ def _require_one_column(tables: Sequence[Table]) -> None:
 
 
 def _require_all_here(entries: Iterable[Entry]) -> None:
-    if archived := sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}):
+    if archived := history.archived(entries):
         raise SurroundingsFailed(
-            f"{NOTHING}: {', '.join(archived)} are archived, and the files there may name them."
+            f"{NOTHING}: {archived} are archived, and the files there may name them."
             " `streamflow archive --restore`, forget, archive again, and delete the old files."
         )
 

@@ -16,7 +16,7 @@ from loader.database import Connection, is_cluster, statement
 from loader.errors import WrongUsage
 from loader.pipeline.chain import Entry
 from loader.pipeline.declared import Change, changes
-from loader.project import PACKAGE, project
+from loader.project import model_files
 from loader.settings import Settings
 from loader.upkeep import history
 
@@ -72,9 +72,9 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
 
 
 def _refuse(connection: Connection, wanted: Sequence[Change], entries: Sequence[Entry]) -> None:
-    if archived := sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}):
+    if archived := history.archived(entries):
         raise WrongUsage(
-            f"{', '.join(archived)} are archived, and their files have the columns as they were; {NOTHING}:"
+            f"{archived} are archived, and their files have the columns as they were; {NOTHING}:"
             " `streamflow archive --restore`, migrate, and archive them again into another folder."
         )
     for one in wanted if is_cluster(connection) else ():
@@ -104,7 +104,7 @@ def _depending(connection: Connection, what: str, columns: Sequence[dict[str, An
         "relations": [one["relation"] for one in changed],
         "columns": [one["column_name"] for one in changed],
         "befores": [one["name_there"] for one in changed],
-        "models": [path.stem for folder in (project().dbt, PACKAGE) for path in (folder / "models").rglob("*.sql")],
+        "models": [path.stem for path in model_files()],
     }
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(statement(__file__, what), values).fetchall()
