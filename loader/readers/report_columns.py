@@ -136,9 +136,13 @@ def _bins(
         values=_listed(
             sql.SQL("{} as {}").format(_binned(column, deciles[column.name]), name) for column, name in each
         ),
-        column_name=_of_each([(name, sql.Literal(column.name)) for column, name in each], "text"),
-        bin=_of_each([(name, name) for column, name in each if _is_number(column)], "int"),
-        category=_of_each([(name, name) for column, name in each if not _is_number(column)], "text"),
+        column_name=sql.SQL(" ").join(
+            sql.SQL("when grouping({}) = 0 then {}").format(name, sql.Literal(column.name)) for column, name in each
+        ),
+        numbers=_listed([sql.SQL("null::int"), *(name for column, name in each if _is_number(column))]),
+        categories=_listed(
+            [sql.NULL, *(sql.SQL("{}::text").format(name) for column, name in each if not _is_number(column))]
+        ),
         sets=_listed(sql.SQL("(is_now, {})").format(name) for _, name in each),
     )
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -162,14 +166,6 @@ def _bounded(bins: list[Json], deciles: Sequence[float]) -> list[Json]:
         {**found, "lower_bound": lower if found["bin"] else None, "upper_bound": upper}
         for found, lower, upper in zip(bins, below, bounds, strict=False)
     ]
-
-
-def _of_each(cases: Sequence[tuple[sql.Composable, sql.Composable]], data_type: str) -> sql.Composable:
-    """What a grouping set is about: the second of the case whose first is the column that it groups by."""
-    whens = [
-        sql.SQL("when grouping({}) = 0 then {}::{}").format(place, said, sql.SQL(data_type)) for place, said in cases
-    ]
-    return sql.SQL("case {} end").format(sql.SQL(" ").join(whens)) if whens else sql.SQL(f"null::{data_type}")
 
 
 def _number(column: Column) -> sql.Composable:

@@ -33,9 +33,10 @@ with binned as (
 counted as (
     select
         is_now,
-        {column_name} as column_name,
-        {bin} as bin,
-        {category} as category,
+        case {column_name} end as column_name,
+        -- null is the value of each column but the one that a group is of
+        coalesce({numbers}) as bin,
+        coalesce({categories})::text as category,
         count(*) as delivered_rows
     from binned
     group by grouping sets ({sets})
