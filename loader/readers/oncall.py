@@ -26,8 +26,7 @@ def months(connection: Connection) -> list[dict[str, Any]]:
     """Per as_of the newest attempt, and whether the month is published; oldest date first. None without a ledger."""
     if not ledger.exists(connection):
         return []
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, "months")).fetchall()
+    return connection.cursor(row_factory=dict_row).execute(statement(__file__, "months")).fetchall()
 
 
 def under_way(connection: Connection) -> str | None:

@@ -145,8 +145,7 @@ def _bins(
         ),
         sets=_listed(sql.SQL("(is_now, {})").format(name) for _, name in each),
     )
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(query).fetchall()
+    rows = connection.cursor(row_factory=dict_row).execute(query).fetchall()
     return {
         name: _bounded(list(found), deciles[name]) for name, found in groupby(rows, lambda row: row.pop("column_name"))
     }

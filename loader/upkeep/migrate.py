@@ -90,8 +90,7 @@ def _columns(connection: Connection, wanted: Sequence[Change]) -> list[dict[str,
     """The columns to change in production, history, replaced rows, staging and `latest`, as they are there."""
     names = ("table", "column", "before", "type_after")
     values = {f"{name}s": [getattr(one, name) for one in wanted] for name in names}
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, "columns"), values).fetchall()
+    return connection.cursor(row_factory=dict_row).execute(statement(__file__, "columns"), values).fetchall()
 
 
 def _depending(connection: Connection, what: str, columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -106,8 +105,7 @@ def _depending(connection: Connection, what: str, columns: Sequence[dict[str, An
         "befores": [one["name_there"] for one in changed],
         "models": [path.stem for path in model_files()],
     }
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, what), values).fetchall()
+    return connection.cursor(row_factory=dict_row).execute(statement(__file__, what), values).fetchall()
 
 
 def _change(connection: Connection, columns: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
