@@ -61,7 +61,7 @@ where
 order by 1;
 
 -- name: filled
-select exists (select from {relation} where num_nonnulls({columns}) > 0);
+select count(*) > 0 from {relation} where num_nonnulls({columns}) > 0;
 
 -- name: unmerged
 -- The dates whose deliveries production has yet to take in.

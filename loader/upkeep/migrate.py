@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from loader.contract.models import require_models
 from loader.contract.tables import load_contract
 from loader.database import Connection, is_cluster, statement
-from loader.errors import WrongUsage
+from loader.errors import SurroundingsFailed, WrongUsage
 from loader.pipeline.chain import Entry
 from loader.pipeline.declared import Change, changes
 from loader.project import model_files
@@ -55,7 +55,7 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
         _refuse(connection, wanted, entries)
         said, rows = [str(one) for one in wanted], sum(entry.rows for entry in entries)
         if dry_run:
-            views = [view["name"] for view in _depending(connection, "views", _columns(connection, wanted))]
+            views = [view["name"] for view in _views(connection, _columns(connection, wanted))]
             return Migrated(said, False, len(entries), rows, views)
         with history.all_or_nothing(connection, NOTHING):
             if is_cluster(connection):  # views change over one connection a node, if nothing else asked over several
@@ -94,10 +94,7 @@ def _columns(connection: Connection, wanted: Sequence[Change]) -> list[dict[str,
 
 
 def _depending(connection: Connection, what: str, columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The `keys` or `views` that depend on a column: how each goes, and how it is made again, in this order.
-
-    A name changes beneath them, but Citus sends its nodes the one that a column had when a view was made.
-    """
+    """The `keys` or `views` that depend on a column: how each goes, and how it is made again, in this order."""
     changed = [one for one in columns if one["is_retyped"] or (what == "views" and is_cluster(connection))]
     values = {
         "relations": [one["relation"] for one in changed],
@@ -108,12 +105,27 @@ def _depending(connection: Connection, what: str, columns: Sequence[dict[str, An
     return connection.cursor(row_factory=dict_row).execute(statement(__file__, what), values).fetchall()
 
 
+def _views(connection: Connection, columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """dbt's views of such columns. PostgreSQL says which others are in the way of another type.
+
+    A name changes beneath views, but Citus sends its nodes the one that a column had when a view was made.
+    """
+    views = _depending(connection, "views", columns)
+    others = [view["name"] for view in views if not view["is_of_dbt"]]
+    if others and is_cluster(connection):
+        raise SurroundingsFailed(
+            f"{NOTHING}: {', '.join(others)} would show what changes. Drop what is in the way, try again, and make it"
+            " anew."
+        )
+    return [view for view in views if view["is_of_dbt"]]
+
+
 def _change(connection: Connection, columns: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """Change names and types; returns the views that were made anew, and those that are left to dbt."""
     for one in columns:
         if one["name_there"] != one["column_name"]:
             _run(connection, one["rename"])
-    views, keys = _depending(connection, "views", columns), _depending(connection, "keys", columns)
+    views, keys = _views(connection, columns), _depending(connection, "keys", columns)
     for dependent in [*keys, *reversed(views)]:
         _run(connection, dependent["drop"])
     for one in columns:

@@ -52,8 +52,8 @@ inner join changed on (attrelid = conrelid and attnum = any(conkey)) or (attreli
 where contype = 'f' and conparentid = 0;
 
 -- name: views
--- dbt's views of these tables, and of those views, in the order in which they were made, so that none shows a later one: how each goes,
--- and is made again with its owner and rights. Rights that its new owner gives by default are taken first.
+-- Views of these tables, and of those views, in the order in which they were made, so that none shows a later one: how each goes, and
+-- is made again with its owner and rights. Rights that its new owner gives by default are taken first.
 with recursive shown as (
     select to_regclass(relation)::oid as oid from unnest(%(relations)s::text []) as relation
     union
@@ -64,16 +64,15 @@ with recursive shown as (
 ),
 
 views as (
-    select relation.oid, relation.oid::regclass::text as name, relnamespace, relowner, relacl
+    select relation.oid, relation.oid::regclass::text as name, relname, relnamespace, relowner, relacl
     from shown
-    inner join pg_catalog.pg_class as relation on relation.oid = shown.oid and relkind = 'v'
-    where
-        relnamespace::regnamespace::text = 'latest'
-        or (relnamespace::regnamespace::text = 'public' and relname = any(%(models)s))
+    inner join pg_catalog.pg_class as relation on relation.oid = shown.oid and relkind in ('v', 'm')
 )
 
 select
     views.name,
+    relnamespace::regnamespace::text = 'latest'
+    or (relnamespace::regnamespace::text = 'public' and relname = any(%(models)s)) as is_of_dbt,
     format('drop view %%s', name) as drop,
     array[format('create view %%s as %%s', name, pg_get_viewdef(oid))]
     || array(
