@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, Database, each_in_a_session, statement
-from loader.readers import marts, oncall
+from loader.readers import marts
 from loader.readers.published import PublishedMonth, find, published_months
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
@@ -78,7 +78,6 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
         connection.execute(AT_ONE_INSTANT)
         found, months = find(connection, month), published_months(connection)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
-        [known] = (one for one in oncall.months(connection) if one["as_of"] == found.as_of)
         read = _of_each_table(database, connection, found, customers_first(tables))
         return Report(
             found,
@@ -89,8 +88,8 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
             _rows(connection, "ages", found),
             [other.month for other in shown],
             _rows(connection, "audits", found, loads=[other.load_id for other in shown]),
-            known["warnings"],
-            known["waivers"],
+            _rows(connection, "warnings", found),
+            _rows(connection, "waivers", found),
             _trend(connection, found, tables),
         )
 
