@@ -11,14 +11,12 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
 from loader.contract.tables import load_contract
-from loader.database import Connection, open_database
+from loader.database import open_database
 from loader.delivery import find_delivery, parse_month
 from loader.errors import (
     DataRefused,
@@ -38,7 +36,6 @@ from loader.pipeline.request import Request
 from loader.readers import manifest as manifests
 from loader.readers import verification
 from loader.readers.after_publish import after_publish
-from loader.readers.months import months as months_known
 from loader.readers.verification import Verdict
 from loader.settings import Settings, load_settings
 from loader.upkeep import abandon
@@ -47,20 +44,10 @@ from loader.upkeep.abandon import Abandoned
 from loader.upkeep.migrate import Migrated
 
 __all__ = [
-    "Abandoned", "DataRefused", "Migrated", "ModelsFailed", "MonthState", "NotDelivered", "Outcome", "Refused",
+    "Abandoned", "DataRefused", "Migrated", "ModelsFailed", "NotDelivered", "Outcome", "Refused",
     "Settings", "StreamflowError", "SurroundingsFailed", "Verdict", "WrongDeclaration", "WrongUsage", "abandon_month",
-    "check_month", "ingest_month", "last_month", "migrate", "months", "verify",
+    "check_month", "ingest_month", "last_month", "migrate", "verify",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class MonthState:
-    """What the ledger says of one date. `details` is all of it, as `streamflow status --json` has it."""
-
-    month: str
-    as_of: dt.date
-    state: str
-    details: dict[str, Any]
 
 
 def ingest_month(
@@ -144,18 +131,11 @@ def last_month(day: dt.date | None = None, settings: Settings | None = None) -> 
         WrongUsage: the first month of all was not over by then.
     """
     settings, day = settings or load_settings(), day or dt.date.today()
-    number = settings.last_month(day)
+    number = settings.number_of(day.year, day.month) - 1
     if number < 0:
         first = settings.first_month
         raise WrongUsage(f"no month was over by {day}: STREAMFLOW_FIRST_MONTH, which 000 is, is {first}.")
     return f"{number:03d}"
-
-
-def months(settings: Settings | None = None) -> list[MonthState]:
-    """The months known, oldest date first; none in a new database. It raises SurroundingsFailed and WrongUsage."""
-    with _connection(settings) as connection:
-        rows = months_known(connection)
-    return [MonthState(row["month"], row["as_of"], row["state"], row) for row in rows]
 
 
 def verify(settings: Settings | None = None, manifest: Path | None = None) -> list[Verdict]:
@@ -166,7 +146,7 @@ def verify(settings: Settings | None = None, manifest: Path | None = None) -> li
     Args:
         manifest: a file that tells what was published before. What it does not tell yet is added to it if all is sound.
     """
-    with _connection(settings) as connection:
+    with _surroundings(), open_database(settings or load_settings()).connect() as connection:
         links = chain.links(connection) if ledger.exists(connection) else None
         verdicts = list(manifests.compare(manifest, links or [])) if manifest else []
         verdicts = [*verification.verify(connection, load_contract(), links), *verdicts]
@@ -186,12 +166,6 @@ def _run(
         if request.command == "ingest" and outcome.state == "published":
             list(after_publish(settings, outcome.as_of))
     return outcome
-
-
-@contextlib.contextmanager
-def _connection(settings: Settings | None) -> Iterator[Connection]:
-    with _surroundings(), open_database(settings or load_settings()).connect() as connection:
-        yield connection
 
 
 @contextlib.contextmanager

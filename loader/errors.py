@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import psycopg
 
+FINISH = "streamflow dbt build --select complete_months+"
+"""Publishes a month whose history stands in all its tables, whatever is in staging, and mends production."""
+
 
 class StreamflowError(Exception):
     """A sentence for the person at the terminal: what is wrong, where, and what to do next."""

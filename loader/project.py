@@ -60,6 +60,12 @@ def project() -> Project:
     )
 
 
+def model_files(folder: str = "") -> Iterator[Path]:
+    """The SQL files of all models, or of those in a folder: the project's and those of the package that it takes in."""
+    for place in (project().dbt, PACKAGE):
+        yield from (place / "models" / folder).rglob("*.sql")
+
+
 def _is_trusted(folder: Path) -> bool:
     """Whether nobody else could have put a project there, whose settings would name programs to run."""
     return os.geteuid() == 0 or folder.stat().st_uid in {0, os.geteuid()}

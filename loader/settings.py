@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loader.errors import WrongUsage
-from loader.project import project
+from loader.project import VARIABLE, project
 
 Address = Annotated[str, StringConstraints(pattern=r"^(?i:[a-z][a-z0-9+.-]*)://")]
 """Where months lie that are not on this machine, like s3://bucket/exports."""
@@ -92,10 +93,6 @@ class Settings(BaseSettings):
         number = self.number_of(as_of.year, as_of.month)
         return f"{number:03d}" if number >= 0 and self.as_of(number) == as_of else None
 
-    def last_month(self, day: dt.date) -> int:
-        """The number of the month before the one that the day is in; negative where the first one was not over yet."""
-        return self.number_of(day.year, day.month) - 1
-
     def number_of(self, year: int, month: int) -> int:
         """The number of a calendar month; negative before STREAMFLOW_FIRST_MONTH."""
         first_year, first_month = (int(part) for part in self.first_month.split("-"))
@@ -112,6 +109,13 @@ def expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         raise WrongUsage(f"{path} cannot be used: there is no user of that name.") from None
+
+
+def use_project(folder: Path) -> None:
+    """From now on work on the project in a folder; programs that this one starts do so too."""
+    os.environ[VARIABLE] = str(folder.absolute())
+    project.cache_clear()
+    load_settings.cache_clear()
 
 
 @cache

@@ -6,9 +6,9 @@ NOT_TEXT = re.compile("[\udc00-\udcff]")
 """Python's stand-ins for bytes that are not of the encoding."""
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """`1 row`, `7,043 rows`; `many` where the plural has more than an s."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+def counted(count: int, one: str) -> str:
+    """`1 row`, `7,043 rows`."""
+    return f"{count:,} {one if count == 1 else f'{one}s'}"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -13,7 +13,6 @@ import pytest
 import yaml
 from psycopg import sql
 
-from loader.upkeep.roles import DEFAULTS
 from tests.conftest import REPOSITORY, TABLES, Streamflow, run_copy
 from tests.files import copy_month, set_value, value_at
 from tests.test_contract import PLANS, declare
@@ -501,7 +500,7 @@ def test_the_owner_of_the_database_is_no_loader(roles: Roles, owner: Streamflow)
     [
         (("--loader-role", "someone"), "give --roles too"),
         (("--reader-role", "someone"), "give --roles too"),
-        (("--roles", "--loader-role", DEFAULTS[1]), "must be two roles"),
+        (("--roles", "--loader-role", "streamflow_reader"), "must be two roles"),
         (("--roles", "--loader-role", ""), "no name for a role"),
         (("--roles", "--reader-role", " padded"), "no name for a role"),
         (("--roles", "--reader-role", "r" * 64), "no name for a role"),

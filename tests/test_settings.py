@@ -23,7 +23,7 @@ def test_the_last_month_of_a_day_is_the_newest_that_was_over_before_its_own_bega
     assert [last_month(dt.date.fromisoformat(day)) for day in days] == ["000", "000", "001", "011"]
     assert last_month(dt.date(2024, 2, 1), Settings(STREAMFLOW_FIRST_MONTH="2023-11")) == "002"  # type: ignore[call-arg]
     for number in range(30):
-        assert Settings().last_month(Settings().as_of(number) + dt.timedelta(days=1)) == number
+        assert last_month(Settings().as_of(number) + dt.timedelta(days=1)) == f"{number:03d}"
 
 
 def test_before_the_first_month_is_over_there_is_no_last_one() -> None:

@@ -123,11 +123,10 @@ def check(
 
 def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) -> None:
     """What is left to do, and the known months with their state, rows and audits."""
-    from loader.readers import months as known
     from loader.readers import oncall
 
     with open_database(load_settings()).connect() as connection:
-        months = known.months(connection)
+        months = oncall.months(connection)
         lines = list(oncall.headlines(connection, months))
     if months:
         show(as_json, months, *lines, *summaries.known(months, every=every, hashes=hashes))

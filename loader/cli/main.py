@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gc
-import os
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import psycopg
 import typer
 import typer.core
 
 from loader import __version__
-from loader.cli import loading, reading, server, terminal, unexpected, upkeep
+from loader.cli import loading, reading, server, terminal, upkeep
 from loader.cli import project as of_project
 from loader.errors import StreamflowError, WrongUsage, complaint
-from loader.project import VARIABLE, project
-from loader.settings import load_settings
+from loader.settings import load_settings, use_project
 from loader.words import NOT_TEXT, printable
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
@@ -26,14 +26,8 @@ CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def _takes(parameter: Any, **_: object) -> str:
-    """What help says that a parameter takes: a word in capitals, where its name alone does not say all."""
-    says_all = parameter.param_type_name == "argument" or parameter.is_flag
-    return "" if says_all else parameter.metavar or parameter.name.upper()
-
-
 for kind in (typer.core.TyperArgument, typer.core.TyperOption):
-    kind.display_type_rich = _takes  # type: ignore[method-assign,assignment] # typer names Python's types
+    kind.display_type = lambda *_, **__: ""  # type: ignore[method-assign] # typer names Python's types, like <bool>
 
 app = typer.Typer(
     help="Load monthly CSV exports into PostgreSQL tables that a data or ML engineer can trust.",
@@ -61,9 +55,7 @@ def options(
 ) -> None:
     """Options of all commands: they stand before the command."""
     if project_dir is not None:
-        os.environ[VARIABLE] = str(project_dir.absolute())  # programs that a command starts see it too
-        project.cache_clear()
-        load_settings.cache_clear()
+        use_project(project_dir)
 
 
 GROUPS = {
@@ -119,5 +111,20 @@ def _run(*, explains_words: bool) -> tuple[int, str]:
     except (psycopg.Error, OSError) as error:
         return 3, complaint(error)
     except Exception as error:
-        return 3, unexpected.sentence(error)
+        return 3, _unexpected(error)
     return (130, "interrupted") if code == 130 else (code if isinstance(code, int) else 0, "")
+
+
+def _unexpected(error: Exception) -> str:
+    """What a bug looks like to a person: a sentence, and where the log with the traceback is."""
+    what = f"an unexpected error, a bug of streamflow: {type(error).__name__}: {error}".strip().splitlines()[0]
+    try:
+        path = load_settings().home / "logs" / "streamflow.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC\n")
+            traceback.print_exception(error, file=log)
+    except (StreamflowError, OSError) as failure:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{what}, in {place.filename}:{place.lineno}. No log can be written: {failure}"
+    return f"{what}. The log has all of it: {path}. Please report it with these lines."

@@ -51,15 +51,15 @@ def init(
     settings = load_settings()
     database = open_database(settings)
     with database.connect() as connection:
-        passwords = [settings.loader_password, settings.reader_password]
-        both = chosen(connection, [loader_role, reader_role], passwords) if roles else None
+        both = chosen(connection, loader_role, reader_role) if roles else None
         ledger.prepare(connection)
         ledger.lock(connection)
         operation = ["run-operation", "streamflow.create_missing_tables"]
         result = Dbt(settings).run(database, operation, lambda _: None, lambda _: None)
         if not result.success:
             raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
-        made = make_roles(connection, both, load_contract()) if both else None
+        passwords = {"loader": settings.loader_password, "reader": settings.reader_password}
+        made = make_roles(connection, both, passwords, load_contract()) if both else None
     if made and database.embedded:
         made.notes.append("the embedded server asks nobody for a password")
     lines = ["all tables are there", *(_made(made) if made else []), place(database.uri)]
@@ -102,10 +102,8 @@ def models(
 
     tables = load_contract()
     paths = [] if check else write_models(tables, names or (), overwrite=overwrite)
-    written, lacking = (
-        [str((project().dbt / path).relative_to(project().root)) for path in paths],
-        list(out_of_step(tables)),
-    )
+    written = [str((project().dbt / path).relative_to(project().root)) for path in paths]
+    lacking = list(out_of_step(tables))
     lines = [*(f"written: {path}" for path in written), *(f"out of step: {reason}" for reason in lacking)]
     result = {"written": written, "out_of_step": lacking}
     show(as_json, result, *lines or ["every model is there, with the columns that are declared"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,7 +123,7 @@ def training_set(
     names = [name.strip() for name in columns.split(",") if name.strip()]
     with open_database(load_settings()).connect() as connection:
         date, label_date = find(connection, as_of).as_of, find(connection, label_as_of or as_of).as_of
-        written = training.write(connection, date, label_date, names, out, sys.stdout)
+        written = training.write(connection, date, label_date, names, out)
     what = f"{counted(written.rows, 'customer')}, {counted(len(written.columns), 'column')}"
     log.info(f"{what}{f' in {out}' if out else ''}")
     show(as_json, written)
@@ -164,7 +163,7 @@ def report(
         raise WrongUsage("say which month, like `streamflow report 001`, or --index for the list of all.")
     results: dict[str, Any] = {}
     if month is not None:
-        path, numbers, findings = write_month(load_settings(), month, out, indexed=index and out is None)
+        path, numbers, findings = write_month(load_settings(), month, out)
         results |= {"path": path, "report": {**vars(numbers), "findings": findings}}
     if index:
         path, entries = write_index(load_settings(), out if month is None else None)

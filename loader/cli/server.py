@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from loader.cli.terminal import Json, show
-from loader.database import open_database, server
+from loader.database import open_database, running_database, server
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.settings import Settings, load_settings
 
@@ -28,17 +28,15 @@ def stop(as_json: Json = False) -> None:
 
 def status(as_json: Json = False) -> None:
     """Whether the database can be reached, where it is, and its version; exit 3 if it cannot."""
-    settings = load_settings()
-    running = not settings.embedded or server.socket_directory(settings.home) is not None
-    state: dict[str, Any] = {"embedded": settings.embedded, "running": running}
+    settings, database = load_settings(), running_database(load_settings())
+    state: dict[str, Any] = {"embedded": settings.embedded, "running": database is not None}
     lines = ["not running: streamflow db start"]
-    if running:
-        database = open_database(settings)
+    if database:
         with database.connect() as connection:
             state |= {"uri": database.uri, "version": connection.info.parameter_status("server_version")}
         lines = [f"PostgreSQL {state['version']}", database.uri]
     show(as_json, state, f"{'embedded' if settings.embedded else 'POSTGRES_HOST'}: {lines[0]}", *lines[1:])
-    if not running:
+    if not database:
         raise typer.Exit(SurroundingsFailed.exit_code)
 
 

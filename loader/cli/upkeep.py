@@ -21,7 +21,7 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; the ledger keeps
 def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
     """Change the tables after a column got a wider type or another name in the declaration: docs/changes.md.
 
-    In one transaction: history is proved by its checksums first, and gets new ones; views on it are made anew.
+    In one transaction: history is proved by its checksums first, and gets new ones; dbt's views on it are made anew.
     """
     from loader import api
 

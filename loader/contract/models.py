@@ -189,33 +189,34 @@ def _identifier(name: str) -> str:
 
 
 def _history(table: Table) -> dict[str, Any]:
-    key = [*table.key, "as_of"]
-    return {
-        "name": f"{table.name}_snapshots",
-        "description": (
-            f"History of {table.name}: the full state on each as_of, never rewritten."
-            f" One row per {_row(table)} and as_of."
-        ),
-        "config": {"unique_key": key},
-        "constraints": [{"type": "primary_key", "columns": key}],
-        "data_tests": ["streamflow.keys_are_enforced"],
-        "columns": _columns(table, AS_OF, OBSERVED_AS_OF, constraints=True),
-    }
+    description = (
+        f"History of {table.name}: the full state on each as_of, never rewritten. One row per {_row(table)} and as_of."
+    )
+    columns = _columns(table, AS_OF, OBSERVED_AS_OF)
+    return _guarded(f"{table.name}_snapshots", description, [*table.key, "as_of"], columns)
 
 
 def _production(table: Table) -> dict[str, Any]:
-    key = list(table.key)
-    constraints: list[dict[str, Any]] = [{"type": "primary_key", "columns": key}]
+    foreign: dict[str, Any] = {}
     if other := table.references:
         foreign = {"type": "foreign_key", "columns": list(other.columns), "to": f"ref('{other.table}')"}
-        constraints.append({**foreign, "to_columns": list(other.key)})
+        foreign["to_columns"] = list(other.key)
+    description = f"Newest data: {table.description}"
+    return _guarded(table.name, description, list(table.key), _columns(table, OBSERVED_AS_OF), foreign)
+
+
+def _guarded(
+    name: str, description: str, key: list[str], columns: list[dict[str, Any]], foreign: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """History or production, whose keys the database enforces."""
+    required = {*key, "observed_as_of"}
     return {
-        "name": table.name,
-        "description": f"Newest data: {table.description}",
+        "name": name,
+        "description": description,
         "config": {"unique_key": key[0] if len(key) == 1 else key},
-        "constraints": constraints,
+        "constraints": [{"type": "primary_key", "columns": key}, *([foreign] if foreign else [])],
         "data_tests": ["streamflow.keys_are_enforced"],
-        "columns": _columns(table, OBSERVED_AS_OF, constraints=True),
+        "columns": [{**one, "constraints": [NOT_NULL]} if one["name"] in required else one for one in columns],
     }
 
 
@@ -270,12 +271,8 @@ def _declared(column: Column) -> dict[str, Any]:
     return {"name": column.name, "data_type": column.data_type, "description": column.description}
 
 
-def _columns(table: Table, *added: dict[str, Any], constraints: bool = False) -> list[dict[str, Any]]:
-    columns = [dict(column) for column in [*map(_declared, table.columns), *added]]
-    for column in columns:
-        if constraints and column["name"] in {*table.key, "as_of", "observed_as_of"}:
-            column["constraints"] = [NOT_NULL]
-    return columns
+def _columns(table: Table, *added: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*map(_declared, table.columns), *added]
 
 
 class Dumper(yaml.SafeDumper):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import StringConstraints
 
-from loader.project import PACKAGE, project
+from loader.project import model_files
 
 if TYPE_CHECKING:
     from loader.contract.tables import Table
@@ -44,8 +44,7 @@ MODELS_OF_TABLES = {"history", "production", "latest"}
 def taken(tables: Iterable[Table]) -> Iterator[str]:
     """Why names of tables that are sound by themselves cannot be together, a sentence each."""
     tables = list(tables)
-    models = [path for folder in (project().dbt, PACKAGE) for path in (folder / "models").rglob("*.sql")]
-    others = {model.stem for model in models if model.parent.name not in MODELS_OF_TABLES}
+    others = {path.stem for path in model_files() if path.parent.name not in MODELS_OF_TABLES}
     made = Counter(
         name for table in tables for name in
         (table.name, f"{table.name}_snapshots", f"{table.name}_scd2", f"latest_{table.name}")

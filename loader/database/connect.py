@@ -121,3 +121,9 @@ def open_database(settings: Settings) -> Database:
             with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):  # another was faster
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     return database
+
+
+def running_database(settings: Settings) -> Database | None:
+    """The database that the settings name; None where that is the embedded one, and its server does not run."""
+    is_stopped = settings.embedded and server.socket_directory(settings.home) is None
+    return None if is_stopped else open_database(settings)

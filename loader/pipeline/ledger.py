@@ -20,7 +20,7 @@ from loader import __version__
 from loader.contract.packages import audit_package
 from loader.database import Connection, ops_ddl, run_lock, statement
 from loader.delivery import Delivery
-from loader.errors import SurroundingsFailed
+from loader.errors import FINISH, SurroundingsFailed
 from loader.landing import LandedFile
 from loader.pipeline.outcome import TableCounts
 from loader.pipeline.request import Request
@@ -258,7 +258,7 @@ def standing(connection: Connection, as_of: dt.date) -> Standing:
     with connection.cursor(row_factory=class_row(Standing)) as cursor:
         [found] = cursor.execute(statement(__file__, "standing"), {"as_of": as_of}).fetchall()
     if found.gone:
-        rebuild = "`streamflow dbt build --select complete_months+` makes production anew from history"
+        rebuild = f"`{FINISH}` makes production anew from history"
         remedy = (
             "restore the database from a backup" if any(name.endswith("_snapshots") for name in found.gone) else rebuild
         )

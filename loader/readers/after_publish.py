@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.readers.freeze import freeze
-from loader.readers.report import write_index, write_month
+from loader.readers.report import write_month
 from loader.settings import Settings
 from loader.upkeep import archive
 
@@ -22,6 +22,5 @@ def after_publish(settings: Settings, as_of: dt.date) -> Iterator[str]:
         for done in archive.keep_newest(settings, settings.keep_months):
             yield f"archived: {done.as_of} in {done.folder}"
     if settings.report:
-        path, *_ = write_month(settings, str(as_of), indexed=True)
-        write_index(settings)
+        path, *_ = write_month(settings, str(as_of))
         yield f"report: {path}"

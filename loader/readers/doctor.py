@@ -14,10 +14,9 @@ from dotenv import dotenv_values
 from loader.contract.models import IN_STEP, out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
-from loader.database import Connection, Database, blockers, open_database, server, statement
+from loader.database import Connection, Database, blockers, running_database, statement
 from loader.pipeline.declared import require_unchanged
 from loader.project import VARIABLE, project
-from loader.readers import months as known
 from loader.readers import oncall
 from loader.settings import Settings, load_settings
 from loader.upkeep.roles import relations
@@ -54,10 +53,13 @@ def examine() -> Iterator[Finding]:
     if settings.level != "ok":
         return
     yield from _findings("disk", _disk)
-    database = _running(load_settings())
+    database = running_database(load_settings())
+    if database is None:
+        yield Finding("database", "ok", STOPPED)
+        return
     [reached] = _findings("database", lambda: _database(database))
     yield reached
-    if database is None or reached.level == "problem":
+    if reached.level == "problem":
         return
     with database.connect() as connection:
         connection.execute("set default_transaction_read_only = on")
@@ -66,13 +68,13 @@ def examine() -> Iterator[Finding]:
         yield from _findings("locks", lambda: _locks(connection), "no run waits for a lock of somebody else")
         yield from _findings("months", lambda: _months(connection))
         fine = "the tables have the columns that are declared, or will get them"
-        yield from _findings("declaration", lambda: _declaration(connection), fine)
+        yield from _findings("declaration", lambda: require_unchanged(connection, load_contract()), fine)
 
 
-def _findings(check: str, look: Callable[[], Found], fine: str = "") -> Iterator[Finding]:
+def _findings(check: str, look: Callable[[], Found | None], fine: str = "") -> Iterator[Finding]:
     """What a check finds, or that all is `fine`."""
     try:
-        found = list(look())
+        found = list(look() or ())
     except Exception as error:
         first, *rest = str(error).strip().splitlines() or [type(error).__name__]
         found = [("problem", first, " ".join(rest))]
@@ -90,9 +92,8 @@ def _variables() -> Found:
             yield "warning", f"{name} in {given[name]} is no setting and has no effect", remedy
 
 
-def _settings() -> Found:
+def _settings() -> None:
     load_settings()
-    return iter(())
 
 
 def _packages() -> Found:
@@ -107,11 +108,6 @@ def _models() -> Found:
         yield "warning", f"out of step with the contract: {stale}", IN_STEP
 
 
-def _declaration(connection: Connection) -> Found:
-    require_unchanged(connection, load_contract())
-    return iter(())
-
-
 def _disk() -> Found:
     place = load_settings().home.resolve() / "pgdata"
     there = next(folder for folder in (place, *place.parents) if folder.is_dir())
@@ -124,23 +120,16 @@ def _disk() -> Found:
         yield "ok", f"{free / 1e9:,.1f} GB free in {there}; a month needs ten times the size of its files", ""
 
 
-def _running(settings: Settings) -> Database | None:
-    """The database that the settings name; None where it is the embedded one and does not run."""
-    if settings.embedded and server.socket_directory(settings.home) is None:
-        return None
-    return open_database(settings)
-
-
-def _database(database: Database | None) -> Found:
-    if database is None:
-        yield "ok", STOPPED, ""
-        return
+def _database(database: Database) -> Found:
     with database.connect() as connection:
         where = "the embedded one" if database.embedded else f"at {database.uri}"
         text = f"PostgreSQL {connection.info.parameter_status('server_version')}, {where}"
         version = connection.info.server_version // 10000
-    level: Level = "problem" if version < OLDEST else "warning" if version > NEWEST else "ok"
-    yield level, text, "" if level == "ok" else f"streamflow is tested on PostgreSQL {OLDEST} to {NEWEST}"
+    if OLDEST <= version <= NEWEST:
+        yield "ok", text, ""
+    else:
+        remedy = f"streamflow is tested on PostgreSQL {OLDEST} to {NEWEST}"
+        yield "problem" if version < OLDEST else "warning", text, remedy
 
 
 def _rights(connection: Connection) -> Found:
@@ -155,7 +144,7 @@ def _locks(connection: Connection) -> Found:
 
 
 def _months(connection: Connection) -> Found:
-    months = known.months(connection)
+    months = oncall.months(connection)
     running = oncall.under_way(connection)
     left = list(oncall.left_to_do(months, running))
     yield from (("warning", *one) for one in left)

@@ -15,6 +15,7 @@ from loader.contract.customers import customers_first
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
+from loader.pipeline.declared import columns_in_database
 from loader.readers.published import published_months
 
 
@@ -165,5 +166,6 @@ def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
 
 def columns_in_history(connection: Connection, table: Table) -> list[str]:
     """The declared columns that the table's history has in this database; none where there is no such table."""
-    parameters = {"table": f"{table.name}_snapshots", "declared": table.column_names}
-    return [name for (name,) in connection.execute(statement(__file__, "columns"), parameters).fetchall()]
+    history = f"{table.name}_snapshots"
+    there = columns_in_database(connection, [history]).get(history, {})
+    return [name for name in table.column_names if name in there]

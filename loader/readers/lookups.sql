@@ -32,11 +32,3 @@ inner join (select * from {history} where as_of = {second}) as b using ({keys})
 where {differs}
 order by {keys}
 limit {rows};
-
--- name: columns
-select attname
-from pg_catalog.pg_attribute
-where
-    attrelid = to_regclass(format('public.%%I', %(table)s::text)) and attnum > 0 and not attisdropped
-    and attname::text = any(%(declared)s)
-order by array_position(%(declared)s, attname::text);

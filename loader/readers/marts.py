@@ -8,13 +8,12 @@ from contextlib import contextmanager
 import psycopg
 
 from loader.errors import SurroundingsFailed
-from loader.project import PACKAGE, project
+from loader.project import model_files
 
 
 def names() -> list[str]:
     """The names of the marts in schema public, all of them views."""
-    folders = [folder / "models" / "marts" for folder in (project().dbt, PACKAGE)]
-    return sorted(path.stem for folder in folders for path in folder.rglob("*.sql") if path.parent.name != "latest")
+    return sorted(path.stem for path in model_files("marts") if path.parent.name != "latest")
 
 
 @contextmanager

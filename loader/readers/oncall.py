@@ -1,4 +1,4 @@
-"""What somebody who was woken up asks first, in the words of `status`, `doctor` and the change report."""
+"""What the ledger says of each month, and what somebody who was woken up asks first."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from loader.database import Connection
+from psycopg.rows import dict_row
+
+from loader.database import Connection, statement
+from loader.errors import FINISH
 from loader.pipeline import ledger
 from loader.settings import load_settings
 from loader.words import counted
-
-FINISH = "streamflow dbt build --select complete_months+"
-"""Publishes a month whose history stands in all its tables, whatever is in staging."""
 
 
 class Left(NamedTuple):
@@ -20,6 +20,13 @@ class Left(NamedTuple):
 
     what: str
     remedy: str
+
+
+def months(connection: Connection) -> list[dict[str, Any]]:
+    """Per as_of the newest attempt, and whether the month is published; oldest date first. None without a ledger."""
+    if not ledger.exists(connection):
+        return []
+    return connection.cursor(row_factory=dict_row).execute(statement(__file__, "months")).fetchall()
 
 
 def under_way(connection: Connection) -> str | None:

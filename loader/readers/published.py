@@ -31,8 +31,7 @@ class PublishedMonth:
 def published_months(connection: Connection) -> list[PublishedMonth]:
     """All published months, oldest date first; none where nothing was ever ingested."""
     try:
-        with connection.cursor(row_factory=class_row(PublishedMonth)) as cursor:
-            return cursor.execute(MONTHS).fetchall()
+        return connection.cursor(row_factory=class_row(PublishedMonth)).execute(MONTHS).fetchall()
     except psycopg.errors.UndefinedTable:
         return []
 

@@ -47,14 +47,12 @@ class Bar(NamedTuple):
     now: float
 
 
-def write_month(
-    settings: Settings, month: str, out: Path | None = None, *, indexed: bool = False
-) -> tuple[Path, Report, list[Finding]]:
-    """Write a month's page; returns where it is, its numbers, and what is to be looked at.
+def write_month(settings: Settings, month: str, out: Path | None = None) -> tuple[Path, Report, list[Finding]]:
+    """Write a month's page and the list that it is in; returns where it is, its numbers, and what is to be looked at.
 
     Args:
         month: as 001, or as its date where two have the same number.
-        indexed: the index is about to be written, too.
+        out: another file, which is in no list.
 
     Raises:
         WrongUsage: the month is not published.
@@ -63,8 +61,9 @@ def write_month(
     report = read_month(open_database(settings), month, load_contract())
     path = out or settings.home / "reports" / _page(report.month.month, report.month.as_of)
     found = findings(report)
-    indexed = indexed or (path.parent / "index.html").is_file()
-    _write(path, "report.html.j2", report=report, findings=found, indexed=indexed, headline=headline(report, found))
+    _write(path, "report.html.j2", report=report, findings=found, indexed=out is None, headline=headline(report, found))
+    if out is None:
+        write_index(settings)
     return path, report, found
 
 

@@ -20,6 +20,12 @@ WATCH, ALERT = 0.1, 0.25
 """PSI from which a distribution is said to have moved, and to have moved a lot."""
 QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
 DECILES = [tenth / 10 for tenth in range(1, 10)]
+AS_NUMBER = {
+    "date": sql.SQL("({} - date '1970-01-01')::double precision"),
+    "boolean": sql.SQL("{}::int::double precision"),
+    "text": sql.SQL("null::double precision"),
+}
+"""Type -> SQL for a value of it as a number, where that is not just the value."""
 Json = dict[str, Any]
 
 
@@ -130,13 +136,16 @@ def _bins(
         values=_listed(
             sql.SQL("{} as {}").format(_binned(column, deciles[column.name]), name) for column, name in each
         ),
-        column_name=_of_each([(name, sql.Literal(column.name)) for column, name in each], "text"),
-        bin=_of_each([(name, name) for column, name in each if _is_number(column)], "int"),
-        category=_of_each([(name, name) for column, name in each if not _is_number(column)], "text"),
+        column_name=sql.SQL(" ").join(
+            sql.SQL("when grouping({}) = 0 then {}").format(name, sql.Literal(column.name)) for column, name in each
+        ),
+        numbers=_listed([sql.SQL("null::int"), *(name for column, name in each if _is_number(column))]),
+        categories=_listed(
+            [sql.NULL, *(sql.SQL("{}::text").format(name) for column, name in each if not _is_number(column))]
+        ),
         sets=_listed(sql.SQL("(is_now, {})").format(name) for _, name in each),
     )
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(query).fetchall()
+    rows = connection.cursor(row_factory=dict_row).execute(query).fetchall()
     return {
         name: _bounded(list(found), deciles[name]) for name, found in groupby(rows, lambda row: row.pop("column_name"))
     }
@@ -158,17 +167,9 @@ def _bounded(bins: list[Json], deciles: Sequence[float]) -> list[Json]:
     ]
 
 
-def _of_each(cases: Sequence[tuple[sql.Composable, sql.Composable]], data_type: str) -> sql.Composable:
-    """What a grouping set is about: the second of the case whose first is the column that it groups by."""
-    whens = [
-        sql.SQL("when grouping({}) = 0 then {}::{}").format(place, said, sql.SQL(data_type)) for place, said in cases
-    ]
-    return sql.SQL("case {} end").format(sql.SQL(" ").join(whens)) if whens else sql.SQL(f"null::{data_type}")
-
-
 def _number(column: Column) -> sql.Composable:
-    kind = column.data_type if column.data_type in {"date", "boolean", "text"} else "number"
-    return statement(__file__, f"{kind}_value").format(column=sql.Identifier(column.name))
+    written = AS_NUMBER.get(column.data_type, sql.SQL("{}::double precision"))
+    return written.format(sql.Identifier(column.name))
 
 
 def _is_number(column: Column) -> bool:

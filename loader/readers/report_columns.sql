@@ -33,9 +33,10 @@ with binned as (
 counted as (
     select
         is_now,
-        {column_name} as column_name,
-        {bin} as bin,
-        {category} as category,
+        case {column_name} end as column_name,
+        -- null is the value of each column but the one that a group is of
+        coalesce({numbers}) as bin,
+        coalesce({categories})::text as category,
         count(*) as delivered_rows
     from binned
     group by grouping sets ({sets})
@@ -92,15 +93,3 @@ order by column_name, bin;
 -- name: decile
 -- Ten without those whose upper bound is not below the value.
 10 - width_bucket(-({value}), {cuts}::double precision []);
-
--- name: date_value
-({column} - date '1970-01-01')::double precision;
-
--- name: boolean_value
-{column}::int::double precision;
-
--- name: text_value
-null::double precision;
-
--- name: number_value
-{column}::double precision;

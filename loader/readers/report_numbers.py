@@ -136,5 +136,5 @@ def _changes(table: Json) -> dict[str, Json]:
 def _rows(connection: Connection, name: str, month: PublishedMonth, **more: object) -> list[Json]:
     is_previous = sql.SQL("= %(previous)s" if month.previous_as_of else "is null")
     values = {"as_of": month.as_of, "previous": month.previous_as_of, "load_id": month.load_id, **more}
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, name).format(is_previous=is_previous), values).fetchall()
+    query = statement(__file__, name).format(is_previous=is_previous)
+    return connection.cursor(row_factory=dict_row).execute(query, values).fetchall()

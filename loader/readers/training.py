@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from psycopg import sql
 
@@ -35,7 +35,6 @@ def write(
     label_as_of: dt.date,
     columns: Sequence[str],
     file: Path | None,
-    stdout: TextIO,
 ) -> Written:
     """Stream a training set into a file, as CSV or Parquet after its name, or as CSV to stdout.
 
@@ -65,8 +64,8 @@ def write(
     with connection.transaction():
         connection.execute("select set_config('work_mem', '64MB', true), set_config('jit', 'off', true)")
         if file is None:
-            rows = copy_out(connection, query, stdout.buffer)
-            stdout.flush()
+            rows = copy_out(connection, query, sys.stdout.buffer)
+            sys.stdout.flush()
         else:
             with appearing(file) as path:
                 with path.open("wb") as stream:

@@ -15,6 +15,7 @@ from loader.errors import SurroundingsFailed
 from loader.pipeline import chain, ledger
 from loader.pipeline.chain import Entry, Link
 from loader.upkeep import archive
+from loader.upkeep.history import measured
 from loader.words import counted
 
 
@@ -122,20 +123,20 @@ def _rows(connection: Connection, entry: Entry) -> tuple[int, str | None]:
     found = _look(connection, entry.relation.as_string(connection), parent if is_partition else None)
     if found.wrong:
         return 0, found.wrong
-    query = statement(__file__, "counts").format(
-        later=sql.SQL(", ").join([sql.NULL, *map(sql.Identifier, set(found.columns) - set(entry.covered))]),
-        relation=sql.SQL(parent) if is_partition else entry.relation,
-        as_of=sql.Literal(entry.as_of),
-    )
-    [(rows, filled)] = connection.execute(query).fetchall()
+    rows, checksum = measured(connection, entry.relation, entry.covered)
     if rows != entry.rows:
         return rows, f"{counted(rows, 'row')}, and {entry.rows:,} were written"
-    actual = connection.execute(
-        "select ops.checksum(%s::regclass, %s::text [])", [found.name, entry.covered]
-    ).fetchone()
-    if actual != (entry.checksum,) or filled:
+    later = set(found.columns) - set(entry.covered)
+    if checksum != entry.checksum or (later and _are_filled(connection, entry, later)):
         return rows, "rows are not those that were written: the checksum differs"
     return rows, found.unguarded
+
+
+def _are_filled(connection: Connection, entry: Entry, columns: set[str]) -> bool:
+    """Whether a row has a value in one of the columns."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    query = statement(__file__, "filled").format(columns=names, relation=entry.relation)
+    return connection.execute(query).fetchone() == (True,)
 
 
 def _strays(connection: Connection, entries: Sequence[Entry], names: Sequence[str]) -> Iterator[Verdict]:

@@ -60,11 +60,8 @@ where
     )
 order by 1;
 
--- name: counts
--- Rows, and those with a value in a column that was declared since.
-select count(*), count(*) filter (where num_nonnulls({later}) > 0)
-from {relation}
-where as_of = {as_of};
+-- name: filled
+select count(*) > 0 from {relation} where num_nonnulls({columns}) > 0;
 
 -- name: unmerged
 -- The dates whose deliveries production has yet to take in.

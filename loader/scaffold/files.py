@@ -112,11 +112,9 @@ def _export(path: Path) -> Export:
 
 
 def _encoding(source: SourceFile) -> str:
-    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        for chunk in source.chunks():
-            decoder.decode(chunk)
-        decoder.decode(b"", final=True)
+        for _ in codecs.iterdecode(source.chunks(), "utf-8"):
+            pass
     except UnicodeDecodeError:
         return OTHER_ENCODING
     return "utf-8"

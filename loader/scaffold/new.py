@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -16,10 +15,10 @@ from loader.contract.models import write_models
 from loader.contract.tables import load_contract
 from loader.database import open_database, server
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.project import SHIPPED, SOURCES, VARIABLE, project
+from loader.project import SHIPPED, SOURCES
 from loader.scaffold.files import exports, table_name
 from loader.scaffold.propose import TableSeen, contract, look_at
-from loader.settings import load_settings
+from loader.settings import load_settings, use_project
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLE = SHIPPED / "dbt_project"
@@ -82,14 +81,7 @@ def _write_frame(folder: Path, name: str) -> None:
         shutil.copyfile(EXAMPLE / "macros" / macro, folder / "macros" / macro)
     shutil.copyfile(SHIPPED / "profiles" / "profiles.yml", folder / "profiles.yml")
     shutil.copyfile(TEMPLATES / "gitignore", folder / ".gitignore")
-    _use(folder)
-
-
-def _use(folder: Path) -> None:
-    """From now on work on this project."""
-    os.environ[VARIABLE] = str(folder.resolve())
-    project.cache_clear()
-    load_settings.cache_clear()
+    use_project(folder)
 
 
 def _take_back(folder: Path) -> None:

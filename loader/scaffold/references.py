@@ -13,21 +13,26 @@ from loader.database import Connection, statement
 if TYPE_CHECKING:
     from loader.scaffold.propose import ColumnSeen, TableSeen
 
+    Candidate = tuple[int, int, TableSeen, ColumnSeen, TableSeen]
+    """How likely, least first; then a table, its column, and the table of which that would name rows."""
+
+GUESSED = 2
+"""From here on a column is not called as the key is to which it refers."""
+
 
 def find_references(connection: Connection, tables: Sequence[TableSeen]) -> None:
     """Say of each table which other one it refers to: by the name of its key, or else by what a column holds."""
     owners = _owners(tables)
-    for candidates in (_called_alike, _guessed):
-        for table in tables:
-            for column, owner in candidates(table, owners) if table.references is None else ():
-                if table.name not in _path(owner, tables) and _is_known(connection, table, column.name, owner):
-                    table.references, table.refers_by, table.refers_to = owner.name, column.name, owner.key[0]
-                    if candidates is _guessed:
-                        table.notes.append(
-                            f"{table.name}.{column.name} is taken for a reference to {owner.name}, whose {owner.key[0]}"
-                            " has all its values: take it out if it is none"
-                        )
-                    break
+    candidates = [candidate for table in tables for candidate in _candidates(table, owners)]
+    for likelihood, _, table, column, owner in sorted(candidates, key=lambda one: one[:2]):
+        is_free = table.references is None and table.name not in _path(owner, tables)
+        if is_free and _is_known(connection, table, column.name, owner):
+            table.references, table.refers_by, table.refers_to = owner.name, column.name, owner.key[0]
+            if likelihood >= GUESSED:
+                table.notes.append(
+                    f"{table.name}.{column.name} is taken for a reference to {owner.name}, whose {owner.key[0]}"
+                    " has all its values: take it out if it is none"
+                )
 
 
 def _owners(tables: Sequence[TableSeen]) -> dict[str, TableSeen]:
@@ -44,29 +49,24 @@ def _is_owner(table: TableSeen) -> tuple[bool, int]:
     return table.name.rstrip("s").endswith(stem.rstrip("s")), table.rows
 
 
-def _called_alike(table: TableSeen, owners: dict[str, TableSeen]) -> list[tuple[ColumnSeen, TableSeen]]:
-    """Columns that are called as the key of another table, those of this table's key first."""
-    found = [(column, owners[column.name]) for column in table.columns if column.name in owners]
-    found.sort(key=lambda one: one[0].name not in table.key)
-    return [(column, owner) for column, owner in found if column.data_type == owner.column(column.name).data_type]
-
-
-def _guessed(table: TableSeen, owners: dict[str, TableSeen]) -> list[tuple[ColumnSeen, TableSeen]]:
-    """Columns that may name rows of other tables, the likeliest first: called like these, or of many texts.
+def _candidates(table: TableSeen, owners: dict[str, TableSeen]) -> Iterator[Candidate]:
+    """Columns that may name rows of other tables: called as the key there, or nearly so, or of many texts.
 
     Small numbers are found among any keys, so of numbers those that are called otherwise are none.
     """
-    found = []
     for owner in owners.values():
         key = owner.column(owner.key[0])
-        for column in table.columns:
-            is_called_so = column.name[:3] in {owner.name[:3], key.name[:3]}
-            is_likely = is_called_so or (column.data_type == "text" and column.few_values is None)
+        for column in table.columns if owner is not table else ():
             is_own_key = table.key == (column.name,) and _is_owner(owner) <= _is_owner(table)
-            may_be = owner is not table and column.data_type == key.data_type and column.different > 1
-            if may_be and is_likely and not is_own_key:
-                found.append((not is_called_so, -owner.rows, column, owner))
-    return [(column, owner) for _, _, column, owner in sorted(found, key=lambda one: one[:2])]
+            if column.data_type != key.data_type:
+                continue
+            if column.name == key.name:
+                yield int(column.name not in table.key), -owner.rows, table, column, owner
+            elif column.different > 1 and not is_own_key:
+                if column.name[:3] in {owner.name[:3], key.name[:3]}:
+                    yield GUESSED, -owner.rows, table, column, owner
+                elif column.data_type == "text" and column.few_values is None:
+                    yield GUESSED + 1, -owner.rows, table, column, owner
 
 
 def _is_known(connection: Connection, table: TableSeen, column: str, owner: TableSeen) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from loader.database import Connection, statement
 from loader.delivery import Delivery
-from loader.errors import WrongUsage
+from loader.errors import FINISH, WrongUsage
 from loader.pipeline import ledger
 from loader.pipeline.request import Request
 from loader.settings import Settings
@@ -43,9 +43,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
             lags = connection.execute(statement(__file__, "lags")).fetchone() == (True,)
         stands = ledger.standing(connection, delivery.as_of).load_id is not None
     now = "what was published stands" if stands else "the database is as it was before it was begun"
-    but = (
-        ", but production, which had taken a part of it in: `streamflow dbt build --select complete_months+` mends that"
-    )
+    but = f", but production, which had taken a part of it in: `{FINISH}` mends that"
     return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}{but if lags else ''}")
 
 
@@ -61,8 +59,7 @@ def _begun(connection: Connection, delivery: Delivery) -> list[str]:
         )
     if built_upon:
         raise WrongUsage(
-            f"{', '.join(built_upon)} was built on month {label}: give that up first, or publish both by"
-            " `streamflow dbt build --select complete_months+`."
+            f"{', '.join(built_upon)} was built on month {label}: give that up first, or publish both by `{FINISH}`."
         )
     if not attempts:
         raise WrongUsage(f"month {label} (as of {delivery.as_of}) was never begun. `streamflow status` has the others.")

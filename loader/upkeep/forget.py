@@ -91,9 +91,9 @@ def _require_one_column(tables: Sequence[Table]) -> None:
 
 
 def _require_all_here(entries: Iterable[Entry]) -> None:
-    if archived := sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}):
+    if archived := history.archived(entries):
         raise SurroundingsFailed(
-            f"{NOTHING}: {', '.join(archived)} are archived, and the files there may name them."
+            f"{NOTHING}: {archived} are archived, and the files there may name them."
             " `streamflow archive --restore`, forget, archive again, and delete the old files."
         )
 
@@ -164,18 +164,15 @@ def _from_history(connection: Connection, entry: Entry, theirs: Theirs) -> dict[
     names = {"relation": entry.relation, "theirs": theirs.condition, "customer": sql.Identifier(theirs.column)}
     connection.execute(statement(__file__, "make_leaving").format(**names))
     connection.execute(statement(__file__, "leaving").format(**names), theirs.values)
-    with connection.cursor(row_factory=dict_row) as cursor:
-        gone = cursor.execute(statement(__file__, "sums").format(**names), [entry.covered]).fetchone() or {}
+    sums = statement(__file__, "sums").format(**names)
+    [gone] = connection.cursor(row_factory=dict_row).execute(sums, [entry.covered]).fetchall()
     connection.execute("drop table pg_temp.leaving")
     if gone["rows"]:
         connection.execute(sql.SQL("alter table {} disable trigger user").format(entry.relation))
         connection.execute(statement(__file__, "delete").format(**names), theirs.values)
         connection.execute(sql.SQL("alter table {} enable trigger user").format(entry.relation))
-        checksum, fewer = (
-            entry.checksum - gone["checksum"],
-            {"fewer": gone["rows"], "fewer_delivered": gone["delivered"]},
-        )
-        history.enter(connection, entry, checksum=checksum, covered=entry.covered, **fewer)
+        fewer = {"fewer": gone["rows"], "fewer_delivered": gone["delivered"]}
+        history.enter(connection, entry, checksum=entry.checksum - gone["checksum"], covered=entry.covered, **fewer)
     return gone
 
 

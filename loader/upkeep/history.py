@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -48,6 +48,11 @@ def entries(connection: Connection, nothing: str) -> list[Entry]:
         if entry.wrong:
             raise _not_as_written(entry, entry.wrong, nothing)
     return found
+
+
+def archived(entries: Iterable[Entry]) -> str:
+    """The dates of those that are archived, as one text; empty where none is."""
+    return ", ".join(sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}))
 
 
 def require_proved(connection: Connection, entry: Entry, nothing: str) -> None:

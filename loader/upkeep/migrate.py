@@ -16,7 +16,7 @@ from loader.database import Connection, is_cluster, statement
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.pipeline.chain import Entry
 from loader.pipeline.declared import Change, changes
-from loader.project import PACKAGE, project
+from loader.project import model_files
 from loader.settings import Settings
 from loader.upkeep import history
 
@@ -55,7 +55,7 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
         _refuse(connection, wanted, entries)
         said, rows = [str(one) for one in wanted], sum(entry.rows for entry in entries)
         if dry_run:
-            views = [view["name"] for view in _depending(connection, "views", _columns(connection, wanted))]
+            views = [view["name"] for view in _views(connection, _columns(connection, wanted))]
             return Migrated(said, False, len(entries), rows, views)
         with history.all_or_nothing(connection, NOTHING):
             if is_cluster(connection):  # views change over one connection a node, if nothing else asked over several
@@ -72,9 +72,9 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
 
 
 def _refuse(connection: Connection, wanted: Sequence[Change], entries: Sequence[Entry]) -> None:
-    if archived := sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}):
+    if archived := history.archived(entries):
         raise WrongUsage(
-            f"{', '.join(archived)} are archived, and their files have the columns as they were; {NOTHING}:"
+            f"{archived} are archived, and their files have the columns as they were; {NOTHING}:"
             " `streamflow archive --restore`, migrate, and archive them again into another folder."
         )
     for one in wanted if is_cluster(connection) else ():
@@ -90,24 +90,34 @@ def _columns(connection: Connection, wanted: Sequence[Change]) -> list[dict[str,
     """The columns to change in production, history, replaced rows, staging and `latest`, as they are there."""
     names = ("table", "column", "before", "type_after")
     values = {f"{name}s": [getattr(one, name) for one in wanted] for name in names}
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, "columns"), values).fetchall()
+    return connection.cursor(row_factory=dict_row).execute(statement(__file__, "columns"), values).fetchall()
 
 
 def _depending(connection: Connection, what: str, columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The `keys` or `views` that depend on a column: how each goes, and how it is made again, in this order.
-
-    A name changes beneath them, but Citus sends its nodes the one that a column had when a view was made.
-    """
+    """The `keys` or `views` that depend on a column: how each goes, and how it is made again, in this order."""
     changed = [one for one in columns if one["is_retyped"] or (what == "views" and is_cluster(connection))]
     values = {
         "relations": [one["relation"] for one in changed],
         "columns": [one["column_name"] for one in changed],
         "befores": [one["name_there"] for one in changed],
-        "models": [path.stem for folder in (project().dbt, PACKAGE) for path in (folder / "models").rglob("*.sql")],
+        "models": [path.stem for path in model_files()],
     }
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement(__file__, what), values).fetchall()
+    return connection.cursor(row_factory=dict_row).execute(statement(__file__, what), values).fetchall()
+
+
+def _views(connection: Connection, columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """dbt's views of such columns. PostgreSQL says which others are in the way of another type.
+
+    A name changes beneath views, but Citus sends its nodes the one that a column had when a view was made.
+    """
+    views = _depending(connection, "views", columns)
+    others = [view["name"] for view in views if not view["is_of_dbt"]]
+    if others and is_cluster(connection):
+        raise SurroundingsFailed(
+            f"{NOTHING}: {', '.join(others)} would show what changes. Drop what is in the way, try again, and make it"
+            " anew."
+        )
+    return [view for view in views if view["is_of_dbt"]]
 
 
 def _change(connection: Connection, columns: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
@@ -115,7 +125,7 @@ def _change(connection: Connection, columns: Sequence[dict[str, Any]]) -> tuple[
     for one in columns:
         if one["name_there"] != one["column_name"]:
             _run(connection, one["rename"])
-    views, keys = _depending(connection, "views", columns), _depending(connection, "keys", columns)
+    views, keys = _views(connection, columns), _depending(connection, "keys", columns)
     for dependent in [*keys, *reversed(views)]:
         _run(connection, dependent["drop"])
     for one in columns:
@@ -133,17 +143,12 @@ def _run(connection: Connection, *statements: str) -> None:
 
 
 def _made_anew(connection: Connection, view: dict[str, Any]) -> bool:
-    """Make a view anew. One of dbt's that does not suit the new type is left to dbt, which builds another then."""
+    """Make a view anew. One that does not suit the new type is left to dbt, which builds another then."""
     try:
         with connection.transaction():
             _run(connection, *view["make"])
-    except (psycopg.ProgrammingError, psycopg.DataError) as error:
-        if view["is_of_dbt"]:
-            return False
-        raise SurroundingsFailed(
-            f"the view {view['name']} does not suit the new type ({error.diag.message_primary}); {NOTHING}. Change it"
-            " so that it does, or drop it, and migrate again."
-        ) from None
+    except (psycopg.ProgrammingError, psycopg.DataError):
+        return False
     return True
 
 

@@ -52,60 +52,29 @@ inner join changed on (attrelid = conrelid and attnum = any(conkey)) or (attreli
 where contype = 'f' and conparentid = 0;
 
 -- name: views
--- Views that show such a column, and views on those, in an order in which they can be made: how each goes, and all that makes it
--- again: its text and options, owner, rights, comments, and what hangs on it. Rights that its new owner gives by default are taken first.
-with recursive changed as (
-    select attrelid, attnum, attname
-    from unnest(%(relations)s::text [], %(columns)s::text [], %(befores)s::text []) as named (relation, column_name, name_before)
-    inner join pg_catalog.pg_attribute on attrelid = to_regclass(relation) and attname in (column_name, name_before)
-    union all
-    select part.attrelid, part.attnum, part.attname
-    from changed
-    inner join pg_catalog.pg_inherits on inhparent = changed.attrelid
-    inner join pg_catalog.pg_attribute as part on part.attrelid = inhrelid and part.attname = changed.attname
-),
-
-shown as (
-    select ev_class as oid, 1 as depth
-    from changed
-    inner join pg_catalog.pg_depend on refclassid = 'pg_class'::regclass and refobjid = attrelid and refobjsubid = attnum
-    inner join pg_catalog.pg_rewrite on classid = 'pg_rewrite'::regclass and pg_rewrite.oid = objid
+-- Views of these tables, and of those views, in the order in which they were made, so that none shows a later one: how each goes, and
+-- is made again with its owner and rights. Rights that its new owner gives by default are taken first.
+with recursive shown as (
+    select to_regclass(relation)::oid as oid from unnest(%(relations)s::text []) as relation
     union
-    select ev_class, depth + 1
+    select ev_class
     from shown
     inner join pg_catalog.pg_depend on refclassid = 'pg_class'::regclass and refobjid = shown.oid
     inner join pg_catalog.pg_rewrite on classid = 'pg_rewrite'::regclass and pg_rewrite.oid = objid
-    where ev_class <> shown.oid
 ),
 
 views as (
-    select
-        relation.oid,
-        relation.oid::regclass::text as name,
-        case when relkind = 'm' then 'materialized view' else 'view' end as kind,
-        relnamespace,
-        relname,
-        relowner,
-        relacl,
-        relispopulated,
-        reloptions,
-        max(depth) as depth
+    select relation.oid, relation.oid::regclass::text as name, relname, relnamespace, relowner, relacl
     from shown
     inner join pg_catalog.pg_class as relation on relation.oid = shown.oid and relkind in ('v', 'm')
-    group by relation.oid
 )
 
 select
     views.name,
-    format('drop %%s %%s', kind, name) as drop,
     relnamespace::regnamespace::text = 'latest'
     or (relnamespace::regnamespace::text = 'public' and relname = any(%(models)s)) as is_of_dbt,
-    array[
-        format(
-            'create %%s %%s%%s as %%s%%s', kind, name, ' with (' || array_to_string(reloptions, ', ') || ')',
-            rtrim(pg_get_viewdef(oid), ';'), case when not relispopulated then ' with no data' end
-        )
-    ]
+    format('drop view %%s', name) as drop,
+    array[format('create view %%s as %%s', name, pg_get_viewdef(oid))]
     || array(
         select distinct format('revoke all on %%s from %%s', name, case grantee when 0 then 'public' else grantee::regrole::text end)
         from pg_catalog.pg_default_acl, aclexplode(defaclacl)
@@ -127,19 +96,6 @@ select
             from pg_catalog.pg_attribute, aclexplode(attacl)
             where attrelid = views.oid
         ) as granted
-    )
-    || array(
-        select case objsubid
-            when 0 then format('comment on %%s %%s is %%L', kind, name, description)
-            else format('comment on column %%s.%%I is %%L', name, attname, description)
-        end
-        from pg_catalog.pg_description
-        left join pg_catalog.pg_attribute on attrelid = objoid and attnum = objsubid
-        where objoid = views.oid and classoid = 'pg_class'::regclass
-    )
-    || array(select pg_get_indexdef(indexrelid) from pg_catalog.pg_index where indrelid = views.oid)
-    || array(select pg_get_triggerdef(pg_trigger.oid) from pg_catalog.pg_trigger where tgrelid = views.oid and not tgisinternal)
-    || array(select pg_get_ruledef(pg_rewrite.oid) from pg_catalog.pg_rewrite where ev_class = views.oid and rulename <> '_RETURN')
-    as make
+    ) as make
 from views
-order by depth, oid;
+order by oid;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,20 +19,10 @@ from loader.errors import WrongUsage
 from loader.readers import marts
 from loader.upkeep import history
 
-DEFAULTS = ("streamflow_loader", "streamflow_reader")
 NAME = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 NOTHING = "the roles are as they were"
 NOT_GRANTED = {"01006", "01007"}
 """SQLSTATEs of the warnings with which PostgreSQL grants and revokes nothing."""
-
-
-@dataclass(frozen=True)
-class Role:
-    """A role that is to be there. Without a password an existing one keeps its own, and a new one gets none."""
-
-    name: str
-    purpose: Literal["loader", "reader"]
-    password: SecretStr | None
 
 
 @dataclass(frozen=True)
@@ -54,39 +44,44 @@ class RolesMade:
     notes: list[str]
 
 
-def chosen(
-    connection: Connection, names: Sequence[str | None], passwords: Sequence[SecretStr | None]
-) -> tuple[Role, Role]:
-    """Loader and reader by the names given, or by the default ones; looked at before anything is changed.
+def chosen(connection: Connection, loader: str | None, reader: str | None) -> dict[str, str]:
+    """Purpose -> name of both roles, given or default; looked at before anything is changed.
 
     Raises:
         WrongUsage: a name needs quotes, which Citus does not set everywhere, or is that of a role with more rights,
             which is meant for something else.
     """
-    loader, reader = (default if name is None else name for name, default in zip(names, DEFAULTS, strict=True))
-    if loader == reader:
-        raise WrongUsage(f"loader and reader must be two roles, and both are named {loader}.")
-    roles = Role(loader, "loader", passwords[0]), Role(reader, "reader", passwords[1])
-    for role in roles:
-        if not NAME.fullmatch(role.name) or role.name in SQL_WORDS | {"public", "none"}:
-            raise WrongUsage(
-                f"{role.name!r} is no name for a role: up to 63 of a-z, 0-9 and _, no keyword, and not pg_..."
-            )
-        for (powers,) in connection.execute(statement(__file__, "powers"), {"role": role.name}).fetchall():
-            raise WrongUsage(f"{role.name} has more rights than a {role.purpose} should ({powers}): name another role.")
-    return roles
+    asked = {"loader": loader, "reader": reader}
+    names = {purpose: f"streamflow_{purpose}" if name is None else name for purpose, name in asked.items()}
+    if names["loader"] == names["reader"]:
+        raise WrongUsage(f"loader and reader must be two roles, and both are named {names['loader']}.")
+    for purpose, name in names.items():
+        if not NAME.fullmatch(name) or name in SQL_WORDS | {"public", "none"}:
+            raise WrongUsage(f"{name!r} is no name for a role: up to 63 of a-z, 0-9 and _, no keyword, and not pg_...")
+        for (powers,) in connection.execute(statement(__file__, "powers"), {"role": name}).fetchall():
+            raise WrongUsage(f"{name} has more rights than a {purpose} should ({powers}): name another role.")
+    return names
 
 
-def make_roles(connection: Connection, roles: Sequence[Role], tables: Sequence[Table]) -> RolesMade:
+def make_roles(
+    connection: Connection,
+    roles: Mapping[str, str],
+    passwords: Mapping[str, SecretStr | None],
+    tables: Sequence[Table],
+) -> RolesMade:
     """Create or update both roles and hand streamflow's tables over to the loader: all of it or nothing.
+
+    Args:
+        roles: what `chosen` returns.
+        passwords: without one an existing role keeps its own, and a new one gets none.
 
     Raises:
         SurroundingsFailed: the role that is connected lacks a right, or a table is in use.
     """
     names: dict[str, sql.Composable] = {"relations": sql.Literal(relations(tables))}
     names["database"] = sql.Identifier(connection.info.dbname)
-    for role in roles:
-        names |= {role.purpose: sql.Identifier(role.name), f"{role.purpose}_name": sql.Literal(role.name)}
+    for purpose, name in roles.items():
+        names |= {purpose: sql.Identifier(name), f"{purpose}_name": sql.Literal(name)}
     warned: list[str] = []
 
     def hear(notice: psycopg.errors.Diagnostic) -> None:
@@ -99,7 +94,7 @@ def make_roles(connection: Connection, roles: Sequence[Role], tables: Sequence[T
     connection.add_notice_handler(hear)
     with history.all_or_nothing(connection, NOTHING):
         connection.execute("set local search_path = ''")  # it calls nothing that somebody put into schema public
-        made = [_make(connection, role) for role in roles]
+        made = [_make(connection, purpose, name, passwords[purpose]) for purpose, name in roles.items()]
         for (grant,) in run("join_loader").fetchall():
             connection.execute(grant.encode())
         run("rights")
@@ -117,16 +112,15 @@ def relations(tables: Sequence[Table]) -> list[str]:
     return [*(name for table in tables for name in (table.name, f"{table.name}_snapshots")), *marts.names()]
 
 
-def _make(connection: Connection, role: Role) -> Made:
-    name = sql.Identifier(role.name)
+def _make(connection: Connection, purpose: str, name: str, password: SecretStr | None) -> Made:
+    role = sql.Identifier(name)
     query = "select rolcanlogin from pg_catalog.pg_roles where rolname = %s"
-    known = connection.execute(query, [role.name]).fetchone()
+    known = connection.execute(query, [name]).fetchone()
     if known != (True,):
-        connection.execute(sql.SQL("{} role {} login").format(sql.SQL("alter" if known else "create"), name))
-    if role.password is not None:  # as the server keeps it: the password itself gets into no statement and no log
-        verifier = connection.pgconn.encrypt_password(
-            role.password.get_secret_value().encode(), role.name.encode(), b"scram-sha-256"
-        )
-        connection.execute(sql.SQL("alter role {} password {}").format(name, sql.Literal(verifier.decode())))
-    without: Literal["none", "kept"] = "kept" if known else "none"
-    return Made(role.name, role.purpose, known is None, "set" if role.password else without)
+        connection.execute(sql.SQL("{} role {} login").format(sql.SQL("alter" if known else "create"), role))
+    if password is None:
+        return Made(name, purpose, known is None, "kept" if known else "none")
+    # as the server keeps it: the password itself gets into no statement and no log
+    verifier = connection.pgconn.encrypt_password(password.get_secret_value().encode(), name.encode(), b"scram-sha-256")
+    connection.execute(sql.SQL("alter role {} password {}").format(role, sql.Literal(verifier.decode())))
+    return Made(name, purpose, known is None, "set")
