@@ -264,7 +264,7 @@ def test_a_restatement_without_whom_a_later_month_names_is_refused_before_it_is_
 
 @pytest.mark.long
 def test_rows_of_a_table_that_is_no_longer_declared_are_not_deleted_with_whom_they_name(
-    copy: Path, january: Streamflow, named_later: tuple[str, ...]
+    copy: Path, january: Streamflow, months: Path, named_later: tuple[str, ...]
 ) -> None:
     before = january.state()
     undeclare_labels(copy)
@@ -277,6 +277,13 @@ def test_rows_of_a_table_that_is_no_longer_declared_are_not_deleted_with_whom_th
     assert run_copy(copy, january, *named_later).returncode == 0
     assert january.production()["labels"] == before[0]["labels"]
     assert run_copy(copy, january, "verify").returncode == 0
+    assert run_copy(copy, january, "ingest", "003", "--data-dir", str(months)).returncode == 0
+    folder = str(copy.parent / "old")
+    assert run_copy(copy, january, "archive", "--before", "2024-04-30", "--to", folder).returncode == 0
+    assert january.rows("select distinct as_of::text from users_snapshots") == [("2024-04-30",)]
+    assert january.rows("select distinct as_of::text from labels_snapshots") == [("2024-03-31",)]
+    assert run_copy(copy, january, "verify").returncode == 0
+    assert run_copy(copy, january, "archive", "--restore").returncode == 0
     assert run_copy(copy, january, "forget", "only-by-mistake", "--reason", "asked").returncode == 0
     assert january.value("select count(*) from labels_snapshots where user_id = 'only-by-mistake'") == 0
     assert run_copy(copy, january, "verify").returncode == 0
