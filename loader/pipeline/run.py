@@ -196,6 +196,7 @@ class Run:
         ledger.clear_staged(self.connection)
         at_once = files_at_once(self.connection)
         with self._timed("landing"), telling_who_blocks(self.database, self.progress.tell):
+            ledger.undo_unfinished(self.connection)
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
