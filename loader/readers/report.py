@@ -62,7 +62,7 @@ def write_month(
         SurroundingsFailed: a view of the report is not there, or the page cannot be written.
     """
     report = read_month(open_database(settings), month, load_contract())
-    path = out or settings.home / "reports" / _page(report.month.month, report.month.as_of)
+    path = out or page_of(settings, report.month.month, report.month.as_of)
     found = findings(report)
     indexed = indexed or (path.parent / "index.html").is_file()
     _write(path, "report.html.j2", report=report, findings=found, indexed=indexed, headline=headline(report, found))
@@ -79,6 +79,11 @@ def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list
     entries = [{**month, "page": page if page in there else None} for month, page in zip(months, pages, strict=True)]
     _write(path, "report_index.html.j2", entries=entries)
     return path, entries
+
+
+def page_of(settings: Settings, month: str, as_of: dt.date) -> Path:
+    """Where a month's page is unless somebody says otherwise."""
+    return settings.home / "reports" / _page(month, as_of)
 
 
 def _page(month: str, as_of: dt.date) -> str:
