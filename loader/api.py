@@ -183,9 +183,7 @@ def _run(
     delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
     with _surroundings(), contextlib.closing(Progress()) as progress:
         [outcome] = run_months(settings, request, [delivery], progress)
-        if request.command == "ingest" and (
-            outcome.state == "published" or was_cut_off(settings, outcome.as_of)
-        ):
+        if request.command == "ingest" and (outcome.state == "published" or was_cut_off(settings, outcome.as_of)):
             list(after_publish(settings, outcome.as_of))
     return outcome
 

@@ -154,9 +154,7 @@ def test_what_must_stay_is_refused(march: Streamflow, months: Path, tmp_path: Pa
     assert march.ok("archive", "--before", "2020-01-01", *to).out == "0 months archived\n"
 
 
-def test_a_restated_month_comes_back_as_it_was(
-    restated: tuple[Streamflow, Path], months: Path, tmp_path: Path
-) -> None:
+def test_a_restated_month_comes_back_as_it_was(restated: tuple[Streamflow, Path], months: Path, tmp_path: Path) -> None:
     """Not as the rows that it replaced, which are kept."""
     streamflow, manifest = restated
     streamflow.ok("ingest", "002", "--data-dir", months)

@@ -78,6 +78,21 @@ def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path:
     assert january.value("select count(rebuffer_events_7d) > 0 from ours"), "a view of somebody's own is not lost"
 
 
+def test_a_column_that_is_only_checked_is_in_no_table(copy: Path, january: Streamflow, months: Path) -> None:
+    """It may be a slip: the tables get it with the month that is published."""
+    change(copy, "# labels\n- name: chrun_reason\n  data_type: text\n  config: {meta: {optional: true}}\n")
+    assert run_copy(copy, january, "models", "labels_snapshots", "labels", "--overwrite").returncode == 0
+    checked = run_copy(copy, january, "check", "001", "--data-dir", str(months))
+    assert checked.returncode == 0, checked.stderr
+    columns = (
+        "select count(*) from pg_attribute where attname = 'chrun_reason' and attrelid::regclass::text !~ 'staging'"
+    )
+    assert january.value(columns) == 0
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert january.value(columns) > 0
+    assert run_copy(copy, january, "verify").returncode == 0
+
+
 @pytest.mark.long
 def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(
     copy: Path, january: Streamflow, months: Path, undisturbed: Any

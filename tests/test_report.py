@@ -256,7 +256,7 @@ def test_ingest_writes_the_report_unless_it_is_told_not_to(streamflow: Streamflo
 
 
 def test_no_page_is_missing_or_stale(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """A run that was cut off while it wrote the page is made good; a restatement changes what later pages compare with."""
+    """A run may have been cut off while it wrote the page; later pages compare with a month that is restated."""
     del january.environment["STREAMFLOW_REPORT"]
     assert "nothing to do" in january.ok("ingest", "000", "--data-dir", months).out
     first = page_of(january, "month_000_2024-01-31.html")

@@ -56,7 +56,7 @@ def test_what_is_archived_by_setting_is_not_frozen_by_setting(monkeypatch: pytes
     load_settings.cache_clear()
     monkeypatch.setenv("STREAMFLOW_FREEZE", "true")
     monkeypatch.setenv("STREAMFLOW_KEEP_MONTHS", "12")
-    with pytest.raises(WrongUsage, match="STREAMFLOW_FREEZE keeps .* set one of them"):
+    with pytest.raises(WrongUsage, match=r"STREAMFLOW_FREEZE keeps .* set one of them"):
         load_settings()
     load_settings.cache_clear()
 

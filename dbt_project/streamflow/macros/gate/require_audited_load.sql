@@ -1,6 +1,6 @@
 {#-
   The gate's pre-hook. dbt skips the gate when an audit that it runs fails; this ends the run where audits were left out (`dbt run`,
-  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in history.
+  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in history, and adds the columns that were declared since.
 -#}
 {% macro require_audited_load() %}
     {%- if execute -%}
@@ -17,7 +17,8 @@
         {%- endif -%}
         {%- do streamflow.require_references() -%}
         {{ streamflow.begin_step() }};
-        select ops.open_gate('{{ invocation_id }}')
+        select ops.open_gate('{{ invocation_id }}');
+        {{ streamflow.follow_declaration(true) }}
     {%- endif -%}
 {% endmacro %}
 

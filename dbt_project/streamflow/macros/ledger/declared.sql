@@ -57,10 +57,10 @@ begin
 end
 $$;
 
--- Creates the tables that are not there, and adds the columns that were declared later; dbt would do that too, but after history has read
+-- Creates the tables that are not there, and `adds_columns` that were declared later; dbt would do that too, but after history has read
 -- its own table. Ends where a table is not as it is declared, before a row is written. Returns the tables that it created.
 -- `declared` is [{name, kind, columns, key}].
-create or replace function ops.follow_declaration(declared jsonb) returns setof text language plpgsql as $$
+create or replace function ops.follow_declaration(declared jsonb, adds_columns boolean) returns setof text language plpgsql as $$
 declare
     wanted record;
     difference record;
@@ -87,7 +87,9 @@ begin
             where actual.type in (declared.type, format_type(to_regtype(declared.type), null)) is not true
             order by actual.type is null
         loop
-            if difference.actual_type is null then
+            if difference.actual_type is null and not adds_columns then
+                continue;
+            elsif difference.actual_type is null then
                 execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
             elsif difference.declared_type is null then
                 raise exception '% has a column % that is no longer declared, and history keeps what it knew: declare it again, with'
