@@ -88,6 +88,9 @@ def test_a_column_that_is_only_checked_is_in_no_table(copy: Path, january: Strea
         "select count(*) from pg_attribute where attname = 'chrun_reason' and attrelid::regclass::text !~ 'staging'"
     )
     assert january.value(columns) == 0
+    frozen = run_copy(copy, january, "freeze", "000")
+    assert frozen.returncode == 3
+    assert "is in the tables from the next month on, or now, after `streamflow dbt run" in frozen.stderr
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
     assert january.value(columns) > 0
     assert run_copy(copy, january, "verify").returncode == 0
