@@ -166,6 +166,15 @@ def test_a_restatement_that_was_cut_off_is_undone_by_another_month(
     assert undisturbed.state() == state
 
 
+def test_a_restatement_that_was_cut_off_is_restated_back(
+    march: Streamflow, half_restated: tuple[Streamflow, str], months: Path, new_database: Callable[..., Streamflow]
+) -> None:
+    """The rows of before are what is published, and nothing is left to be replaced."""
+    march.ok("ingest", "002", "--data-dir", months, *REASON)
+    state = march.state()
+    assert new_database("march").state() == state
+
+
 def test_audits_compare_with_what_comes_back_when_a_restatement_was_cut_off(
     half_restated: tuple[Streamflow, str], months: Path, tmp_path: Path
 ) -> None:
