@@ -287,6 +287,11 @@ def test_rows_of_a_table_that_is_no_longer_declared_are_not_deleted_with_whom_th
     assert run_copy(copy, january, "forget", "only-by-mistake", "--reason", "asked").returncode == 0
     assert january.value("select count(*) from labels_snapshots where user_id = 'only-by-mistake'") == 0
     assert run_copy(copy, january, "verify").returncode == 0
+    january.connection.execute(
+        "update ops.history set merged_at = null where as_of = '2024-04-30' or table_name = 'labels'"
+    )
+    cut_off = run_copy(copy, january, "dbt", "build", "--select", "complete_months+")
+    assert "production has yet to take in labels of 2024-01-31, labels of 2024-02-29," in cut_off.stdout
 
 
 def labels_may_name_nobody(copy: Path) -> None:

@@ -64,7 +64,18 @@ create or replace function ops.follow_declaration(declared jsonb, adds_columns b
 declare
     wanted record;
     difference record;
+    left_over text := (
+        select string_agg(format('%s of %s', table_name, as_of), ', ' order by table_name, as_of)
+        from ops.history
+        where merged_at is null and to_regclass(format('public.%I', table_name)) not in (
+            select to_regclass(one.name) from jsonb_to_recordset(declared) as one (name text) where to_regclass(one.name) is not null
+        )
+    );
 begin
+    if left_over is not null then
+        raise exception 'production has yet to take in %, which is no longer declared: declare the table again until `streamflow dbt build'
+            ' --select complete_months+` has published that, or give the month up by `streamflow abandon`. Nothing was changed.', left_over;
+    end if;
     for wanted in select * from jsonb_to_recordset(declared) as one (name text, kind text, columns jsonb, key text []) loop
         if to_regclass(wanted.name) is null then
             perform ops.create_table(wanted.name, wanted.kind, wanted.columns, wanted.key);
