@@ -52,6 +52,16 @@ class ModelsFailed(StreamflowError):
 
 def complaint(error: psycopg.Error | OSError) -> str:
     """What the database or the operating system complains of, in a sentence."""
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return (
+            f"this role may not do that ({error.diag.message_primary or error}): have POSTGRES_USER name the role that"
+            " ingests. One that only reads has the tables and views, and `history`, `diff` and `training-set`."
+        )
+    if isinstance(error, psycopg.errors.UndefinedColumn):
+        return (
+            f"{error.diag.message_primary}: a declared column is in the tables from the next month on, or now, after"
+            " `streamflow dbt run --select config.materialized:view`."
+        )
     if isinstance(error, psycopg.Error):
         return f"the database says: {str(error).strip()}"
     return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")

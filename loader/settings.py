@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loader.errors import WrongUsage
@@ -77,6 +77,15 @@ class Settings(BaseSettings):
         except WrongUsage as error:
             raise ValueError(error) from None
 
+    @model_validator(mode="after")
+    def _what_is_archived_is_not_frozen(self) -> Settings:
+        if self.freeze and self.keep_months:
+            raise ValueError(
+                "STREAMFLOW_FREEZE keeps a schema of every month, and STREAMFLOW_KEEP_MONTHS archives what no schema"
+                " shows: set one of them, and `streamflow freeze` the months you need, or archive by hand"
+            )
+        return self
+
     @property
     def embedded(self) -> bool:
         """Whether the embedded server is used."""
@@ -128,7 +137,7 @@ def load_settings() -> Settings:
     try:
         return Settings(_env_file=project().root / ".env")  # type: ignore[call-arg]
     except ValidationError as error:
-        wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        wrong = "; ".join(": ".join([*map(str, item["loc"][:1]), item["msg"]]) for item in error.errors())
         raise WrongUsage(f"the settings cannot be used: {wrong}. docs/settings.md has them all.") from None
     except UnicodeDecodeError:
         raise WrongUsage(f"the settings cannot be used: {project().root / '.env'} is not UTF-8.") from None

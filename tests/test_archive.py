@@ -155,6 +155,18 @@ def test_what_must_stay_is_refused(march: Streamflow, months: Path, tmp_path: Pa
     assert march.ok("archive", "--before", "2020-01-01", *to).out == "0 months archived\n"
 
 
+def test_a_restated_month_comes_back_as_it_was(restated: tuple[Streamflow, Path], months: Path, tmp_path: Path) -> None:
+    """Not as the rows that it replaced, which are kept."""
+    streamflow, manifest = restated
+    streamflow.ok("ingest", "002", "--data-dir", months)
+    before = texts(streamflow, "_snapshots")
+    archived(streamflow, tmp_path / "old", MARCH)
+    streamflow.ok("verify", "--manifest", manifest)
+    streamflow.ok("archive", "--restore")
+    assert texts(streamflow, "_snapshots") == before
+    streamflow.ok("verify", "--manifest", manifest)
+
+
 def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months: Path, tmp_path: Path) -> None:
     march.ok("ingest", "004", "--data-dir", months)
     archived(march, tmp_path / "old", APRIL)

@@ -58,6 +58,8 @@ def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path:
             change(copy, text)
             continue
         for line in text.splitlines():
+            if line == "streamflow ingest 001":
+                a_check_adds_no_column(copy, january)
             command, _, said = line.partition("  # exit ")
             result = run_copy(copy, january, *command.split()[1:])
             code, _, reason = said.partition(": ")
@@ -76,6 +78,16 @@ def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path:
         assert [is_null for _, is_null in rows] == nulls, column
     assert january.value("select count(rebuffers_7d) > 0 from latest.usage_agg_30d")
     assert january.value("select count(rebuffer_events_7d) > 0 from ours"), "a view of somebody's own is not lost"
+
+
+def a_check_adds_no_column(copy: Path, streamflow: Streamflow) -> None:
+    """Its name may be a slip: the tables get it with the month that is published."""
+    assert run_copy(copy, streamflow, "check", "001").returncode == 0
+    columns = "select attrelid::regclass::text from pg_attribute where attname = 'payment_method'"
+    assert streamflow.rows(columns) == [("staging.payments_agg_90d",)]
+    frozen = run_copy(copy, streamflow, "freeze", "000")
+    assert frozen.returncode == 3
+    assert "is in the tables from the next month on, or now, after `streamflow dbt run" in frozen.stderr
 
 
 @pytest.mark.long

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import Streamflow, run_copy
-from tests.files import copy_month, set_value
+from tests.conftest import TABLES, Streamflow, run_copy
+from tests.files import copy_month, edit, set_value
 from tests.test_gate import published
 
 VIEW = "select user_id, churn_label from {{ ref('labels') }} where churn_label"
@@ -225,17 +225,90 @@ def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
     """Where the audit of a reference only warns, production's foreign key would refuse what history has already."""
-    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
-    known = "name: audit_labels_user_id_known_to_users\n"
-    assert known in sources.read_text()
-    sources.write_text(sources.read_text().replace(known, f"{known}                  config: {{severity: warn}}\n"))
+    labels_may_name_nobody(copy)
     before = january.state()
     folder = copy_month(months, "001", tmp_path)
     set_value(folder / "labels.csv", 3, "user_id", "nobody")
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
-    assert result.returncode == 3
+    assert result.returncode == 1
     assert "rows of labels that name none of users by user_id: 1" in result.stderr
     assert january.state() == before
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
     assert published(january) == ["2024-01-31", "2024-02-29"]
     january.ok("verify")
+
+
+@pytest.fixture
+def named_later(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -> tuple[str, ...]:
+    """The restatement that takes out the only customer whom a later month names, and does not have."""
+    labels_may_name_nobody(copy)
+    for month, tables in (("001", TABLES), ("002", ["labels"])):
+        folder = copy_month(months, month, tmp_path)
+        for table in tables:
+            edit(folder / f"{table}.csv", lambda rows: rows.append(["only-by-mistake", *rows[1][1:]]))
+    assert run_copy(copy, january, "ingest", "001..002", "--data-dir", str(tmp_path)).returncode == 0
+    return ("ingest", "001", "--data-dir", str(months), "--restate", "--reason", "a mistake")
+
+
+def test_a_restatement_without_whom_a_later_month_names_is_refused_before_it_is_begun(
+    copy: Path, january: Streamflow, named_later: tuple[str, ...]
+) -> None:
+    """Production's foreign key would refuse what remains of him when history was replaced already."""
+    before = january.state()
+    refused = run_copy(copy, january, *named_later)
+    assert refused.returncode == 1
+    assert "users would lose rows that 1 of labels name by user_id, which no other month has" in refused.stderr
+    assert "restate first the months of labels that name them" in refused.stderr
+    assert january.state() == before
+
+
+@pytest.mark.long
+def test_rows_of_a_table_that_is_no_longer_declared_are_not_deleted_with_whom_they_name(
+    copy: Path, january: Streamflow, months: Path, named_later: tuple[str, ...]
+) -> None:
+    before = january.state()
+    undeclare_labels(copy)
+    assert run_copy(copy, january, "models").returncode == 0
+    refused = run_copy(copy, january, *named_later)
+    assert refused.returncode == 1
+    assert "`alter table public.labels drop constraint labels_user_id_fkey` in psql" in refused.stderr
+    assert january.state() == before
+    january.connection.execute("alter table public.labels drop constraint labels_user_id_fkey")
+    assert run_copy(copy, january, *named_later).returncode == 0
+    assert january.production()["labels"] == before[0]["labels"]
+    assert run_copy(copy, january, "verify").returncode == 0
+    assert run_copy(copy, january, "ingest", "003", "--data-dir", str(months)).returncode == 0
+    folder = str(copy.parent / "old")
+    assert run_copy(copy, january, "archive", "--before", "2024-04-30", "--to", folder).returncode == 0
+    assert january.rows("select distinct as_of::text from users_snapshots") == [("2024-04-30",)]
+    assert january.rows("select distinct as_of::text from labels_snapshots") == [("2024-03-31",)]
+    assert run_copy(copy, january, "verify").returncode == 0
+    assert run_copy(copy, january, "archive", "--restore").returncode == 0
+    assert run_copy(copy, january, "forget", "only-by-mistake", "--reason", "asked").returncode == 0
+    assert january.value("select count(*) from labels_snapshots where user_id = 'only-by-mistake'") == 0
+    assert run_copy(copy, january, "verify").returncode == 0
+    january.connection.execute(
+        "update ops.history set merged_at = null where as_of = '2024-04-30' or table_name = 'labels'"
+    )
+    cut_off = run_copy(copy, january, "dbt", "build", "--select", "complete_months+")
+    assert "production has yet to take in labels of 2024-01-31, labels of 2024-02-29," in cut_off.stdout
+
+
+def labels_may_name_nobody(copy: Path) -> None:
+    """The audit of the reference of labels only warns."""
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    known = "name: audit_labels_user_id_known_to_users\n"
+    assert known in sources.read_text()
+    sources.write_text(sources.read_text().replace(known, f"{known}                  config: {{severity: warn}}\n"))
+
+
+def undeclare_labels(copy: Path) -> None:
+    """Take the table out of the project, with what is built on it."""
+    models = copy / "dbt_project" / "models"
+    sources = yaml.safe_load((models / "staging" / "_sources.yml").read_text())
+    [staging] = [source for source in sources["sources"] if source["name"] == "staging"]
+    staging["tables"] = [table for table in staging["tables"] if table["name"] != "labels"]
+    (models / "staging" / "_sources.yml").write_text(yaml.safe_dump(sources, sort_keys=False))
+    for name in ("*labels*", "training_set.*", "churn_by_contract.*", "_unit_tests.yml", "_exposures.yml"):
+        for path in models.rglob(name):
+            path.unlink()

@@ -16,7 +16,7 @@ import pytest
 from loader.readers.report import Bar, environment
 from loader.readers.report_columns import psi
 from tests.conftest import Streamflow, kept
-from tests.files import edit, set_value, write_month
+from tests.files import copy_month, edit, set_value, write_month
 from tests.servers import Server
 
 
@@ -253,6 +253,25 @@ def test_ingest_writes_the_report_unless_it_is_told_not_to(streamflow: Streamflo
     links = re.findall(r'<a href="([^"]+)"', page_of(streamflow, "index.html").read_text())
     assert links == ["month_002_2024-03-31.html", "month_001_2024-02-29.html"]
     assert 'href="index.html"' in page_of(streamflow, "month_001_2024-02-29.html").read_text()
+
+
+def test_no_page_is_missing_or_stale(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """A run may have been cut off while it wrote the page; later pages compare with a month that is restated."""
+    del january.environment["STREAMFLOW_REPORT"]
+    assert "nothing to do" in january.ok("ingest", "000", "--data-dir", months).out
+    first = page_of(january, "month_000_2024-01-31.html")
+    assert first.is_file()
+    january.ok("ingest", "001", "--data-dir", months)
+    second = page_of(january, "month_001_2024-02-29.html")
+    before = first.read_text(), second.read_text()
+    second.unlink()
+    assert "nothing to do" in january.ok("ingest", "001", "--data-dir", months).out
+    assert second.read_text() == before[1]
+    set_value(copy_month(months, "000", tmp_path) / "usage_agg_30d.csv", 3, "watch_hours_30d", "7.25")
+    january.ok("ingest", "000", "--data-dir", tmp_path, "--restate", "--reason", "wrong")
+    assert first.read_text() != before[0]
+    assert second.read_text() != before[1]
+    assert not list(first.parent.glob("*.part"))
 
 
 def test_a_report_that_fails_fails_no_ingest(streamflow: Streamflow, months: Path) -> None:

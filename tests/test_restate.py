@@ -166,6 +166,28 @@ def test_a_restatement_that_was_cut_off_is_undone_by_another_month(
     assert undisturbed.state() == state
 
 
+def test_a_restatement_that_was_cut_off_is_restated_back(
+    march: Streamflow, half_restated: tuple[Streamflow, str], months: Path, new_database: Callable[..., Streamflow]
+) -> None:
+    """The rows of before are what is published, and nothing is left to be replaced."""
+    march.ok("ingest", "002", "--data-dir", months, *REASON)
+    state = march.state()
+    assert new_database("march").state() == state
+
+
+def test_audits_compare_with_what_comes_back_when_a_restatement_was_cut_off(
+    half_restated: tuple[Streamflow, str], months: Path, tmp_path: Path
+) -> None:
+    """Not with the month before that one, which stands meanwhile, and not with what was half written."""
+    published, _ = half_restated
+    copy_month(months, "002", tmp_path / "again").rename(tmp_path / "again" / "month_003")
+    said = published.ok("check", "003", "--data-dir", tmp_path / "again").out
+    assert "every row is as on 2024-03-31" in said
+    assert "2024-02-29" not in said
+    assert published.value("select max(as_of)::text from published_months") == "2024-03-31"
+    published.ok("verify")
+
+
 def test_a_customer_is_forgotten_while_a_restatement_is_cut_off(
     half_restated: tuple[Streamflow, str], months: Path
 ) -> None:

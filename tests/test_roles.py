@@ -328,10 +328,12 @@ def test_what_the_reader_may_not_do(made: Roles, months: Path, tmp_path: Path) -
         if not (made.admin.on_citus and (statement.endswith("for update") or statement in READER_MAY_ON_CITUS))
     }
     assert made.attempts(made.reader, statements) == statements
-    for arguments in (("ingest", "001", "--data-dir", months), ("status",), ("verify",)):
+    for arguments in (("ingest", "001", "--data-dir", months), ("status",), ("verify",), ("report", "000")):
         result = made.reader(*arguments)
         assert (result.code, result.out) == (3, "")
         assert "permission denied for" in result.err
+        assert "have POSTGRES_USER name the role that ingests" in result.err
+        assert result.err.count("\n") == 1
 
 
 def test_the_reader_reads_production_history_and_views(made: Roles, months: Path) -> None:

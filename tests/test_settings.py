@@ -51,6 +51,16 @@ def test_a_setting_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch,
     load_settings.cache_clear()
 
 
+def test_what_is_archived_by_setting_is_not_frozen_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ingest would refuse to archive what it had frozen."""
+    load_settings.cache_clear()
+    monkeypatch.setenv("STREAMFLOW_FREEZE", "true")
+    monkeypatch.setenv("STREAMFLOW_KEEP_MONTHS", "12")
+    with pytest.raises(WrongUsage, match=r"STREAMFLOW_FREEZE keeps .* set one of them"):
+        load_settings()
+    load_settings.cache_clear()
+
+
 def test_other_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "USER", "HOST", "PORT", "PASSWORD", "DATABASE"):
         monkeypatch.setenv(name, "7")

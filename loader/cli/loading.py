@@ -212,13 +212,14 @@ def _follow_up(outcome: Outcome) -> None:
     if outcome.failed:
         message = "the month is published, but what is built on it failed; the same command builds only these again"
         terminal.complain(message, [f"  {node}" for node in outcome.failed], month=outcome.month)
-    if outcome.command != "ingest" or outcome.state != "published":
+    if outcome.command != "ingest":
         return
-    from loader.readers.after_publish import after_publish
+    from loader.readers.after_publish import after_publish, was_cut_off
 
     try:
-        for line in after_publish(load_settings(), outcome.as_of):
-            log.info(line)
+        if outcome.state == "published" or was_cut_off(load_settings(), outcome.as_of):
+            for line in after_publish(load_settings(), outcome.as_of):
+                log.info(line)
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
         terminal.complain(f"month {outcome.month} is published, but what settings ask for after it failed: {reason}")

@@ -201,6 +201,11 @@ def clear_staged(connection: Connection) -> None:
     connection.execute("delete from ops.staged")
 
 
+def undo_unfinished(connection: Connection) -> None:
+    """Give up what other loads began and did not finish: audits compare with the month before, as it was published."""
+    connection.execute("select ops.require_settled_cluster(), ops.undo_unfinished_loads()")
+
+
 def enter_files(connection: Connection, load_id: int, files: Sequence[LandedFile]) -> None:
     """Enter names, hashes and sizes of the files with the attempt."""
     entries = Jsonb([asdict(file) for file in files])

@@ -136,7 +136,7 @@ class Run:
             self._require_passed(self._dbt(AUDIT, "audits"))
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
-            self._build()
+            self._build({file.table: file.sha256 for file in landing.files})
 
     def _differing(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> list[Table]:
         """The tables that a restatement replaces; none where history was built from the same rows.
@@ -193,6 +193,7 @@ class Run:
             self.progress.files({file.name: file.size for files in there for file in files.parts})
             ledger.clear_staged(self.connection)
             at_once = files_at_once(self.connection)
+            ledger.undo_unfinished(self.connection)
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         return landing
@@ -202,14 +203,15 @@ class Run:
 
         return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
 
-    def _build(self) -> None:
-        """Audit what staging holds and publish it."""
+    def _build(self, hashes: dict[str, str]) -> None:
+        """Audit what staging holds, of files with these hashes by table, and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         self._require_passed(result)
         if not self._standing().is_finished and self._history():
             result = self._finish(result)
-        published = self._standing().load_id
-        if published is None or (self._restates and published != self.load_id):
+        published, known = self._standing().load_id, self._history()
+        same = all(table in known and known[table].sha256 == sha256 for table, sha256 in hashes.items())
+        if published is None or (self._restates and published != self.load_id and not same):
             raise self._dbt_failed(result)
         done = "published" if published == self.load_id else "found as it was published"
         self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.readers.freeze import freeze
-from loader.readers.report import write_month
+from loader.readers.published import published_months
+from loader.readers.report import page_of, write_month
 from loader.settings import Settings
 from loader.upkeep import archive
 
@@ -22,5 +23,25 @@ def after_publish(settings: Settings, as_of: dt.date) -> Iterator[str]:
         for done in archive.keep_newest(settings, settings.keep_months):
             yield f"archived: {done.as_of} in {done.folder}"
     if settings.report:
-        path, *_ = write_month(settings, str(as_of))
-        yield f"report: {path}"
+        yield from _reports(settings, as_of)
+
+
+def was_cut_off(settings: Settings, as_of: dt.date) -> bool:
+    """Whether a published month has no page, which is written last."""
+    if not settings.report or any((settings.home / "reports").glob(f"month_*_{as_of}.html")):
+        return False
+    with open_database(settings).connect() as connection:
+        return any(month.as_of == as_of and not month.archived_in for month in published_months(connection))
+
+
+def _reports(settings: Settings, as_of: dt.date) -> Iterator[str]:
+    """The month's page, and anew those of later months that are there, as they compare with it."""
+    with open_database(settings).connect() as connection:
+        months = [month for month in published_months(connection) if month.as_of >= as_of and not month.archived_in]
+    pages = {month.as_of: page_of(settings, month.month, month.as_of) for month in months}
+    if as_of in pages:
+        pages[as_of].unlink(missing_ok=True)
+    for date, page in reversed(pages.items()):
+        if date == as_of or page.is_file():
+            path, *_ = write_month(settings, str(date))
+            yield f"report: {path}"

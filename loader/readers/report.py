@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from loader.readers.oncall import waived, warned
 from loader.readers.report_columns import ColumnReport, Json
 from loader.readers.report_numbers import Report, read_index, read_month
 from loader.settings import Settings
+from loader.upkeep.parquet import appearing
 from loader.words import counted, printable
 
 EPOCH = dt.date(1970, 1, 1)
@@ -59,9 +61,10 @@ def write_month(settings: Settings, month: str, out: Path | None = None) -> tupl
         SurroundingsFailed: a view of the report is not there, or the page cannot be written.
     """
     report = read_month(open_database(settings), month, load_contract())
-    path = out or settings.home / "reports" / _page(report.month.month, report.month.as_of)
+    path = out or page_of(settings, report.month.month, report.month.as_of)
     found = findings(report)
-    _write(path, "report.html.j2", report=report, findings=found, indexed=out is None, headline=headline(report, found))
+    with appearing(path) if out is None else nullcontext(path) as page:
+        _write(page, "report.html.j2", report=report, findings=found, indexed=out is None, headline=headline(report, found))
     if out is None:
         write_index(settings)
     return path, report, found
@@ -77,6 +80,11 @@ def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list
     entries = [{**month, "page": page if page in there else None} for month, page in zip(months, pages, strict=True)]
     _write(path, "report_index.html.j2", entries=entries)
     return path, entries
+
+
+def page_of(settings: Settings, month: str, as_of: dt.date) -> Path:
+    """Where a month's page is unless somebody says otherwise."""
+    return settings.home / "reports" / _page(month, as_of)
 
 
 def _page(month: str, as_of: dt.date) -> str:

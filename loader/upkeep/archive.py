@@ -44,8 +44,7 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
     with history.alone(settings) as connection:
         entries = history.entries(connection, NOTHING)
         standing = [entry for entry in entries if entry.schema_name == "history" and entry.event != "archived"]
-        old = sorted((entry for entry in standing if entry.as_of < before), key=lambda entry: entry.as_of)
-        _require_dispensable(connection, old, standing)
+        old = _dispensable(connection, [entry for entry in standing if entry.as_of < before], standing)
         if old:
             folder.mkdir(parents=True, exist_ok=True)
         for as_of, of_date in groupby(old, lambda entry: entry.as_of):
@@ -78,7 +77,8 @@ def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -
     """
     parquet.require_pyarrow()
     with history.alone(settings) as connection:
-        entries = {(entry.as_of, entry.table_name): entry for entry in history.entries(connection, NOTHING)}
+        standing = [entry for entry in history.entries(connection, NOTHING) if entry.schema_name == "history"]
+        entries = {(entry.as_of, entry.table_name): entry for entry in standing}
         files = _files(connection)
         if strange := [date for date in dates if date not in {as_of for as_of, _ in files}]:
             raise WrongUsage(f"{strange[0]} is not archived. These are: {_listed({as_of for as_of, _ in files})}.")
@@ -108,20 +108,27 @@ def _files(connection: Connection) -> dict[tuple[dt.date, str], tuple[Path, str]
     return {(as_of, table): (Path(folder) / file, sha256) for as_of, table, folder, file, sha256 in rows}
 
 
-def _require_dispensable(connection: Connection, old: Sequence[Entry], standing: Sequence[Entry]) -> None:
-    """Refuse where the newest month does not carry all that the old ones know, or something shows them."""
-    newest = max((entry.as_of for entry in standing), default=None)
-    carries = {entry.table_name: entry.load_id for entry in standing if entry.as_of == newest and entry.event}
-    late = {entry.as_of for entry in old if entry.load_id >= carries.get(entry.table_name, 0)}
+def _dispensable(connection: Connection, old: Sequence[Entry], standing: Sequence[Entry]) -> list[Entry]:
+    """The old entries in the order of dates, but the last one of a table that the newest month no longer has: it stays.
+
+    Raises:
+        WrongUsage: the newest month does not carry all that they know, or something shows them.
+    """
+    by_date = sorted(standing, key=lambda entry: entry.as_of)
+    newest, last = max((entry.as_of for entry in standing), default=None), {one.table_name: one for one in by_date}
+    finished = all(one.event for one in standing if one.as_of == newest)
+    going = [one for one in by_date if one in old and (one.as_of == newest or one is not last[one.table_name])]
+    late = {one.as_of for one in going if not finished or one.load_id >= last[one.table_name].load_id}
     if late:
         raise WrongUsage(
             f"{_listed(late)} cannot be archived yet: the newest month, {newest}, was built without it, or is not"
             " finished. Later months are built on the newest one: archive after the next month is published."
         )
-    schemas = [f"as_of_{entry.as_of:%Y_%m_%d}" for entry in old]
+    schemas = [f"as_of_{entry.as_of:%Y_%m_%d}" for entry in going]
     query = "select nspname from pg_namespace where nspname = any(%s) order by 1"
     if shown := connection.execute(query, [schemas]).fetchone():
         raise WrongUsage(f"the schema {shown[0]} shows such a month: `drop schema {shown[0]} cascade` in psql first.")
+    return going
 
 
 def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequence[Entry]) -> Moved:

@@ -139,14 +139,15 @@ def _theirs(connection: Connection, name: str, tables: Sequence[Table], customer
     if table:
         column = table.customer[0] if table.customer else None
     else:
-        found = connection.execute(statement(__file__, "referencing"), {"table": name, "customers": owner.name})
+        values: dict[str, Any] = {"table": name, "customers": owner.name, "key": owner.key[0]}
+        found = connection.execute(statement(__file__, "referencing"), values)
         column = next((referencing for (referencing,) in found), None)
     if column is None:
         return None
     kind = owner.column(owner.key[0]).data_type
     parts = {"customer": sql.Identifier(column), "type": sql.SQL(kind)}
     by_customer = statement(__file__, "by_customer").format(**parts)
-    values: dict[str, Any] = {"customers": customers}
+    values = {"customers": customers}
     key = connection.execute(statement(__file__, "key"), [f"{name}_snapshots"]).fetchall()
     if not key or column in dict(key):
         return Theirs(column, by_customer, values)

@@ -1,12 +1,15 @@
 -- name: referencing
--- The column by which a table that is no longer declared references that of the customers.
+-- The column of a table that is no longer declared that says whose row it is: by its reference to the customers, or by its name.
 select attname::text
-from pg_catalog.pg_constraint
-inner join pg_catalog.pg_attribute on attrelid = conrelid and attnum = conkey[1]
-where
-    conrelid = to_regclass(format('public.%%I', %(table)s::text))
+from pg_catalog.pg_attribute
+left join pg_catalog.pg_constraint
+    on conrelid = attrelid and conkey[1] = attnum and contype = 'f'
     and confrelid = to_regclass(format('public.%%I', %(customers)s::text))
-    and contype = 'f';
+where
+    attrelid = to_regclass(format('public.%%I', %(table)s::text))
+    and not attisdropped
+    and (conrelid is not null or attname = %(key)s)
+order by conrelid is null;
 
 -- name: key
 -- The columns of the key of a table of history, but as_of, and their types, in its order.

@@ -28,16 +28,14 @@
         {%- do run_query(ddl ~ "comment on schema ops is '" ~ stamp ~ "'") -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
     {%- endif -%}
-    {%- set declared, relations = [], {} -%}
-    {%- for staged in graph.sources.values() if staged.source_name == 'staging' -%}
-        {%- do declared.append(streamflow.declaration(staged, 'staging', staged.config.meta.primary_key)) -%}
-    {%- endfor -%}
+    {%- set relations = {} -%}
     {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in streamflow.strategies() -%}
         {%- do streamflow.require_guards(model) -%}
-        {%- do declared.append(streamflow.declaration(model, streamflow.strategies()[model.config.incremental_strategy], model.config.unique_key)) -%}
         {%- do relations.update({model.relation_name: model}) -%}
     {%- endfor -%}
-    {%- for created in run_query("select ops.follow_declaration(" ~ streamflow.as_json(declared) ~ ")").columns[0].values() if created in relations -%}
+    {#- audits alone alter nothing, and a run that has them alters what it is to publish into once they have passed -#}
+    {%- set adds_columns = flags.WHICH != 'test' and 'model.streamflow.gate' not in selected_resources -%}
+    {%- for created in run_query(streamflow.follow_declaration(adds_columns)).columns[0].values() if created in relations -%}
         {%- set model = relations[created] -%}
         {%- set relation = api.Relation.create(model.database, model.schema, model.alias, type='table') -%}
         {%- do run_query(alter_relation_comment(relation, model.description)) -%}
@@ -62,6 +60,19 @@
 
 {#- The incremental strategies of this package, and what they make. -#}
 {% macro strategies() %}{{ return({'as_of_partition': 'history', 'newest_wins': 'production'}) }}{% endmacro %}
+
+
+{#- Has history, production and staging follow their declaration, as SQL. -#}
+{% macro follow_declaration(adds_columns) %}
+    {%- set declared = [] -%}
+    {%- for staged in graph.sources.values() if staged.source_name == 'staging' -%}
+        {%- do declared.append(streamflow.declaration(staged, 'staging', staged.config.meta.primary_key)) -%}
+    {%- endfor -%}
+    {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in streamflow.strategies() -%}
+        {%- do declared.append(streamflow.declaration(model, streamflow.strategies()[model.config.incremental_strategy], model.config.unique_key)) -%}
+    {%- endfor -%}
+    {{ return("select ops.follow_declaration(" ~ streamflow.as_json(declared) ~ ", " ~ adds_columns ~ ")") }}
+{% endmacro %}
 
 
 {#- A source or a model as ops.follow_declaration takes it. -#}

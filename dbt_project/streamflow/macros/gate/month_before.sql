@@ -1,10 +1,23 @@
-{#- What a month delivered of a table, to select from; `as_of` is SQL. -#}
+{#- What a month delivered of a table, to select from; `as_of` is SQL. A column that was declared since, and that history gets with the next month, is null. -#}
 {% macro rows_delivered(table_name, as_of) -%}
+    {%- set history = api.Relation.create(schema=target.schema, identifier=table_name ~ '_snapshots') -%}
+    {%- set known = run_query("select attname from pg_attribute where attrelid = '" ~ history ~ "'::regclass").columns[0].values() if execute else [] -%}
     (
-        select * from {{ api.Relation.create(schema=target.schema, identifier=table_name ~ '_snapshots') }}
+        select
+            *
+            {%- for column in streamflow.staged(table_name).columns.values() if execute and column.name not in known %},
+            null::{{ column.data_type }} as {{ adapter.quote(column.name) }}
+            {%- endfor %}
+        from {{ history }}
         where observed_as_of = as_of and as_of = {{ as_of }}
     )
 {%- endmacro %}
+
+
+{#- A table as its source declares it. -#}
+{% macro staged(table_name) %}
+    {{ return(graph.sources.values() | selectattr('source_name', 'equalto', 'staging') | selectattr('name', 'equalto', table_name) | first) }}
+{% endmacro %}
 
 
 {#-
@@ -13,7 +26,7 @@
   are the declared ones, quoted.
 -#}
 {% macro looks_like_month_before(table_name, delivered) %}
-    {%- set staged = graph.sources.values() | selectattr('source_name', 'equalto', 'staging') | selectattr('name', 'equalto', table_name) | first -%}
+    {%- set staged = streamflow.staged(table_name) -%}
     {%- set key, columns = streamflow.quoted(staged.config.meta.primary_key), streamflow.quoted(staged.columns) -%}
     {%- set query -%}
         with month_before as materialized (

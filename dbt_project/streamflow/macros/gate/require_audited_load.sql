@@ -1,6 +1,6 @@
 {#-
   The gate's pre-hook. dbt skips the gate when an audit that it runs fails; this ends the run where audits were left out (`dbt run`,
-  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in history.
+  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in history, and adds the columns that were declared since.
 -#}
 {% macro require_audited_load() %}
     {%- if execute -%}
@@ -17,7 +17,8 @@
         {%- endif -%}
         {%- do streamflow.require_references() -%}
         {{ streamflow.begin_step() }};
-        select ops.open_gate('{{ invocation_id }}')
+        select ops.open_gate('{{ invocation_id }}');
+        {{ streamflow.follow_declaration(true) }}
     {%- endif -%}
 {% endmacro %}
 
@@ -37,12 +38,32 @@
             {%- if streamflow.key_is_new(child, key.columns) %}{% do checked.append(child.relation_name) %}{% endif -%}
             {%- set orphans = streamflow.count_orphans(checked, key) if checked else 0 -%}
             {%- if orphans -%}
-                {%- do streamflow.keep_shut("rows of " ~ child.name ~ (", delivered now or before," if child.relation_name in checked)
+                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ (", delivered now or before," if child.relation_name in checked)
                     ~ " that name none of " ~ streamflow.parent_of(key) ~ " by " ~ key.columns | join(', ') ~ ": " ~ orphans
                     ~ ". Have the files corrected; a `relationships` audit of severity error would list those of this month") -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
+    {%- for left in run_query('select * from ops.left_behind() where row_count > 0').rows -%}
+        {%- do streamflow.refuse_month(left.parent, left.parent ~ " would lose rows that " ~ left.row_count ~ " of " ~ left.child ~ " name by "
+            ~ left.columns ~ ", which no other month has: " ~ ("restate with files that have them, or restate first the months of " ~ left.child
+            ~ " that name them" if left.child in declared_tables() else left.child ~ " is no longer declared; to keep its rows, `alter table public."
+            ~ left.child ~ " drop constraint " ~ left.key ~ "` in psql, and restate again")) -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- Ends the run for what the rows are, and enters it like the verdict of an audit: the month is refused. -#}
+{% macro refuse_month(table_name, finding) %}
+    {%- set entry -%}
+        insert into ops.audits (load_id, audit_id, audit_name, table_name, severity, status, failures, finding)
+        select runs.load_id, 'gate', 'references', '{{ table_name }}', 'error', 'fail', 1, {{ dbt.string_literal(dbt.escape_single_quotes(finding)) }}
+        from ops.runs as runs
+        where runs.invocation_id = '{{ invocation_id }}' and runs.load_id not in (select published.load_id from ops.published as published)
+        on conflict (load_id, audit_id) do update set table_name = excluded.table_name, finding = excluded.finding
+    {%- endset -%}
+    {%- do run_query(entry ~ '; commit') -%}
+    {%- do streamflow.keep_shut(finding) -%}
 {% endmacro %}
 
 

@@ -1,4 +1,4 @@
-{#- Tables as they are declared. Plain Jinja, as the loader renders this file too. -#}
+{#- Tables as they are declared, and what their keys hold together. Plain Jinja, as the loader renders this file too. -#}
 {% macro ops_declared() %}
 create or replace function ops.identifiers(names text []) returns text language sql immutable as $$
     select string_agg(quote_ident(name), ', ' order by place) from unnest(names) with ordinality as listed (name, place)
@@ -11,6 +11,13 @@ create or replace function ops.primary_key(relation regclass) returns text [] la
     cross join unnest(indkey) with ordinality as part (number, place)
     inner join pg_attribute on attrelid = indrelid and attnum = number
     where indrelid = relation and indisprimary
+$$;
+
+-- The columns of a table by their numbers.
+create or replace function ops.column_list(relation regclass, numbers smallint []) returns text language sql stable as $$
+    select ops.identifiers(array_agg(attname::text order by place))
+    from unnest(numbers) with ordinality as part (number, place)
+    inner join pg_attribute on attrelid = relation and attnum = number
 $$;
 
 -- Creates an empty table, with columns as [{name, type, required}].
@@ -50,14 +57,25 @@ begin
 end
 $$;
 
--- Creates the tables that are not there, and adds the columns that were declared later; dbt would do that too, but after history has read
+-- Creates the tables that are not there, and `adds_columns` that were declared later; dbt would do that too, but after history has read
 -- its own table. Ends where a table is not as it is declared, before a row is written. Returns the tables that it created.
 -- `declared` is [{name, kind, columns, key}].
-create or replace function ops.follow_declaration(declared jsonb) returns setof text language plpgsql as $$
+create or replace function ops.follow_declaration(declared jsonb, adds_columns boolean) returns setof text language plpgsql as $$
 declare
     wanted record;
     difference record;
+    left_over text := (
+        select string_agg(format('%s of %s', table_name, as_of), ', ' order by table_name, as_of)
+        from ops.history
+        where merged_at is null and to_regclass(format('public.%I', table_name)) not in (
+            select to_regclass(one.name) from jsonb_to_recordset(declared) as one (name text) where to_regclass(one.name) is not null
+        )
+    );
 begin
+    if left_over is not null then
+        raise exception 'production has yet to take in %, which is no longer declared: declare the table again until `streamflow dbt build'
+            ' --select complete_months+` has published that, or give the month up by `streamflow abandon`. Nothing was changed.', left_over;
+    end if;
     for wanted in select * from jsonb_to_recordset(declared) as one (name text, kind text, columns jsonb, key text []) loop
         if to_regclass(wanted.name) is null then
             perform ops.create_table(wanted.name, wanted.kind, wanted.columns, wanted.key);
@@ -80,7 +98,9 @@ begin
             where actual.type in (declared.type, format_type(to_regtype(declared.type), null)) is not true
             order by actual.type is null
         loop
-            if difference.actual_type is null then
+            if difference.actual_type is null and not adds_columns then
+                continue;
+            elsif difference.actual_type is null then
                 execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
             elsif difference.declared_type is null then
                 raise exception '% has a column % that is no longer declared, and history keeps what it knew: declare it again, with'
@@ -97,6 +117,54 @@ begin
                 ' Nothing was changed.',
                 wanted.name::regclass, array_to_string(ops.primary_key(wanted.name), ', '), array_to_string(wanted.key, ', ');
         end if;
+    end loop;
+end
+$$;
+
+-- What production of a table takes in from other dates than one, as a query.
+create or replace function ops.delivered_otherwise(of_table text, columns text, of_date date) returns text language sql immutable as $$
+    select format(
+        'select %s from public.%I where as_of <> %L'
+        ' and (observed_as_of = as_of or observed_as_of in (select as_of from ops.archived where table_name = %L))',
+        columns, of_table || '_snapshots', of_date, of_table
+    )
+$$;
+
+-- Rows of production that will name nobody: where staging restates a month without somebody whom no other month has delivered, and a
+-- foreign key holds rows of other dates, or of a table that is no longer declared and so stays as it is.
+create or replace function ops.left_behind() returns table (
+    child text, parent text, key text, columns text, row_count bigint
+) language plpgsql stable as $$
+declare
+    restated date := (
+        select staged.as_of
+        from ops.staged as staged
+        inner join ops.loads as loads on loads.load_id = staged.load_id and loads.restates
+        where (staged.table_name, staged.as_of) in (select known.table_name, known.as_of from ops.history as known)
+        limit 1
+    );
+    theirs text;
+    is_staged boolean;
+begin
+    for child, is_staged, parent, key, columns, theirs in
+        select known.table_name, known.table_name in (select table_name from ops.staged), staged.table_name, conname,
+            ops.column_list(conrelid, conkey), ops.column_list(confrelid, confkey)
+        from pg_constraint
+        inner join (select distinct table_name from ops.history) as known on conrelid = to_regclass(format('public.%I', known.table_name))
+        inner join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
+        where contype = 'f' and restated is not null
+    loop
+        execute format(
+            'with gone as (select %1$s from public.%2$I where observed_as_of = %3$L except select %1$s from staging.%2$I except %4$s)'
+            ' select count(*) from (%5$s) as named where (%6$s) in (select %1$s from gone)',
+            theirs, parent, restated, ops.delivered_otherwise(parent, theirs, restated),
+            case
+                when is_staged then
+                    format('select %s from staging.%I union all %s', columns, child, ops.delivered_otherwise(child, columns, restated))
+                else format('select %s from public.%I', columns, child)
+            end, columns
+        ) into row_count;
+        return next;
     end loop;
 end
 $$;

@@ -54,6 +54,7 @@ begin
         end if;
     end loop;
     perform ops.undo_unfinished_loads();
+    delete from ops.audits where (load_id, audit_id) in (select load_id, 'gate' from ops.runs where invocation_id = invocation);
 end
 $$;
 

@@ -1,6 +1,6 @@
 {#- What gives up a load that was not finished. Plain Jinja, as the loader renders this file too. -#}
 {% macro ops_undo() %}
--- A load that was cut off before the history of all its tables stood is given up when another one passes, the newest one first: its
+-- A load that was cut off before the history of all its tables stood is given up when another one lands, the newest one first: its
 -- partitions go, and those that it was to replace come back. With a date it is whatever of that date is not published.
 create or replace function ops.undo_unfinished_loads(of_date date default null) returns void language plpgsql as $$
 declare

@@ -6,7 +6,7 @@
     {%- do config(severity='warn', fail_calc='count(finding)') -%}
     {%- set table_name = streamflow.audited_table(context['model']) -%}
     {%- set looks = streamflow.looks_like_month_before(table_name, model) if execute else {} -%}
-    {%- set known = streamflow.rows_delivered(table_name, "date '" ~ looks.as_of ~ "'") -%}
+    {%- set known = streamflow.rows_delivered(table_name, "date '" ~ looks.as_of ~ "'") if looks.may_be_same or looks.hollow -%}
     select 'every row is as on {{ looks.as_of }}' as finding
     where {{ looks.is_same_file or false }}
     {%- if looks.may_be_same %}
