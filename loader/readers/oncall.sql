@@ -40,22 +40,20 @@ select
     coalesce(published.month, attempts.month) as month,
     attempts.as_of,
     case
-        when exists (
-            select 1 from ops.history as history
-            where
-                history.as_of = attempts.as_of
-                and history.load_id not in (select every.load_id from ops.published as every)
+        when attempts.as_of in (
+            select history.as_of from ops.history as history
+            where history.load_id not in (select every.load_id from ops.published as every)
         ) then 'not finished'
         when published.load_id is not null then 'published'
         else attempts.state
     end as state,
-    exists (
-        select 1 from ops.complete_loads as whole
-        where whole.as_of = attempts.as_of and whole.load_id not in (select every.load_id from ops.published as every)
+    attempts.as_of in (
+        select whole.as_of from ops.complete_loads as whole
+        where whole.load_id not in (select every.load_id from ops.published as every)
     ) as whole,
-    exists (
-        select 1 from ops.history as history
-        where history.as_of = attempts.as_of and history.merged_at is null and history.rows_inserted is not null
+    attempts.as_of in (
+        select history.as_of from ops.history as history
+        where history.merged_at is null and history.rows_inserted is not null
     ) as production_lags,
     attempts.state = 'landed' and attempts.load_id is distinct from (select max(staged.load_id) from ops.staged as staged) as was_displaced,
     case
