@@ -223,6 +223,17 @@ def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Pa
     path.write_text(sound.replace("[amount, ", "[amuont, ", 1))
     broken = run(shop, "ingest", "002", code=2).stderr
     assert 'audit_invoices_few_values_missing of invoices cannot be run: column "amuont" does not exist' in broken
+    own = shop / "tests" / "generic" / "near_limit.sql"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text(
+        "{% test near_limit(model) %} select * from {{ model }}"
+        "{% if execute %}{{ exceptions.raise_compiler_error('no limit is set') }}{% endif %} {% endtest %}"
+    )
+    path.write_text(sound.replace("        data_tests:\n", "        data_tests:\n          - near_limit\n", 1))
+    broken = run(shop, "ingest", "002", code=2).stderr
+    assert "cannot be run: " in broken
+    assert "no limit is set" in broken
+    own.unlink()
     path.write_text(sound)
     run(shop, "ingest", "002")
     run(shop, "verify")

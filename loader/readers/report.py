@@ -64,7 +64,9 @@ def write_month(settings: Settings, month: str, out: Path | None = None) -> tupl
     path = out or page_of(settings, report.month.month, report.month.as_of)
     found = findings(report)
     with appearing(path) if out is None else nullcontext(path) as page:
-        _write(page, "report.html.j2", report=report, findings=found, indexed=out is None, headline=headline(report, found))
+        _write(
+            page, "report.html.j2", report=report, findings=found, indexed=out is None, headline=headline(report, found)
+        )
     if out is None:
         write_index(settings)
     return path, report, found

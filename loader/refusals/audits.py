@@ -106,21 +106,27 @@ def require_runnable(connection: Connection, result: DbtRun) -> None:
     Raises:
         WrongDeclaration: one names what is not there; the message says what, and what to do.
     """
-    broken = {node.name for node in result.bad if node.status == "error"}
+    broken = {node.name: node.message for node in result.bad if node.status == "error"}
     for node in result.tests:
         if node.name not in broken or (audit := audit_of(node, result.sources)) is None:
             continue
+        if not audit.compiled:
+            raise _not_runnable(audit, broken[node.name], "mend it")
         try:
             with connection.transaction(force_rollback=True):
-                connection.execute(sql.SQL("explain {}").format(sql.SQL(audit.compiled or "select")))
+                connection.execute(sql.SQL("explain {}").format(sql.SQL(audit.compiled)))
         except psycopg.errors.InsufficientPrivilege:
             continue
         except psycopg.ProgrammingError as error:
-            raise WrongDeclaration(
-                f"the audit {audit.audit_name} of {audit.table_name} cannot be run: {error.diag.message_primary}. That"
-                f" is no fault of the files: name the column in {audit.path} as it is declared now, or take the audit"
-                " out. Nothing was published."
-            ) from None
+            remedy = "name the column as it is declared now"
+            raise _not_runnable(audit, error.diag.message_primary or "", remedy) from None
+
+
+def _not_runnable(audit: Audit, reason: str, remedy: str) -> WrongDeclaration:
+    return WrongDeclaration(
+        f"the audit {audit.audit_name} of {audit.table_name} cannot be run: {reason}. That is no fault of the files:"
+        f" in {audit.path} {remedy}, or take the audit out. Nothing was published."
+    )
 
 
 def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str]) -> None:
