@@ -257,7 +257,7 @@ def test_a_restatement_without_whom_a_later_month_names_is_refused_before_it_is_
     before = january.state()
     refused = run_copy(copy, january, *named_later)
     assert refused.returncode == 1
-    assert "users would lose rows that 1 of labels name by user_id, which no other month has" in refused.stderr
+    assert "rows of labels that would name none of users by user_id, as no other month has delivered" in refused.stderr
     assert "restate first the months of labels that name them" in refused.stderr
     assert january.state() == before
 

@@ -1,4 +1,7 @@
-{#- What a month delivered of a table, to select from; `as_of` is SQL. A column that was declared since, and that history gets with the next month, is null. -#}
+{#-
+  What a month delivered of a table, to select from; `as_of` is SQL. A column that was declared since, and that history gets with the next
+  month, is null.
+-#}
 {% macro rows_delivered(table_name, as_of) -%}
     {%- set history = api.Relation.create(schema=target.schema, identifier=table_name ~ '_snapshots') -%}
     {%- set known = run_query("select attname from pg_attribute where attrelid = '" ~ history ~ "'::regclass").columns[0].values() if execute else [] -%}

@@ -1,6 +1,7 @@
 {#-
   The gate's pre-hook. dbt skips the gate when an audit that it runs fails; this ends the run where audits were left out (`dbt run`,
-  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in history, and adds the columns that were declared since.
+  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in history, and adds the columns
+  that were declared since.
 -#}
 {% macro require_audited_load() %}
     {%- if execute -%}
@@ -25,7 +26,8 @@
 
 {#-
   Ends the run where rows name a row that production will not have: its foreign key would refuse them when history stands already. They are
-  those of staging, unless a `relationships` audit of severity error has told so before, and those of production where the key is new.
+  those of staging, unless a `relationships` audit of severity error has told so before, those of production where the key is new, and
+  those of other months where a restatement takes out whom they name.
 -#}
 {% macro require_references() %}
     {%- set audited = [] -%}
@@ -45,10 +47,11 @@
         {%- endfor -%}
     {%- endfor -%}
     {%- for left in run_query('select * from ops.left_behind() where row_count > 0').rows -%}
-        {%- do streamflow.refuse_month(left.parent, left.parent ~ " would lose rows that " ~ left.row_count ~ " of " ~ left.child ~ " name by "
-            ~ left.columns ~ ", which no other month has: " ~ ("restate with files that have them, or restate first the months of " ~ left.child
-            ~ " that name them" if left.child in declared_tables() else left.child ~ " is no longer declared; to keep its rows, `alter table public."
-            ~ left.child ~ " drop constraint " ~ left.key ~ "` in psql, and restate again")) -%}
+        {%- set remedy = "Restate with files that have these, or restate first the months of " ~ left.child ~ " that name them"
+            if left.child in declared_tables() else "It is no longer declared: to keep its rows, `alter table public." ~ left.child
+            ~ " drop constraint " ~ left.key ~ "` in psql, and restate again" -%}
+        {%- do streamflow.refuse_month(left.parent, "rows of " ~ left.child ~ " that would name none of " ~ left.parent ~ " by " ~ left.columns
+            ~ ", as no other month has delivered these: " ~ left.row_count ~ ". " ~ remedy) -%}
     {%- endfor -%}
 {% endmacro %}
 
@@ -57,7 +60,9 @@
 {% macro refuse_month(table_name, finding) %}
     {%- set entry -%}
         insert into ops.audits (load_id, audit_id, audit_name, table_name, severity, status, failures, finding)
-        select runs.load_id, 'gate', 'references', '{{ table_name }}', 'error', 'fail', 1, {{ dbt.string_literal(dbt.escape_single_quotes(finding)) }}
+        select
+            runs.load_id, 'gate', 'references', '{{ table_name }}', 'error', 'fail', 1,
+            {{ dbt.string_literal(dbt.escape_single_quotes(finding)) }}
         from ops.runs as runs
         where runs.invocation_id = '{{ invocation_id }}' and runs.load_id not in (select published.load_id from ops.published as published)
         on conflict (load_id, audit_id) do update set table_name = excluded.table_name, finding = excluded.finding

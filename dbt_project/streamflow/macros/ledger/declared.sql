@@ -60,6 +60,7 @@ $$;
 -- Creates the tables that are not there, and `adds_columns` that were declared later; dbt would do that too, but after history has read
 -- its own table. Ends where a table is not as it is declared, before a row is written. Returns the tables that it created.
 -- `declared` is [{name, kind, columns, key}].
+drop function if exists ops.follow_declaration(jsonb);  -- of 0.2.0
 create or replace function ops.follow_declaration(declared jsonb, adds_columns boolean) returns setof text language plpgsql as $$
 declare
     wanted record;
