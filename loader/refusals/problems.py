@@ -111,11 +111,12 @@ class Problems:
 
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
         table = next(table for table in self.tables if table.name == verdict.table_name)
-        audit, files = audit_in(result, verdict.audit_id), self.files.get(table.name)
+        files = self.files.get(table.name)
         if verdict.finding or files is None:
-            reason = verdict.finding or of_table(audit, verdict.failures)[0]
+            reason = verdict.finding or of_table(audit_in(result, verdict.audit_id), verdict.failures)[0]
             yield Problem(files.name if files else table.wanted, reason, audit=verdict.audit_name)
             return
+        audit = audit_in(result, verdict.audit_id)
         for problem in failed_rows(self.connection, audit, verdict.failures, table, files, verdict.status):
             place = problem.file, problem.line
             if (*place, problem.column) not in self.told and (problem.value or (*place, None) not in self.told):
