@@ -11,10 +11,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from loader.contract.tables import COMMAS, CsvForm
+from loader.contract.tables import COMMAS, CsvForm, Table
 from loader.errors import DataRefused
 
 CHUNK = 1 << 20
@@ -75,11 +76,6 @@ class SourceFile:
     def base(self) -> str:
         """Its name without the folders that it is in."""
         return PurePosixPath(self.member or self.path.name).name
-
-    @property
-    def plain(self) -> str:
-        """That without what says that it is compressed."""
-        return self.base.removesuffix(".gz")
 
     def looked_at(self) -> SourceFile:
         """The same file, with what it is now. UNREADABLE where it cannot be read."""
@@ -157,6 +153,11 @@ class TableFiles:
     def size(self) -> int:
         """Bytes of all of them."""
         return sum(part.size for part in self.parts)
+
+
+def takers(name: str, tables: Sequence[Table]) -> list[str]:
+    """The tables that take a file of that name, compressed or not: one, unless the delivery is wrong."""
+    return [table.name for table in tables if fnmatchcase(name.removesuffix(".gz"), table.wanted)]
 
 
 def hash_of(hashes: Sequence[str]) -> str:

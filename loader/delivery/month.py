@@ -5,15 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import re
 import zipfile
-from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from loader.contract.tables import Table
-from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
+from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, takers, unreadable
 from loader.delivery.headers import look
 from loader.delivery.problem import Problem
 from loader.errors import WrongUsage
@@ -107,19 +105,19 @@ class Delivery:
         except UNREADABLE as error:
             return Found({}, [Problem(name, unreadable(error))])
         found = Found({}, [])
-        takers = {file: [table.name for table in tables if fnmatchcase(file.plain, table.wanted)] for file in there}
+        taken_by = {file: takers(file.base, tables) for file in there}
         for table in tables:
-            if matching := [file for file, names in takers.items() if table.name in names]:
+            if matching := [file for file, names in taken_by.items() if table.name in names]:
                 parts, problems = _looked_at(matching, table)
                 found.problems.extend(problems)
                 if not problems:
                     found.files[table.name] = TableFiles(parts)
-        taken = {name for names in takers.values() for name in names}
+        taken = {name for names in taken_by.values() for name in names}
         missing = [table.wanted for table in tables if table.name not in taken.union(may_be_missing)]
-        if missing or any(len(names) > 1 for names in takers.values()):
+        if missing or any(len(names) > 1 for names in taken_by.values()):
             from loader.refusals.files import of_names
 
-            found.problems.extend(of_names(self, places[0], missing, takers))
+            found.problems.extend(of_names(self, places[0], missing, taken_by))
         return found
 
     def _files(self, places: Sequence[Path]) -> list[SourceFile]:
@@ -179,8 +177,8 @@ def months_in(data_dir: Path | str) -> dict[Path, str]:
 
 def _looked_at(files: Sequence[SourceFile], table: Table) -> tuple[tuple[SourceFile, ...], list[Problem]]:
     """The files of a table with what is seen of them, and what is wrong with them."""
-    counts = Counter(file.plain for file in files)
-    if twice := [file.name for file in files if counts[file.plain] > 1]:
+    names = [file.base.removesuffix(".gz") for file in files]
+    if twice := [file.name for file, name in zip(files, names, strict=True) if names.count(name) > 1]:
         return (), [Problem(table.wanted, f"is there more than once: {', '.join(twice)}")]
     looked_at = [look(file, table) for file in files]
     return tuple(file for file, _ in looked_at), [problem for _, problems in looked_at for problem in problems]

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,11 +16,11 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from loader.contract.tables import Table
+from loader.delivery.files import CHUNK, takers
 from loader.delivery.month import Delivery, shown
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 from loader.words import counted
 
-CHUNK = 1 << 20
 ATTEMPTS = 4
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "sftp": "sftp", "http": "http", "https": "http"}
 """Protocol -> the extra of pyproject.toml that has what it needs."""
@@ -116,7 +115,7 @@ class Place:
         """What a folder has that a table takes; by their usual names where a web server does not list them."""
         names = {PurePosixPath(name).name for name in self._insist(lambda: self._listed(folder)) or ()}
         for name in sorted(names or {f"{table.wanted}{end}" for table in tables for end in ("", ".gz")}):
-            if any(fnmatchcase(name.removesuffix(".gz"), table.wanted) for table in tables):
+            if takers(name, tables):
                 yield f"{folder}/{name}"
 
     def _listed(self, folder: str) -> list[str]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from time import monotonic, sleep
 
 from loader.contract.tables import Table
-from loader.delivery.files import UNREADABLE
+from loader.delivery.files import UNREADABLE, takers
 from loader.delivery.month import Delivery
 from loader.delivery.remote import Listing, Place
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
@@ -62,7 +61,5 @@ def _listing(delivery: Delivery, tables: Sequence[Table]) -> Listing:
 
 def _is_complete(listing: Listing, tables: Sequence[Table]) -> bool:
     """Whether each table has a file; an archive is looked into later."""
-    names = [PurePosixPath(path).name.removesuffix(".gz") for path in listing]
-    if any(name.endswith(".zip") for name in names):
-        return True
-    return all(any(fnmatchcase(name, table.wanted) for name in names) for table in tables)
+    there = {table for path in listing for table in takers(PurePosixPath(path).name, tables)}
+    return len(there) == len(tables) or any(path.endswith(".zip") for path in listing)
