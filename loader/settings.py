@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import re
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,7 +79,9 @@ class Settings(BaseSettings):
             raise ValueError(error) from None
 
     @model_validator(mode="after")
-    def _what_is_archived_is_not_frozen(self) -> Settings:
+    def _old_months_can_be_archived(self) -> Settings:
+        if self.keep_months and find_spec("pyarrow") is None:
+            raise ValueError("STREAMFLOW_KEEP_MONTHS archives into Parquet: pip install 'streamflow[parquet]' first")
         if self.freeze and self.keep_months:
             raise ValueError(
                 "STREAMFLOW_FREEZE keeps a schema of every month, and STREAMFLOW_KEEP_MONTHS archives what no schema"

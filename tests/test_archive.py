@@ -247,3 +247,6 @@ def test_what_parquet_needs_is_named_before_anything_is_done(
         assert (result.code, "pip install 'streamflow[parquet]'" in result.err) == (2, True), result
     assert not folder.exists()
     assert dates(march) == [JANUARY, FEBRUARY, MARCH]
+    march.environment["STREAMFLOW_KEEP_MONTHS"] = "2"
+    refused = march("status")
+    assert (refused.code, "STREAMFLOW_KEEP_MONTHS archives into Parquet" in refused.err) == (2, True), refused

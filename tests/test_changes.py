@@ -128,3 +128,25 @@ def test_names_of_a_column_are_its_own(aliases: list[str], said: str) -> None:
     ]
     with pytest.raises(ValueError, match=said):
         Table.model_validate({"name": "things", "config": {"meta": {"primary_key": "note"}}, "columns": columns})
+
+
+def test_a_new_column_may_bring_a_reference_of_its_own(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    january.connection.execute("alter table labels drop constraint labels_user_id_fkey")
+    path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    document = yaml.safe_load(path.read_text())
+    labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
+    labels["config"]["meta"]["references"] = {"table": "users", "columns": ["told_by"]}
+    labels["columns"].append({"name": "told_by", "data_type": "text", "config": {"meta": {"optional": True}}})
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    models = ("labels", "labels_snapshots", "training_set")
+    assert run_copy(copy, january, "models", *models, "--overwrite").returncode == 0
+    file = copy_month(months, "001", tmp_path) / "labels.csv"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([f"{header},told_by", *(f"{row},{rows[0].split(',')[0]}" for row in rows)]) + "\n")
+    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
+    assert result.returncode == 0, result
+    key = "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'labels'::regclass and contype = 'f'"
+    assert "FOREIGN KEY (told_by) REFERENCES users(user_id)" in january.value(key)
+    january.ok("verify")

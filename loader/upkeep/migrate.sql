@@ -66,12 +66,12 @@ with recursive shown as (
 views as (
     select relation.oid, relation.oid::regclass::text as name, relname, relnamespace, relowner, relacl
     from shown
-    inner join pg_catalog.pg_class as relation on relation.oid = shown.oid and relkind in ('v', 'm')
+    inner join pg_catalog.pg_class as relation on relation.oid = shown.oid and relkind = 'v'
 )
 
 select
     views.name,
-    relnamespace::regnamespace::text = 'latest'
+    relnamespace::regnamespace::text ~ '^(latest|as_of_[0-9]{4}_[0-9]{2}_[0-9]{2})$'
     or (relnamespace::regnamespace::text = 'public' and relname = any(%(models)s)) as is_of_dbt,
     format('drop view %%s', name) as drop,
     array[format('create view %%s as %%s', name, pg_get_viewdef(oid))]

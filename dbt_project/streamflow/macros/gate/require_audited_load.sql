@@ -1,7 +1,7 @@
 {#-
   The gate's pre-hook. dbt skips the gate when an audit that it runs fails; this ends the run where audits were left out (`dbt run`,
-  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in history, and adds the columns
-  that were declared since.
+  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in
+  history, and adds the columns that were declared since.
 -#}
 {% macro require_audited_load() %}
     {%- if execute -%}
@@ -47,9 +47,9 @@
         {%- endfor -%}
     {%- endfor -%}
     {%- for left in run_query('select * from ops.left_behind() where row_count > 0').rows -%}
-        {%- set remedy = "Restate with files that have these, or restate first the months of " ~ left.child ~ " that name them"
-            if left.child in declared_tables() else "It is no longer declared: to keep its rows, `alter table public." ~ left.child
-            ~ " drop constraint " ~ left.key ~ "` in psql, and restate again" -%}
+        {%- set remedy = "Restate with files that have these, or restate first what named them: " ~ left.child ~ " of " ~ left.dates
+            if left.is_staged else "To keep those rows, `alter table " ~ left.child ~ " drop constraint " ~ left.key
+            ~ "` in psql, and restate again" -%}
         {%- do streamflow.refuse_month(left.parent, "rows of " ~ left.child ~ " that would name none of " ~ left.parent ~ " by " ~ left.columns
             ~ ", as no other month has delivered these: " ~ left.row_count ~ ". " ~ remedy) -%}
     {%- endfor -%}
@@ -68,7 +68,7 @@
         on conflict (load_id, audit_id) do update set table_name = excluded.table_name, finding = excluded.finding
     {%- endset -%}
     {%- do run_query(entry ~ '; commit') -%}
-    {%- do streamflow.keep_shut(finding) -%}
+    {{ exceptions.raise_compiler_error("the month is refused: " ~ finding ~ ". Nothing was changed.") }}
 {% endmacro %}
 
 
@@ -77,6 +77,8 @@
     {%- set missing -%}
         select count(*) from ops.missing_keys('{{ child.relation_name }}', {{ streamflow.as_json(child.constraints) }}) as missing
         where missing.type = 'foreign_key' and missing.columns = {{ streamflow.text_array(columns) }}
+            -- a column that was declared since, and is added later, is null in all rows that are there
+            and missing.columns <@ (select array_agg(attname::text) from pg_attribute where attrelid = '{{ child.relation_name }}'::regclass)
     {%- endset -%}
     {{ return(
         run_query(missing).rows[0][0] > 0
@@ -98,7 +100,7 @@
             {% for relation in relations -%}
             select {{ its }} from {{ relation }} where ({{ its }}) is not null
             {{ 'union' if not loop.last }}
-            {%- endfor %}
+            {% endfor %}
             except
             select {{ theirs }} from {{ source('staging', parent) }}
             except
@@ -116,10 +118,18 @@
 {% endmacro %}
 
 
-{#- The audits that refuse a month: tests of severity error that read staging, and nothing that is built after it. -#}
+{#- The audits that refuse a month: those of severity error. -#}
 {% macro refusing_audits() %}
     {%- set found = [] -%}
-    {%- for node in graph.nodes.values() if node.resource_type == 'test' and node.config.severity | lower == 'error' and streamflow.audited_table(node) -%}
+    {%- for audit in streamflow.audits() if audit.config.severity | lower == 'error' %}{% do found.append(audit) %}{% endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- The tests that read staging, and nothing that is built after it. -#}
+{% macro audits() %}
+    {%- set found = [] -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'test' and streamflow.audited_table(node) -%}
         {%- do found.append(node) -%}
     {%- endfor -%}
     {{ return(found) }}

@@ -67,6 +67,7 @@ declare
     difference record;
     left_over text := (
         select string_agg(format('%s of %s', table_name, as_of), ', ' order by table_name, as_of)
+            || case when bool_or(as_of in (select as_of from ops.published)) then '' else ' (or `streamflow abandon` the month)' end
         from ops.history
         where merged_at is null and to_regclass(format('public.%I', table_name)) not in (
             select to_regclass(one.name) from jsonb_to_recordset(declared) as one (name text) where to_regclass(one.name) is not null
@@ -75,7 +76,7 @@ declare
 begin
     if left_over is not null then
         raise exception 'production has yet to take in %, which is no longer declared: declare the table again until `streamflow dbt build'
-            ' --select complete_months+` has published that, or give the month up by `streamflow abandon`. Nothing was changed.', left_over;
+            ' --select complete_months+` has published that. Nothing was changed.', left_over;
     end if;
     for wanted in select * from jsonb_to_recordset(declared) as one (name text, kind text, columns jsonb, key text []) loop
         if to_regclass(wanted.name) is null then
@@ -132,9 +133,9 @@ create or replace function ops.delivered_otherwise(of_table text, columns text, 
 $$;
 
 -- Rows of production that will name nobody: where staging restates a month without somebody whom no other month has delivered, and a
--- foreign key holds rows of other dates, or of a table that is no longer declared and so stays as it is.
+-- foreign key holds the newest rows of other dates, or of a table that is not delivered and so stays as it is.
 create or replace function ops.left_behind() returns table (
-    child text, parent text, key text, columns text, row_count bigint
+    child text, is_staged boolean, parent text, key text, columns text, row_count bigint, dates text
 ) language plpgsql stable as $$
 declare
     restated date := (
@@ -145,16 +146,20 @@ declare
         limit 1
     );
     theirs text;
-    is_staged boolean;
+    its_key text;
+    named text;
     misses_some boolean;
 begin
-    for child, is_staged, parent, key, columns, theirs in
-        select known.table_name, known.table_name in (select table_name from ops.staged), staged.table_name, conname,
-            ops.column_list(conrelid, conkey), ops.column_list(confrelid, confkey)
+    for child, is_staged, parent, key, columns, theirs, its_key, named in
+        select coalesce(own.table_name, conrelid::regclass::text), own.table_name is not null, staged.table_name, conname,
+            ops.column_list(conrelid, conkey), ops.column_list(confrelid, confkey), ops.identifiers(ops.primary_key(conrelid)), (
+                select string_agg(quote_ident(attname), ', ') from pg_attribute
+                where attrelid = conrelid and (attnum = any(conkey) or attname = any(ops.primary_key(conrelid)))
+            )
         from pg_constraint
-        inner join (select distinct table_name from ops.history) as known on conrelid = to_regclass(format('public.%I', known.table_name))
         inner join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
-        where contype = 'f' and restated is not null
+        left join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
+        where contype = 'f' and conparentid = 0 and restated is not null
     loop
         -- which spares reading all of history for most restatements
         execute format(
@@ -163,15 +168,20 @@ begin
         ) into misses_some;
         continue when not misses_some;
         execute format(
-            'with gone as (select %1$s from public.%2$I where observed_as_of = %3$L except select %1$s from staging.%2$I except %4$s)'
-            ' select count(*) from (%5$s) as named where (%6$s) in (select %1$s from gone)',
+            'with gone as (select %1$s from public.%2$I where observed_as_of = %3$L except select %1$s from staging.%2$I except %4$s),'
+            ' named as (%5$s)'
+            ' select count(*), string_agg(distinct observed_as_of::text, $1) from named where (%6$s) in (select %1$s from gone)',
             theirs, parent, restated, ops.delivered_otherwise(parent, theirs, restated),
             case
-                when is_staged then
-                    format('select %s from staging.%I union all %s', columns, child, ops.delivered_otherwise(child, columns, restated))
-                else format('select %s from public.%I', columns, child)
+                when is_staged then format(
+                    'select distinct on (%1$s) %2$s, observed_as_of from ('
+                    'select %2$s, %3$L::date as observed_as_of from staging.%4$I union all %5$s'
+                    ') as delivered order by %1$s, observed_as_of desc',
+                    its_key, named, restated, child, ops.delivered_otherwise(child, named || ', observed_as_of', restated)
+                )
+                else format('select %s, null::date as observed_as_of from %s', columns, child)
             end, columns
-        ) into row_count;
+        ) into row_count, dates using ', ';
         return next;
     end loop;
 end

@@ -21,6 +21,6 @@
     end as finding
     from ({{ streamflow.up_to_two_values(column, model) }}) as delivered
     cross join ({{ streamflow.up_to_two_values(column, known) }}) as known
-    where delivered.found < known.found and (select count(*) from (select from {{ model }} limit 2) as delivery) = 2
+    where delivered.found < known.found and (select count(*) from (select 1 as one from {{ model }} limit 2) as delivery) = 2
     {%- endfor %}
 {% endtest %}
