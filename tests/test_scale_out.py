@@ -139,7 +139,9 @@ def test_proof_and_comparison_are_made_where_the_rows_are(sent: Sent, monkeypatc
 
     def asking(self: psycopg.Connection[Any], query: Any, values: Any = None, **options: Any) -> Any:
         text = query.as_string(self) if isinstance(query, sql.Composed) else ""
-        if re.search(r'^(select|with)\b.*"(public|staging)"', text, re.M | re.S):
+        if counted := re.search(r'\((select count\(\*\) from "history"[^)]+)\), ops\.checksum', text):
+            asked.append(counted[1])  # the sum is a function's own query
+        elif re.search(r'^(select|with)\b.*"(public|staging)"', text, re.M | re.S):
             asked.append(text)
         return execute(self, query, values, **options)
 
@@ -151,7 +153,7 @@ def test_proof_and_comparison_are_made_where_the_rows_are(sent: Sent, monkeypatc
     set_value(months[2] / "labels.csv", 3, "churn_label", "")
     assert "rows that differ" in streamflow("ingest", "002", "--data-dir", sent.data).err
     monkeypatch.undo()
-    assert len(asked) > 2 * len(TABLES)
+    assert len(asked) > 5 * len(TABLES)
     for query in asked:
         plan = sent.plan(query, "analyze, costs off")
         assert to_the_coordinator(plan) < FEW_BYTES, f"{query}\n{plan}"
