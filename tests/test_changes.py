@@ -132,10 +132,8 @@ def test_names_of_a_column_are_its_own(aliases: list[str], said: str) -> None:
         Table.model_validate({"name": "things", "config": {"meta": {"primary_key": "note"}}, "columns": columns})
 
 
-def test_a_new_column_may_bring_a_reference_of_its_own(
-    copy: Path, january: Streamflow, months: Path, tmp_path: Path
-) -> None:
-    january.connection.execute("alter table labels drop constraint labels_user_id_fkey")
+def labels_tell_of_somebody(copy: Path, streamflow: Streamflow) -> None:
+    """Labels get a column that names a customer, and that alone: the reference of before goes."""
     path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     document = yaml.safe_load(path.read_text())
     labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
@@ -143,13 +141,49 @@ def test_a_new_column_may_bring_a_reference_of_its_own(
     labels["columns"].append({"name": "told_by", "data_type": "text", "config": {"meta": {"optional": True}}})
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     models = ("labels", "labels_snapshots", "training_set")
-    assert run_copy(copy, january, "models", *models, "--overwrite").returncode == 0
-    file = copy_month(months, "001", tmp_path) / "labels.csv"
-    header, *rows = file.read_text().splitlines()
-    file.write_text("\n".join([f"{header},told_by", *(f"{row},{rows[0].split(',')[0]}" for row in rows)]) + "\n")
+    assert run_copy(copy, streamflow, "models", *models, "--overwrite").returncode == 0
+
+
+def told_by(folder: Path, customer: str) -> None:
+    """The first label of a month was told by somebody, the others by nobody."""
+    header, first, *rows = (folder / "labels.csv").read_text().splitlines()
+    lines = [f"{header},told_by", f"{first},{customer}", *(f"{row}," for row in rows)]
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_a_new_column_may_bring_a_reference_of_its_own(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    january.connection.execute("alter table labels drop constraint labels_user_id_fkey")
+    labels_tell_of_somebody(copy, january)
+    folder = copy_month(months, "001", tmp_path)
+    told_by(folder, (folder / "users.csv").read_text().splitlines()[1].split(",")[0])
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
     assert result.returncode == 0, result
     keys = "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'labels'::regclass and contype = 'f'"
     if not january.on_citus:  # which has no such key where it is not what rows are spread by
         assert "FOREIGN KEY (told_by) REFERENCES users(user_id)" in january.value(keys)
     january.ok("verify")
+
+
+@pytest.mark.long
+def test_a_restatement_may_take_out_whom_only_superseded_rows_name(
+    copy: Path, streamflow: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """A late month names him; production has the newer row of the same label, which no longer does."""
+    labels_tell_of_somebody(copy, streamflow)
+    first, late = (copy_month(months, month, tmp_path / "first") for month in ("001", "000"))
+    edit(first / "users.csv", lambda rows: rows.append(["only-here", *rows[1][1:]]))
+    for folder in (first, late):
+        told_by(folder, "only-here")
+    again = copy_month(months, "001", tmp_path / "again")
+    told_by(again, "")
+    labels = [(folder / "labels.csv").read_text().splitlines()[1].split(",")[0] for folder in (first, late)]
+    assert labels[0] == labels[1], "both months have the label that names him"
+    for month in ("001", "000"):
+        assert run_copy(copy, streamflow, "ingest", month, "--data-dir", str(tmp_path / "first")).returncode == 0
+    restate = ("--restate", "--reason", "a mistake")
+    result = run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(tmp_path / "again"), *restate)
+    assert result.returncode == 0, result
+    assert streamflow.value("select count(*) from users where user_id = 'only-here'") == 0
+    streamflow.ok("verify")

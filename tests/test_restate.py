@@ -229,3 +229,24 @@ def test_a_month_that_is_not_published_cannot_be_restated(published: Streamflow,
     result = published("ingest", "003", "--data-dir", months, *REASON)
     assert result.code == 2
     assert "is not published" in result.err
+
+
+def test_a_restatement_without_whom_a_table_of_somebodys_own_names_is_refused_before_it_is_begun(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    if january.on_citus:
+        pytest.skip("a table of one's own cannot reference one that is spread")
+    folder = copy_month(months, "001", tmp_path)
+    edit(folder / "users.csv", lambda rows: rows.append(["only-here", *rows[1][1:]]))
+    january.ok("ingest", "001", "--data-dir", tmp_path)
+    january.connection.execute("create table mine (who text constraint mine_knows references users)")
+    january.connection.execute("insert into mine values ('only-here')")
+    before = january.state()
+    restate = ("ingest", "001", "--data-dir", months, "--restate", "--reason", "a mistake")
+    refused = january(*restate)
+    assert (refused.code, "`alter table mine drop constraint mine_knows` in psql" in refused.err) == (1, True), refused
+    assert january.state() == before
+    january.connection.execute("alter table mine drop constraint mine_knows")
+    january.ok(*restate)
+    january.ok("verify")
+    assert january.rows("select * from mine") == [("only-here",)]
