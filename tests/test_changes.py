@@ -85,6 +85,7 @@ def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path:
 def a_check_adds_no_column(copy: Path, streamflow: Streamflow) -> None:
     """Its name may be a slip: the tables get it with the month that is published."""
     assert run_copy(copy, streamflow, "check", "001").returncode == 0
+    assert run_copy(copy, streamflow, "dbt", "build", "--select", "source:staging").returncode == 0
     columns = "select attrelid::regclass::text from pg_attribute where attname = 'payment_method'"
     assert streamflow.rows(columns) == [("staging.payments_agg_90d",)]
     frozen = run_copy(copy, streamflow, "freeze", "000")
