@@ -36,9 +36,11 @@ def fewer(months: Path, tmp_path: Path) -> Callable[[int, int], Path]:
     return lambda number, row: with_fewer(months, number, tmp_path / f"{number}", row)
 
 
-def cut_off(streamflow: Streamflow, point: str, *arguments: str | Path) -> None:
-    """An ingest is killed at a point."""
+def cut_off(streamflow: Streamflow, point: str, *arguments: str | Path, when: str = "") -> None:
+    """An ingest is killed at a point, and `when` a query says so: other tables may still be on their way then."""
     with paused(streamflow, point, "ingest", *arguments) as run:
+        if when:
+            wait_until(streamflow, when)
         run.process.kill()
         run.process.wait(PATIENCE)
     wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
@@ -140,8 +142,9 @@ def test_production_is_not_made_anew_while_a_month_is_half_restated(
     if february.on_citus:
         pytest.skip("labels is the first table there, and nothing is half built")
     january = ("000", "--data-dir", fewer(0, 3), *restating("r0"))
-    cut_off(february, "last merge", *january)
-    cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("r1"))
+    cut_off(february, "first merge", *january)
+    begun = "select max(load_id) = (select max(load_id) from ops.loads) from ops.history where table_name = 'users'"
+    cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("r1"), when=begun)
     refused = february("ingest", *january)
     assert refused.code == 3
     assert "cannot be made anew while 2024-02-29 is half restated" in refused.err
