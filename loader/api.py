@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 
+from loader import ledger
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.delivery import find_delivery, parse_month
@@ -28,7 +29,7 @@ from loader.errors import (
     WrongUsage,
     complaint,
 )
-from loader.pipeline import chain, ledger
+from loader.ledger import chain
 from loader.pipeline.ingest import run_months
 from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress

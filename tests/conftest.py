@@ -25,11 +25,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from loader import ledger
 from loader.cli import main as cli
 from loader.contract.tables import load_contract
 from loader.database import Database
 from loader.database import server as embedded_server
-from loader.pipeline import dbt, ledger
+from loader.pipeline import dbt
 from loader.project import VARIABLE, project
 from loader.settings import load_settings
 from tests.files import copy_month, set_value

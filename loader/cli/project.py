@@ -42,7 +42,7 @@ def init(
 
     Passwords come from STREAMFLOW_LOADER_PASSWORD and STREAMFLOW_READER_PASSWORD.
     """
-    from loader.pipeline import ledger
+    from loader import ledger
     from loader.pipeline.dbt import Dbt
     from loader.upkeep.roles import chosen, make_roles
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from psycopg import sql
+from psycopg.rows import TupleRow
+
+from loader.database.connect import Connection
+from loader.errors import SurroundingsFailed
 
 
 def statement(module: str, name: str) -> sql.SQL:
@@ -22,3 +27,13 @@ def statement(module: str, name: str) -> sql.SQL:
 def _statements(path: Path) -> dict[str, str]:
     _, *parts = re.split(r"^-- name: (\w+)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {name: text.strip().removesuffix(";") for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def one_row(
+    connection: Connection, query: str | sql.SQL | sql.Composed, values: Sequence[object] | Mapping[str, object] = ()
+) -> TupleRow:
+    """The row of a query that has exactly one."""
+    row = connection.execute(query, values).fetchone()
+    if row is None:
+        raise SurroundingsFailed("the ledger lacks a row that was there: was ops changed by hand?")
+    return row

@@ -11,21 +11,9 @@ from loader.errors import DataRefused
 from loader.pipeline.request import Command
 
 if TYPE_CHECKING:
+    from loader.ledger import AuditResult, TableCounts, Waiver
     from loader.pipeline.dbt import Node
-    from loader.pipeline.ledger import AuditResult, Waiver
     from loader.refusals.rejects import Rejects
-
-
-@dataclass(frozen=True)
-class TableCounts:
-    """What one delivery meant for one table, in rows."""
-
-    table: str
-    delivered: int
-    inserted: int
-    updated: int
-    unchanged: int
-    carried_forward: int
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Command = Literal["ingest", "land", "check", "abandon"]
+Command = Literal["ingest", "land", "check"]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from loader import ledger
+from loader.contract.declared import require_unchanged
 from loader.contract.tables import Table
 from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land
-from loader.pipeline import chain, ledger
+from loader.ledger import TableHistory, chain
 from loader.pipeline.dbt import Dbt, DbtRun
-from loader.pipeline.declared import require_unchanged
-from loader.pipeline.ledger import TableHistory
 from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
@@ -83,7 +83,9 @@ class Run:
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
         require_unchanged(self.connection, self.tables)
-        self.load_id = ledger.begin(self.connection, self.delivery, self.request)
+        self.load_id = ledger.begin(
+            self.connection, self.delivery, self.request.command, self.request.restate, self.request.waive
+        )
         try:
             if nodes := pending_nodes(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")

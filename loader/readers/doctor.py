@@ -11,11 +11,11 @@ from typing import Literal
 
 from dotenv import dotenv_values
 
+from loader.contract.declared import require_unchanged
 from loader.contract.models import IN_STEP, out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, running_database, statement
-from loader.pipeline.declared import require_unchanged
 from loader.project import VARIABLE, project
 from loader.readers import oncall
 from loader.settings import Settings, load_settings

@@ -12,10 +12,10 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.customers import customers_first
+from loader.contract.declared import columns_in_database
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
-from loader.pipeline.declared import columns_in_database
 from loader.readers.published import published_months
 
 

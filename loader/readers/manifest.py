@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loader.errors import WrongUsage
-from loader.pipeline.chain import Link
+from loader.ledger.chain import Link
 from loader.readers.verification import Verdict
 
 HEAD = "# streamflow verify --manifest: what was published. Keep it where nobody who can write to the database can.\n"

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import dict_row
 
+from loader import ledger
 from loader.database import Connection, statement
 from loader.errors import FINISH
-from loader.pipeline import ledger
 from loader.settings import load_settings
 from loader.words import counted
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from loader import ledger
+from loader.contract.declared import require_unchanged
 from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import Delivery, Problem
 from loader.delivery.remote import arrived
-from loader.pipeline import ledger
-from loader.pipeline.declared import require_unchanged
 from loader.pipeline.progress import log
 from loader.settings import Settings
 

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from psycopg import sql
 
+from loader import ledger
 from loader.contract.tables import Table, model_columns
 from loader.database import Connection, ops_functions, statement
 from loader.errors import SurroundingsFailed
-from loader.pipeline import chain, ledger
-from loader.pipeline.chain import Entry, Link
+from loader.ledger import chain
+from loader.ledger.chain import Entry, Link
 from loader.upkeep import archive
 from loader.upkeep.history import measured
 from loader.words import counted

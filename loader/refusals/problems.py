@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
+from loader import ledger
+from loader.contract.declared import columns_in_database
 from loader.contract.tables import Table
-from loader.database import Connection, Database, statement
+from loader.database import Connection, Database, one_row, statement
 from loader.delivery import Delivery, Problem, TableFiles
 from loader.landing import Landing
-from loader.pipeline import ledger
+from loader.ledger import AuditResult
 from loader.pipeline.dbt import DbtRun
-from loader.pipeline.declared import columns_in_database
-from loader.pipeline.ledger import AuditResult
 from loader.refusals.audit_reasons import OTHER_CUSTOMERS, of_table
 from loader.refusals.audits import audit_in
 from loader.refusals.diagnosis import Unread, diagnose
@@ -97,7 +97,7 @@ class Problems:
                 key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
                 first=sql.Identifier(table.key[0]),
             )
-            count, in_both, in_history = ledger.one_row(self.connection, query)
+            count, in_both, in_history = one_row(self.connection, query)
             if count and table.is_per_customer and in_both * 100 < in_history * NEARLY_NONE:
                 reason = f"other customers: it has {in_both:,} of the {in_history:,} that are published"
                 yield Problem(name, reason, remedy=OTHER_CUSTOMERS)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loader.database import Connection, statement
+from loader import ledger
+from loader.database import Connection, one_row, statement
 from loader.delivery import Delivery
 from loader.errors import FINISH, WrongUsage
-from loader.pipeline import ledger
-from loader.pipeline.request import Request
 from loader.settings import Settings
 from loader.upkeep import history
 
@@ -36,7 +35,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
             raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
         tables = _begun(connection, delivery)
         with connection.transaction():
-            load_id = ledger.begin(connection, delivery, Request("abandon"))
+            load_id = ledger.begin(connection, delivery, "abandon", None, {})
             connection.execute("delete from ops.staged where as_of = %s", [delivery.as_of])
             connection.execute("select ops.require_settled_cluster(), ops.undo_unfinished_loads(%s)", [delivery.as_of])
             ledger.finish(connection, load_id, "abandoned", timings={})
@@ -50,7 +49,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
 def _begun(connection: Connection, delivery: Delivery) -> list[str]:
     """The tables of which history has something that is not published."""
     values = {"as_of": delivery.as_of}
-    attempts, staged, tables, built_upon = ledger.one_row(connection, statement(__file__, "begun"), values)
+    attempts, staged, tables, built_upon = one_row(connection, statement(__file__, "begun"), values)
     label, published = delivery.label, ledger.standing(connection, delivery.as_of).load_id
     if published and not staged and not tables:
         raise WrongUsage(

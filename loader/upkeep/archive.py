@@ -12,11 +12,11 @@ from pathlib import Path
 
 from psycopg import sql
 
-from loader.database import Connection, open_database, statement
+from loader.database import Connection, one_row, open_database, statement
 from loader.delivery import SourceFile
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.pipeline import chain, ledger
-from loader.pipeline.chain import Entry
+from loader.ledger import chain
+from loader.ledger.chain import Entry
 from loader.settings import Settings
 from loader.upkeep import history, parquet
 
@@ -158,7 +158,7 @@ def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry
     with history.all_or_nothing(connection, NOTHING):
         for entry, path, _ in found:
             parent, relation = (name.as_string(connection) for name in (_parent(entry), entry.relation))
-            key, first = ledger.one_row(connection, statement(__file__, "key"), [parent])
+            key, first = one_row(connection, statement(__file__, "key"), [parent])
             names = {"parent": _parent(entry), "partition": entry.relation}
             connection.execute(statement(__file__, "create").format(**names))
             connection.execute("select ops.spread(%s::regclass, %s)", [relation, first])
@@ -179,7 +179,7 @@ def _write(connection: Connection, entry: Entry, path: Path) -> None:
     """Write the file anew; one that is there is of the same history, or is refused."""
     relation = entry.relation.as_string(connection)
     types: dict[str, str] = dict(connection.execute(statement(__file__, "columns"), [relation]).fetchall())
-    key, _ = ledger.one_row(connection, statement(__file__, "key"), [relation])
+    key, _ = one_row(connection, statement(__file__, "key"), [relation])
     query = statement(__file__, "rows").format(relation=entry.relation, key=sql.SQL(key))
     for half in path.parent.glob(f".*{glob.escape(path.name)}.*"):  # of a run that was killed: there is no other now
         half.unlink()

@@ -15,7 +15,7 @@ from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.landing import enter, forgotten
-from loader.pipeline.chain import Entry
+from loader.ledger.chain import Entry
 from loader.refusals.rejects import forget_in_rejects
 from loader.settings import Settings
 from loader.upkeep import history

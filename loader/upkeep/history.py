@@ -11,10 +11,11 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from loader.database import Connection, is_cluster, open_database, statement
+from loader import ledger
+from loader.database import Connection, is_cluster, one_row, open_database, statement
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.pipeline import chain, ledger
-from loader.pipeline.chain import Entry
+from loader.ledger import chain
+from loader.ledger.chain import Entry
 from loader.settings import Settings
 
 PATIENCE = "10s"
@@ -95,7 +96,7 @@ def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
 def measured(connection: Connection, relation: sql.Identifier, columns: Sequence[str]) -> tuple[int, Decimal]:
     """The rows of a table, and their checksum over some columns."""
     query = statement(__file__, "measured").format(relation=relation)
-    rows, checksum = ledger.one_row(connection, query, [relation.as_string(connection), columns])
+    rows, checksum = one_row(connection, query, [relation.as_string(connection), columns])
     return rows, checksum
 
 
@@ -124,5 +125,5 @@ def told(entry: Entry, **changed: Any) -> dict[str, Any]:
 def tell(connection: Connection, event: str, tables: Sequence[dict[str, Any]], **more: Any) -> chain.Link:
     """Add a link to the chain, by whoever runs this, and return it."""
     tells = Jsonb({"event": event, "by": ledger.who(), "tables": tables, **more})
-    (number,) = ledger.one_row(connection, statement(__file__, "tell"), [tells])
+    (number,) = one_row(connection, statement(__file__, "tell"), [tells])
     return next(link for link in chain.links(connection) if link.link == number)

@@ -10,12 +10,12 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from loader.contract.declared import Change, changes
 from loader.contract.models import require_models
 from loader.contract.tables import load_contract
 from loader.database import Connection, is_cluster, statement
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.pipeline.chain import Entry
-from loader.pipeline.declared import Change, changes
+from loader.ledger.chain import Entry
 from loader.project import model_files
 from loader.settings import Settings
 from loader.upkeep import history

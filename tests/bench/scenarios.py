@@ -119,7 +119,7 @@ from loader.database import open_database
 from loader.delivery import find_delivery
 from loader.landing import land
 from loader.settings import load_settings
-from loader.pipeline import ledger
+from loader import ledger
 settings, tables = load_settings(), load_contract()
 delivery = find_delivery(settings, 0, Path(sys.argv[1]))
 database = open_database(settings)

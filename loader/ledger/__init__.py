@@ -1,0 +1,40 @@
+"""What streamflow keeps in schema ops, for whoever loads, looks or mends."""
+
+from loader.ledger.attempts import (
+    begin,
+    clear_staged,
+    enter_files,
+    exists,
+    finish,
+    holder,
+    is_current,
+    lock,
+    lock_is_held,
+    prepare,
+    register_run,
+    set_staged,
+    take_back,
+    undo_unfinished,
+    who,
+)  # fmt: skip
+from loader.ledger.months import (
+    AuditResult,
+    Standing,
+    TableCounts,
+    TableHistory,
+    Waiver,
+    audits_of,
+    came_later,
+    history_on,
+    is_unaudited,
+    left_to_build,
+    standing,
+    waivers_of,
+)  # fmt: skip
+
+__all__ = [
+    "AuditResult", "Standing", "TableCounts", "TableHistory", "Waiver", "audits_of", "begin", "came_later",
+    "clear_staged", "enter_files", "exists", "finish", "history_on", "holder", "is_current", "is_unaudited",
+    "left_to_build", "lock", "lock_is_held", "prepare", "register_run", "set_staged", "standing", "take_back",
+    "undo_unfinished", "waivers_of", "who",
+]  # fmt: skip

@@ -1,0 +1,48 @@
+-- name: begin
+insert into ops.loads (command, month, as_of, started_by, data_dir, versions, restates, reason)
+values (%s, %s, %s, %s, %s, %s, %s, %s)
+returning load_id;
+
+-- name: waive
+insert into ops.waivers (load_id, audit_name, reason, waived_by) values (%s, %s, %s, %s);
+
+-- name: finish
+update ops.loads
+set state = %s, timings = %s, failed_nodes = %s, error = %s, finished_at = clock_timestamp()
+where load_id = %s;
+
+-- name: mark_interrupted
+update ops.loads set state = 'interrupted', finished_at = clock_timestamp() where state = 'running';
+
+-- name: stage
+insert into ops.staged (table_name, load_id, as_of, row_count) values (%s, %s, %s, %s);
+
+-- name: register_run
+insert into ops.runs (invocation_id, lock_holder) values (%s, pg_backend_pid()) on conflict do nothing;
+
+-- name: dbt_by_hand
+select
+    format(
+        'dbt run by hand by %%s from %%s (server process %%s), under way since %%s',
+        usename, coalesce(client_addr::text, 'the server itself'), pid, to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS UTC')
+    )
+from pg_locks
+inner join pg_stat_activity using (pid)
+where locktype = 'advisory' and (classid::int, objid::int) = (%s, %s) and mode = 'ShareLock'
+limit 1;
+
+-- name: running
+select command, month, started_by, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS UTC')
+from ops.loads
+where state = 'running'
+order by load_id desc
+limit 1;
+
+-- name: lock_is_held
+select
+    exists (
+        select 1 from pg_locks
+        where
+            locktype = 'advisory' and granted and (classid::int, objid::int, objsubid) = (%s, %s, 2)
+            and database = (select oid from pg_database where datname = current_database())
+    );
