@@ -102,7 +102,7 @@ def abandon_month(month: int | str, as_of: dt.date | None = None, settings: Sett
     """Give up a month that was begun and is not published: the database is as it was before it was begun.
 
     Raises:
-        WrongUsage: nothing was begun, or the month is published, or is whole and only has to be published.
+        WrongUsage: nothing was begun, the month is published, or a later one was built on it.
         SurroundingsFailed: another run is under way, or dbt failed.
     """
     settings = settings or load_settings()

@@ -21,7 +21,7 @@ ENVIRONMENT = """
 In the environment only:
 
 - `STREAMFLOW_PROJECT_DIR`: the project's folder, like `--project-dir`
-- `STREAMFLOW_TARGET`: another target in `profiles/profiles.yml`
+- `STREAMFLOW_TARGET`: another target in `profiles.yml`
 - `PGSERVER_POSTGRES_VERSION`: `16` or `18`, the version of a new embedded database
 - `DBT_PACKAGE_HUB_URL`: another dbt package hub, for `streamflow setup`
 - `NO_COLOR=1`, `FORCE_COLOR=1`: no colours in a terminal; colours in a pipe
@@ -30,8 +30,8 @@ In the environment only:
 EXAMPLE = """# The example: tables and audits
 
 Written by `make docs-reference` from `dbt_project/models/staging/_sources.yml`. Each table has one row per customer;
-listed are its columns, with types and audits. An audit that *warns* only warns unless it *refuses* too, all others
-refuse the month. Empty values pass audits of ranges and sets. History also has `as_of` and `observed_as_of`, production
+listed are its columns, with types and audits. An audit refuses the month, unless it is marked *warns* without
+*refuses*. Empty values pass audits of ranges and sets. History also has `as_of` and `observed_as_of`, production
 `observed_as_of`.
 
 On every table: @EVERY@.

@@ -242,7 +242,7 @@ def test_the_airflow_dag_tries_again_when_the_server_was_unreachable(
 ) -> None:
     pytest.importorskip("airflow", reason="Airflow is not installed")
     tasks, calls = run_dag(here, months, tmp_path, server_is_there=False)
-    assert calls == ["ingest 000", "ingest 000", "verify"]
+    assert calls == ["ingest 2024-01", "ingest 2024-01", "verify"]
     assert tasks == {"ingest": ["success", 2], "verify": ["success", 1]}
     assert here.rows("select month, state from ops.loads") == [("000", "published")]
 
@@ -250,7 +250,7 @@ def test_the_airflow_dag_tries_again_when_the_server_was_unreachable(
 def test_the_airflow_dag_does_not_try_a_refused_month_again(here: Streamflow, bad_months: Path, tmp_path: Path) -> None:
     pytest.importorskip("airflow", reason="Airflow is not installed")
     tasks, calls = run_dag(here, bad_months, tmp_path, server_is_there=True)
-    assert calls == ["ingest 000"]
+    assert calls == ["ingest 2024-01"]
     assert tasks == {"ingest": ["failed", 1], "verify": ["upstream_failed", 0]}
     assert here.rows("select month, state from ops.loads") == [("000", "refused")]
 

@@ -361,7 +361,7 @@ def test_both_get_in_where_public_does_not(made: Roles) -> None:
 @pytest.mark.long
 def test_the_roles_can_be_taken_away_as_the_documents_say(made: Roles, months: Path) -> None:
     text = (REPOSITORY / "docs" / "security.md").read_text()
-    found = re.search(r"### Take the roles away.*?```sql\n(.*?)```", text, re.DOTALL)
+    found = re.search(r"To take the roles away.*?```sql\n(.*?)```", text, re.DOTALL)
     assert found
     statements = found.group(1).replace("streamflow_loader", "{loader}").replace("streamflow_reader", "{reader}")
     before = made.admin.state()

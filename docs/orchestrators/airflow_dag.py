@@ -11,8 +11,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 STREAMFLOW = os.environ.get("STREAMFLOW_BIN", "streamflow")
 SURROUNDINGS_FAILED = 3
-# The month that the run's interval covers, counted from 2024-01: the same as STREAMFLOW_FIRST_MONTH.
-MONTH = "{{ '%03d' % ((data_interval_start.year - 2024) * 12 + data_interval_start.month - 1) }}"
+# The month that the run's interval covers, by its date, like 2024-01.
+MONTH = "{{ data_interval_start.strftime('%Y-%m') }}"
 
 
 @task

@@ -136,8 +136,8 @@ def freeze(
 ) -> None:
     """Show a month's history as a schema like as_of_2024_01_31, with views named like the production tables.
 
-    Code written for production runs on the past after: set search_path = as_of_2024_01_31, public. In psql,
-    drop schema as_of_2024_01_31 cascade takes it away again, with all that others built on it; history stays.
+    In psql, after `set search_path = as_of_2024_01_31, public`, code written for production reads the past.
+    `drop schema as_of_2024_01_31 cascade` removes the schema and what others built on it; history stays.
     """
     if (month is None) != every:
         raise WrongUsage("give a month, like 001, or --all.")
