@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from loader.contract.in_step import Lacking
 from loader.readers import doctor
 from tests.conftest import Streamflow
 from tests.test_terminal import begun_and_not_published
@@ -32,10 +33,11 @@ def test_a_sound_installation_has_no_problem(january: Streamflow) -> None:
 def test_models_that_lack_something_come_with_both_commands(
     january: Streamflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "out_of_step", lambda _: ["labels.yml: column x is declared and not there"])
+    lacks = Lacking(Path("labels.yml"), "column x is declared and not there", "labels")
+    monkeypatch.setattr(doctor, "out_of_step", lambda _: [lacks])
     [(level, text)] = found(january.ok("doctor", "--json"), "models")
     assert level == "warning"
-    assert text.endswith("`streamflow models NAME --overwrite`")
+    assert text.endswith("`streamflow models labels --overwrite`")
 
 
 def test_an_empty_database_stays_empty(streamflow: Streamflow) -> None:

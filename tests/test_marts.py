@@ -311,3 +311,35 @@ def test_who_reads_production_reads_the_past(february: Streamflow, role_names: l
     refused = analyst("freeze", FEBRUARY)
     assert refused.code == 3
     assert "grant create on database" in refused.err
+
+
+def test_another_column_is_the_label(copy: Path, january: Streamflow) -> None:
+    """A model or view of before would take it from the wrong date: it is not read until it is made anew."""
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    text = sources.read_text()
+    marked = "            config:\n              meta:\n                label: true\n"
+    assert text.count(marked) == 1
+    text = text.replace(marked, "")
+    start = text.index("- name: support_tickets_90d")
+    end = text.index("\n", text.index("data_type", start)) + 1
+    sources.write_text(text[:end] + marked + text[end:])
+    wanted = ("training-set", "--as-of", "000", "--label-as-of", "000")
+    refused = run_copy(copy, january, *wanted)
+    assert refused.returncode == 2
+    assert "its labels are churn_label, and declared as support_tickets_90d" in " ".join(refused.stderr.split())
+    run_copy(copy, january, "models", "training_set", "--overwrite")
+    refused = run_copy(copy, january, *wanted)
+    assert refused.returncode == 2
+    assert "streamflow dbt run --select training_set" in " ".join(refused.stderr.split())
+    assert run_copy(copy, january, "dbt", "run", "--select", "training_set").returncode == 0
+    header = run_copy(copy, january, *wanted).stdout.partition("\n")[0].split(",")
+    assert header[-1] == "support_tickets_90d"
+    assert "churn_label" in header
+
+
+def test_a_label_date_without_a_label(copy: Path, january: Streamflow) -> None:
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    sources.write_text(sources.read_text().replace("label: true", "label: false"))
+    refused = run_copy(copy, january, "training-set", "--as-of", "000", "--label-as-of", "000")
+    assert refused.returncode == 2
+    assert "--label-as-of has nothing to say" in " ".join(refused.stderr.split())

@@ -98,14 +98,16 @@ def models(
     as_json: Json = False,
 ) -> None:
     """Write the missing dbt models of the tables that models/staging/_sources.yml declares."""
-    from loader.contract.models import out_of_step, write_models
+    from loader.contract.in_step import into_step, out_of_step
+    from loader.contract.models import write_models
 
     tables = load_contract()
     paths = [] if check else write_models(tables, names or (), overwrite=overwrite)
     written = [str((project().dbt / path).relative_to(project().root)) for path in paths]
     lacking = list(out_of_step(tables))
-    lines = [*(f"written: {path}" for path in written), *(f"out of step: {reason}" for reason in lacking)]
-    result = {"written": written, "out_of_step": lacking}
+    lines = [*(f"written: {path}" for path in written), *(f"out of step: {one}" for one in lacking)]
+    lines += [into_step(lacking)] if lacking else []
+    result = {"written": written, "out_of_step": [str(one) for one in lacking]}
     show(as_json, result, *lines or ["every model is there, with the columns that are declared"])
     if lacking:
         raise typer.Exit(1)

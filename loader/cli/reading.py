@@ -118,12 +118,17 @@ def training_set(
     """A training set: one row per customer known on a date, features as known then, and a later date's label."""
     if as_json and out is None:
         raise WrongUsage("--json is for a training set that goes into a file: give --out too.")
-    if label_as_of is None and any(column.label for table in load_contract() for column in table.columns):
-        raise WrongUsage("say which month's labels: --label-as-of, the same month as --as-of or a later one.")
+    tables = load_contract()
+    if any(table.has_label for table in tables) is (label_as_of is None):
+        raise WrongUsage(
+            "say which month's labels: --label-as-of, the same month as --as-of or a later one."
+            if label_as_of is None
+            else "no column is declared with `label: true`, so --label-as-of has nothing to say."
+        )
     names = [name.strip() for name in columns.split(",") if name.strip()]
     with open_database(load_settings()).connect() as connection:
         date, label_date = find(connection, as_of).as_of, find(connection, label_as_of or as_of).as_of
-        written = training.write(connection, date, label_date, names, out)
+        written = training.write(connection, tables, date, label_date, names, out)
     what = f"{counted(written.rows, 'customer')}, {counted(len(written.columns), 'column')}"
     log.info(f"{what}{f' in {out}' if out else ''}")
     show(as_json, written)

@@ -12,17 +12,12 @@ import yaml
 
 from loader.contract.customers import per_customer, training_columns
 from loader.contract.names import SQL_WORDS
-from loader.contract.tables import Column, Table, described_in
+from loader.contract.tables import Column, Table
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import project
 
 LIST = Path("macros/declared_tables.sql")
 NOT_NULL = {"type": "not_null"}
-IN_STEP = (
-    "`streamflow models` writes what is missing; edit the others, or have them written anew:"
-    " `streamflow models NAME --overwrite`"
-)
-"""What to do about models that lack something."""
 
 
 def _added(name: str, data_type: str, description: str) -> dict[str, Any]:
@@ -89,7 +84,7 @@ def write_models(tables: Sequence[Table], names: Sequence[str] = (), *, overwrit
     chosen = [wanted[name] for name in names or wanted]
     written = []
     try:
-        for path, text in [(LIST, _list(tables)), *(file for model in chosen for file in model.files.items())]:
+        for path, text in [(LIST, list_of_tables(tables)), *(file for model in chosen for file in model.files.items())]:
             target = project().dbt / path
             there = target.read_text(encoding="utf-8") if target.is_file() else None
             if there is None or (there != text and (overwrite or path == LIST)):
@@ -99,55 +94,6 @@ def write_models(tables: Sequence[Table], names: Sequence[str] = (), *, overwrit
     except OSError as error:
         raise SurroundingsFailed(f"the dbt models cannot be written: {error}.") from None
     return written
-
-
-def out_of_step(tables: Sequence[Table]) -> Iterator[str]:
-    """What the models lack of the declaration, a sentence each; what somebody added to them is theirs."""
-    listed = project().dbt / LIST
-    if not listed.is_file() or listed.read_text(encoding="utf-8") != _list(tables):
-        yield f"{LIST} does not list the declared tables"
-    for model in models(tables):
-        for path in model.paths:
-            if not (project().dbt / path).is_file():
-                yield f"{path} is missing"
-            elif path.suffix == ".yml":
-                yield from (f"{path}: {reason}" for reason in _lacking(project().dbt / path, model))
-    declared = {f"{table.name}_snapshots" for table in tables}
-    for path in sorted((project().dbt / "models" / "history").glob("*_snapshots.sql")):
-        if path.stem not in declared:
-            yield f"{path.relative_to(project().dbt)} is of a table that is not declared: remove its models"
-
-
-def require_models(tables: Sequence[Table]) -> None:
-    """Go on only where the models have every declared table and column.
-
-    Raises:
-        WrongUsage: they do not; the message says what to do.
-    """
-    reasons = list(out_of_step(tables))
-    if reasons:
-        raise WrongUsage(
-            f"the dbt models are out of step with {project().sources.name}: {'; '.join(reasons[:5])}. {IN_STEP}."
-        )
-
-
-def _lacking(path: Path, model: Model) -> Iterator[str]:
-    described = described_in(path, model.properties["name"])
-    keys = [(entry.get("config") or {}).get("unique_key") for entry in (described, model.properties)]
-    if keys[1] is not None and keys[0] != keys[1]:
-        is_there, declared = (key if isinstance(key, str) else ", ".join(key or ["none"]) for key in keys)
-        yield f"its unique_key is {is_there}, and declared as {declared}"
-    foreign = {"type": "foreign_key"}
-    for constraint in model.properties.get("constraints", []):
-        known = any(constraint.items() <= one.items() for one in described.get("constraints", []))
-        if foreign.items() <= constraint.items() and not known:
-            yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
-    there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
-    for column in model.properties.get("columns", []):
-        if column["name"] not in there:
-            yield f"column {column['name']} is declared and not there"
-        elif there.pop(column["name"]) != column["data_type"]:
-            yield f"column {column['name']} is declared as {column['data_type']}"
 
 
 def models(tables: Sequence[Table]) -> Iterator[Model]:
@@ -164,7 +110,8 @@ def models(tables: Sequence[Table]) -> Iterator[Model]:
     yield Model("models/marts", "training_set", values, _training_set(tables))
 
 
-def _list(tables: Iterable[Table]) -> str:
+def list_of_tables(tables: Iterable[Table]) -> str:
+    """The macro by which the package knows the declared tables."""
     names = ", ".join(f"'{table.name}'" for table in tables)
     return (
         "{#- Written by `streamflow models` from models/staging/_sources.yml. Change that file, not this one. -#}\n"
@@ -253,6 +200,7 @@ def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
             " known then, and the label that was delivered on label_as_of. One row per as_of, label_as_of and customer;"
             f" name both dates in the WHERE clause.{of_others}"
         ),
+        "config": {"meta": {"labels": [name for name, _, column in training_columns(tables) if column.label]}},
         "columns": [
             *(_declared(everyone.column(name)) for name in everyone.key),
             AS_OF,

@@ -6,7 +6,7 @@ import contextlib
 import gc
 from collections.abc import Iterable, Iterator
 
-from loader.contract.models import require_models
+from loader.contract.in_step import require_models
 from loader.contract.tables import load_contract
 from loader.database import nodes_failed, pending_nodes, retries
 from loader.delivery import Delivery

@@ -12,7 +12,7 @@ from typing import Literal
 from dotenv import dotenv_values
 
 from loader.contract.declared import require_unchanged
-from loader.contract.models import IN_STEP, out_of_step
+from loader.contract.in_step import into_step, out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, running_database, statement
@@ -104,8 +104,8 @@ def _packages() -> Found:
 
 
 def _models() -> Found:
-    if stale := "; ".join(out_of_step(load_contract())):
-        yield "warning", f"out of step with the contract: {stale}", IN_STEP
+    if lacking := list(out_of_step(load_contract())):
+        yield "warning", f"out of step with the contract: {'; '.join(map(str, lacking))}", into_step(lacking)
 
 
 def _disk() -> Found:

@@ -10,12 +10,16 @@ from pathlib import Path
 
 from psycopg import sql
 
+from loader.contract.customers import training_columns
+from loader.contract.in_step import into_step, out_of_step
+from loader.contract.tables import Table
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
 from loader.readers import marts
 from loader.upkeep.parquet import appearing, copy_out, from_csv, require_pyarrow
 
 STAMP = "event_timestamp"
+REMAKE = "streamflow dbt run --select training_set"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Written:
 
 def write(
     connection: Connection,
+    tables: Sequence[Table],
     as_of: dt.date,
     label_as_of: dt.date,
     columns: Sequence[str],
@@ -44,8 +49,9 @@ def write(
         columns: the features and labels wanted, in this order; all of them where none is named.
 
     Raises:
-        WrongUsage: the label would be from before the features, a column is not there, or the
-            file's name ends with neither .csv nor .parquet, or with what cannot be written here.
+        WrongUsage: the label would be from before the features, a column is not there, the view takes other columns
+            for labels than are declared, or the file's name ends with neither .csv nor .parquet, or with what cannot
+            be written here.
         SurroundingsFailed: the view is not there.
     """
     if label_as_of < as_of:
@@ -55,6 +61,7 @@ def write(
     is_parquet = file is not None and file.suffix.lower() == ".parquet"
     if is_parquet:
         require_pyarrow()
+    _require_labels(connection, tables)
     types = _wanted(connection, columns)
     query = statement(__file__, "rows").format(
         columns=sql.SQL(", ").join(map(_column, types, types.values())),
@@ -73,6 +80,18 @@ def write(
                 if is_parquet:
                     from_csv(path, types)
     return Written(as_of, label_as_of, rows, list(types), str(file) if file else None)
+
+
+def _require_labels(connection: Connection, tables: Sequence[Table]) -> None:
+    """Go on only where model and view take those columns from the later date that are declared as labels."""
+    lacking = [one for one in out_of_step(tables) if one.path.stem == "training_set"]
+    if lacking:
+        raise WrongUsage(f"{lacking[0]}: {into_step(lacking)}, then `{REMAKE}`.")
+    declared = [name for name, _, _ in training_columns(tables)]
+    with marts.needed():
+        there = [name for name, _ in connection.execute(statement(__file__, "columns")).fetchall() if name in declared]
+    if there != declared:
+        raise WrongUsage(f"the view training_set is older than what is declared: `{REMAKE}` makes it anew.")
 
 
 def _wanted(connection: Connection, columns: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from loader.contract.declared import Change, changes
-from loader.contract.models import require_models
+from loader.contract.in_step import require_models
 from loader.contract.tables import load_contract
 from loader.database import Connection, is_cluster, statement
 from loader.errors import SurroundingsFailed, WrongUsage
