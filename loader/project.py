@@ -60,6 +60,14 @@ def project() -> Project:
     )
 
 
+def is_only_the_checkout() -> bool:
+    """Whether the project is the checkout's, and the program was called from elsewhere."""
+    if VARIABLE in os.environ or project().root != SHIPPED:
+        return False
+    here = Path.cwd().resolve()
+    return SHIPPED not in (here, *here.parents)
+
+
 def model_files(folder: str = "") -> Iterator[Path]:
     """The SQL files of all models, or of those in a folder: the project's and those of the package that it takes in."""
     for place in (project().dbt, PACKAGE):

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _old_months_can_be_archived(self) -> Settings:
         if self.keep_months and find_spec("pyarrow") is None:
-            raise ValueError("STREAMFLOW_KEEP_MONTHS archives into Parquet: pip install 'streamflow[parquet]' first")
+            raise ValueError("STREAMFLOW_KEEP_MONTHS archives into Parquet: pip install pyarrow first")
         if self.freeze and self.keep_months:
             raise ValueError(
                 "STREAMFLOW_FREEZE keeps a schema of every month, and STREAMFLOW_KEEP_MONTHS archives what no schema"

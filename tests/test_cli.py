@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,15 @@ def test_without_a_month_it_says_which_there_are(streamflow: Streamflow, months:
     assert result.code == result.json["exit_code"] == 2
     assert f"{months} has 000, 001, 002, 003, 004." in result.err
     assert "/nowhere has no month." in streamflow(command, "--data-dir", "/nowhere").err
+
+
+def test_where_no_project_is_the_example_is_named(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("streamflow")), "db", "uri"]
+    said = [
+        subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stderr
+        for folder in (tmp_path, REPOSITORY / "docs")
+    ]
+    assert [str(REPOSITORY) in text for text in said] == [True, False]
 
 
 def would_do(*words: str) -> list[str]:

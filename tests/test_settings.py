@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from loader.api import last_month
 from loader.delivery import parse_month
 from loader.errors import WrongUsage
 from loader.settings import Settings, load_settings
+from tests.conftest import Streamflow
 
 
 def test_as_of_is_the_last_day_of_the_month() -> None:
@@ -75,3 +77,17 @@ def test_a_month_by_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("2023-12", "2024-13", "2024-2"):
         with pytest.raises(WrongUsage):
             parse_month(wrong)
+
+
+def test_a_month_keeps_the_date_that_it_was_published_for(january: Streamflow, months: Path) -> None:
+    """What would be published for another date by another first month could never be taken back."""
+    before = january.state()
+    january.environment["STREAMFLOW_FIRST_MONTH"] = "2025-01"
+    for command in (("ingest", "000"), ("ingest", "000", "--dry-run"), ("land", "000")):
+        refused = january(*command, "--data-dir", months)
+        assert refused.code == 2
+        assert "month 000 is published as of 2024-01-31, and would be of 2025-01-31 now" in " ".join(
+            refused.err.split()
+        )
+    assert january.state() == before
+    january.ok("ingest", "000", "--as-of", "2024-01-31", "--data-dir", months)

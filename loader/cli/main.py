@@ -17,6 +17,8 @@ from loader import __version__
 from loader.cli import loading, reading, server, terminal, upkeep
 from loader.cli import project as of_project
 from loader.errors import StreamflowError, WrongUsage, complaint
+from loader.pipeline.progress import log
+from loader.project import SHIPPED, is_only_the_checkout
 from loader.settings import load_settings, use_project
 from loader.words import NOT_TEXT, printable
 
@@ -45,6 +47,7 @@ def _say_version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     project_dir: Annotated[
         Path | None,
         typer.Option(help="The project's folder, if it is not the current one or one above.", metavar="DIR"),
@@ -56,6 +59,8 @@ def options(
     """Options of all commands: they stand before the command."""
     if project_dir is not None:
         use_project(project_dir)
+    elif context.invoked_subcommand != "new" and is_only_the_checkout():
+        log.info(f"neither this folder nor one above it has a project, so it is {SHIPPED}")
 
 
 GROUPS = {

@@ -66,6 +66,8 @@ class Delivery:
     calendar: str | None = None
     address: str | None = None
     """Where the folder of months lies, if not on this machine."""
+    is_dated: bool = False
+    """Whether the date was asked for, and does not follow from the first month of the settings."""
 
     @property
     def origin(self) -> str:
@@ -140,7 +142,7 @@ def find_delivery(
     address = str(place) if is_address(place) else None
     folder = settings.home / "incoming" if address else expanded(Path(place))
     last_day = settings.as_of(month)
-    return Delivery(month, folder, as_of or last_day, settings.links_to, f"{last_day:%Y-%m}", address)
+    return Delivery(month, folder, as_of or last_day, settings.links_to, f"{last_day:%Y-%m}", address, bool(as_of))
 
 
 def parse_month(text: str) -> int:

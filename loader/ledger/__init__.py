@@ -28,6 +28,7 @@ from loader.ledger.months import (
     history_on,
     is_unaudited,
     left_to_build,
+    require_same_date,
     standing,
     waivers_of,
 )  # fmt: skip
@@ -35,6 +36,6 @@ from loader.ledger.months import (
 __all__ = [
     "AuditResult", "Standing", "TableCounts", "TableHistory", "Waiver", "audits_of", "begin", "came_later",
     "clear_staged", "enter_files", "exists", "finish", "history_on", "holder", "is_current", "is_unaudited",
-    "left_to_build", "lock", "lock_is_held", "prepare", "register_run", "set_staged", "standing", "take_back",
-    "undo_unfinished", "waivers_of", "who",
+    "left_to_build", "lock", "lock_is_held", "prepare", "register_run", "require_same_date", "set_staged", "standing",
+    "take_back", "undo_unfinished", "waivers_of", "who",
 ]  # fmt: skip

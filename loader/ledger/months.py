@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from psycopg.rows import class_row
 
 from loader.database import Connection, one_row, statement
-from loader.errors import FINISH, SurroundingsFailed
+from loader.delivery import Delivery
+from loader.errors import FINISH, SurroundingsFailed, WrongUsage
 from loader.ledger.attempts import exists
 
 
@@ -92,6 +93,22 @@ def came_later(connection: Connection, tables: Sequence[str], as_of: dt.date) ->
         return set()
     values = {"tables": list(tables), "as_of": as_of}
     return {name for (name,) in connection.execute(statement(__file__, "came_later"), values).fetchall()}
+
+
+def require_same_date(connection: Connection, delivery: Delivery) -> None:
+    """Go on only where the month is of the date that it was published for, unless another one was asked for.
+
+    Raises:
+        WrongUsage: it is not; what was published with the wrong date could not be taken back.
+    """
+    if delivery.is_dated or not exists(connection):
+        return
+    month = {"month": delivery.label, "as_of": delivery.as_of}
+    if before := connection.execute(statement(__file__, "other_date"), month).fetchone():
+        raise WrongUsage(
+            f"month {delivery.label} is published as of {before[0]}, and would be of {delivery.as_of} now: give --as-of"
+            f" {before[0]}, or set STREAMFLOW_FIRST_MONTH to what it was. To have both, give --as-of {delivery.as_of}."
+        )
 
 
 def left_to_build(connection: Connection, as_of: dt.date) -> list[str]:

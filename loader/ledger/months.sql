@@ -47,6 +47,13 @@ where
         )
     );
 
+-- name: other_date
+-- Of what date a month was published that would be of another one now.
+select max(published.as_of)
+from ops.published as published
+where published.month = %(month)s
+having max(published.as_of) is not null and not bool_or(published.as_of = %(as_of)s);
+
 -- name: left_to_build
 select case when state = 'published' then failed_nodes else array['published_months+'] end
 from ops.loads

@@ -82,6 +82,7 @@ class Run:
             require_waivable(self.dbt.manifest(self.database), self.tables, self.request.waive)
         ledger.lock(self.connection)
         ledger.prepare(self.connection)
+        ledger.require_same_date(self.connection, self.delivery)
         require_unchanged(self.connection, self.tables)
         self.load_id = ledger.begin(
             self.connection, self.delivery, self.request.command, self.request.restate, self.request.waive
@@ -133,7 +134,8 @@ class Run:
         rows = {file.table: file.rows for file in landing.files}
         ledger.set_staged(self.connection, self.load_id, self.delivery, rows)
         if self.request.command == "land":
-            self._end("landed", f"month {self.delivery.label} is in staging: dbt build does the rest")
+            build = "streamflow dbt build" if self.database.embedded else "dbt build"
+            self._end("landed", f"month {self.delivery.label} is in staging: `{build}` does the rest")
         elif self.request.command == "check":
             self._require_passed(self._dbt(AUDIT, "audits"))
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")

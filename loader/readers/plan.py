@@ -41,7 +41,7 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
 
     Raises:
         SurroundingsFailed: the database cannot be reached.
-        WrongUsage: its tables are not as they are declared.
+        WrongUsage: its tables are not as they are declared, or the month was published for another date.
     """
     tables = load_contract()
     with open_database(settings).connect() as connection:
@@ -50,6 +50,7 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
             hashes = found.hashes()
             place = delivery.origin if delivery.address else str(here.there[0])
         files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
+        ledger.require_same_date(connection, delivery)
         require_unchanged(connection, tables)
         action = "refuse" if found.problems else _action(connection, delivery, files)
     return Plan(delivery.label, str(delivery.as_of), place, action, files, found.problems)

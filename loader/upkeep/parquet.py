@@ -23,7 +23,7 @@ def require_pyarrow() -> None:
         WrongUsage: the program is installed without what they need.
     """
     if find_spec("pyarrow") is None:
-        raise WrongUsage("streamflow cannot handle Parquet as it is installed: pip install 'streamflow[parquet]'.")
+        raise WrongUsage("streamflow cannot handle Parquet as it is installed: pip install pyarrow.")
 
 
 @contextmanager
