@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import socket
 import threading
@@ -124,7 +125,14 @@ def test_what_is_forbidden_is_not_asked_for_again(streamflow: Streamflow, months
 
 @pytest.mark.parametrize(
     ("address", "said"),
-    [("ftpx://host/exports", "it knows gcs, gs, http"), ("gs://bucket/exports", "pip install 'streamflow[gs]'")],
+    [
+        ("ftpx://host/exports", "it knows gcs, gs, http"),
+        ("gs://bucket/exports", "pip install 'streamflow[gs]'"),
+        ("s3://key:secret@bucket/exports", "s3://bucket/exports has user:password@, which it does not take"),
+        ("s3://key:sec/ret@bucket/exports", "s3://bucket/exports has user:password@"),
+        ("sftp://user:secret/word@host/exports", "a / or # in user:password@ that is not written as %2F"),
+        ("http://user:secret#word@host/exports", "a / or # in user:password@ that is not written as %2F"),
+    ],
 )
 def test_an_address_that_cannot_be_read_is_wrong_usage(streamflow: Streamflow, address: str, said: str) -> None:
     if address.startswith("gs:") and importlib.util.find_spec("gcsfs"):
@@ -132,6 +140,7 @@ def test_an_address_that_cannot_be_read_is_wrong_usage(streamflow: Streamflow, a
     result = streamflow("ingest", "000", "--data-dir", address)
     assert result.code == 2
     assert said in result.err
+    assert not re.search("sec|ret", result.err)
 
 
 def test_a_month_in_s3(streamflow: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +197,7 @@ def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: p
         ("sftp://user:p@ss@host/x", "sftp://host/x"),
         ("sftp://user:p/w@host/x", "sftp://host/x"),
         ("sftp://user:p w@host/x", "sftp://host/x"),
+        ("sftp://user:p'w\"@host/x", "sftp://host/x"),
         ("https://host/x?signature=abc of a file", "https://host/x of a file"),
         ("s3://bucket/exports", "s3://bucket/exports"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
@@ -24,6 +26,8 @@ from loader.words import counted
 ATTEMPTS = 4
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "sftp": "sftp", "http": "http", "https": "http"}
 """Protocol -> the extra of pyproject.toml that has what it needs."""
+STORES = {"s3", "gs", "gcs"}
+"""Protocols whose libraries find user and password elsewhere than in the address."""
 STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
 """What tells one state of a file from another, as the file systems call it."""
 
@@ -54,15 +58,22 @@ class Place:
     """A folder of months elsewhere.
 
     Raises:
-        WrongUsage: the program lacks what it needs for such an address.
+        WrongUsage: the address cannot be used, or the program lacks what it needs for it.
     """
 
     def __init__(self, address: str) -> None:
         self.address, self.forbids = address, False
         self.system: Any = None
+        protocol, _, rest = address.partition("://")
         if "?" in address:
             raise WrongUsage(f"{shown(address)} is no folder: what follows a question mark is of one file.")
-        protocol = address.partition("://")[0]
+        try:  # what the libraries would complain of with the password in it
+            if re.match("[^/]*:.*@", rest) if protocol in STORES else urlsplit(address).port == 0:
+                raise ValueError
+        except ValueError:
+            wrong = "a port that is no number, or a / or # in user:password@ that is not written as %2F or %23"
+            has = "user:password@, which it does not take" if protocol in STORES else wrong
+            raise WrongUsage(f"{shown(address)} has {has}.") from None
         try:
             import fsspec
 
