@@ -13,7 +13,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
@@ -24,6 +24,8 @@ from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 from loader.words import counted
 
 ATTEMPTS = 4
+SILENCE = 60.0
+"""Seconds after which a server that says nothing is one that is gone."""
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "sftp": "sftp", "http": "http", "https": "http"}
 """Protocol -> the extra of pyproject.toml that has what it needs."""
 STORES = {"s3", "gs", "gcs"}
@@ -54,6 +56,20 @@ def _may_pass(error: BaseException) -> bool:
     return _status(error) not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
+def _connect(self: Any) -> None:
+    """As SFTPFileSystem of fsspec has it, which would take any server for the right one."""
+    import paramiko
+
+    options = {"timeout": SILENCE, **self.ssh_kwargs}
+    options.pop("url_fragment", None)  # of a path with a # in it
+    options.update({name: unquote(options[name]) for name in ("username", "password") if name in options})
+    self.client = paramiko.SSHClient()
+    self.client.load_system_host_keys()
+    self.client.connect(self.host, **options)
+    self.ftp = self.client.open_sftp()
+    self.ftp.get_channel().settimeout(SILENCE)
+
+
 class Place:
     """A folder of months elsewhere.
 
@@ -62,7 +78,7 @@ class Place:
     """
 
     def __init__(self, address: str) -> None:
-        self.address, self.forbids = address, False
+        self.address, self.forbids, self.root = address, False, ""
         self.system: Any = None
         protocol, _, rest = address.partition("://")
         if "?" in address:
@@ -77,15 +93,15 @@ class Place:
         try:
             import fsspec
 
-            fsspec.get_filesystem_class(protocol)
+            kind = fsspec.get_filesystem_class(protocol)
         except (ImportError, ValueError):
             extra = EXTRAS.get(protocol)
             remedy = f"pip install 'streamflow[{extra}]'" if extra else f"it knows {', '.join(sorted(EXTRAS))}"
             raise WrongUsage(f"streamflow cannot read {protocol}:// as it is installed: {remedy}.") from None
         for library in ("gcsfs", "paramiko"):  # what they say besides, the error says too
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        self.system, root = self._insist(lambda: fsspec.url_to_fs(address))
-        self.root = root.rstrip("/")
+        if protocol in {"sftp", "ssh"}:
+            kind._connect = _connect
         self.streamed = {"block_size": 0} if protocol in {"http", "https"} else {}  # not all web servers give parts
 
     def month(self, delivery: Delivery, tables: Sequence[Table]) -> Listing:
@@ -160,8 +176,12 @@ class Place:
             raise SurroundingsFailed(f"{shown(self.address)} cannot be read: {reason}. Nothing was changed.") from None
 
     def _once(self, action: Callable[[], Any]) -> Any:
-        if self.system is not None:
-            self.system.invalidate_cache()
+        if self.system is None:
+            import fsspec
+
+            self.system, root = fsspec.url_to_fs(self.address)
+            self.root = root.rstrip("/")
+        self.system.invalidate_cache()
         try:
             return action()
         except FileNotFoundError as error:  # which stands for all that a web server may answer
@@ -169,6 +189,10 @@ class Place:
             self.forbids |= status == HTTPStatus.FORBIDDEN
             if cause and (isinstance(cause, OSError) or status not in NOT_THERE):
                 raise cause from None
+            raise
+        except Exception:
+            self.system.clear_instance_cache()  # its connection may be lost
+            self.system = None
             raise
 
 
