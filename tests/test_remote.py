@@ -16,8 +16,11 @@ from urllib.parse import quote
 
 import pytest
 
+from loader.contract.tables import load_contract
 from loader.delivery import waiting
-from loader.delivery.month import shown
+from loader.delivery.month import find_delivery, shown
+from loader.delivery.remote import Listing, Place
+from loader.settings import Settings
 from tests.conftest import Streamflow
 from tests.files import copy_month
 from tests.sftp import USER, sftp_server
@@ -109,6 +112,26 @@ def test_an_archive_and_a_folder_that_is_not_listed(streamflow: Streamflow, mont
     assert both.code == 1
     assert "2024-01.zip is there too: take one of them away" in both.err
     assert streamflow.value("select count(*) from published_months") == 2
+
+
+def january_at(place: Place, *wanted: str) -> Listing:
+    """What a place has of month 000; of files that are called so, where that is said."""
+    tables = [table.model_copy(update={"files": name}) for table, name in zip(load_contract(), wanted, strict=False)]
+    return place.month(find_delivery(Settings(), 0, place.address), tables or load_contract())
+
+
+def test_names_that_an_address_cannot_have_as_they_are(tmp_path: Path) -> None:
+    """A web server lists them as they are in addresses."""
+    names = ["50% off & more.csv", 'it\'s "%41" ü #1.csv', "plain.csv"]
+    (tmp_path / "100% ours" / "2024-01").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "100% ours" / "2024-01" / name).write_text(name, encoding="utf-8")
+    with served(tmp_path) as address:
+        place = Place(f"{address}/100% ours")
+        assert sorted(january_at(place, *names)) == sorted(f"2024-01/{name}" for name in names)
+        for name in names:
+            place.fetch(f"2024-01/{name}", tmp_path / "fetched")
+            assert (tmp_path / "fetched").read_text(encoding="utf-8") == name
 
 
 def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

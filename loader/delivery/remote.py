@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from html import unescape
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
@@ -102,7 +103,7 @@ class Place:
             logging.getLogger(library).setLevel(logging.CRITICAL)
         if protocol in {"sftp", "ssh"}:
             kind._connect = _connect
-        self.streamed = {"block_size": 0} if protocol in {"http", "https"} else {}  # not all web servers give parts
+        self.on_web = protocol in {"http", "https"}
 
     def month(self, delivery: Delivery, tables: Sequence[Table]) -> Listing:
         """The month's archive, or those of its folder's files that a table takes; both, where the delivery is wrong.
@@ -128,7 +129,8 @@ class Place:
 
         def copy() -> bool:
             before = self._state(path)
-            with self.system.open(f"{self.root}/{path}", "rb", **self.streamed) as stream, target.open("wb") as written:
+            size = 0 if self.on_web else None  # of the parts in which it is read: not all web servers give parts
+            with self.system.open(self._at(path), "rb", block_size=size) as stream, target.open("wb") as written:
                 shutil.copyfileobj(stream, written, CHUNK)
             now = self._state(path)
             if now is None or now != before or now[0] not in {None, target.stat().st_size}:
@@ -140,14 +142,20 @@ class Place:
 
     def _files(self, folder: str, tables: Sequence[Table]) -> Iterator[str]:
         """What a folder has that a table takes; by their usual names where a web server does not list them."""
-        names = {PurePosixPath(name).name for name in self._insist(lambda: self._listed(folder)) or ()}
-        for name in sorted(names or {f"{table.wanted}{end}" for table in tables for end in ("", ".gz")}):
+        names = self._insist(lambda: self._listed(folder)) or []
+        if self.on_web:
+            usual = [f"{table.wanted}{end}" for table in tables for end in ("", ".gz")]
+            names = [unquote(unescape(name)) for name in names] or usual
+        for name in sorted({PurePosixPath(name).name for name in names}):
             if takers(name, tables):
                 yield f"{folder}/{name}"
 
+    def _at(self, path: str) -> str:
+        return f"{self.root}/{quote(path) if self.on_web else path}"
+
     def _listed(self, folder: str) -> list[str]:
         try:
-            return list(self.system.ls(f"{self.root}/{folder}", detail=False))
+            return list(self.system.ls(self._at(folder), detail=False))
         except Exception as error:
             if _status(error) == HTTPStatus.FORBIDDEN:  # many web servers list no folder, and give its files
                 return []
@@ -155,7 +163,7 @@ class Place:
 
     def _state(self, path: str) -> tuple[Any, ...] | None:
         """What tells this state of a file from another; None where it is not there."""
-        found = self._insist(lambda: self.system.info(f"{self.root}/{path}"))
+        found = self._insist(lambda: self.system.info(self._at(path)))
         is_file = found and found.get("type") != "directory"
         return tuple(found.get(key) for key in STATE) if is_file else None
 
