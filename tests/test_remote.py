@@ -7,8 +7,9 @@ import re
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from urllib.parse import quote
 import pytest
 
 from loader.contract.tables import load_contract
-from loader.delivery import waiting
+from loader.delivery import remote, waiting
 from loader.delivery.month import find_delivery, shown
 from loader.delivery.remote import Listing, Place
+from loader.errors import SurroundingsFailed
 from loader.settings import Settings
 from tests.conftest import Streamflow
 from tests.files import copy_month
@@ -40,14 +42,18 @@ def served(
             pass
 
         def send_head(self) -> Any:
-            if code := answer(self.path):
+            code = answer(self.path)
+            if code:
                 self.send_error(code)
+            if code is not None:  # 0 is no answer at all
+                self.close_connection = True
                 return None
             return super().send_head()
 
         def copyfile(self, source: Any, outputfile: Any) -> None:
             if not cut(self.path):
-                super().copyfile(source, outputfile)
+                with suppress(ConnectionError):  # of whoever has waited long enough
+                    super().copyfile(source, outputfile)
                 return
             whole = source.read()
             outputfile.write(whole[: len(whole) // 2])
@@ -132,6 +138,31 @@ def test_names_that_an_address_cannot_have_as_they_are(tmp_path: Path) -> None:
         for name in names:
             place.fetch(f"2024-01/{name}", tmp_path / "fetched")
             assert (tmp_path / "fetched").read_text(encoding="utf-8") == name
+
+
+def test_a_server_that_does_not_answer_has_not_said_that_a_file_is_not_there(months: Path) -> None:
+    with served(months, answer=lambda path: 0 if path.endswith("labels.csv") else None) as address:
+        place = Place(address)
+        with pytest.raises(SurroundingsFailed, match="Server disconnected"):
+            january_at(place)
+    with pytest.raises(SurroundingsFailed) as failed:
+        place.fetch("month_000/users.csv", months / "never")
+    assert str(failed.value).count("cannot be read") == 1
+
+
+def test_a_server_may_be_slow_but_not_silent(months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp gives a whole file five minutes, where it is not told otherwise."""
+    import aiohttp
+
+    monkeypatch.setattr(aiohttp.client, "DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    monkeypatch.setattr(remote, "SILENCE", 2.0)
+    monkeypatch.setattr(remote, "ATTEMPTS", 1)
+    pause = 0.6
+    with served(months, answer=lambda _: time.sleep(pause)) as address:
+        Place(address).fetch("month_000/labels.csv", tmp_path / "slow")
+        pause = 3
+        with pytest.raises(SurroundingsFailed, match="imeout"):
+            Place(address).fetch("month_000/labels.csv", tmp_path / "silent")
 
 
 def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from html import unescape
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -34,8 +35,8 @@ STORES = {"s3", "gs", "gcs"}
 STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
 """What tells one state of a file from another, as the file systems call it."""
 
-NOT_THERE = {None, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
-"""Answers of which some stores give the last one for what they do not have."""
+NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
+"""Answers of which some web servers give the last one for what they do not have."""
 
 FORBIDDEN = {"AuthenticationException", "NoCredentialsError"}
 """Of paramiko and botocore, which may not be installed."""
@@ -103,7 +104,13 @@ class Place:
             logging.getLogger(library).setLevel(logging.CRITICAL)
         if protocol in {"sftp", "ssh"}:
             kind._connect = _connect
+        self.options: dict[str, Any] = {}
         self.on_web = protocol in {"http", "https"}
+        if self.on_web:
+            from aiohttp import ClientTimeout
+
+            patience = ClientTimeout(sock_connect=SILENCE, sock_read=SILENCE)  # without it, 5 minutes for a whole file
+            self.options["client_kwargs"] = {"timeout": patience}
 
     def month(self, delivery: Delivery, tables: Sequence[Table]) -> Listing:
         """The month's archive, or those of its folder's files that a table takes; both, where the delivery is wrong.
@@ -113,7 +120,7 @@ class Place:
             SurroundingsFailed: the place cannot be read.
         """
         paths = [path for name in delivery.names for path in (*self._files(name, tables), f"{name}.zip")]
-        states = {path: self._state(path) for path in paths}
+        states = {path: self._insist(partial(self._state, path)) for path in paths}
         if found := {path: state for path, state in states.items() if state}:
             return found
         names = " nor ".join(f"{name}/ or {name}.zip" for name in delivery.names)
@@ -162,10 +169,9 @@ class Place:
             raise
 
     def _state(self, path: str) -> tuple[Any, ...] | None:
-        """What tells this state of a file from another; None where it is not there."""
-        found = self._insist(lambda: self.system.info(self._at(path)))
-        is_file = found and found.get("type") != "directory"
-        return tuple(found.get(key) for key in STATE) if is_file else None
+        """What tells this state of a file from another; None for a folder."""
+        found = self.system.info(self._at(path))
+        return None if found.get("type") == "directory" else tuple(found.get(key) for key in STATE)
 
     def _insist(self, action: Callable[[], Any]) -> Any:
         """Do it, again after a while where it fails; None where the thing is not there."""
@@ -187,15 +193,15 @@ class Place:
         if self.system is None:
             import fsspec
 
-            self.system, root = fsspec.url_to_fs(self.address)
+            self.system, root = fsspec.url_to_fs(self.address, **self.options)
             self.root = root.rstrip("/")
         self.system.invalidate_cache()
         try:
             return action()
-        except FileNotFoundError as error:  # which stands for all that a web server may answer
+        except FileNotFoundError as error:  # which stands for all that a web server may answer, and for no answer
             cause, status = error.__cause__, _status(error.__cause__)
             self.forbids |= status == HTTPStatus.FORBIDDEN
-            if cause and (isinstance(cause, OSError) or status not in NOT_THERE):
+            if self.on_web and cause and status not in NOT_THERE:
                 raise cause from None
             raise
         except Exception:
