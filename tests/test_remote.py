@@ -165,6 +165,19 @@ def test_a_server_may_be_slow_but_not_silent(months: Path, tmp_path: Path, monke
             Place(address).fetch("month_000/labels.csv", tmp_path / "silent")
 
 
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, SystemExit])
+def test_who_interrupts_is_obeyed_at_once(ends: type[BaseException]) -> None:
+    attempts = iter(range(9))
+
+    def interrupted() -> None:
+        next(attempts)
+        raise ends
+
+    with pytest.raises(ends):
+        Place("http://127.0.0.1:9")._insist(interrupted)
+    assert next(attempts) == 1
+
+
 def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a host that is known and with the right password only; a connection that is lost is made again."""
     password = "p@ss/w'ord #1"  # noqa: S105 (of no one's)

@@ -52,8 +52,9 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may end otherwise: not where something is not there, or forbidden."""
-    if isinstance(error, FileNotFoundError | PermissionError) or type(error).__name__ in FORBIDDEN:
+    """Whether another attempt may end otherwise: not where something is not there, forbidden, or interrupted."""
+    is_final = isinstance(error, FileNotFoundError | PermissionError) or not isinstance(error, Exception)
+    if is_final or type(error).__name__ in FORBIDDEN:
         return False
     return _status(error) not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
