@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
@@ -25,7 +24,6 @@ from loader.errors import SurroundingsFailed
 from loader.settings import Settings
 from tests.conftest import Streamflow
 from tests.files import copy_month
-from tests.sftp import USER, sftp_server
 
 
 @contextmanager
@@ -178,32 +176,6 @@ def test_who_interrupts_is_obeyed_at_once(ends: type[BaseException]) -> None:
     assert next(attempts) == 1
 
 
-def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a host that is known and with the right password only; a connection that is lost is made again."""
-    password = "p@ss/w'ord #1"  # noqa: S105 (of no one's)
-    known_hosts = tmp_path / ".ssh" / "known_hosts"
-    known_hosts.parent.mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    with sftp_server(password) as server, sftp_server("") as other:
-        place = f"127.0.0.1:{server.port}{months}"
-        address = f"sftp://{USER}:{quote(password, safe='')}@{place}"
-        stranger = streamflow("ingest", "000", "--data-dir", address)
-        assert (stranger.code, "not found in known_hosts" in stranger.err) == (3, True), stranger
-        known_hosts.write_text(other.known_host.replace(str(other.port), str(server.port)))
-        impostor = streamflow("ingest", "000", "--data-dir", address)
-        assert (impostor.code, "does not match" in impostor.err) == (3, True), impostor
-        known_hosts.write_text(server.known_host)
-        wrong = streamflow("ingest", "000", "--data-dir", f"sftp://{USER}:wr'ong@{place}", "--json")
-        assert (wrong.code, wrong.json["error"]) == (
-            3, f"sftp://{place} cannot be read: Authentication failed. Nothing was changed."
-        )  # fmt: skip
-        assert streamflow("ingest", "009", "--data-dir", address).code == 4
-        server.connections[-1].close()
-        streamflow.ok("ingest", "000", "--data-dir", address)
-    assert streamflow.value("select data_dir from ops.loads") == f"sftp://{place}"
-
-
 def test_what_is_forbidden_is_not_asked_for_again(streamflow: Streamflow, months: Path) -> None:
     asked: list[str] = []
 
@@ -259,6 +231,22 @@ def test_a_month_in_s3(streamflow: Streamflow, months: Path, monkeypatch: pytest
     finally:
         server.stop()
     assert streamflow.value("select data_dir from ops.loads where load_id = 1") == "s3://bucket/exports"
+
+
+def test_a_month_in_google_cloud_storage(streamflow: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gcsfs = pytest.importorskip("gcsfs", reason="gcsfs is not installed: it is in the extra gs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="gcp-storage-emulator is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    try:
+        gcsfs.GCSFileSystem().put(str(months / "month_000"), "bucket/exports/month_000", recursive=True)
+        streamflow.ok("ingest", "000", "--data-dir", "gs://bucket/exports")
+        assert streamflow("ingest", "001", "--data-dir", "gs://bucket/exports").code == 4
+    finally:
+        server.stop()
 
 
 def test_a_month_is_waited_for(

@@ -1,4 +1,4 @@
-"""An SFTP server for tests: this machine's files, read by one user with a password."""
+"""Months that come by SFTP, from a server of this machine's files, which one user may read with a password."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+
+from tests.conftest import Streamflow
 
 USER = "somebody"
 
@@ -77,3 +81,29 @@ def sftp_server(password: str) -> Iterator[Sftp]:
             listener.shutdown(socket.SHUT_RDWR)
             for connection in server.connections:
                 connection.close()
+
+
+def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a host that is known and with the right password only; a connection that is lost is made again."""
+    password = "p@ss/w'ord #1"  # noqa: S105 (of no one's)
+    known_hosts = tmp_path / ".ssh" / "known_hosts"
+    known_hosts.parent.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with sftp_server(password) as server, sftp_server("") as other:
+        place = f"127.0.0.1:{server.port}{months}"
+        address = f"sftp://{USER}:{quote(password, safe='')}@{place}"
+        stranger = streamflow("ingest", "000", "--data-dir", address)
+        assert (stranger.code, "not found in known_hosts" in stranger.err) == (3, True), stranger
+        known_hosts.write_text(other.known_host.replace(str(other.port), str(server.port)))
+        impostor = streamflow("ingest", "000", "--data-dir", address)
+        assert (impostor.code, "does not match" in impostor.err) == (3, True), impostor
+        known_hosts.write_text(server.known_host)
+        wrong = streamflow("ingest", "000", "--data-dir", f"sftp://{USER}:wr'ong@{place}", "--json")
+        assert (wrong.code, wrong.json["error"]) == (
+            3, f"sftp://{place} cannot be read: Authentication failed. Nothing was changed."
+        )  # fmt: skip
+        assert streamflow("ingest", "009", "--data-dir", address).code == 4
+        server.connections[-1].close()
+        streamflow.ok("ingest", "000", "--data-dir", address)
+    assert streamflow.value("select data_dir from ops.loads") == f"sftp://{place}"
