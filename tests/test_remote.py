@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loader.delivery import waiting
-from loader.delivery.month import shown
+from loader.contract.tables import load_contract
+from loader.delivery import remote, waiting
+from loader.delivery.month import find_delivery, shown
+from loader.delivery.remote import Listing, Place
+from loader.errors import SurroundingsFailed
+from loader.settings import Settings
 from tests.conftest import Streamflow
 from tests.files import copy_month
 
@@ -34,14 +40,18 @@ def served(
             pass
 
         def send_head(self) -> Any:
-            if code := answer(self.path):
+            code = answer(self.path)
+            if code:
                 self.send_error(code)
+            if code is not None:  # 0 is no answer at all
+                self.close_connection = True
                 return None
             return super().send_head()
 
         def copyfile(self, source: Any, outputfile: Any) -> None:
             if not cut(self.path):
-                super().copyfile(source, outputfile)
+                with suppress(ConnectionError):  # of whoever has waited long enough
+                    super().copyfile(source, outputfile)
                 return
             whole = source.read()
             outputfile.write(whole[: len(whole) // 2])
@@ -108,6 +118,64 @@ def test_an_archive_and_a_folder_that_is_not_listed(streamflow: Streamflow, mont
     assert streamflow.value("select count(*) from published_months") == 2
 
 
+def january_at(place: Place, *wanted: str) -> Listing:
+    """What a place has of month 000; of files that are called so, where that is said."""
+    tables = [table.model_copy(update={"files": name}) for table, name in zip(load_contract(), wanted, strict=False)]
+    return place.month(find_delivery(Settings(), 0, place.address), tables or load_contract())
+
+
+def test_names_that_an_address_cannot_have_as_they_are(tmp_path: Path) -> None:
+    """A web server lists them as they are in addresses."""
+    names = ["50% off & more.csv", 'it\'s "%41" ü #1.csv', "plain.csv"]
+    (tmp_path / "100% ours" / "2024-01").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "100% ours" / "2024-01" / name).write_text(name, encoding="utf-8")
+    with served(tmp_path) as address:
+        place = Place(f"{address}/100% ours")
+        assert sorted(january_at(place, *names)) == sorted(f"2024-01/{name}" for name in names)
+        for name in names:
+            place.fetch(f"2024-01/{name}", tmp_path / "fetched")
+            assert (tmp_path / "fetched").read_text(encoding="utf-8") == name
+
+
+def test_a_server_that_does_not_answer_has_not_said_that_a_file_is_not_there(months: Path) -> None:
+    with served(months, answer=lambda path: 0 if path.endswith("labels.csv") else None) as address:
+        place = Place(address)
+        with pytest.raises(SurroundingsFailed, match="Server disconnected"):
+            january_at(place)
+    with pytest.raises(SurroundingsFailed) as failed:
+        place.fetch("month_000/users.csv", months / "never")
+    assert str(failed.value).count("cannot be read") == 1
+
+
+def test_a_server_may_be_slow_but_not_silent(months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp gives a whole file five minutes, where it is not told otherwise."""
+    import aiohttp
+
+    monkeypatch.setattr(aiohttp.client, "DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    monkeypatch.setattr(remote, "SILENCE", 2.0)
+    monkeypatch.setattr(remote, "ATTEMPTS", 1)
+    pause = 0.6
+    with served(months, answer=lambda _: time.sleep(pause)) as address:
+        Place(address).fetch("month_000/labels.csv", tmp_path / "slow")
+        pause = 3
+        with pytest.raises(SurroundingsFailed, match="imeout"):
+            Place(address).fetch("month_000/labels.csv", tmp_path / "silent")
+
+
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, SystemExit])
+def test_who_interrupts_is_obeyed_at_once(ends: type[BaseException]) -> None:
+    attempts = iter(range(9))
+
+    def interrupted() -> None:
+        next(attempts)
+        raise ends
+
+    with pytest.raises(ends):
+        Place("http://127.0.0.1:9")._insist(interrupted)
+    assert next(attempts) == 1
+
+
 def test_what_is_forbidden_is_not_asked_for_again(streamflow: Streamflow, months: Path) -> None:
     asked: list[str] = []
 
@@ -124,7 +192,14 @@ def test_what_is_forbidden_is_not_asked_for_again(streamflow: Streamflow, months
 
 @pytest.mark.parametrize(
     ("address", "said"),
-    [("ftpx://host/exports", "it knows gcs, gs, http"), ("gs://bucket/exports", "pip install 'streamflow[gs]'")],
+    [
+        ("ftpx://host/exports", "it knows gcs, gs, http"),
+        ("gs://bucket/exports", "pip install 'streamflow[gs]'"),
+        ("s3://key:secret@bucket/exports", "s3://bucket/exports has user:password@, which it does not take"),
+        ("s3://key:sec/ret@bucket/exports", "s3://bucket/exports has user:password@"),
+        ("sftp://user:secret/word@host/exports", "a / or # in user:password@ that is not written as %2F"),
+        ("http://user:secret#word@host/exports", "a / or # in user:password@ that is not written as %2F"),
+    ],
 )
 def test_an_address_that_cannot_be_read_is_wrong_usage(streamflow: Streamflow, address: str, said: str) -> None:
     if address.startswith("gs:") and importlib.util.find_spec("gcsfs"):
@@ -132,6 +207,7 @@ def test_an_address_that_cannot_be_read_is_wrong_usage(streamflow: Streamflow, a
     result = streamflow("ingest", "000", "--data-dir", address)
     assert result.code == 2
     assert said in result.err
+    assert not re.search("sec|ret", result.err)
 
 
 def test_a_month_in_s3(streamflow: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +231,22 @@ def test_a_month_in_s3(streamflow: Streamflow, months: Path, monkeypatch: pytest
     finally:
         server.stop()
     assert streamflow.value("select data_dir from ops.loads where load_id = 1") == "s3://bucket/exports"
+
+
+def test_a_month_in_google_cloud_storage(streamflow: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gcsfs = pytest.importorskip("gcsfs", reason="gcsfs is not installed: it is in the extra gs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="gcp-storage-emulator is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    try:
+        gcsfs.GCSFileSystem().put(str(months / "month_000"), "bucket/exports/month_000", recursive=True)
+        streamflow.ok("ingest", "000", "--data-dir", "gs://bucket/exports")
+        assert streamflow("ingest", "001", "--data-dir", "gs://bucket/exports").code == 4
+    finally:
+        server.stop()
 
 
 def test_a_month_is_waited_for(
@@ -188,6 +280,7 @@ def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: p
         ("sftp://user:p@ss@host/x", "sftp://host/x"),
         ("sftp://user:p/w@host/x", "sftp://host/x"),
         ("sftp://user:p w@host/x", "sftp://host/x"),
+        ("sftp://user:p'w\"@host/x", "sftp://host/x"),
         ("https://host/x?signature=abc of a file", "https://host/x of a file"),
         ("s3://bucket/exports", "s3://bucket/exports"),
     ],

@@ -29,9 +29,9 @@ def is_address(place: str | Path) -> bool:
 def shown(text: str) -> str:
     """A text with addresses as they may be written down: without user, password and what follows a question mark.
 
-    A password may have blanks in it, so all up to the last @ goes.
+    A password may have blanks and quotes in it, so all up to the last @ goes.
     """
-    return re.sub(r"(://)[^'\"\n]*@|\?[^\s'\"]*", r"\1", text)
+    return re.sub(r"(://).*@|\?[^\s'\"]*", r"\1", text)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from html import unescape
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
@@ -22,13 +26,17 @@ from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 from loader.words import counted
 
 ATTEMPTS = 4
+SILENCE = 60.0
+"""Seconds after which a server that says nothing is one that is gone."""
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "sftp": "sftp", "http": "http", "https": "http"}
 """Protocol -> the extra of pyproject.toml that has what it needs."""
+STORES = {"s3", "gs", "gcs"}
+"""Protocols whose libraries find user and password elsewhere than in the address."""
 STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
 """What tells one state of a file from another, as the file systems call it."""
 
-NOT_THERE = {None, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
-"""Answers of which some stores give the last one for what they do not have."""
+NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
+"""Answers of which some web servers give the last one for what they do not have."""
 
 FORBIDDEN = {"AuthenticationException", "NoCredentialsError"}
 """Of paramiko and botocore, which may not be installed."""
@@ -44,38 +52,66 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may end otherwise: not where something is not there, or forbidden."""
-    if isinstance(error, FileNotFoundError | PermissionError) or type(error).__name__ in FORBIDDEN:
+    """Whether another attempt may end otherwise: not where something is not there, forbidden, or interrupted."""
+    is_final = isinstance(error, FileNotFoundError | PermissionError) or not isinstance(error, Exception)
+    if is_final or type(error).__name__ in FORBIDDEN:
         return False
     return _status(error) not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+
+def _connect(self: Any) -> None:
+    """As SFTPFileSystem of fsspec has it, which would take any server for the right one."""
+    import paramiko
+
+    options = {"timeout": SILENCE, **self.ssh_kwargs}
+    options.pop("url_fragment", None)  # of a path with a # in it
+    options.update({name: unquote(options[name]) for name in ("username", "password") if name in options})
+    self.client = paramiko.SSHClient()
+    self.client.load_system_host_keys()
+    self.client.connect(self.host, **options)
+    self.ftp = self.client.open_sftp()
+    self.ftp.get_channel().settimeout(SILENCE)
 
 
 class Place:
     """A folder of months elsewhere.
 
     Raises:
-        WrongUsage: the program lacks what it needs for such an address.
+        WrongUsage: the address cannot be used, or the program lacks what it needs for it.
     """
 
     def __init__(self, address: str) -> None:
-        self.address, self.forbids = address, False
+        self.address, self.forbids, self.root = address, False, ""
         self.system: Any = None
+        protocol, _, rest = address.partition("://")
         if "?" in address:
             raise WrongUsage(f"{shown(address)} is no folder: what follows a question mark is of one file.")
-        protocol = address.partition("://")[0]
+        try:  # what the libraries would complain of with the password in it
+            if re.match("[^/]*:.*@", rest) if protocol in STORES else urlsplit(address).port == 0:
+                raise ValueError
+        except ValueError:
+            wrong = "a port that is no number, or a / or # in user:password@ that is not written as %2F or %23"
+            has = "user:password@, which it does not take" if protocol in STORES else wrong
+            raise WrongUsage(f"{shown(address)} has {has}.") from None
         try:
             import fsspec
 
-            fsspec.get_filesystem_class(protocol)
+            kind = fsspec.get_filesystem_class(protocol)
         except (ImportError, ValueError):
             extra = EXTRAS.get(protocol)
             remedy = f"pip install 'streamflow[{extra}]'" if extra else f"it knows {', '.join(sorted(EXTRAS))}"
             raise WrongUsage(f"streamflow cannot read {protocol}:// as it is installed: {remedy}.") from None
         for library in ("gcsfs", "paramiko"):  # what they say besides, the error says too
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        self.system, root = self._insist(lambda: fsspec.url_to_fs(address))
-        self.root = root.rstrip("/")
-        self.streamed = {"block_size": 0} if protocol in {"http", "https"} else {}  # not all web servers give parts
+        if protocol in {"sftp", "ssh"}:
+            kind._connect = _connect
+        self.options: dict[str, Any] = {}
+        self.on_web = protocol in {"http", "https"}
+        if self.on_web:
+            from aiohttp import ClientTimeout
+
+            patience = ClientTimeout(sock_connect=SILENCE, sock_read=SILENCE)  # without it, 5 minutes for a whole file
+            self.options["client_kwargs"] = {"timeout": patience}
 
     def month(self, delivery: Delivery, tables: Sequence[Table]) -> Listing:
         """The month's archive, or those of its folder's files that a table takes; both, where the delivery is wrong.
@@ -85,7 +121,7 @@ class Place:
             SurroundingsFailed: the place cannot be read.
         """
         paths = [path for name in delivery.names for path in (*self._files(name, tables), f"{name}.zip")]
-        states = {path: self._state(path) for path in paths}
+        states = {path: self._insist(partial(self._state, path)) for path in paths}
         if found := {path: state for path, state in states.items() if state}:
             return found
         names = " nor ".join(f"{name}/ or {name}.zip" for name in delivery.names)
@@ -101,7 +137,8 @@ class Place:
 
         def copy() -> bool:
             before = self._state(path)
-            with self.system.open(f"{self.root}/{path}", "rb", **self.streamed) as stream, target.open("wb") as written:
+            size = 0 if self.on_web else None  # of the parts in which it is read: not all web servers give parts
+            with self.system.open(self._at(path), "rb", block_size=size) as stream, target.open("wb") as written:
                 shutil.copyfileobj(stream, written, CHUNK)
             now = self._state(path)
             if now is None or now != before or now[0] not in {None, target.stat().st_size}:
@@ -113,24 +150,29 @@ class Place:
 
     def _files(self, folder: str, tables: Sequence[Table]) -> Iterator[str]:
         """What a folder has that a table takes; by their usual names where a web server does not list them."""
-        names = {PurePosixPath(name).name for name in self._insist(lambda: self._listed(folder)) or ()}
-        for name in sorted(names or {f"{table.wanted}{end}" for table in tables for end in ("", ".gz")}):
+        names = self._insist(lambda: self._listed(folder)) or []
+        if self.on_web:
+            usual = [f"{table.wanted}{end}" for table in tables for end in ("", ".gz")]
+            names = [unquote(unescape(name)) for name in names] or usual
+        for name in sorted({PurePosixPath(name).name for name in names}):
             if takers(name, tables):
                 yield f"{folder}/{name}"
 
+    def _at(self, path: str) -> str:
+        return f"{self.root}/{quote(path) if self.on_web else path}"
+
     def _listed(self, folder: str) -> list[str]:
         try:
-            return list(self.system.ls(f"{self.root}/{folder}", detail=False))
+            return list(self.system.ls(self._at(folder), detail=False))
         except Exception as error:
             if _status(error) == HTTPStatus.FORBIDDEN:  # many web servers list no folder, and give its files
                 return []
             raise
 
     def _state(self, path: str) -> tuple[Any, ...] | None:
-        """What tells this state of a file from another; None where it is not there."""
-        found = self._insist(lambda: self.system.info(f"{self.root}/{path}"))
-        is_file = found and found.get("type") != "directory"
-        return tuple(found.get(key) for key in STATE) if is_file else None
+        """What tells this state of a file from another; None for a folder."""
+        found = self.system.info(self._at(path))
+        return None if found.get("type") == "directory" else tuple(found.get(key) for key in STATE)
 
     def _insist(self, action: Callable[[], Any]) -> Any:
         """Do it, again after a while where it fails; None where the thing is not there."""
@@ -149,15 +191,23 @@ class Place:
             raise SurroundingsFailed(f"{shown(self.address)} cannot be read: {reason}. Nothing was changed.") from None
 
     def _once(self, action: Callable[[], Any]) -> Any:
-        if self.system is not None:
-            self.system.invalidate_cache()
+        if self.system is None:
+            import fsspec
+
+            self.system, root = fsspec.url_to_fs(self.address, **self.options)
+            self.root = root.rstrip("/")
+        self.system.invalidate_cache()
         try:
             return action()
-        except FileNotFoundError as error:  # which stands for all that a web server may answer
+        except FileNotFoundError as error:  # which stands for all that a web server may answer, and for no answer
             cause, status = error.__cause__, _status(error.__cause__)
             self.forbids |= status == HTTPStatus.FORBIDDEN
-            if cause and (isinstance(cause, OSError) or status not in NOT_THERE):
+            if self.on_web and cause and status not in NOT_THERE:
                 raise cause from None
+            raise
+        except Exception:
+            self.system.clear_instance_cache()  # its connection may be lost
+            self.system = None
             raise
 
 
