@@ -194,7 +194,7 @@ def test_what_is_forbidden_is_not_asked_for_again(streamflow: Streamflow, months
     ("address", "said"),
     [
         ("ftpx://host/exports", "it knows gcs, gs, http"),
-        ("gs://bucket/exports", "pip install 'streamflow[gs]'"),
+        ("gs://bucket/exports", "pip install gcsfs"),
         ("s3://key:secret@bucket/exports", "s3://bucket/exports has user:password@, which it does not take"),
         ("s3://key:sec/ret@bucket/exports", "s3://bucket/exports has user:password@"),
         ("sftp://user:secret/word@host/exports", "a / or # in user:password@ that is not written as %2F"),

@@ -28,8 +28,9 @@ from loader.words import counted
 ATTEMPTS = 4
 SILENCE = 60.0
 """Seconds after which a server that says nothing is one that is gone."""
-EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "sftp": "sftp", "http": "http", "https": "http"}
-"""Protocol -> the extra of pyproject.toml that has what it needs."""
+WEB, SFTP = "'fsspec[http]'", "'fsspec[sftp]'"
+NEEDS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "sftp": SFTP, "http": WEB, "https": WEB}
+"""Protocol -> what pip is to install for it."""
 STORES = {"s3", "gs", "gcs"}
 """Protocols whose libraries find user and password elsewhere than in the address."""
 STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
@@ -98,8 +99,7 @@ class Place:
 
             kind = fsspec.get_filesystem_class(protocol)
         except (ImportError, ValueError):
-            extra = EXTRAS.get(protocol)
-            remedy = f"pip install 'streamflow[{extra}]'" if extra else f"it knows {', '.join(sorted(EXTRAS))}"
+            remedy = f"pip install {NEEDS[protocol]}" if protocol in NEEDS else f"it knows {', '.join(sorted(NEEDS))}"
             raise WrongUsage(f"streamflow cannot read {protocol}:// as it is installed: {remedy}.") from None
         for library in ("gcsfs", "paramiko"):  # what they say besides, the error says too
             logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -112,6 +112,10 @@ class Place:
 
             patience = ClientTimeout(sock_connect=SILENCE, sock_read=SILENCE)  # without it, 5 minutes for a whole file
             self.options["client_kwargs"] = {"timeout": patience}
+        if protocol == "s3":  # its libraries would ask again, each by itself
+            kind.retries = 1
+            once = {"total_max_attempts": 1}
+            self.options["config_kwargs"] = {"connect_timeout": SILENCE, "read_timeout": SILENCE, "retries": once}
 
     def month(self, delivery: Delivery, tables: Sequence[Table]) -> Listing:
         """The month's archive, or those of its folder's files that a table takes; both, where the delivery is wrong.
