@@ -152,6 +152,7 @@ def test_a_list_in_a_file_and_odd_names(january: Streamflow, months: Path, tmp_p
     assert january.value("select count(*) from ops.chain") == 2
     refused = january("forget", "'; drop table labels; --", *WHY)
     assert refused.code == 2
+    assert """nobody was forgotten: no table has a row of "'; drop table labels; --". Write""" in refused.err
     january.ok("verify")
 
 
