@@ -53,9 +53,9 @@ PAIR, TRUE = X + "expect_column_pair_values_A_to_be_greater_than_B", X + "expres
 ROW_COUNT, COMPOUND = X + "expect_table_row_count_to_be_between", X + "expect_compound_columns_to_be_unique"
 USERS = {"to": "source('staging', 'users')", "field": "user_id"}
 SET = {"value_set": ["Female", "Male"]}
-SECOND, THIRD = "second row for this user, first on line 4", "third row for this user, first on line 4"
-AGAIN = "second row for this user, first on line 5"
-NO_CUSTOMER = "no such value in users.csv"
+SECOND, THIRD = "second row with this user_id, first on line 4", "third row with this user_id, first on line 4"
+AGAIN = "second row with this user_id, first on line 5"
+NO_CUSTOMER = "no such user_id in users.csv"
 QUOTED = "email not like 'q%{s}' and email <> '%s {0} it''s %(x)s' -- {braces} % and ''"
 
 CASES = {
@@ -84,6 +84,8 @@ CASES = {
     "between_where": Case(BETWEEN, {6}, "age", {"min_value": 0, "max_value": 120}, {"where": "fee > 0"}),
     "between_limit": Case(BETWEEN, {4, 6}, "age", {"min_value": 0, "max_value": 120}, {"limit": 1}),
     "in_set_with_nulls": Case(IN_SET, dict.fromkeys([4, 5, 6], "is none of Female, Male"), "gender", SET),
+    "in_set_with_a_quote": Case(IN_SET, dict.fromkeys([2, 4, 5, 6], "is none of Male, O'Neil"), "gender",
+        {"value_set": ["Male", "O''Neil"]}),
     "in_set_row_condition": Case(IN_SET, {4, 6}, "gender", {**SET, "row_condition": "gender is not null"}),
     "in_set_unquoted": Case(IN_SET, {4, 6}, "age", {"value_set": [0, 5, 60, 120], "row_condition": "age is not null",
         "quote_values": False}, real=True),

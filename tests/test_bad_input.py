@@ -87,12 +87,12 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "missing file": (lambda f: (f / "labels.csv").unlink(), ["labels.csv  the file is missing"]),
     "empty file": (lambda f: (f / "labels.csv").write_bytes(b""), ["labels.csv:1", "the file is empty"]),
     "header only": (lambda f: (f / "labels.csv").write_bytes(b"user_id,churn_label\r\n"), ["labels.csv:1", "no rows"]),
-    "missing column": (header("labels.csv", lambda h: h.__setitem__(1, "x")), ["churn_label", "the column is missing"]),
+    "missing column": (header("labels.csv", lambda h: h.__setitem__(1, "x")), ["churn_label", "the column is missing. Have it exported, or declare it with `optional: true`"]),
     "unknown column": (
         widen,
         ["unknown column"],
     ),
-    "misspelt column": (header("users.csv", lambda h: h.__setitem__(1, "Signup_Date ")), ['did you mean "signup_date"?']),
+    "misspelt column": (header("users.csv", lambda h: h.__setitem__(1, "Signup_Date ")), ['did you mean "signup_date"? Declare it']),
     "doubled column": (header("users.csv", lambda h: h.__setitem__(1, "user_gender")), ["is there 2 times"]),
     "too few fields": (append("labels.csv", b"lonely\n"), ["labels.csv:57", "1 field where the header has 2"]),
     "too many fields": (append("labels.csv", b"a,True,b\n"), ["labels.csv:57", "3 fields where the header has 2"]),
@@ -109,7 +109,7 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "NaN": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "NaN"), ["usage_agg_30d.csv:5", "NaN and infinity"]),
     "infinity": (put("usage_agg_30d.csv", 5, "avg_session_mins_7d", "-Infinity"), ["usage_agg_30d.csv:5", "NaN and infinity"]),
     "infinite date": (put("users.csv", 5, "signup_date", "infinity"), ["users.csv:5", "NaN and infinity"]),
-    "bad UTF-8": (replace("users.csv", b"Female", b"F\xffmale"), ["is not UTF-8", "\\xff"]),
+    "bad UTF-8": (replace("users.csv", b"Female", b"F\xffmale"), ["is not UTF-8", '"F\\xffmale"']),
     "bad UTF-8 in the header": (replace("labels.csv", b"churn", b"ch\xfcrn"), ["labels.csv:1", "the header is not UTF-8"]),
     "NUL byte in the header": (replace("labels.csv", b"churn", b"ch\x00rn"), ["labels.csv:1", "has a NUL byte"]),
     "a quote within the header": (replace("labels.csv", b"churn_label", b'"churn"_label'), ["labels.csv:1", "the header is not CSV"]),
@@ -117,7 +117,7 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "NUL byte": (replace("users.csv", b"Female", b"Fe\x00male"), ["NUL byte"]),
     "unterminated quote": (replace("labels.csv", b"\n", b'\n"', 1), ["labels.csv"]),
     "empty user_id": (put("labels.csv", 5, "user_id", ""), ["labels.csv:5", "is empty"]),
-    "doubled user_id": (double("labels.csv", str), ["refused: 1 thing", "labels.csv:57", "second row for this user, first on line 4"]),
+    "doubled user_id": (double("labels.csv", str), ["refused: 1 thing", "labels.csv:57", "second row with this user_id, first on line 4"]),
     "doubled user_id after trimming": (double("users.csv", lambda user: f" {user}"), ["users.csv:57", "user_id_well_formed"]),
     "invisible characters around user_ids": (
         each(
@@ -128,11 +128,11 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
         ["refused: 6 things", "users.csv:57", "\\xa0", "has blanks or invisible characters around it", "(and 5 more like it)"],
     ),
     "blank user_id": (put("users.csv", 5, "user_id", "   "), ["users.csv:5", "user_id_well_formed"]),
-    "unknown user_id": (put("support_agg_90d.csv", 5, "user_id", "stranger"), ["support_agg_90d.csv:5", "no such customer in users.csv"]),
+    "unknown user_id": (put("support_agg_90d.csv", 5, "user_id", "stranger"), ["support_agg_90d.csv:5", "no such user_id in users.csv"]),
     "negative hours": (put("usage_agg_30d.csv", 5, "watch_hours_30d", "-0.001"), ["usage_agg_30d.csv:5", "not between 0 and 744"]),
     "negative fee": (put("subscriptions.csv", 5, "monthly_fee", "-1"), ["subscriptions.csv:5", "less than 0"]),
     "negative count": (put("support_agg_90d.csv", 5, "support_tickets_90d", "-1"), ["support_agg_90d.csv:5", "less than 0"]),
-    "outside the closed set": (put("subscriptions.csv", 5, "contract_type", "Lifelong"), ["subscriptions.csv:5", "is none of Month-to-month"]),
+    "outside the closed set": (put("subscriptions.csv", 5, "contract_type", "Lifelong"), ["subscriptions.csv:5", "is none of Month-to-month, One year, Two year. If the value is right, add it to audit_subscriptions_contract"]),
     "signup after as_of": (put("users.csv", 5, "signup_date", "2024-03-01"), ["users.csv:5", "is after as_of"]),
     "row count collapses": (shrink, ["67 % off the month before"]),
     "row count explodes": (explode, ["% off the month before"]),
@@ -224,9 +224,9 @@ def test_every_further_row_of_a_user_names_the_first(streamflow: Streamflow, mon
 
     found = [row for row in rejects_of(streamflow, "000") if row["audit"] == "audit_users_user_id_unique"]
     assert [(row["line"], row["value"], row["reason"]) for row in found] == [
-        ("10", "a", "second row for this user, first on line 6"),
-        ("12", "two\nlines", "second row for this user, first on line 3"),
-        ("14", "a", "third row for this user, first on line 6"),
+        ("10", "a", "second row with this user_id, first on line 6"),
+        ("12", "two\nlines", "second row with this user_id, first on line 3"),
+        ("14", "a", "third row with this user_id, first on line 6"),
     ]
 
 

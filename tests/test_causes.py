@@ -40,13 +40,17 @@ WHOLE_FILES: dict[str, tuple[Bytes, str]] = {
     "tabs": (lambda data: data.replace(b",", b"\t"), "separated by '\\t', not by ','. Export it with commas"),
     "single quotes": (
         lambda data: re.sub(rb"[^,\n]+", rb"'\g<0>'", data),
-        """quoted with ', not with ". Export it with ", or declare `quote: "'"` for its table""",
+        """quoted with ', not with ". Export it with ", or declare `quote: "'"` under""",
     ),
     "UTF-16": (lambda data: data.decode().encode("utf-16"), "encoded as UTF-16. Export it as UTF-8"),
     "UTF-16 without a mark": (lambda data: data.decode().encode("utf-16-be"), "encoded as UTF-16. Export it as UTF-8"),
     "xlsx": (as_xlsx, "a spreadsheet (xlsx) or a zip archive, not CSV. Export the sheet as CSV"),
     "xls": (lambda data: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + data, "a spreadsheet (xls), not CSV. Export the sheet"),
     "a page": (lambda _: b"<!DOCTYPE html><title>Sign in</title>", "a web page or XML, not CSV."),
+    "unknown columns": (
+        lambda data: data.replace(b"\n", b",x\n"),
+        "unknown column. Declare it, or add it to the `aliases` of a column, or have it left out: docs/changes.md",
+    ),
     "a blank in the header": (
         lambda data: data.replace(b"user_id", "user_id\u00a0".encode(), 1),
         "a blank or an invisible character in the name of a column. Take it out",

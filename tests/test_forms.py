@@ -69,7 +69,7 @@ def test_a_table_in_a_form_of_its_own(
         ("customers_c.csv", "7", "user_gender", "Other"),
         ("customers_c.csv", "7", "user_id", first_user),
     ]
-    assert rejects_of(january, "001")[3]["reason"] == "second row for this user, first on line 2 of customers_a.csv"
+    assert rejects_of(january, "001")[3]["reason"] == "second row with this user_id, first on line 2 of customers_a.csv"
 
     second.write_bytes(sound[0])
     third.write_bytes(sound[1])

@@ -76,7 +76,8 @@ def test_history_follows_and_stays_proved(restated: tuple[Streamflow, Path], dec
         assert streamflow.rows(query, relation) == columns
     verdicts = streamflow.ok("verify", "--manifest", manifest, "--json").json
     assert {verdict["finding"] for verdict in verdicts if verdict["as_of"] and verdict["table"] == "labels"} == {
-        "as it was written, with columns that follow the declaration since"
+        "as it was written, with columns that follow the declaration since",
+        "kept as it was before it was restated, with columns that follow the declaration since",
     }
     assert manifest.read_text().splitlines()[-1] == done["manifest"]
     assert streamflow.ok("migrate", "--json").json["changes"] == []

@@ -92,12 +92,13 @@ def test_a_project_follows_the_program_to_where_it_is_installed(run: Run, instal
 
 
 def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
-    colours = ["o'er", "red"]
+    colours, few = ["o'er", "red"], {1: "n.a.", 2: '"1,234.50"'}
     rows = [
-        f"{n},0{n},{n}.50,2024-01-{n:02},{'yes' if n % 2 else 'no'},{n % 2},{-n},{colours[n % 2]},,{2**40 + n}"
+        f"{n},{n + 6:02},{n}.50,2024-01-{n:02},{'yes' if n % 2 else 'no'},{n % 2},{-n},{colours[n % 2]},,{2**40 + n}"
+        f",{few.get(n, n)}"
         for n in range(1, 31)
     ]
-    header = "Order No,code,price,day,paid,flag,delta,colour,empty,big"
+    header = "Order No,code,price,day,paid,flag,delta,colour,empty,big,fee"
     folder = write(tmp_path / "2024-03", orders="\n".join([header, *rows]) + "\n")
     lines = [f"K{n};Müller;{n % 28 + 1:02}.03.2024;{n},50" for n in range(30)]
     (folder / "kunden.csv").write_bytes(
@@ -109,8 +110,10 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
         "kunden.csv: a line of totals, which `ingest` will refuse. Export the file without it",
         "kunden.csv, Seit: a date in another order or form, so it is declared as text. Export dates as 2024-01-31",
         "kunden.csv, Betrag: a comma where the decimal point belongs, so it is declared as text. Export numbers with",
+        'orders.csv, fee: "1,234.50", "n.a." are no numbers, 28 others are, so it is declared as text. Correct the',
     ):
         assert note in said
+    assert "orders.csv, code" not in said, "a number may begin with zeros, and is a text then"
     contract = declared(tmp_path / "shop")
     assert contract["kunden"]["config"]["meta"] == {
         "primary_key": "kunde",
@@ -123,7 +126,7 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     orders = contract["orders"]
     assert {column["name"]: column["data_type"] for column in orders["columns"]} == {
         "order_no": "int", "code": "text", "price": "numeric", "day": "date", "paid": "boolean", "flag": "int",
-        "delta": "int", "colour": "text", "empty": "text", "big": "bigint",
+        "delta": "int", "colour": "text", "empty": "text", "big": "bigint", "fee": "text",
     }  # fmt: skip
     assert orders["config"]["meta"] == {"primary_key": "order_no"}
     meta = {column["name"]: column.get("config", {}).get("meta") for column in orders["columns"]}
@@ -190,6 +193,7 @@ def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Pa
     exports, shop = tmp_path / "exports", tmp_path / "shop"
     first = month_of_a_shop(exports / "month_000", 40)
     guessed = run(tmp_path, "new", "shop", "--from", first, "--label", "accounts.churned").stdout
+    assert "month_000 is taken as 2024-01: if it is another month, say in .env, before the first ingest," in guessed
     assert "invoices.account is taken for a reference to accounts, whose account_id has all its values" in guessed
     contract = declared(shop)
     assert {name: table["config"]["meta"] for name, table in contract.items()} == {

@@ -29,7 +29,7 @@ OneOrNone = Annotated[str | None, typer.Argument(help=ONE)]
 
 
 def history(
-    user_id: Annotated[
+    customer: Annotated[
         str, typer.Argument(help="The customer, as in the files; a key of several columns with commas between.")
     ],
     table_name: TableName = None,
@@ -41,12 +41,12 @@ def history(
     """
     tables = [table for table in lookups.chosen(table_name) if table_name or table.customer]
     with open_database(load_settings()).connect() as connection:
-        found = lookups.customer(connection, user_id, tables)
+        found = lookups.customer(connection, customer, tables)
         gone = [month for month in published_months(connection) if month.archived_in]
     lines = [line for row in found for line in _over_time(row)]
     lines += [f"not shown, as it is archived in {month.archived_in}: {month.as_of}" for month in gone]
     archived = [{"as_of": month.as_of, "folder": month.archived_in} for month in gone]
-    show(as_json, {"user_id": user_id, "tables": found, "archived": archived}, *lines)
+    show(as_json, {"user_id": customer, "tables": found, "archived": archived}, *lines)
 
 
 def _over_time(row: RowOverTime) -> Iterator[RenderableType]:

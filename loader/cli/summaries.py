@@ -89,11 +89,12 @@ def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Ite
     shown = months if every else months[-ON_A_SCREEN:]
     rows, files, packages = [], [], []
     for month in shown:
+        restated = ", restated" if month["state"] == "published" and month["restated_at"] else ""
         since = "" if month["last_attempt"] in {month["state"], "unchanged"} else f", {month['last_attempt']} since"
         verdicts = ((month[f"audits_{name}"], name) for name in ("passed", "warned", "failed"))
         audits = ", ".join(f"{count} {name}" for count, name in verdicts if count or name == "passed")
         delivered = sum(file["rows"] for file in month["files"])
-        rows.append([month["month"], month["as_of"], month["state"] + since, delivered, audits])
+        rows.append([month["month"], month["as_of"], month["state"] + restated + since, delivered, audits])
         packages.append([month["month"], month["versions"].get("audited_with", "")])
         each = [file for table in month["files"] for file in table.get("parts") or [table]]
         files += [[month["month"], f["file"], f["rows"], f["bytes"], f["sha256"][:16]] for f in each]

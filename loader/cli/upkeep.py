@@ -91,9 +91,7 @@ def archive(
 
 
 def forget(
-    user_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="USER_ID", help="The customers, as in the files.")
-    ] = None,
+    customers: Annotated[list[str] | None, typer.Argument(help="The customers, as in the files.")] = None,
     reason: Reason = "",
     listed: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="A file with more of them, one per line.")
@@ -106,10 +104,10 @@ def forget(
     """
     from loader.upkeep.forget import forget as forgotten
 
-    customers = [*(user_ids or []), *(_lines(listed) if listed else [])]
-    if not customers or not reason.strip():
-        raise WrongUsage('name who is to be forgotten, and why: streamflow forget USER_ID --reason "...".')
-    done = forgotten(load_settings(), customers, reason.strip())
+    wanted = [*(customers or []), *(_lines(listed) if listed else [])]
+    if not wanted or not reason.strip():
+        raise WrongUsage('name who is to be forgotten, and why: streamflow forget CUSTOMER --reason "...".')
+    done = forgotten(load_settings(), wanted, reason.strip())
     again = f"; {done.before:,} had been forgotten before" if done.before else ""
     lines = [f"{counted(done.customers, 'customer')} forgotten, {counted(done.rows, 'row')} of theirs deleted{again}"]
     if done.manifest:

@@ -96,6 +96,7 @@ select
         where history.as_of = attempts.as_of and published.load_id is not null
         order by history.table_name
     ) as counts,
+    (select max(restatements.restated_at) from ops.restatements as restatements where restatements.as_of = attempts.as_of) as restated_at,
     array(
         select distinct restatements.as_of::text
         from ops.restatements as restatements

@@ -109,11 +109,13 @@ def _history(connection: Connection, entry: Entry) -> Verdict:
     if entry.event == "archived" and not entry.wrong:
         return Verdict(entry.table_name, entry.as_of, entry.rows, *archive.look(connection, entry))
     rows, wrong = (entry.rows, entry.wrong) if entry.wrong else _rows(connection, entry)
-    sound = "as it was written" if entry.event else "not finished: not published yet"
+    is_kept = entry.schema_name == "restated"
+    written = "kept as it was before it was restated" if is_kept else "as it was written"
     if since := [text for event, text in SINCE.items() if event in entry.events]:
-        sound = f"as it was written, {' and '.join(since)}"
-    elif entry.schema_name == "restated":
-        sound = "kept as it was before it was restated"
+        written += f", {' and '.join(since)}"
+    sound = written if entry.event or is_kept else "not finished: not published yet"
+    if wrong and is_kept:
+        wrong = f"kept by a restatement: {wrong}"
     return Verdict(entry.table_name, entry.as_of, rows, not wrong, wrong or sound)
 
 

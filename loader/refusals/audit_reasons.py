@@ -12,13 +12,8 @@ from loader.refusals.causes import SHOWN
 OTHER_CUSTOMERS = "Are these files of another data folder (--data-dir), or is this the database of other data?"
 
 
-def of_row(audit: Audit, column: str, customer: Sequence[str]) -> str:
-    """Why a row is wrong: what whoever declared the audit says of it, or else what its test is known to ask.
-
-    Args:
-        column: the one whose value is shown.
-        customer: the columns that say whose row it is.
-    """
+def of_row(audit: Audit) -> str:
+    """Why a row is wrong: what whoever declared the audit says of it, or else what its test is known to ask."""
     if audit.description:
         return audit.description
     given, said = audit.arguments, _fails(audit)
@@ -27,7 +22,7 @@ def of_row(audit: Audit, column: str, customer: Sequence[str]) -> str:
         match audit.test:
             case "relationships":
                 known = (re.findall(r"\w+", str(given["to"])) or [""])[-1]
-                said = f"no such {'customer' if [column] == list(customer) else 'value'} in {known}.csv"
+                said = f"no such {_plain(given['field'])} in {known}.csv"
             case "not_null" | "expect_column_values_to_not_be_null":
                 said = "is empty"
             case "expect_column_values_to_be_between" if low is None:
@@ -37,19 +32,23 @@ def of_row(audit: Audit, column: str, customer: Sequence[str]) -> str:
             case "expect_column_values_to_be_between":
                 said = f"not {'strictly ' if strictly else ''}between {low} and {high}"
             case "expect_column_values_to_be_in_set" | "accepted_values":
-                said = f"is none of {', '.join(map(str, given.get('value_set') or given['values']))}"
+                said = f"is none of {', '.join(map(_in_sql, given.get('value_set') or given['values']))}"
             case "expect_column_values_to_match_regex":
-                said = f"does not have the form {given['regex']}"
+                said = f"does not have the form {_in_sql(given['regex'])}"
             case "expect_column_pair_values_A_to_be_greater_than_B":
-                said = (
-                    f"is {'after' if given.get('or_equal') else 'not before'} {str(given['column_A']).strip(chr(34))}"
-                )
+                said = f"is {'after' if given.get('or_equal') else 'not before'} {_plain(given['column_A'])}"
             case "expression_is_true":
                 said = f"not so: {given['expression']} {given.get('test_condition', '')}".rstrip()
     return said
 
 
-def of_double(audit: Audit, columns: Sequence[str], customer: Sequence[str], number: int, first: str) -> str:
+def remedy_of(audit: Audit) -> str | None:
+    """What to do about a row where it may be the audit that is wrong."""
+    in_set = audit.test in {"expect_column_values_to_be_in_set", "accepted_values"}
+    return f"If the value is right, add it to {audit.audit_name} in {audit.path}" if in_set else None
+
+
+def of_double(audit: Audit, columns: Sequence[str], number: int, first: str) -> str:
     """Why a row is wrong that is right when it is alone.
 
     Args:
@@ -58,8 +57,8 @@ def of_double(audit: Audit, columns: Sequence[str], customer: Sequence[str], num
         first: where the first of them is.
     """
     which = {2: "second row", 3: "third row"}.get(number, f"row {number}")
-    values = "with this value" if len(columns) == 1 else f"with these values of {', '.join(columns)}"
-    again = f"{which} {'for this user' if list(columns) == list(customer) else values}, first on {first}"
+    values = f"this {columns[0]}" if len(columns) == 1 else f"these values of {', '.join(columns)}"
+    again = f"{which} with {values}, first on {first}"
     return again if audit.test in UNIQUE else f"{audit.description or _fails(audit)}: {again}"
 
 
@@ -72,6 +71,16 @@ def of_table(audit: Audit, failures: int) -> tuple[str, str | None]:
             return f"{failures} % of the customers of the month before are not in it", OTHER_CUSTOMERS
         case _:
             return f"{audit.description or audit.audit_name} ({failures} found)", None
+
+
+def _plain(name: object) -> str:
+    """A column as it is called where SQL needs no quotes."""
+    return str(name).strip('"')
+
+
+def _in_sql(text: object) -> str:
+    """A text that the test puts between the quotes of SQL, so that those in it are declared twice."""
+    return str(text).replace("''", "'")
 
 
 def _fails(audit: Audit) -> str:

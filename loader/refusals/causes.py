@@ -10,6 +10,7 @@ from contextlib import suppress
 from itertools import product
 
 from loader.contract.tables import CsvForm
+from loader.project import SOURCES
 
 SHOWN = 200
 """Characters of a value that a report holds."""
@@ -54,7 +55,10 @@ BLANK = (
     "a blank or an invisible character in the name of a column",
     "Take it out of the header, which has to be as declared",
 )
+UNKNOWN_COLUMN = "Declare it, or add it to the `aliases` of a column, or have it left out: docs/changes.md"
+MISSING_COLUMN = "Have it exported, or declare it with `optional: true`: docs/changes.md"
 TOTAL_LINE = "a line of totals", "Export the file without it"
+IN_META = f"under `config.meta` of its table in {SOURCES}"
 NO_KEY = "Export each row with its key, and no line of totals"
 """What to do about a row without a key."""
 
@@ -85,13 +89,13 @@ def of_header_text(text: str, form: CsvForm, names: Collection[str]) -> Cause | 
 
 def _declare(key: str, seen: str, declared: str) -> str:
     wanted = {",": "commas", ";": "semicolons", "\t": "tabs"}.get(declared, declared)
-    return f"Export it with {wanted}, or declare `{key}: {json.dumps(seen)}` for its table"
+    return f"Export it with {wanted}, or declare `{key}: {json.dumps(seen)}` {IN_META}"
 
 
 def encoded_otherwise(form: CsvForm) -> Cause:
     """Bytes that are not of the declared encoding."""
     encoding = form.encoding.upper()
-    return f"is not {encoding}", f"Export it as {encoding}, or declare its `encoding`, like windows-1252"
+    return f"is not {encoding}", f"Export it as {encoding}, or declare `encoding: windows-1252` or another {IN_META}"
 
 
 def of_value(kind: str, text: str) -> Cause | None:

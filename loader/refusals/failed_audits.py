@@ -13,7 +13,7 @@ from psycopg import sql
 from loader.contract.tables import Table
 from loader.database import Connection, place_in_file, statement
 from loader.delivery import Problem, TableFiles
-from loader.refusals.audit_reasons import of_double, of_row, of_table
+from loader.refusals.audit_reasons import of_double, of_row, of_table, remedy_of
 from loader.refusals.audits import Audit
 from loader.refusals.causes import NO_KEY, SHOWN
 from loader.refusals.records import LineNumbers
@@ -103,10 +103,10 @@ class _Search:
 
     def rows_alone(self, files: TableFiles) -> Found:
         """The rows that fail alone."""
-        lines, reason = LineNumbers(files), of_row(self.audit, self.column, self.table.customer)
+        lines, reason, widen = LineNumbers(files), of_row(self.audit), remedy_of(self.audit)
         for place, value in self._rows("rows_that_fail_alone"):
             file, line = lines.of(place)
-            remedy = NO_KEY if value is None and self.column in self.table.key else None
+            remedy = NO_KEY if value is None and self.column in self.table.key else widen
             yield Problem(file, reason, line, self.column, value, self.audit.audit_name, remedy)
         return True
 
@@ -115,7 +115,7 @@ class _Search:
         if not (names := self._names_of_values()):
             return False
         self.connection.execute(LIMITS.format("off"))
-        lines, reason = LineNumbers(files), of_row(self.audit, self.column, self.table.customer)
+        lines, reason, remedy = LineNumbers(files), of_row(self.audit), remedy_of(self.audit)
         values, named = 0, -1
         fields, columns = _fields("audit", list(names)), _fields("r", list(names.values()))
         for found in self._rows("rows_by_value", fields=fields, columns=columns):
@@ -125,8 +125,8 @@ class _Search:
             values += number == (1 if alone else 2)
             (file, line), (first_file, first_line) = lines.of(place), lines.of(first)
             where = f"line {first_line}" if first_file == file else f"line {first_line} of {first_file}"
-            why = reason if alone else of_double(self.audit, list(names.values()), self.table.customer, number, where)
-            yield Problem(file, why, line, self.column, value, self.audit.audit_name)
+            why = reason if alone else of_double(self.audit, list(names.values()), number, where)
+            yield Problem(file, why, line, self.column, value, self.audit.audit_name, remedy if alone else None)
         return values == named
 
     def _rows(self, name: str, **parts: sql.Composable) -> Iterator[tuple[Any, ...]]:

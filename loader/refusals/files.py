@@ -10,7 +10,17 @@ from pathlib import Path
 from loader.contract.tables import Table
 from loader.delivery import Delivery, Problem, SourceFile
 from loader.errors import NotDelivered
-from loader.refusals.causes import BLANK, HEAD, Cause, encoded_otherwise, of_bytes, of_header_text, without_blanks
+from loader.refusals.causes import (
+    BLANK,
+    HEAD,
+    MISSING_COLUMN,
+    UNKNOWN_COLUMN,
+    Cause,
+    encoded_otherwise,
+    of_bytes,
+    of_header_text,
+    without_blanks,
+)
 from loader.refusals.records import NUL, Broken, Record, read_records
 from loader.words import NOT_TEXT
 
@@ -105,13 +115,13 @@ def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
         yield Problem(file, BLANK[0], line=1, column=meant, value=name, remedy=BLANK[1])
     missing = [column for column in missing if column not in blank.values()]
     for name in sorted(set(header) - known - set(blank)):
-        yield Problem(file, f"unknown column{near(name, missing)}", line=1, column=name)
+        yield Problem(file, f"unknown column{near(name, missing)}", line=1, column=name, remedy=UNKNOWN_COLUMN)
     counts = Counter(header)
     for name in sorted(name for name, count in counts.items() if count > 1):
         yield Problem(file, f"the column is there {counts[name]} times", line=1, column=name)
     for column in table.columns:
         if column.name in missing and not column.may_be_missing:
-            yield Problem(file, "the column is missing", line=1, column=column.name)
+            yield Problem(file, "the column is missing", line=1, column=column.name, remedy=MISSING_COLUMN)
         if len(both := [name for name in column.names if name in header]) > 1:
             reason = f"the column is there under {len(both)} names: {', '.join(both)}"
             yield Problem(file, reason, line=1, column=column.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -84,7 +83,8 @@ def _cause(remedy: str, groups: Sequence[Group]) -> str:
     files = f"{first} and {len(others)} more" if others else first
     count = sum(group.count for group in groups)
     times = f" ({count:,} times)" if count > 1 and groups[0].problem.line not in {None, 1} else ""
-    return printable(f"{files}: {groups[0].problem.reason}{times}. {remedy}")
+    said = f"{files}: {groups[0].problem.reason}{times}"
+    return printable(f"{said}{'' if said.endswith('?') else '.'} {remedy}")
 
 
 def listed(groups: Sequence[Group], count: int) -> list[str]:
@@ -96,7 +96,7 @@ def listed(groups: Sequence[Group], count: int) -> list[str]:
     for group in groups[:ON_SCREEN]:
         problem, value = group.problem, group.problem.value
         cells = [f"{problem.file}:{problem.line}" if problem.line else problem.file, problem.column or ""]
-        cells.append(json.dumps(value, ensure_ascii=False) if value is not None else "")
+        cells.append(f'"{value}"' if value is not None else "")
         found_by = f"  [{problem.audit}]" if problem.audit else ""
         more = f" (and {group.count - 1:,} more like it)" if group.count > 1 else ""
         rows.append([*map(printable, cells), f"{printable(problem.reason)}{found_by}{more}"])

@@ -14,6 +14,7 @@ from loader.contract import packages
 from loader.contract.models import write_models
 from loader.contract.tables import load_contract
 from loader.database import open_database, server
+from loader.delivery.month import parse_month
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import SHIPPED, SOURCES
 from loader.scaffold.files import exports, table_name
@@ -122,6 +123,11 @@ def _of_files(folder: Path, source: Path, label: str | None) -> Made:
         return _finish(made, "exports", None)
     first = source.resolve().name
     made.month = first.removeprefix("month_")
+    if "-" not in first:
+        made.notes.append(
+            f"{first} is taken as {load_settings().as_of(parse_month(first)):%Y-%m}: if it is another month, say in"
+            " .env, before the first ingest, as STREAMFLOW_FIRST_MONTH, which month month_000 is"
+        )
     return _finish(made, str(source.resolve().parent), first if "-" in first else None)
 
 

@@ -19,9 +19,13 @@ from loader.delivery.csv_contract import is_total
 from loader.refusals.causes import TOTAL_LINE, Cause, of_value
 from loader.scaffold.files import OTHER_ENCODING, TEMPLATE, Export
 from loader.scaffold.references import find_references
+from loader.words import counted
 
 SEARCHED = 8
 """Columns of which a key of several is looked for; the first ones, as keys stand first."""
+SHOWN = 3
+"""How many values a note shows."""
+MEND_FEW = "Correct the file and begin again; or declare the type, and what stands for no value under `nulls`"
 LIKE_A_KEY = re.compile(r"(^|_)(id|key|code|no|nr|number|uuid|email)$")
 TEMPLATE_OF_SOURCES = Path(__file__).parent / "templates" / "sources.yml"
 
@@ -38,6 +42,10 @@ class ColumnSeen:
     has_negative: bool
     few_values: list[str] | None
     sample: list[str] | None
+    numbers: int
+    no_numbers: list[str] | None
+    dates: int
+    no_dates: list[str] | None
 
     @property
     def cause(self) -> Cause | None:
@@ -46,6 +54,18 @@ class ColumnSeen:
         found = Counter(of_value("numeric", text) or of_value("date", text) for text in sample)
         cause, times = found.most_common(1)[0] if found else (None, 0)
         return cause if times * 2 > len(sample) else None
+
+    @property
+    def almost(self) -> str | None:
+        """What keeps a column from being of numbers or dates, as four fifths or more of its values are."""
+        kinds = ("number", self.numbers, self.no_numbers), ("date", self.dates, self.no_dates)
+        for kind, fit, others in kinds if self.data_type == "text" else ():
+            if others and fit * 5 >= self.filled * 4 > 0:
+                shown = ", ".join(f'"{value}"' for value in others[:SHOWN])
+                more = " and others" if others[SHOWN:] else ""
+                are = f"is no {kind}" if len(others) == 1 else f"are no {kind}s"
+                return f"{shown}{more} {are}, {counted(fit, 'other')} are, so it is declared as text. {MEND_FEW}"
+        return None
 
     @property
     def is_never_negative(self) -> bool:
@@ -146,6 +166,8 @@ def _seen(connection: Connection, export: Export) -> TableSeen:
         seen.append(ColumnSeen(header, name, *found))
         if cause := seen[-1].cause:
             notes.append(f"{export.name}, {header}: {cause[0]}, so it is declared as text. {cause[1]}")
+        elif almost := seen[-1].almost:
+            notes.append(f"{export.name}, {header}: {almost}")
     return TableSeen(export, rows, seen, notes=notes)
 
 

@@ -41,7 +41,14 @@ select
         select array_agg(few.value order by few.value) from (select distinct {column} as value from {table} where {column} is not null limit 13) as few
         having count(*) <= 12
     ) as few_values,
-    (select array_agg(beginning.value) from (select typed.value from typed limit 100) as beginning) as sample
+    (select array_agg(beginning.value) from (select typed.value from typed limit 100) as beginning) as sample,
+    count(*) filter (where is_numeric) as numbers,
+    case
+        when not bool_or(value ~ '^[+-]?0[0-9]')
+            then (select array_agg(left(odd.value, 40) order by odd.value) from (select distinct typed.value from typed where not is_numeric limit 4) as odd)
+    end as no_numbers,
+    count(*) filter (where is_date) as dates,
+    (select array_agg(left(odd.value, 40) order by odd.value) from (select distinct typed.value from typed where not is_date limit 4) as odd) as no_dates
 from typed;
 
 -- name: unique

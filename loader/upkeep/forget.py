@@ -67,7 +67,9 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
             with history.all_or_nothing(connection, NOTHING):
                 rows, touched, left_alone, manifest = _forget(connection, entries, tables, new, reason)
         except psycopg.DataError as error:  # text that cannot be of the key's type
-            message = f"{NOTHING}: one of them is no customer: {error.diag.message_primary}. Is that who was meant?"
+            message = (
+                f"{NOTHING}: one of them is no customer: {error.diag.message_primary}. Write them as in the files."
+            )
             raise WrongUsage(message) from None
         for relation in touched:  # a deleted row is in the file until then, and so few never bring autovacuum there
             connection.execute(sql.SQL("vacuum {}").format(relation))
@@ -122,8 +124,9 @@ def _forget(
             if found and schema == "public":
                 touched.append(sql.Identifier(schema, name))
     if left:
-        some = ", ".join(sorted(left)[:NAMED])
-        raise WrongUsage(f"{NOTHING}: {len(left):,} of them are in no table ({some}). Is that who was meant?")
+        some = ", ".join(f'"{customer}"' for customer in sorted(left)[:NAMED])
+        more = f" and {len(left) - NAMED:,} more" if len(left) > NAMED else ""
+        raise WrongUsage(f"{NOTHING}: no table has a row of {some}{more}. Write them as in the files.")
     link = history.tell(connection, "forgotten", told, customers=len(customers), reason=reason)
     enter(connection, customers, link.link)
     return rows, touched, [name for name, which in theirs.items() if not which], link.line
