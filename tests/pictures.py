@@ -64,8 +64,8 @@ def terminal(command: str, said: str, picture: str) -> None:
     (PICTURES / picture).write_text(drawn.replace("Fira Code", "ui-monospace, Menlo, Consolas"), encoding="utf-8")
 
 
-def screen(address: str, size: str, picture: str) -> None:
-    """A picture of a page in Chromium."""
+def screen(address: str, size: str, picture: str, scale: int = 1) -> None:
+    """A picture of a page in Chromium, with `scale` times as many pixels a side."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         raise SystemExit("no Chromium here: apt-get install chromium")
@@ -73,7 +73,8 @@ def screen(address: str, size: str, picture: str) -> None:
         flags = [
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
             "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
-            f"--user-data-dir={profile}", f"--window-size={size}", "--virtual-time-budget=20000",
+            f"--user-data-dir={profile}", f"--window-size={size}",
+            f"--force-device-scale-factor={scale}", "--virtual-time-budget=20000",
             f"--screenshot={PICTURES / picture}",
         ]  # fmt: skip
         subprocess.run([program, *flags, address], check=True, capture_output=True, timeout=120)
@@ -104,7 +105,8 @@ def main() -> None:
             screen(page.as_uri(), "1280,1000", "report.png")
             scene.streamflow("dbt", "docs", "generate", "--static", "--quiet")
             page = scene.folder / "target" / "static_index.html"
-            screen(f"{page.as_uri()}#!/overview?g_v=1&{links(page)[1]}", "1500,900", "lineage.png")
+            graph = f"{page.as_uri()}#!/overview?g_v=1&{links(page)[1]}"
+            screen(graph, "1500,760", "lineage.png", scale=2)  # its labels are small
         finally:
             scene.streamflow("db", "stop")
 
