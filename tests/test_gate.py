@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from loader.database import ops_ddl
+from loader.database import Database, ops_ddl
+from loader.delivery import Delivery
+from loader.landing import land
 from tests.conftest import TABLES, Streamflow
-from tests.files import copy_month, set_value
+from tests.files import copy_month, edit, set_value
 
 
 @pytest.fixture
@@ -302,3 +304,47 @@ def test_functions_of_another_version_are_replaced(january: Streamflow, months: 
         assert (january.value(stamp), january.value(body)) == ours
         january.ok("verify")
     assert published(january) == ["2024-01-31", "2024-02-29"]
+
+
+@pytest.mark.parametrize("what", ["check 001", "ingest 001", "ingest 000 from other files"])
+def test_rows_that_are_lost_before_they_are_audited_say_nothing_of_the_files(
+    january: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A node that fails and is back at once has lost its part of staging, and ended no session of the run."""
+    command, month, *from_others = what.split()
+    if from_others:  # the same rows, in files of other bytes
+        edit(copy_month(months, month, tmp_path) / "labels.csv", lambda rows: rows.insert(1, rows.pop()))
+    landed = losing_rows(monkeypatch, times=1)
+    result = january.ok(command, month, "--data-dir", tmp_path if from_others else months)
+    assert len(landed) == 2
+    assert "beginning again in" in result.err
+    assert published(january) == (["2024-01-31", "2024-02-29"] if what == "ingest 001" else ["2024-01-31"])
+
+
+@pytest.mark.long
+def test_rows_that_are_lost_each_time_end_the_run(
+    january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = january.state()
+    losing_rows(monkeypatch, times=9)
+    result = january("ingest", "001", "--data-dir", months)
+    assert result.code == 3
+    assert "staging.labels no longer held the rows that landed" in result.err
+    assert january.state() == before
+    assert {state for (state,) in january.rows("select state from ops.loads")} == {"published", "failed"}
+
+
+def losing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+    """The first times that a month has landed, staging loses rows at once. Each landing adds to what is returned."""
+    landings: list[str] = []
+
+    def losing(database: Database, delivery: Delivery, *arguments: Any) -> Any:
+        landing = land(database, delivery, *arguments)
+        landings.append(delivery.label)
+        if len(landings) <= times:
+            with database.connect() as node:
+                node.execute("delete from staging.labels where user_id < (select max(user_id) from staging.labels)")
+        return landing
+
+    monkeypatch.setattr("loader.pipeline.run.land", losing)
+    return landings

@@ -210,6 +210,20 @@ def test_a_worker_is_killed(
     january.ok("verify")
 
 
+def test_a_month_is_not_refused_for_what_a_worker_lost(
+    january: Streamflow, months: Path, undisturbed: Any, worker: Callable[[int], None]
+) -> None:
+    """It fails between two tables of a landing, and is back before the next one."""
+    with paused(january, "landing", "ingest", "001", "--data-dir", months) as run:
+        worker(0)
+        worker(1)
+    assert run.process.returncode in {0, 3}, run.said
+    assert "refused" not in {state for (state,) in january.rows("select state from ops.loads")}
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january.state() == undisturbed
+    january.ok("verify")
+
+
 def test_a_reader_who_stays_holds_nobody_else_up(january: Streamflow, months: Path, undisturbed: Any) -> None:
     """The run asks for labels again and again, and lets other readers through in between."""
     with contextlib.closing(connect(january.environment, "streamflow")) as reader:

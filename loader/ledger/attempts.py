@@ -141,6 +141,13 @@ def clear_staged(connection: Connection) -> None:
     connection.execute("delete from ops.staged")
 
 
+def not_as_landed(connection: Connection, rows: Mapping[str, int]) -> list[str]:
+    """The staging tables that do not hold as many rows as landed in them."""
+    counted = sql.SQL("select count(*) from {}")
+    tables = {table: sql.Identifier("staging", table) for table in rows}
+    return [f"staging.{t}" for t, name in tables.items() if one_row(connection, counted.format(name)) != (rows[t],)]
+
+
 def undo_unfinished(connection: Connection) -> None:
     """Give up what other loads began and did not finish: audits compare with the month before, as it was published."""
     connection.execute("select ops.require_settled_cluster(), ops.undo_unfinished_loads()")

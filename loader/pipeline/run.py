@@ -50,6 +50,7 @@ class Run:
             self.connection = self.database.connect()
         self.outcome = Outcome(request.command, delivery.label, delivery.as_of, "failed", self.database.uri)
         self.files: dict[str, TableFiles] = {}
+        self._landed: dict[str, int] = {}
         self.load_id = 0
 
     @contextlib.contextmanager
@@ -131,8 +132,7 @@ class Run:
             self.progress.step("looking for everything that is wrong")
             audit = partial(self._dbt, AUDIT, "audits")
             raise self._refusal(self._problems().everything(found.problems, landing, audit))
-        rows = {file.table: file.rows for file in landing.files}
-        ledger.set_staged(self.connection, self.load_id, self.delivery, rows)
+        ledger.set_staged(self.connection, self.load_id, self.delivery, self._landed)
         if self.request.command == "land":
             build = "streamflow dbt build" if self.database.embedded else "dbt build"
             self._end("landed", f"month {self.delivery.label} is in staging: `{build}` does the rest")
@@ -166,6 +166,7 @@ class Run:
         if landing.not_taken:
             raise self._refusal(self._problems().wrong_values(landing))
         if problems := list(self._problems().other_rows(differing)):
+            self._require_landed()
             if not self._standing().is_finished:
                 self._finish()
             month = self._standing().month or self.delivery.label
@@ -200,7 +201,20 @@ class Run:
             ledger.undo_unfinished(self.connection)
             landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
+        self._landed = {file.table: file.rows for file in landing.files}
         return landing
+
+    def _require_landed(self) -> None:
+        """Go on where staging holds what landed: it is in no log, and a node that failed comes back without its part.
+
+        Raises:
+            ConnectionLost: it does not, and says nothing of the files.
+        """
+        if lost := ledger.not_as_landed(self.connection, self._landed):
+            raise retries.ConnectionLost(
+                f"{', '.join(lost)} no longer held the rows that landed, as after a node's crash. Nothing was changed:"
+                f" ingest month {self.delivery.label} again."
+            )
 
     def _problems(self) -> Problems:
         from loader.refusals.problems import Problems
@@ -255,7 +269,10 @@ class Run:
             Refused: an error-level audit failed.
         """
         self.outcome.audits = ledger.audits_of(self.connection, self.load_id)
-        if failed := self.outcome.audits_that("fail"):
+        failed = self.outcome.audits_that("fail")
+        if failed or self.request.command == "check":
+            self._require_landed()
+        if failed:
             raise self._refusal(self._problems().found_by(result, failed))
         if not result.success and (self.request.command == "check" or not self.outcome.audits):
             raise self._dbt_failed(result)
