@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from loader import __version__
 from loader.contract.packages import audit_package
-from loader.database import Connection, one_row, ops_ddl, run_lock, statement
+from loader.database import Connection, one_row, ops_ddl, retries, run_lock, statement
 from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
 from loader.landing import LandedFile
@@ -141,11 +141,22 @@ def clear_staged(connection: Connection) -> None:
     connection.execute("delete from ops.staged")
 
 
-def not_as_landed(connection: Connection, rows: Mapping[str, int]) -> list[str]:
-    """The staging tables that do not hold as many rows as landed in them."""
-    counted = sql.SQL("select count(*) from {}")
-    tables = {table: sql.Identifier("staging", table) for table in rows}
-    return [f"staging.{t}" for t, name in tables.items() if one_row(connection, counted.format(name)) != (rows[t],)]
+def require_landed(connection: Connection, delivery: Delivery, rows: Mapping[str, int]) -> None:
+    """Go on where staging holds what landed: it is in no log, and a node that failed comes back without its part.
+
+    Args:
+        rows: how many landed, by table.
+
+    Raises:
+        ConnectionLost: it does not, and says nothing of the files.
+    """
+    count = sql.SQL("select count(*) from {}")
+    there = {table: one_row(connection, count.format(sql.Identifier("staging", table)))[0] for table in rows}
+    if lost := [f"staging.{table}" for table in rows if there[table] != rows[table]]:
+        raise retries.ConnectionLost(
+            f"{', '.join(lost)} no longer held the rows that landed, as after a node's crash. Nothing was changed:"
+            f" ingest month {delivery.label} again."
+        )
 
 
 def undo_unfinished(connection: Connection) -> None:

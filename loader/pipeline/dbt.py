@@ -19,6 +19,13 @@ from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
 
+AUDIT = ["test", "--select", "source:staging"]
+BUILD = ["build", "--exclude-resource-type", "unit_test"]
+"""Unit tests are for those who change the project."""
+FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
+"""What is left to do once history of a month stands, also where a test on history or production holds it back."""
+BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
+"""What failed below production, with the models of somebody's own that it is built on: one of these may be mended."""
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
 LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
 """To the file to which error messages point, and not with each query, which takes time."""

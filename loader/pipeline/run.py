@@ -19,7 +19,7 @@ from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land
 from loader.ledger import TableHistory, chain
-from loader.pipeline.dbt import Dbt, DbtRun
+from loader.pipeline.dbt import AUDIT, BELOW, BUILD, FINISH, Dbt, DbtRun
 from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
@@ -27,13 +27,6 @@ from loader.pipeline.request import Request
 if TYPE_CHECKING:
     from loader.refusals.problems import Problems
 
-AUDIT = ["test", "--select", "source:staging"]
-BUILD = ["build", "--exclude-resource-type", "unit_test"]
-"""Unit tests are for those who change the project."""
-FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
-"""What is left to do once history of a month stands, also where a test on history or production holds it back."""
-BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
-"""What failed below production, with the models of somebody's own that it is built on: one of these may be mended."""
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; those beyond are counted."""
 
@@ -166,7 +159,7 @@ class Run:
         if landing.not_taken:
             raise self._refusal(self._problems().wrong_values(landing))
         if problems := list(self._problems().other_rows(differing)):
-            self._require_landed()
+            ledger.require_landed(self.connection, self.delivery, self._landed)
             if not self._standing().is_finished:
                 self._finish()
             month = self._standing().month or self.delivery.label
@@ -203,18 +196,6 @@ class Run:
         ledger.enter_files(self.connection, self.load_id, landing.files)
         self._landed = {file.table: file.rows for file in landing.files}
         return landing
-
-    def _require_landed(self) -> None:
-        """Go on where staging holds what landed: it is in no log, and a node that failed comes back without its part.
-
-        Raises:
-            ConnectionLost: it does not, and says nothing of the files.
-        """
-        if lost := ledger.not_as_landed(self.connection, self._landed):
-            raise retries.ConnectionLost(
-                f"{', '.join(lost)} no longer held the rows that landed, as after a node's crash. Nothing was changed:"
-                f" ingest month {self.delivery.label} again."
-            )
 
     def _problems(self) -> Problems:
         from loader.refusals.problems import Problems
@@ -271,7 +252,7 @@ class Run:
         self.outcome.audits = ledger.audits_of(self.connection, self.load_id)
         failed = self.outcome.audits_that("fail")
         if failed or self.request.command == "check":
-            self._require_landed()
+            ledger.require_landed(self.connection, self.delivery, self._landed)
         if failed:
             raise self._refusal(self._problems().found_by(result, failed))
         if not result.success and (self.request.command == "check" or not self.outcome.audits):
