@@ -211,7 +211,10 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
     use_project(copy)
     write_models(tables)
     lacking = [str(one) for one in out_of_step(tables)]
-    assert lacking == ["models/history/labels_snapshots.sql is of a table that is not declared: remove its models"]
+    assert lacking == [
+        "models/marts/training_set.yml: its labels are churn_label, and declared as none",
+        "models/history/labels_snapshots.sql is of a table that is not declared: remove its models",
+    ]
 
 
 @pytest.mark.parametrize(
