@@ -106,7 +106,7 @@ def main() -> None:
             scene.streamflow("dbt", "docs", "generate", "--static", "--quiet")
             page = scene.folder / "target" / "static_index.html"
             graph = f"{page.as_uri()}#!/overview?g_v=1&{links(page)[1]}"
-            screen(graph, "1500,760", "lineage.png", scale=2)  # its labels are small
+            screen(graph, "1500,900", "lineage.png", scale=2)  # its labels are small
         finally:
             scene.streamflow("db", "stop")
 
