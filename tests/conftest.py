@@ -156,6 +156,7 @@ class Streamflow:
             patch.setattr(dbt, "parse", parsed_once)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = _exit_code()
+        load_settings.cache_clear()  # they were of that environment
         return Result(code, out.getvalue(), err.getvalue())
 
     def ok(self, *arguments: str | Path) -> Result:
