@@ -62,7 +62,7 @@ def project() -> Project:
 
 def is_only_the_checkout() -> bool:
     """Whether the project is the checkout's, and the program was called from elsewhere."""
-    if VARIABLE in os.environ or project().root != SHIPPED:
+    if SHIPPED == CODE or VARIABLE in os.environ or project().root != SHIPPED:
         return False
     here = Path.cwd().resolve()
     return SHIPPED not in (here, *here.parents)

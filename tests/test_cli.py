@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from loader.cli.main import app
+from loader.project import CODE, VARIABLE, project
 from tests.conftest import REPOSITORY, Streamflow
 
 COMMANDS = [
@@ -69,6 +72,18 @@ def test_where_no_project_is_the_example_is_named(tmp_path: Path) -> None:
         for folder in (tmp_path, REPOSITORY / "docs")
     ]
     assert [str(REPOSITORY) in text for text in said] == [True, False]
+
+
+def test_help_needs_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a wheel, which has no example to fall back on."""
+    monkeypatch.setattr("loader.project.SHIPPED", CODE)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    project.cache_clear()
+    try:
+        assert CliRunner().invoke(app, ["ingest", "--help"]).exit_code == 0
+    finally:
+        project.cache_clear()
 
 
 def would_do(*words: str) -> list[str]:
