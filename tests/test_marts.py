@@ -148,8 +148,8 @@ def test_a_file_appears_whole_or_not_at_all(february: Streamflow, tmp_path: Path
     folder = tmp_path / "out"
     folder.mkdir()
     result = february("training-set", "--as-of", JANUARY, "--label-as-of", FEBRUARY, "--out", folder / "train.csv")
-    assert result.code == 3
-    assert 'relation "public.training_set" does not exist: make the views anew' in result.err
+    assert result.code == 2
+    assert "the view training_set is not there" in result.err
     assert list(folder.iterdir()) == []
 
 
@@ -168,6 +168,14 @@ def test_marts_that_are_gone_or_changed_come_back_with_the_next_month(
     done = run_copy(copy, january, "ingest", "002", "--data-dir", str(months))
     assert done.returncode == 0, done.stderr
     assert january.value("select months_published from more") == 3
+
+
+def test_the_contract_of_a_view_is_held_where_its_sql_is_the_same(january: Streamflow, copy: Path) -> None:
+    declared = copy / "dbt_project" / "models" / "marts" / "churn_by_contract.yml"
+    declared.write_text(declared.read_text(encoding="utf-8").replace("bigint", "int", 1), encoding="utf-8")
+    built = run_copy(copy, january, "dbt", "build", "--select", "churn_by_contract")
+    assert built.returncode == 1
+    assert "This model has an enforced contract that failed" in built.stdout
 
 
 def test_readers_of_marts_neither_wait_nor_lose_what_they_made(january: Streamflow, months: Path) -> None:

@@ -14,9 +14,11 @@
 
 {#- dbt warns that a numeric without a precision rounds. In PostgreSQL it keeps every digit. -#}
 {% macro postgres__get_empty_schema_sql(columns) %}
+    {%- if columns.values() | rejectattr('data_type') | list %}{{ return(dbt.default__get_empty_schema_sql(columns)) }}{% endif -%}
     select
     {%- for column in columns.values() %}
-        cast(null as {{ column.data_type }}) as {{ adapter.quote(column.name) }}{{ ',' if not loop.last }}
+        {%- set is_written_as_is = column.name != column.name | lower and not column.quote %}
+        cast(null as {{ column.data_type }}) as {{ column.name if is_written_as_is else adapter.quote(column.name) }}{{ ',' if not loop.last }}
     {%- endfor %}
 {% endmacro %}
 
@@ -52,7 +54,7 @@
 {% endmacro %}
 
 
-{#- For them dbt need not compare columns in the catalog: on-run-start has added what is declared, and the contract holds the rows to it. -#}
+{#- For them dbt need not compare columns in the catalog: the gate, or on-run-start without it, has added what is declared. -#}
 {% macro postgres__process_schema_changes(on_schema_change, source_relation, target_relation) %}
     {%- if model.config.incremental_strategy in streamflow.strategies() -%}
         {{ return(model.columns.values() | list) }}
@@ -71,6 +73,7 @@
         {{ return(dbt.materialization_view_default()) }}
     {%- endif -%}
     {%- call statement('main', fetch_result=True, auto_begin=True) -%}
+        {% if config.get('contract').enforced %}{{ get_assert_columns_equivalent(sql) }}{% endif %}
         create temporary view {{ wanted }} as {{ sql }};
         select pg_get_viewdef('{{ wanted }}'::regclass) = pg_get_viewdef('{{ existing }}'::regclass)
     {%- endcall -%}
