@@ -197,11 +197,16 @@ def _version(data: Path) -> int | None:
 
 def _initialize(data: Path, version: int | None) -> int:
     """Make the data directory under another name, and give it its own once it is whole: a kill leaves no half of it."""
+    import psutil
+
     _end_server_of_removed(data)
     for left in data.parent.glob(f"{data.name}.new-*"):
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
     command = [str(programs(version) / "initdb"), "--auth=trust", "--encoding=utf8", "-U", USER, "-D", str(folder)]
+    buffers = min(1 << 30, psutil.virtual_memory().total // 8) // 1024
+    # keys are sorted in a third of the time, and no update of the system changes their order; less waits for the disk
+    command += ["--lc-collate=C", "--set", f"shared_buffers={buffers}kB", "--set", "max_wal_size=4GB"]
     subprocess.run(command, check=True, capture_output=True, text=True, errors="replace", user=_user_who_has(folder))
     folder.rename(data)
     return int((data / "PG_VERSION").read_text())
