@@ -1,4 +1,4 @@
--- of `latest`, where both tables are of the same month; whom that month did not deliver is left out
+-- reads `latest`, where both tables show the same month; leaves out customers whom that month did not deliver
 with customers as (
     select
         subscriptions.contract_type,

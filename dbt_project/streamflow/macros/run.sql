@@ -1,6 +1,6 @@
 {#-
   On-run-start: creates what is declared and not there yet, so that a plain `dbt build` works on an empty database and `\dt` shows
-  all twelve tables; then enters this run in the ledger with the load that staging holds.
+  all tables; then enters this run in the ledger with the load that staging holds.
 -#}
 {% macro begin_run() %}
     {%- if execute -%}
@@ -87,10 +87,10 @@
 {% endmacro %}
 
 
-{#- What a project's dbt_project.yml says of history and production is the project's own, and the promises rest on it. -#}
+{#- These settings are in the dbt_project.yml of the project, which may be anybody's, and promises rest on them. -#}
 {% macro require_guards(model) %}
-    {%- if model.config.full_refresh is not sameas false or not model.config.contract.enforced
-        or adapter.dispatch('can_clone_table', 'dbt').macro.package_name == 'dbt' -%}
+    {%- set overrides_are_found = adapter.dispatch('can_clone_table', 'dbt').macro.package_name != 'dbt' -%}
+    {%- if model.config.full_refresh is not sameas false or not model.config.contract.enforced or not overrides_are_found -%}
         {{ exceptions.raise_compiler_error(
             model.name ~ " lacks what history and production are guarded by: dbt_project.yml has to say of their folders +full_refresh: false"
             ~ " and +contract: {enforced: true}, and under dispatch that dbt's macros are looked for in streamflow too. Nothing was changed."

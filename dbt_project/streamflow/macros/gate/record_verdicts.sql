@@ -22,7 +22,7 @@
     inner join ops.runs as runs on runs.invocation_id = '{{ invocation_id }}'
     where
         runs.load_id = (select max(load_id) from ops.staged)
-        -- what was published before is judged no more, whatever becomes of staging and of the audits
+        -- verdicts on a published load are final
         and runs.load_id not in (select published.load_id from ops.published as published where published.published_at < runs.started_at)
     on conflict (load_id, audit_id) do update
     set status = excluded.status, failures = excluded.failures, finding = excluded.finding, audited_at = excluded.audited_at

@@ -87,7 +87,7 @@
 {% endmacro %}
 
 
-{#- The table that a foreign key refers to. -#}
+{#- The table that a foreign key refers to. `to` is ref('users') in the graph, and the relation's name in a compiled model: both end in it. -#}
 {% macro parent_of(key) %}{{ return(modules.re.findall('\\w+', key.to) | last) }}{% endmacro %}
 
 

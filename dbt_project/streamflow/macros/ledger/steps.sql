@@ -5,8 +5,8 @@
 
 
 {% macro ops_steps() %}
--- The first thing of every step: nobody lands a month until its transaction ends. A run by hand shares the run lock for that; the run of
--- an ingest asks whether its ingest still holds it. The lock on the table comes after it: whoever waits for it is known to be under way.
+-- Called first in every step that writes. dbt by hand takes the run lock shared, so that nobody lands a month until the transaction ends;
+-- the dbt of an ingest checks that its ingest still holds that lock. The table is locked last: whoever waits for it is known to be under way.
 create or replace function ops.begin_step(invocation text, target regclass default null) returns void language plpgsql as $$
 declare
     ingest int := (select lock_holder from ops.runs where invocation_id = invocation);
@@ -25,12 +25,6 @@ begin
             current_setting('transaction_isolation');
     end if;
     perform ops.require_settled_cluster();
-    -- to sort and hash a million customers in memory; compiling costs more than it saves in statements that run once
-    perform set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), 64 << 20)::bigint / 1024 || 'kB', true);
-    perform set_config(
-        'maintenance_work_mem', greatest(pg_size_bytes(current_setting('maintenance_work_mem')), 256 << 20)::bigint / 1024 || 'kB', true
-    );
-    perform set_config('jit', 'off', true);
     if target is not null then
         execute format('lock table %s in share row exclusive mode', target);
     end if;

@@ -161,7 +161,7 @@ from ops.loads as loads
 cross join lateral jsonb_array_elements(loads.files) as file;
 
 -- a load is complete when the history of every table that it landed stands, built by it or from the same file: production may
--- take it in. One that built nothing is none: its month was there already.
+-- take it in. A load that built no history is not complete: its month was there already.
 create or replace view ops.complete_loads as
 select files.load_id, files.as_of, files.month, bool_and(history.merged_at is not null) as is_merged
 from ops.landed_files as files

@@ -35,7 +35,7 @@ begin
 end
 $$;
 
--- The partition goes, and that which it replaced comes back.
+-- Drops a partition of history, and puts back the one that it replaced.
 create or replace function ops.undo_history(of_table text, of_date date, partition text, entry_before jsonb) returns void
 language plpgsql as $$
 declare
@@ -65,8 +65,8 @@ begin
 end
 $$;
 
--- Production took in what history has no longer: it is made anew with what stands for that date, or for the newest one that it took in.
--- Where that is none, it has no row.
+-- Production holds rows of history that was just undone. Marks that date, or the newest merged one, as not merged, so that the next run
+-- rebuilds the table; without any merged history, empties it.
 create or replace function ops.take_in_again(of_table text, of_date date) returns void language plpgsql as $$
 begin
     update ops.history

@@ -1,4 +1,4 @@
--- a month of which a part is being replaced is of no complete load, and readers do not see it until it is
+-- while a restatement is half done, its month belongs to no complete load and is hidden
 with newest as (
     select distinct on (published.as_of)
         published.as_of,
