@@ -57,9 +57,9 @@ def complaint(error: psycopg.Error | OSError) -> str:
             f"this role may not do that ({error.diag.message_primary or error}): have POSTGRES_USER name the role that"
             " ingests. One that only reads has the tables and views, and `history`, `diff` and `training-set`."
         )
-    if isinstance(error, psycopg.errors.UndefinedColumn):
+    if isinstance(error, psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedTable):
         return (
-            f"{error.diag.message_primary}: a declared column is in the tables from the next month on, or now, after"
+            f"{error.diag.message_primary}: what is declared is in the tables from the next month on, or now, after"
             " `streamflow dbt run --select config.materialized:view`."
         )
     if isinstance(error, psycopg.Error):

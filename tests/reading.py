@@ -70,7 +70,7 @@ def read(
             return Reading(found.problems, [])
         with database.connect() as connection:
             spread, at_once = is_cluster(connection), files_at_once(connection)
-        landing = land(database, delivery, [table], found.files, lambda *_: None, at_once)
+        landing = land(database, delivery, [table], found.files, at_once)
         if not landing.not_taken:
             rows = staged(database)
             assert landing.files[0].rows == len(rows)

@@ -21,7 +21,6 @@ ENVIRONMENT = """
 In the environment only:
 
 - `STREAMFLOW_PROJECT_DIR`: the project's folder, like `--project-dir`
-- `STREAMFLOW_TARGET`: another target in `profiles.yml`
 - `PGSERVER_POSTGRES_VERSION`: `16` or `18`, the version of a new embedded database
 - `DBT_PACKAGE_HUB_URL`: another dbt package hub, for `streamflow setup`
 - `NO_COLOR=1`, `FORCE_COLOR=1`: no colours in a terminal; colours in a pipe

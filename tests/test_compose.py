@@ -55,7 +55,6 @@ def _yaml(path: str) -> Any:
 COMPOSE = _yaml("docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 JOBS: dict[str, dict[str, Any]] = _yaml(".github/workflows/ci.yml")["jobs"]
-TARGETS = _yaml("profiles/profiles.yml")["streamflow"]["outputs"]
 ENV_EXAMPLE = REPOSITORY / ".env.example"
 
 
@@ -152,10 +151,9 @@ def test_no_password_is_written_anywhere_else() -> None:
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_the_clients_find_the_database_and_a_profile_that_exists(name: str) -> None:
+def test_the_clients_find_the_database(name: str) -> None:
     environment = SERVICES[name]["environment"]
     assert (environment["POSTGRES_HOST"], environment["POSTGRES_PORT"]) == ("postgres", "5432")
-    assert "'postgres'" in TARGETS[environment["STREAMFLOW_TARGET"]]["host"]
     assert "user" not in SERVICES[name], "the image's own, who is not root"
 
 
@@ -281,7 +279,6 @@ def test_the_workflow_runs_what_exists(job: str) -> None:
     assert [path for path in re.findall(r"\S+\.py\b", commands) if not (REPOSITORY / path).is_file()] == []
 
 
-def test_the_workflow_signs_on_to_its_server_with_a_profile_that_exists() -> None:
+def test_the_workflow_signs_on_to_its_server() -> None:
     job = JOBS["server"]
     assert job["services"]["postgres"]["env"].items() <= job["env"].items()
-    assert job["env"]["STREAMFLOW_TARGET"] in TARGETS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,7 +54,6 @@ class Database:
             "POSTGRES_PASSWORD": self.password or "none needed",
             "POSTGRES_DB": self.name,
             "PGCLIENTENCODING": "UTF8",
-            "STREAMFLOW_TARGET": os.environ.get("STREAMFLOW_TARGET") or ("embedded" if self.embedded else "server"),
         }
 
     @property

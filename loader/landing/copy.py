@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,9 +25,6 @@ COPY = (
     "copy {} ({}) from stdin with"
     " (format csv, header true, freeze true, force_null ({}), encoding {}, delimiter {}, quote {})"
 )
-
-Advance = Callable[[str, int], None]
-"""Told a file's name and how many more bytes of it have gone in."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +55,17 @@ def land(
     delivery: Delivery,
     tables: Sequence[Table],
     files: Mapping[str, TableFiles],
-    advance: Advance,
     at_once: int,
 ) -> Landing:
     """Replace what staging holds by the delivery's files, `at_once` at a time; a table without a file is left empty.
 
     Each table is one transaction, and a file that is not taken leaves its table as it was.
     """
-
     given_up = threading.Event()
-
-    def go_on(file: str, size: int) -> None:
-        if given_up.is_set():
-            raise SurroundingsFailed("landing was interrupted")
-        advance(file, size)
 
     def land_one(connection: Connection, table: Table) -> LandedFile | Problem | None:
         if table.name in files:
-            return _land_table(connection, delivery, table, files[table.name], go_on)
+            return _land_table(connection, delivery, table, files[table.name], given_up)
         with new_staging_table(connection, table, delivery):
             return None
 
@@ -123,14 +113,14 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
 
 
 def _land_table(
-    connection: Connection, delivery: Delivery, table: Table, files: TableFiles, advance: Advance
+    connection: Connection, delivery: Delivery, table: Table, files: TableFiles, given_up: threading.Event
 ) -> LandedFile | Problem:
     """COPY the files of a table into a new staging table, one after the other, so that its rows are in their order."""
     file, parts = files.parts[0], list[LandedFile]()
     try:
         with new_staging_table(connection, table, delivery) as staging:
             for file in files.parts:
-                parts.append(_copy(connection, staging, table, file, advance))
+                parts.append(_copy(connection, staging, table, file, given_up))
             rows = sum(part.rows for part in parts) - take_out(connection, staging, table)
             if rows > PLANNED_WITHOUT_STATISTICS:  # enough statistics to plan audits by, in a tenth of the time
                 connection.execute("set local default_statistics_target = 10")
@@ -145,9 +135,9 @@ def _land_table(
 
 
 def _copy(
-    connection: Connection, staging: sql.Identifier, table: Table, file: SourceFile, advance: Advance
+    connection: Connection, staging: sql.Identifier, table: Table, file: SourceFile, given_up: threading.Event
 ) -> LandedFile:
-    """COPY a file, hashing and watching the bytes on their way."""
+    """COPY a file, hashing and watching the bytes on their way, until the landing is given up."""
     digest, size, form = hashlib.sha256(), 0, table.form
     columns = sql.SQL(", ").join(map(sql.Identifier, table.declared(file.columns)))
     kinds = {name: table.column(name).data_type for name in file.columns}
@@ -159,7 +149,8 @@ def _copy(
             digest.update(chunk)
             size += len(chunk)
             yield chunk
-            advance(file.name, len(chunk))
+            if given_up.is_set():
+                raise SurroundingsFailed("landing was interrupted")
 
     with connection.cursor() as cursor:
         with cursor.copy(sql.SQL(COPY).format(staging, columns, columns, *options)) as copy:

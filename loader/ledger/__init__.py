@@ -9,7 +9,6 @@ from loader.ledger.attempts import (
     holder,
     is_current,
     lock,
-    lock_is_held,
     prepare,
     register_run,
     require_landed,
@@ -37,6 +36,6 @@ from loader.ledger.months import (
 __all__ = [
     "AuditResult", "Standing", "TableCounts", "TableHistory", "Waiver", "audits_of", "begin", "came_later",
     "clear_staged", "enter_files", "exists", "finish", "history_on", "holder", "is_current", "is_unaudited",
-    "left_to_build", "lock", "lock_is_held", "prepare", "register_run", "require_landed", "require_same_date",
+    "left_to_build", "lock", "prepare", "register_run", "require_landed", "require_same_date",
     "set_staged", "standing", "take_back", "undo_unfinished", "waivers_of", "who",
 ]  # fmt: skip

@@ -64,21 +64,17 @@ def lock(connection: Connection) -> None:
         SurroundingsFailed: another run holds it; the message names it.
     """
     if connection.execute("select pg_try_advisory_lock(%s, %s)", run_lock()).fetchone() != (True,):
-        raise SurroundingsFailed(
-            f"another run is under way on this database: {holder(connection)}. Wait for it to end."
-        )
+        running = holder(connection) or "one that has ended by now"
+        raise SurroundingsFailed(f"another run is under way on this database: {running}. Wait for it to end.")
 
 
-def lock_is_held(connection: Connection) -> bool:
-    """Whether any session holds or shares that lock."""
-    return bool(one_row(connection, statement(__file__, "lock_is_held"), run_lock())[0])
-
-
-def holder(connection: Connection) -> str:
-    """Who holds the lock: the attempt that the ledger says is running, or a step of dbt, which shares it."""
-    by_hand = connection.execute(statement(__file__, "dbt_by_hand"), run_lock()).fetchone()
-    if by_hand is not None:
-        return str(by_hand[0])
+def holder(connection: Connection) -> str | None:
+    """Who holds the lock: the attempt that the ledger says is running, or a step of dbt by hand, which shares it."""
+    held = connection.execute(statement(__file__, "holder"), run_lock()).fetchone()
+    if held is None:
+        return None
+    if held[0]:
+        return str(held[0])
     running = connection.execute(statement(__file__, "running")).fetchone() if exists(connection) else None
     return "{} of month {}, begun by {} at {}".format(*running) if running else "a run that has just begun"
 

@@ -20,15 +20,18 @@ insert into ops.staged (table_name, load_id, as_of, row_count) values (%s, %s, %
 -- name: register_run
 insert into ops.runs (invocation_id, lock_holder) values (%s, pg_backend_pid()) on conflict do nothing;
 
--- name: dbt_by_hand
+-- name: holder
+-- What shares the run lock of this database is dbt by hand; what holds it alone, the ledger knows, and this has null.
 select
-    format(
+    case when mode = 'ShareLock' then format(
         'dbt run by hand by %%s from %%s (server process %%s), under way since %%s',
         usename, coalesce(client_addr::text, 'the server itself'), pid, to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS UTC')
-    )
+    ) end
 from pg_locks
-inner join pg_stat_activity using (pid)
-where locktype = 'advisory' and (classid::int, objid::int) = (%s, %s) and mode = 'ShareLock'
+left join pg_stat_activity using (pid)
+where
+    locktype = 'advisory' and granted and (classid::int, objid::int, objsubid) = (%s, %s, 2)
+    and database = (select oid from pg_database where datname = current_database())
 limit 1;
 
 -- name: running
@@ -37,12 +40,3 @@ from ops.loads
 where state = 'running'
 order by load_id desc
 limit 1;
-
--- name: lock_is_held
-select
-    exists (
-        select 1 from pg_locks
-        where
-            locktype = 'advisory' and granted and (classid::int, objid::int, objsubid) = (%s, %s, 2)
-            and database = (select oid from pg_database where datname = current_database())
-    );

@@ -12,7 +12,7 @@ log.addHandler(logging.NullHandler())
 
 
 class Progress:
-    """Told of steps, bytes and dbt nodes as they pass; logs each step with its seconds. Called from several threads."""
+    """Told of steps and dbt nodes as they pass; logs each step with its seconds. Called from several threads."""
 
     def __init__(self) -> None:
         self._month: str | None = None
@@ -36,9 +36,6 @@ class Progress:
         size = sum(sizes.values())
         message = f"landing {counted(len(sizes), 'file')}, {size / 1e6:,.1f} MB"
         self._log(logging.INFO, "files", message, files=len(sizes), bytes=size)
-
-    def advance(self, file: str, size: int) -> None:
-        """So many more bytes of a file have gone in."""
 
     def node(self, kind: str) -> None:
         """An audit (kind `test`) or a table (kind `model`) is done."""

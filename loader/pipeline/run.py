@@ -192,7 +192,7 @@ class Run:
             ledger.clear_staged(self.connection)
             at_once = files_at_once(self.connection)
             ledger.undo_unfinished(self.connection)
-            landing = land(self.database, self.delivery, tables, self.files, self.progress.advance, at_once)
+            landing = land(self.database, self.delivery, tables, self.files, at_once)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         self._landed = {file.table: file.rows for file in landing.files}
         return landing

@@ -11,6 +11,7 @@ from typing import Literal
 
 from dotenv import dotenv_values
 
+from loader import ledger
 from loader.contract.declared import require_unchanged
 from loader.contract.in_step import into_step, out_of_step
 from loader.contract.packages import audit_package
@@ -22,7 +23,7 @@ from loader.settings import Settings, load_settings
 from loader.upkeep.roles import relations
 
 PREFIXES = ("POSTGRES_", "STREAMFLOW_")
-OTHERS = {"POSTGRES_PUBLISHED_PORT", "STREAMFLOW_TARGET", VARIABLE}
+OTHERS = {"POSTGRES_PUBLISHED_PORT", VARIABLE}
 """Variables that have a meaning and are no settings of the command line; nor are those of the tests."""
 OLDEST, NEWEST = 16, 18
 STOPPED = "the embedded server is stopped; any command that needs it, or `db start`, starts it"
@@ -145,7 +146,7 @@ def _locks(connection: Connection) -> Found:
 
 def _months(connection: Connection) -> Found:
     months = oncall.months(connection)
-    running = oncall.under_way(connection)
+    running = ledger.holder(connection)
     left = list(oncall.left_to_do(months, running))
     yield from (("warning", *one) for one in left)
     if running:

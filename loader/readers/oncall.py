@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg.rows import dict_row
 
@@ -15,13 +15,6 @@ from loader.settings import load_settings
 from loader.words import counted
 
 
-class Left(NamedTuple):
-    """Something that was left undone, and the command that does it."""
-
-    what: str
-    remedy: str
-
-
 def months(connection: Connection) -> list[dict[str, Any]]:
     """Per as_of the newest attempt, and whether the month is published; oldest date first. None without a ledger."""
     if not ledger.exists(connection):
@@ -29,13 +22,8 @@ def months(connection: Connection) -> list[dict[str, Any]]:
     return connection.cursor(row_factory=dict_row).execute(statement(__file__, "months")).fetchall()
 
 
-def under_way(connection: Connection) -> str | None:
-    """Who runs an ingest, a check or dbt on this database now; None where nobody does."""
-    return ledger.holder(connection) if ledger.lock_is_held(connection) else None
-
-
-def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterator[Left]:
-    """What was begun and not finished, and what failed after its month was published.
+def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterator[tuple[str, str]]:
+    """What was begun and not finished, or failed after its month was published, each with the command that does it.
 
     While somebody runs, only attempts that were cut off before, as the others may be theirs.
     """
@@ -51,23 +39,23 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
                 what, finish = "which was being restated", f"{build}, or {ingest} with --restate"
             else:
                 what, finish = "begun and not published", f"{ingest}, or {build}"
-            yield Left(f"not finished: {label}, {what}", f"{finish}; or give it up: {abandon}")
+            yield f"not finished: {label}, {what}", f"{finish}; or give it up: {abandon}"
         elif month["production_lags"] and not running:
-            yield Left(f"production is to take in {label} again", f"{ingest}, or {FINISH}")
+            yield f"production is to take in {label} again", f"{ingest}, or {FINISH}"
         elif last == "interrupted" or (last == "running" and not running):
-            yield Left(f"unfinished: {label}, whose last attempt was cut off", ingest)
+            yield f"unfinished: {label}, whose last attempt was cut off", ingest
         elif last == "failed":
             reason = f" ({month['error'].splitlines()[0]})" if month["error"] else ""
-            yield Left(f"unfinished: {label}, whose last attempt failed{reason}", ingest)
+            yield f"unfinished: {label}, whose last attempt failed{reason}", ingest
         elif month["was_displaced"] and last == "landed":
-            yield Left(f"unfinished: {label}, which staging no longer holds", f"streamflow land {label}{dated}")
+            yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {label}{dated}"
         if month["failed_nodes"]:
-            yield Left(f"failed: {', '.join(month['failed_nodes'])}, after {label} was published", ingest)
+            yield f"failed: {', '.join(month['failed_nodes'])}, after {label} was published", ingest
 
 
 def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Newest month and its age, what runs, what was left undone or refused, which audits warned or were waived."""
-    running = under_way(connection)
+    running = ledger.holder(connection)
     published = [month for month in months if month["state"] == "published"]
     if published:
         newest = published[-1]
@@ -77,7 +65,7 @@ def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Itera
     else:
         yield "newest: no month is published yet"
     yield f"under way: {running or 'nothing'}"
-    yield from (f"{left.what}: {left.remedy}" for left in left_to_do(months, running))
+    yield from map(": ".join, left_to_do(months, running))
     for month in months:
         label = month["month"]
         if month["last_attempt"] == "refused":

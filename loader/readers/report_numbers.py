@@ -12,7 +12,6 @@ from psycopg.rows import dict_row
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, Database, each_in_a_session, statement
-from loader.readers import marts
 from loader.readers.published import PublishedMonth, find, published_months
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
@@ -74,7 +73,7 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
         WrongUsage: the month is not published.
         SurroundingsFailed: a view of the report is not there.
     """
-    with marts.needed(), database.connect() as connection, connection.transaction():
+    with database.connect() as connection, connection.transaction():
         connection.execute(AT_ONE_INSTANT)
         found, months = find(connection, month), published_months(connection)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
@@ -104,8 +103,6 @@ def _of_each_table(
         with another.transaction():
             another.execute(AT_ONE_INSTANT)
             another.execute(sql.SQL("set transaction snapshot {}").format(instant))
-            another.execute("set local jit = off")
-            another.execute("set local work_mem = '64MB'")  # for joins and counts of all customers
             [customers] = _rows(another, "customers", month, table=table.name)
             changes = _changes(customers)
             return customers, read_columns(another, table, month.as_of, month.previous_as_of, changes)

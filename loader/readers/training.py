@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from loader.contract.in_step import into_step, out_of_step
 from loader.contract.tables import Table
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
-from loader.readers import marts
 from loader.upkeep.parquet import appearing, copy_out, from_csv, require_pyarrow
 
 STAMP = "event_timestamp"
@@ -49,10 +48,9 @@ def write(
         columns: the features and labels wanted, in this order; all of them where none is named.
 
     Raises:
-        WrongUsage: the label would be from before the features, a column is not there, the view takes other columns
-            for labels than are declared, or the file's name ends with neither .csv nor .parquet, or with what cannot
-            be written here.
-        SurroundingsFailed: the view is not there.
+        WrongUsage: the label would be from before the features, a column is not there, the view is not there or takes
+            other columns for labels than are declared, or the file's name ends with neither .csv nor .parquet, or with
+            what cannot be written here.
     """
     if label_as_of < as_of:
         raise WrongUsage(f"a label of {label_as_of} is older than features of {as_of}: a model would predict the past.")
@@ -61,15 +59,13 @@ def write(
     is_parquet = file is not None and file.suffix.lower() == ".parquet"
     if is_parquet:
         require_pyarrow()
-    _require_labels(connection, tables)
-    types = _wanted(connection, columns)
+    types = _wanted(_columns(connection, tables), columns)
     query = statement(__file__, "rows").format(
         columns=sql.SQL(", ").join(map(_column, types, types.values())),
         as_of=sql.Literal(as_of),
         label_as_of=sql.Literal(label_as_of),
     )
     with connection.transaction():
-        connection.execute("select set_config('work_mem', '64MB', true), set_config('jit', 'off', true)")
         if file is None:
             rows = copy_out(connection, query, sys.stdout.buffer)
             sys.stdout.flush()
@@ -82,22 +78,20 @@ def write(
     return Written(as_of, label_as_of, rows, list(types), str(file) if file else None)
 
 
-def _require_labels(connection: Connection, tables: Sequence[Table]) -> None:
-    """Go on only where model and view take those columns from the later date that are declared as labels."""
+def _columns(connection: Connection, tables: Sequence[Table]) -> dict[str, str]:
+    """Name -> type of the view's columns, where it and its model take the declared labels from the later date."""
     lacking = [one for one in out_of_step(tables) if one.path.stem == "training_set"]
     if lacking:
         raise WrongUsage(f"{lacking[0]}: {into_step(lacking)}, then `{REMAKE}`.")
     declared = [name for name, _, _ in training_columns(tables)]
-    with marts.needed():
-        there = [name for name, _ in connection.execute(statement(__file__, "columns")).fetchall() if name in declared]
-    if there != declared:
-        raise WrongUsage(f"the view training_set is older than what is declared: `{REMAKE}` makes it anew.")
+    types: dict[str, str] = dict(connection.execute(statement(__file__, "columns")).fetchall())
+    if [name for name in types if name in declared] != declared:
+        raise WrongUsage(f"the view training_set is not there, or older than what is declared: `{REMAKE}` makes it.")
+    return types
 
 
-def _wanted(connection: Connection, columns: Sequence[str]) -> dict[str, str]:
+def _wanted(types: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
     """Name -> type of the columns of the file: the customer, event_timestamp, and the columns wanted."""
-    with marts.needed():
-        types: dict[str, str] = dict(connection.execute(statement(__file__, "columns")).fetchall())
     first = list(types).index(STAMP) + 1
     always, known = list(types)[:first], list(types)[first:]
     if unknown := [name for name in columns if name not in known]:

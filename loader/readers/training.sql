@@ -1,7 +1,7 @@
 -- name: columns
 select attname, atttypid::regtype::text
 from pg_catalog.pg_attribute
-where attrelid = 'public.training_set'::regclass and attnum > 0 and attname not in ('as_of', 'label_as_of')
+where attrelid = to_regclass('public.training_set') and attnum > 0 and attname not in ('as_of', 'label_as_of')
 order by attnum;
 
 -- name: rows

@@ -19,11 +19,8 @@ create table {partition} (like {parent});
 
 -- name: key
 -- The primary key of history, as in its declaration, and its first column.
-select string_agg(quote_ident(attname), ', ' order by place), min(attname::text) filter (where place = 1)
-from pg_catalog.pg_index
-cross join unnest(indkey) with ordinality as part (number, place)
-inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = number
-where indrelid = to_regclass(%s) and indisprimary;
+select ops.identifiers(ops.primary_key(relation)), (ops.primary_key(relation))[1]
+from to_regclass(%s) as relation;
 
 -- name: attach
 select ops.attach_partition(%s::regclass, %s::regclass, %s, %s::date);

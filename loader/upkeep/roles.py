@@ -16,7 +16,7 @@ from loader.contract.names import SQL_WORDS
 from loader.contract.tables import Table
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
-from loader.readers import marts
+from loader.project import model_files
 from loader.upkeep import history
 
 NAME = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
@@ -109,7 +109,8 @@ def make_roles(
 
 def relations(tables: Sequence[Table]) -> list[str]:
     """The names of streamflow's tables and views in schema public: production, history and marts."""
-    return [*(name for table in tables for name in (table.name, f"{table.name}_snapshots")), *marts.names()]
+    marts = sorted(path.stem for path in model_files("marts") if path.parent.name != "latest")
+    return [*(name for table in tables for name in (table.name, f"{table.name}_snapshots")), *marts]
 
 
 def _make(connection: Connection, purpose: str, name: str, password: SecretStr | None) -> Made:
