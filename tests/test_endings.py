@@ -149,7 +149,8 @@ def test_the_exit_code_of_an_ingest_is_about_the_month(
 def test_the_exit_code_of_forgetting_is_about_the_customer(january: Streamflow) -> None:
     user = january.value("select min(user_id) from users")
     with Path("/dev/full").open("wb") as full:
-        code, _, err = ended(january, "forget", user, "--reason", "asked for", stdout=full)
+        words = ["--project-dir", str(REPOSITORY), "forget", user, "--reason", "asked for"]
+        code, _, err = ended(january, *words, stdout=full)
     assert (code, january.value("select count(*) from users where user_id = %s", user)) == (0, 0)
     assert "the result cannot be written" in err
 

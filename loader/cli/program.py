@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-SAYS_WHAT_BECAME_OF_IT = (["ingest"], ["land"], ["check"], ["forget"])
+SAYS_WHAT_BECAME_OF_IT = {"ingest", "land", "check", "forget"}
 """Commands whose exit code is about the month or the customer, also where nobody could be told of it."""
 
 
@@ -58,7 +58,7 @@ def program() -> None:
     sys.stdout.flush()
     if out.lost and code == 0:
         sys.stderr.write(f"streamflow: the result cannot be written: {out.lost.strerror}\n")
-        code = 0 if sys.argv[1:2] in SAYS_WHAT_BECAME_OF_IT else 3
+        code = 0 if SAYS_WHAT_BECAME_OF_IT.intersection(sys.argv[1:4]) else 3  # options may stand before the command
     with suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
