@@ -86,7 +86,13 @@ class Dbt:
         self._parsed: Future[Any] | None = None
 
     def prepare(self, database: Database) -> None:
-        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on."""
+        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on.
+
+        Raises:
+            SurroundingsFailed: the packages that the project needs are not installed.
+        """
+        if audit_package() is None:
+            raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
         if self._parsed is None:
             link_own_package()
             os.environ.update(environment(self.settings, database))
@@ -111,8 +117,6 @@ class Dbt:
         Raises:
             SurroundingsFailed: as of `run`.
         """
-        if audit_package() is None:
-            raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
         self.prepare(database)
         assert self._parsed is not None  # noqa: S101 (for mypy)
         parsed = self._parsed.result()
