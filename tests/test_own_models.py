@@ -190,9 +190,9 @@ def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
     write(copy, "tests/ours.sql", audit)
     result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
     assert result.returncode == 3
-    assert "name that source in audited_besides(), macros/audited_besides.sql" in result.stderr
-    macro = copy / "dbt_project" / "macros" / "audited_besides.sql"
-    macro.write_text(macro.read_text().replace("return([])", "return([['ops', 'restatements']])"))
+    assert "`vars: {audited_besides: [[source, table]]}`" in result.stderr
+    with (copy / "dbt_project" / "dbt_project.yml").open("a") as settings:
+        settings.write("vars: {audited_besides: [[ops, restatements]]}\n")
     assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months)).returncode == 0
     write(copy, "tests/ours.sql", audit.replace(" limit 0", " right join (select 1) as one on true"))
     assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 1

@@ -78,8 +78,7 @@ def _write_frame(folder: Path, name: str) -> None:
     text = text.replace("- local: streamflow", f"- local: {packages.OWN_LINK}")
     (folder / "packages.yml").write_text(text, encoding="utf-8")
     (folder / "macros").mkdir()
-    for macro in ("streamflow.sql", "audited_besides.sql"):
-        shutil.copyfile(EXAMPLE / "macros" / macro, folder / "macros" / macro)
+    shutil.copyfile(EXAMPLE / "macros" / "streamflow.sql", folder / "macros" / "streamflow.sql")
     shutil.copyfile(SHIPPED / "profiles" / "profiles.yml", folder / "profiles.yml")
     shutil.copyfile(TEMPLATES / "gitignore", folder / ".gitignore")
     use_project(folder)

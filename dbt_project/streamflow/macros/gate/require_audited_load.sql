@@ -10,7 +10,7 @@
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
                 {%- do streamflow.keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", and dbt lets the gate wait for an audit only where the gate"
-                    ~ " depends on all that it reads: name that source in audited_besides(), macros/audited_besides.sql") -%}
+                    ~ " depends on all that it reads: name that source in dbt_project.yml, `vars: {audited_besides: [[source, table]]}`") -%}
             {%- endfor -%}
         {%- endfor -%}
         {%- if left_out -%}

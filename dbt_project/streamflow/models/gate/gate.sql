@@ -1,6 +1,6 @@
 -- dbt builds the gate only after the tests on these sources have passed
 -- depends_on: {{ source('ops', 'month_before') }}
-{% for audited in audited_besides() %}
+{% for audited in var('audited_besides', []) %}
 -- depends_on: {{ source(audited[0], audited[1]) }}
 {% endfor %}
 {% for table_name in declared_tables() %}
