@@ -50,6 +50,7 @@ test: tools ## Run every test, on PostgreSQL 16 or 18 in turn
 	@$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 test-long: tools ## The same at length: every test on both, many kills, long fuzzing
+	@.ci/install $(VENV) $(PYTHON) '.[dev,tutorial]'
 	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 lint: tools ## Check style and types of Python and SQL, the Dockerfile, docker-compose.yml and the workflow

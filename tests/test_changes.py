@@ -49,6 +49,7 @@ def delivered(months: Path, to: Path) -> None:
     set_value(to / "month_003" / "payments_agg_90d.csv", 3, "failed_payments_90d", "1.5")
 
 
+@pytest.mark.long
 def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -> None:
     delivered(months, tmp_path / "data")
     january.environment["STREAMFLOW_DATA_DIR"] = str(tmp_path / "data")

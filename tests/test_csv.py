@@ -28,7 +28,7 @@ TAKEN: dict[str, tuple[bytes, list[str | None]]] = {
 """Name -> the rows of a file, and the user_ids that land."""
 
 
-@pytest.mark.parametrize("chunk", [3, 4, 5, 7, 11, 1 << 18])
+@pytest.mark.parametrize("chunk", [3, 1 << 18, *(pytest.param(size, marks=pytest.mark.long) for size in (4, 5, 7, 11))])
 @pytest.mark.parametrize(("rows", "users"), TAKEN.values(), ids=TAKEN)
 def test_taken(csv_database: Database, tmp_path: Path, rows: bytes, users: list[str], chunk: int) -> None:
     reading = read(csv_database, tmp_path, HEADER + rows, chunk)

@@ -142,7 +142,7 @@ SHAPES = ["short", "long", "blank", "end of data", "other end"]
 OTHER_END = {b"\n": b"\r\n", b"\r\n": b"\n"}
 
 
-@fuzz(short=150, long=1500)
+@fuzz(short=60, long=1500)
 @given(file=made_files(), chunk=st.sampled_from([5, 16, 61, 1 << 18]))
 def test_what_a_file_says_lands_and_what_is_wrong_is_reported(
     csv_database: Database, tmp_path: Path, tally: Counter[str], file: File, chunk: int
@@ -202,7 +202,7 @@ def soups(draw: st.DrawFn) -> bytes:
     return data
 
 
-@fuzz(short=150, long=1500)
+@fuzz(short=60, long=1500)
 @given(data=soups(), chunk=st.sampled_from([5, 61, 1 << 18]))
 def test_whatever_looks_like_csv_is_read_as_python_reads_it(
     csv_database: Database, tmp_path: Path, tally: Counter[str], data: bytes, chunk: int

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from loader.database import POSITION
-from tests.conftest import CITUS_URI, Streamflow
+from tests.conftest import CITUS_URI, kept
+from tests.servers import Server
 
 SHOW_GRAPH = """
 <script>
@@ -41,12 +42,16 @@ def chromium() -> str:
     return program
 
 
-@pytest.fixture
-def page(streamflow: Streamflow) -> Path:
-    """The static docs of an initialised database."""
-    streamflow.ok("init")
-    assert streamflow.dbt("docs", "generate", "--static").success
-    return Path(streamflow.environment["DBT_TARGET_PATH"]) / "static_index.html"
+@pytest.fixture(scope="module")
+def page(server: Server, dbt_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The static docs of an initialised database, and beside them what they were made from."""
+    folder = tmp_path_factory.mktemp("page")
+    with kept(server, dbt_target, folder, "documented") as streamflow:
+        streamflow.ok("init")
+        assert streamflow.dbt("docs", "generate", "--static").success
+    for name in ("static_index.html", "manifest.json", "catalog.json"):
+        shutil.copy(dbt_target / name, folder)
+    return folder / "static_index.html"
 
 
 def dump(chromium: str, page: Path, fragment: str, profile: Path) -> str:

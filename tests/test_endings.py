@@ -37,35 +37,50 @@ def ended(
     return done.returncode, (done.stdout or b"").decode(), err
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        (b"\xff",),
-        ("ingest", b"\xff"),
-        ("ingest", "000", "--data-dir", b"/tmp/\xff"),
-        ("ingest", "000", "--restate", "--reason", b"\xff"),
-        ("history", b"\xff"),
-        ("history", b"\xff", "--json"),
-        ("diff", b"\xff", "000"),
-        ("training-set", "--as-of", b"\xff", "--label-as-of", "2024-01-31"),
-        ("report", "000", "--out", b"/tmp/\xff.html"),
-        ("models", b"\xff"),
-        ("db", b"\xff"),
-    ],
-    ids=repr,
-)
-def test_words_that_are_not_utf_8(streamflow: Streamflow, words: Sequence[Word]) -> None:
+WORDS: list[tuple[str, ...]] = [
+    ("{}",),
+    ("ingest", "{}"),
+    ("ingest", "000", "--data-dir", "months/{}"),
+    ("ingest", "000", "--restate", "--reason", "{}"),
+    ("history", "{}"),
+    ("history", "{}", "--json"),
+    ("diff", "{}", "000"),
+    ("training-set", "--as-of", "{}", "--label-as-of", "2024-01-31"),
+    ("report", "000", "--out", "{}.html"),
+    ("models", "{}"),
+    ("db", "{}"),
+]
+
+
+def test_words_that_are_not_utf_8(streamflow: Streamflow) -> None:
+    for words in WORDS:
+        result = streamflow(*(word.format(os.fsdecode(b"\xff")) for word in words))
+        assert result.code == 2, words
+        assert "\\xff" in result.err, words
+        assert "is not UTF-8" in result.err, words
+
+
+@pytest.mark.parametrize("words", [(b"\xff",), ("ingest", "000", "--data-dir", b"/tmp/\xff")], ids=repr)
+def test_words_that_are_not_utf_8_end_the_program(streamflow: Streamflow, words: Sequence[Word]) -> None:
     code, _, err = ended(streamflow, *words)
     assert code == 2
     assert "\\xff" in err
     assert "is not UTF-8" in err
 
 
-@pytest.mark.parametrize("name", ["STREAMFLOW_HOME", "STREAMFLOW_DATA_DIR", "POSTGRES_DB", "STREAMFLOW_LINKS_TO"])
-def test_settings_that_are_not_utf_8(streamflow: Streamflow, name: str) -> None:
-    code, _, err = ended(streamflow, "status", more={name: os.fsdecode(b"/tmp/\xff")})
-    assert code == 2
-    assert name in err
+def told_of_settings(streamflow: Streamflow, value: str, *names: str) -> None:
+    """Each of these settings is named where it has that value."""
+    kept = streamflow.environment
+    for name in names:
+        streamflow.environment = {**kept, name: value}
+        result = streamflow("status")
+        assert result.code == 2, name
+        assert name in result.err
+
+
+def test_settings_that_are_not_utf_8(streamflow: Streamflow) -> None:
+    names = ("STREAMFLOW_HOME", "STREAMFLOW_DATA_DIR", "POSTGRES_DB", "STREAMFLOW_LINKS_TO")
+    told_of_settings(streamflow, os.fsdecode(b"/tmp/\xff"), *names)
 
 
 def test_file_names_that_are_not_utf_8(january: Streamflow, months: Path, tmp_path: Path) -> None:
@@ -76,18 +91,15 @@ def test_file_names_that_are_not_utf_8(january: Streamflow, months: Path, tmp_pa
     assert 'labels.csv  the file is missing: did you mean "labels.cs\\xff"?' in err
 
 
-@pytest.mark.parametrize("words", [("ingest", "000"), ("ingest",), ("check", "0")])
-def test_nobody_s_home(streamflow: Streamflow, words: Sequence[str]) -> None:
-    code, _, err = ended(streamflow, *words, "--data-dir", "~no-such-user/x")
-    assert code == 2
-    assert "~no-such-user/x cannot be used: there is no user of that name" in err
+def test_nobody_s_home(streamflow: Streamflow) -> None:
+    for words in (("ingest", "000"), ("ingest",), ("check", "0")):
+        result = streamflow(*words, "--data-dir", "~no-such-user/x")
+        assert result.code == 2, words
+        assert "~no-such-user/x cannot be used: there is no user of that name" in result.err
 
 
-@pytest.mark.parametrize("name", ["STREAMFLOW_HOME", "STREAMFLOW_DATA_DIR"])
-def test_nobody_s_home_in_the_settings(streamflow: Streamflow, name: str) -> None:
-    code, _, err = ended(streamflow, "status", more={name: "~no-such-user"})
-    assert code == 2
-    assert name in err
+def test_nobody_s_home_in_the_settings(streamflow: Streamflow) -> None:
+    told_of_settings(streamflow, "~no-such-user", "STREAMFLOW_HOME", "STREAMFLOW_DATA_DIR")
 
 
 @pytest.fixture
@@ -100,29 +112,30 @@ def nobody_reads() -> Iterator[IO[bytes]]:
 
 
 READ = [
-    ("--help",), ("status",), ("status", "--json"), ("history", "nobody"), ("diff", "000", "000"), ("db", "uri"),
-    ("training-set", "--as-of", "2024-01-31", "--label-as-of", "2024-01-31"), ("verify",),
-]  # fmt: skip
+    *("--help", "status --json", "training-set --as-of 2024-01-31 --label-as-of 2024-01-31"),
+    *(
+        pytest.param(words, marks=pytest.mark.long)
+        for words in ("status", "history nobody", "diff 000 000", "db uri", "verify")
+    ),
+]
 
 
-@pytest.mark.parametrize("words", READ, ids=" ".join)
-def test_a_reader_that_has_gone_is_no_failure(
-    january: Streamflow, nobody_reads: IO[bytes], words: Sequence[str]
-) -> None:
-    code, _, err = ended(january, *words, stdout=nobody_reads)
+@pytest.mark.parametrize("words", READ)
+def test_a_reader_that_has_gone_is_no_failure(january: Streamflow, nobody_reads: IO[bytes], words: str) -> None:
+    code, _, err = ended(january, *words.split(), stdout=nobody_reads)
     assert code == (2 if "nobody" in words else 0), err
     assert (err == "") or "nobody" in words or "training-set" in words
 
 
-@pytest.mark.parametrize("words", READ, ids=" ".join)
-def test_a_result_that_cannot_be_written_is_3(january: Streamflow, words: Sequence[str]) -> None:
+@pytest.mark.parametrize("words", READ)
+def test_a_result_that_cannot_be_written_is_3(january: Streamflow, words: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        code, _, err = ended(january, *words, stdout=full)
+        code, _, err = ended(january, *words.split(), stdout=full)
     assert code == (2 if "nobody" in words else 3)
     assert "the result cannot be written: No space left on device" in err or "nobody" in words
 
 
-@pytest.mark.parametrize("more", [(), ("--json",)], ids=repr)
+@pytest.mark.parametrize("more", [pytest.param((), marks=pytest.mark.long), ("--json",)], ids=repr)
 @pytest.mark.parametrize(
     "where", ["full", *(pytest.param(one, marks=pytest.mark.long) for one in ("nobody reads", "closed"))]
 )
@@ -186,7 +199,9 @@ def test_a_bug_is_a_sentence_and_a_log(
     assert "Is a directory" in january("ingest", "001", "--data-dir", months).err
 
 
-@pytest.mark.parametrize("point", ["landing", "last history", "dbt begins"])
+@pytest.mark.parametrize(
+    "point", ["last history", *(pytest.param(one, marks=pytest.mark.long) for one in ("landing", "dbt begins"))]
+)
 def test_a_signal_to_end_is_as_an_interrupt(january: Streamflow, months: Path, point: str) -> None:
     with paused(january, point, "ingest", "001", "--data-dir", months) as run:
         run.process.send_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loader.contract.packages import STAND_IN
@@ -24,6 +24,7 @@ from loader.refusals.audits import Audit, audit_of
 from loader.refusals.failed_audits import failed_rows
 from tests.audit_cases import CASES, COLUMNS, GUILTY, HEADER, OWN, ROWS, SINGULAR, TABLE, Row
 from tests.conftest import REPOSITORY
+from tests.fuzzing import fuzz
 from tests.servers import Server, connect
 from tests.test_stand_in import REAL, is_real, write_dbt_project
 
@@ -231,8 +232,8 @@ VALUES = {
 }
 
 
+@fuzz(short=25, long=200)
 @given(rows=st.lists(st.fixed_dictionaries(VALUES), min_size=1, max_size=12))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_planted_rows_are_those_that_are_listed(audited: Audited, rows: list[Row]) -> None:
     names = HEADER.split(",")
     lines = [",".join("" if row.get(name) is None else str(row[name]) for name in names) for row in rows]

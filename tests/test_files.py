@@ -7,9 +7,13 @@ import socket
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from loader.database import Database
+from loader.delivery import Delivery
+from loader.landing import land
 from tests.conftest import Streamflow, rejects_of
 from tests.files import copy_month, edit
 from tests.pauses import paused
@@ -67,16 +71,20 @@ MEANWHILE: dict[str, Change] = {
 
 @pytest.mark.parametrize("change", MEANWHILE.values(), ids=MEANWHILE)
 def test_a_file_that_is_replaced_after_it_was_looked_at(
-    january: Streamflow, months: Path, tmp_path: Path, change: Change
+    january: Streamflow, months: Path, tmp_path: Path, change: Change, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copy_month(months, "001", tmp_path)
     before = january.state()
-    with paused(january, "ledger", "ingest", "001", "--data-dir", tmp_path) as run:
+
+    def change_and_land(database: Database, delivery: Delivery, *arguments: Any) -> Any:
         change(folder / "users.csv")
-    _, err = run.said
-    assert run.process.returncode == 1, err
-    assert "  users.csv" in err
-    assert "Traceback" not in err
+        return land(database, delivery, *arguments)
+
+    monkeypatch.setattr("loader.pipeline.run.land", change_and_land)
+    result = january("ingest", "001", "--data-dir", tmp_path)
+    assert result.code == 1, result
+    assert "  users.csv" in result.err
+    assert "Traceback" not in result.err
     assert january.state() == before
     assert january.value("select state from ops.loads order by load_id desc limit 1") == "refused"
 
@@ -99,33 +107,46 @@ def a_socket(path: Path) -> None:
 
 
 NOT_PLAIN: dict[str, tuple[Change, str]] = {
-    "a pipe": (os.mkfifo, "is a pipe, not a file"),
-    "a folder": (lambda path: path.mkdir(), "is a folder, not a file"),
-    "a socket": (a_socket, "is a device or a socket"),
-    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a link that leads out of the folder"),
-    "the environment": (lambda path: path.symlink_to("/proc/self/environ"), "is a link that leads out of the folder"),
-    "another file": (lambda path: path.symlink_to("/etc/passwd"), "is a link that leads out of the folder"),
-    "a link to nothing": (lambda path: path.symlink_to("nothing"), "cannot be read: No such file"),
-    "a link to itself": (lambda path: path.symlink_to(path.name), "cannot be read: "),
+    "users": (os.mkfifo, "is a pipe, not a file"),
+    "subscriptions": (lambda path: path.mkdir(), "is a folder, not a file"),
+    "usage_agg_30d": (a_socket, "is a device or a socket"),
+    "payments_agg_90d": (lambda path: path.symlink_to("/dev/zero"), "is a link that leads out of the folder"),
+    "support_agg_90d": (
+        lambda path: path.symlink_to("/proc/self/environ"),
+        "is a link that leads out of the folder",
+    ),
+    "labels": (lambda path: path.symlink_to("/etc/passwd"), "is a link that leads out of the folder"),
+}
+BROKEN: dict[str, tuple[Change, str]] = {
+    "users": (lambda path: path.symlink_to("nothing"), "cannot be read: No such file"),
+    "labels": (lambda path: path.symlink_to(path.name), "cannot be read: "),
 }
 
 
-@pytest.mark.parametrize(("make", "said"), NOT_PLAIN.values(), ids=NOT_PLAIN)
+@pytest.mark.parametrize("files", [NOT_PLAIN, BROKEN], ids=["not plain", "links to nothing and to itself"])
 def test_only_plain_files_are_read(
-    january: Streamflow, months: Path, tmp_path: Path, make: Change, said: str, monkeypatch: pytest.MonkeyPatch
+    january: Streamflow,
+    months: Path,
+    tmp_path: Path,
+    files: dict[str, tuple[Change, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)  # or the socket leaves the tests in another folder
     folder = copy_month(months, "001", tmp_path)
-    (folder / "users.csv").unlink()
-    make(folder / "users.csv.gz")
+    for table, (make, _) in files.items():
+        (folder / f"{table}.csv").unlink()
+        make(folder / f"{table}.csv.gz")
     before = january.state()
 
     result = january("ingest", "001", "--data-dir", tmp_path)
 
     assert result.code == 1
-    assert f"users.csv.gz  {said}" in result.err
+    reasons = {row["file"]: row["reason"] for row in rejects_of(january, "001")}
+    for table, (_, said) in files.items():
+        assert reasons[f"{table}.csv.gz"].startswith(said)
+        assert f"{table}.csv.gz " in result.err
     assert january.state() == before
-    shown = result.err + str(rejects_of(january, "001"))
+    shown = result.err + str(reasons)
     assert "PATH=" not in shown
     assert "root:" not in shown
 

@@ -73,7 +73,13 @@ def test_a_customer_is_forgotten_everywhere(restated: tuple[Streamflow, Path], m
     assert user not in manifest.read_text()
 
 
-@pytest.mark.parametrize("way", ["the next month", "restated", "landed before", "full refresh"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        *("restated", "landed before"),
+        *(pytest.param(way, marks=pytest.mark.long) for way in ("the next month", "full refresh")),
+    ],
+)
 def test_a_forgotten_customer_does_not_come_back(
     january: Streamflow, months: Path, tmp_path: Path, undisturbed: Any, way: str
 ) -> None:

@@ -94,7 +94,7 @@ FORMS = st.builds(
 )
 
 
-@fuzz(short=60, long=600)
+@fuzz(short=25, long=600)
 @given(
     form=FORMS,
     end=st.sampled_from(["\n", "\r\n"]),

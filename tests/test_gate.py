@@ -62,27 +62,7 @@ def test_build_by_hand_publishes_what_was_landed(
     assert by_ingest.state() == by_hand
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("run",),
-        ("build", "--exclude", "audit_labels_user_id_unique"),
-        ("build", "--exclude-resource-type", "test"),
-        ("build", "--select", "gate+"),
-        ("build", "--empty"),
-        ("run", "--full-refresh"),
-    ],
-    ids=" ".join,
-)
-def test_no_way_round_the_audits(landed: Streamflow, arguments: tuple[str, ...]) -> None:
-    before = landed.state()
-    result = landed.dbt(*arguments)
-    assert not result.success
-    assert statuses(result)["gate"] in {"error", "skipped"}
-    assert landed.state() == before
-
-
-@pytest.mark.parametrize("selection", ["users_snapshots", "users", "labels_snapshots+", "path:models/production"])
+@pytest.mark.parametrize("selection", ["users_snapshots", "path:models/production"])
 def test_no_way_round_the_gate(landed: Streamflow, selection: str) -> None:
     before = landed.state()
     landed.dbt("run", "--select", selection)
@@ -114,29 +94,15 @@ def test_failed_audit_skips_every_model(january: Streamflow, months: Path, tmp_p
     assert streamflow.state() == before
 
 
-@pytest.mark.parametrize(
-    "tamper",
-    [
-        "delete from staging.labels where ctid = '(0,1)'",
-        "insert into staging.labels select * from staging.labels limit 1",
-        "update staging.usage_agg_30d set watch_hours_30d = -5 where ctid = '(0,1)'",
-    ],
-    ids=["rows lost", "rows added", "rows changed"],
-)
-def test_staging_that_changed_after_its_audits(landed: Streamflow, tamper: str) -> None:
-    assert landed.dbt("test").success
-    landed.connection.execute(tamper.encode())
+def test_staging_that_lost_rows_is_not_published(landed: Streamflow) -> None:
+    """All that is left passes its audits; a landing between the audits and the gate is in tests/test_concurrency.py."""
+    landed.connection.execute("delete from staging.labels where user_id = (select max(user_id) from staging.labels)")
     before = landed.state()
-    result = landed.dbt("run")
-    assert statuses(result)["gate"] == "error"
-    assert landed.state() == before
-
-
-def test_audits_of_one_load_do_not_open_the_gate_for_the_next(landed: Streamflow, months: Path) -> None:
-    assert landed.dbt("test").success
-    land_only(landed, months / "month_002", 2)
-    before = landed.state()
-    assert not landed.dbt("run").success
+    result = landed.dbt("build")
+    assert {status for name, status in statuses(result).items() if name.startswith("audit_")} <= {"pass", "warn"}
+    [gate] = [node for node in result.result.results if node.node.name == "gate"]
+    assert gate.status == "error"
+    assert "staging.labels does not hold the rows that were landed" in gate.message
     assert landed.state() == before
 
 
@@ -150,6 +116,11 @@ def bad(january: Streamflow, months: Path, tmp_path: Path) -> Streamflow:
 
 
 SEQUENCES: dict[str, list[tuple[str, ...]]] = {
+    "no audits": [
+        ("build", "--exclude-resource-type", "test"),
+        ("build", "--select", "gate+"),
+        ("run", "--full-refresh"),
+    ],
     "audits of nothing, then models": [("build", "--empty"), ("run",), ("run", "--select", "gate+")],
     "some audits, then models": [("test", "--select", "source:staging.users"), ("run",)],
     "all but one audit": [("build", "--exclude", "audit_labels_user_id_known_to_users"), ("run", "--exclude", "gate")],
@@ -306,7 +277,13 @@ def test_functions_of_another_version_are_replaced(january: Streamflow, months: 
     assert published(january) == ["2024-01-31", "2024-02-29"]
 
 
-@pytest.mark.parametrize("what", ["check 001", "ingest 001", "ingest 000 from other files"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "ingest 001",
+        *(pytest.param(what, marks=pytest.mark.long) for what in ("check 001", "ingest 000 from other files")),
+    ],
+)
 def test_rows_that_are_lost_before_they_are_audited_say_nothing_of_the_files(
     january: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import TABLES, Streamflow, rejects_of
+from tests.conftest import TABLES, Streamflow
 from tests.files import Rows, copy_month, edit, set_value, value_at
 
 
@@ -58,8 +58,9 @@ def test_any_order_and_any_repetition_leave_production_the_same(
     assert reversed_order.production() == production
 
 
-def test_full_refresh_leaves_history_and_production_the_same(streamflow: Streamflow, months: Path) -> None:
-    for month in ("000", "002", "001"):
+def test_full_refresh_leaves_history_and_production_the_same(january: Streamflow, months: Path) -> None:
+    streamflow = january
+    for month in ("002", "001"):
         streamflow.ok("ingest", month, "--data-dir", months)
     before = streamflow.state()
     ids = (
@@ -73,9 +74,8 @@ def test_full_refresh_leaves_history_and_production_the_same(streamflow: Streamf
     assert streamflow.rows(ids, TABLES) == identities
 
 
-def test_full_refresh_mends_production(streamflow: Streamflow, months: Path) -> None:
-    for month in ("000", "001"):
-        streamflow.ok("ingest", month, "--data-dir", months)
+def test_full_refresh_mends_production(february: Streamflow) -> None:
+    streamflow = february
     before = streamflow.production()
     streamflow.connection.execute("update usage_agg_30d set watch_hours_30d = 1")
     streamflow.connection.execute("delete from users where user_id in (select user_id from users limit 5)")
@@ -114,12 +114,12 @@ def test_late_month(january: Streamflow, months: Path) -> None:
     assert kept <= {row for table in production.values() for row in table}
 
 
-def test_customer_of_a_late_month_is_known_afterwards(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
+def test_customer_of_a_late_month_is_known_afterwards(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    streamflow = january
     folder = copy_month(months, "001", tmp_path)
     for table in TABLES:
         path = folder / f"{table}.csv"
         edit(path, lambda rows: rows.append(["only-in-001", *rows[1][1:]]))
-    streamflow.ok("ingest", "000", "--data-dir", months)
     streamflow.ok("ingest", "002", "--data-dir", months)
     streamflow.ok("ingest", "001", "--data-dir", tmp_path)
     streamflow.ok("ingest", "003", "--data-dir", months)
@@ -143,100 +143,6 @@ def test_departed_customer_is_carried_forward(january: Streamflow, months: Path)
             " where as_of = '2024-02-29' and observed_as_of < as_of"
         )
         assert sorted(rows) == sorted((row[0], "2024-01-31") for row in departed)
-
-
-def test_one_bad_value_leaves_everything_untouched(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    streamflow = january
-    before = streamflow.state()
-    folder = copy_month(months, "001", tmp_path)
-    set_value(folder / "usage_agg_30d.csv", 7, "watch_hours_30d", "-0.5")
-
-    result = streamflow("ingest", "001", "--data-dir", tmp_path)
-
-    assert result.code == 1
-    assert "nothing was changed" in result.err
-    for word in ("usage_agg_30d.csv:7", "watch_hours_30d", '"-0.5"', "audit_usage_watch_hours_0_to_744"):
-        assert word in result.err
-    assert streamflow.state() == before
-    assert streamflow.rows("select state from ops.loads order by load_id") == [("published",), ("refused",)]
-    rejects = Path(streamflow.environment["STREAMFLOW_HOME"]) / "rejects" / "month_001.csv"
-    assert str(rejects) in result.err
-    assert len(rejects.read_text().splitlines()) == 2
-
-
-def test_all_wrong_rows_of_all_files_are_named(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
-    folder = copy_month(months, "000", tmp_path)
-    set_value(folder / "users.csv", 3, "user_gender", "unknown")
-    set_value(folder / "users.csv", 4, "signup_date", "2024-02-01")
-    set_value(folder / "users.csv", 5, "user_id", " padded")
-    set_value(folder / "subscriptions.csv", 6, "months_active", "1201")
-    set_value(folder / "subscriptions.csv", 7, "monthly_fee", "-1")
-    set_value(folder / "payments_agg_90d.csv", 8, "user_id", value_at(folder / "payments_agg_90d.csv", 9, "user_id"))
-    set_value(folder / "support_agg_90d.csv", 10, "user_id", "stranger")
-    set_value(folder / "labels.csv", 11, "user_id", "")
-
-    result = streamflow("check", "000", "--data-dir", tmp_path)
-
-    assert result.code == 1
-    assert {
-        "users.csv:3", "users.csv:4", "users.csv:5", "subscriptions.csv:6", "subscriptions.csv:7",
-        "payments_agg_90d.csv:9", "support_agg_90d.csv:10", "labels.csv:11",
-    } <= {f"{row['file']}:{row['line']}" for row in rejects_of(streamflow, "000")}  # fmt: skip
-
-
-def test_values_of_the_wrong_type_are_named_for_every_file(
-    streamflow: Streamflow, months: Path, tmp_path: Path
-) -> None:
-    folder = copy_month(months, "000", tmp_path)
-    set_value(folder / "users.csv", 3, "signup_date", "31/01/2024")
-    set_value(folder / "usage_agg_30d.csv", 4, "watch_hours_30d", "NaN")
-    set_value(folder / "payments_agg_90d.csv", 5, "failed_payments_90d", "99999999999")
-    set_value(folder / "labels.csv", 6, "churn_label", "maybe")
-
-    result = streamflow("ingest", "000", "--data-dir", tmp_path)
-
-    assert result.code == 1
-    for place, reason in (
-        ("users.csv:3 ", "not a date"),
-        ("usage_agg_30d.csv:4 ", "NaN and infinity are not values"),
-        ("payments_agg_90d.csv:5 ", "out of range for int"),
-        ("labels.csv:6 ", "not true or false"),
-    ):
-        [line] = [line for line in result.err.splitlines() if place in line]
-        assert reason in line
-    assert {len(rows) for rows in streamflow.production().values()} == {0}
-
-
-def header(index: int, name: str) -> Callable[[Path], object]:
-    """Misname a column of labels.csv."""
-    return lambda folder: edit(folder / "labels.csv", lambda rows: rows[0].__setitem__(index, name))
-
-
-PLAIN_MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (lambda folder: (folder / "labels.csv").unlink(), "labels.csv  the file is missing"),
-    "misspelt file": (lambda f: (f / "labels.csv").rename(f / "lables.csv"), 'did you mean "lables.csv"?'),
-    "empty": (lambda folder: (folder / "labels.csv").write_text(""), "the file is empty"),
-    "header only": (lambda f: (f / "labels.csv").write_text("user_id,churn_label\n"), "a header and no rows"),
-    "misspelt column": (header(1, "churn_lable"), 'did you mean "churn_label"?'),
-    "doubled column": (header(1, "user_id"), "the column is there 2 times"),
-    "long row": (lambda f: edit(f / "labels.csv", lambda rows: rows[3].append("x")), "3 fields where the header has 2"),
-    "short row": (
-        lambda f: edit(f / "labels.csv", lambda rows: rows[3].pop()),
-        "1 field where the header has 2",
-    ),
-}
-
-
-@pytest.mark.parametrize(("spoil", "said"), PLAIN_MISTAKES.values(), ids=PLAIN_MISTAKES)
-def test_plain_mistakes(
-    streamflow: Streamflow, months: Path, tmp_path: Path, spoil: Callable[[Path], object], said: str
-) -> None:
-    folder = copy_month(months, "000", tmp_path)
-    spoil(folder)
-    result = streamflow("ingest", "000", "--data-dir", tmp_path)
-    assert result.code == 1
-    assert said in result.err
-    assert streamflow.rows("select state from ops.loads") == [("refused",)]
 
 
 def test_missing_month(streamflow: Streamflow, months: Path) -> None:
@@ -364,14 +270,15 @@ def test_check_publishes_nothing(streamflow: Streamflow, months: Path) -> None:
     assert {len(rows) for rows in [*streamflow.production().values(), *streamflow.history().values()]} == {0}
 
 
-def test_dry_run_changes_nothing(streamflow: Streamflow, months: Path) -> None:
-    plan = streamflow.ok("ingest", "000", "--data-dir", months, "--dry-run", "--json").json
+def test_dry_run_changes_nothing(new_database: Callable[..., Streamflow], january_published: str, months: Path) -> None:
+    empty = new_database()
+    plan = empty.ok("ingest", "000", "--data-dir", months, "--dry-run", "--json").json
     assert plan["action"] == "land, audit and publish"
-    assert streamflow.value("select to_regnamespace('ops') is null")
-    streamflow.ok("ingest", "000", "--data-dir", months)
-    plan = streamflow.ok("ingest", "000", "--data-dir", months, "--dry-run", "--json").json
+    assert empty.value("select to_regnamespace('ops') is null")
+    january = new_database(january_published)
+    plan = january.ok("ingest", "000", "--data-dir", months, "--dry-run", "--json").json
     assert plan["action"] == "nothing: published already"
-    assert streamflow.value("select count(*) from ops.loads") == 1
+    assert january.value("select count(*) from ops.loads") == 1
 
 
 def test_another_as_of(streamflow: Streamflow, months: Path) -> None:
@@ -396,9 +303,11 @@ def test_second_ingest_is_refused_and_names_the_first(january: Streamflow, month
     assert streamflow.value("select state from ops.loads where month = '007'") == "interrupted"
 
 
-def test_status_knows_every_month(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
-    assert streamflow.ok("status", "--json").json == []
-    streamflow.ok("ingest", "000", "--data-dir", months)
+def test_status_knows_every_month(
+    new_database: Callable[..., Streamflow], january_published: str, months: Path, tmp_path: Path
+) -> None:
+    assert new_database().ok("status", "--json").json == []
+    streamflow = new_database(january_published)
     folder = copy_month(months, "001", tmp_path)
     set_value(folder / "labels.csv", 2, "churn_label", "maybe")
     streamflow("ingest", "001", "--data-dir", tmp_path)

@@ -148,8 +148,15 @@ def test_a_failed_test_of_ones_own_does_not_hold_a_month_back(
     assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 0
 
 
-@pytest.mark.parametrize("severity", ["error", "warn"])
-@pytest.mark.parametrize("kind", ["singular", "generic"])
+@pytest.mark.parametrize(
+    ("kind", "severity"),
+    [
+        ("generic", "error"),
+        ("singular", "warn"),
+        pytest.param("generic", "warn", marks=pytest.mark.long),
+        pytest.param("singular", "error", marks=pytest.mark.long),
+    ],
+)
 def test_a_test_of_ones_own_on_staging_is_an_audit(
     copy: Path, streamflow: Streamflow, months: Path, kind: str, severity: str
 ) -> None:

@@ -21,6 +21,8 @@ GONE = "select min(user_id) from labels where user_id not in (select user_id fro
 
 def test_the_first_month_leaves_every_key(streamflow: Streamflow, months: Path) -> None:
     streamflow.ok("init")
+    assert streamflow.value("select count(*) from pg_tables where schemaname = 'public'") == 2 * len(TABLES)
+    assert {len(rows) for rows in [*streamflow.production().values(), *streamflow.history().values()]} == {0}
     streamflow.ok("ingest", "000", "--data-dir", months)
     kinds = {(table, kind) for table, kind in streamflow.rows(KEYS)}
     assert kinds >= {(name, "p") for table in TABLES for name in (table, f"{table}_snapshots")}
@@ -90,11 +92,10 @@ def test_files_that_are_those_of_the_month_before(january: Streamflow, months: P
 @pytest.mark.parametrize(
     "change",
     [
-        "insert into users (user_id, observed_as_of) values ('stranger', '2024-01-31')",
-        f"delete from labels where user_id = ({GONE})",
-        f"update labels set observed_as_of = '2024-02-29' where user_id = ({GONE})",
+        pytest.param("insert into users (user_id, observed_as_of) values ('stranger', '2024-01-31')", id="one more"),
+        pytest.param(f"delete from labels where user_id = ({GONE})", id="one less", marks=pytest.mark.long),
+        pytest.param(f"update labels set observed_as_of = '2024-02-29' where user_id = ({GONE})", id="of another date"),
     ],
-    ids=["one more", "one less", "of another date"],
 )
 @pytest.mark.parametrize("by_hand", [False, pytest.param(True, marks=pytest.mark.long)], ids=["ingest", "by hand"])
 def test_production_that_is_not_what_history_says_is_not_built_upon(
@@ -167,19 +168,15 @@ def test_the_first_month_that_is_refused_is_the_last_that_is_tried(
     assert [outcome["state"] for outcome in as_json.json] == ["unchanged", "refused"]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("ingest", "003..001"),
-        ("ingest", "000..x"),
-        ("ingest", "000.."),
-        ("ingest", "000..001", "--as-of", "2024-01-31"),
-        ("ingest", "000..001", "--restate", "--reason", "wrong"),
-        ("check", "000..001"),
-    ],
-    ids=" ".join,
-)
-def test_months_that_cannot_be_ingested_together(streamflow: Streamflow, arguments: tuple[str, ...]) -> None:
-    result = streamflow(*arguments)
-    assert result.code == 2
-    assert "Traceback" not in result.err
+def test_months_that_cannot_be_ingested_together(streamflow: Streamflow) -> None:
+    for command in (
+        "ingest 003..001",
+        "ingest 000..x",
+        "ingest 000..",
+        "ingest 000..001 --as-of 2024-01-31",
+        "ingest 000..001 --restate --reason wrong",
+        "check 000..001",
+    ):
+        result = streamflow(*command.split())
+        assert result.code == 2, command
+        assert "Traceback" not in result.err

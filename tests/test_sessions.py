@@ -82,7 +82,9 @@ def said(result: Any) -> str:
     return f"{result.exception} {[node.message for node in getattr(result.result, 'results', None) or []]}"
 
 
-@pytest.mark.parametrize("role", [False, True], ids=["database", "role"])
+@pytest.mark.parametrize(
+    "role", [pytest.param(False, id="database"), pytest.param(True, id="role", marks=pytest.mark.long)]
+)
 def test_all_settings_at_their_worst(january: Streamflow, months: Path, undisturbed: Any, role: bool) -> None:
     set_to(january, WORST, role)
     if role and january.on_citus:  # it gives a role's settings to all nodes, whose sessions begin with them
@@ -102,6 +104,7 @@ def test_each_setting_at_its_worst(january: Streamflow, months: Path, name: str,
     two_months(january, months)
 
 
+@pytest.mark.long
 def test_another_client_encoding(january: Streamflow, months: Path) -> None:
     """dbt's driver takes it from the server when it connects by hand, and translates."""
     set_to(january, {"client_encoding": "LATIN1"})
@@ -120,7 +123,7 @@ def test_a_profile_without_the_settings_is_refused(january: Streamflow, months: 
     assert "take `role` from the profiles.yml that streamflow wrote" in said(refused)
 
 
-@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+@pytest.mark.parametrize("encoding", ["LATIN1", pytest.param("SQL_ASCII", marks=pytest.mark.long)])
 def test_a_database_of_another_encoding_is_refused(
     server: Server, streamflow: Streamflow, months: Path, encoding: str
 ) -> None:

@@ -101,15 +101,11 @@ def test_diff_of_a_month_that_is_not_published_is_wrong_usage(january: Streamflo
     assert "month 001 is not published. There are: 000 (2024-01-31)." in january("diff", "000", "001").err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [("status", "--frob"), ("diff", "0", "9"), ("history", "x"), ("ingest",), ("ingest", "abc")],
-    ids=" ".join,
-)
-def test_an_error_is_json_too(streamflow: Streamflow, arguments: tuple[str, ...]) -> None:
-    result = streamflow(*arguments, "--json")
-    assert result.code == result.json["exit_code"] == 2
-    assert result.json["error"] in " ".join(result.err.split())
+def test_an_error_is_json_too(streamflow: Streamflow) -> None:
+    for command in ("status --frob", "diff 0 9", "history x", "ingest", "ingest abc"):
+        result = streamflow(*command.split(), "--json")
+        assert result.code == result.json["exit_code"] == 2, command
+        assert result.json["error"] in " ".join(result.err.split()), command
 
 
 def test_no_database_is_json_too(streamflow: Streamflow) -> None:
@@ -118,13 +114,9 @@ def test_no_database_is_json_too(streamflow: Streamflow) -> None:
     assert result.code == result.json["exit_code"] == 3
 
 
-@pytest.mark.parametrize(
-    "command",
-    [("status",), ("verify",), ("models",), ("db", "uri"), ("db", "status"), ("diff", "0", "0")],
-    ids=" ".join,
-)
-def test_a_result_is_one_json_document(january: Streamflow, command: tuple[str, ...]) -> None:
-    assert january.ok(*command, "--json").json is not None
+def test_a_result_is_one_json_document(january: Streamflow) -> None:
+    for command in ("status", "verify", "models", "db uri", "db status", "diff 0 0"):
+        assert january.ok(*command.split(), "--json").json is not None, command
 
 
 def test_status_begins_with_what_the_on_call_engineer_asks(january: Streamflow) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import Streamflow
 from tests.files import copy_month
-from tests.test_bad_input import to_zip
+from tests.test_accepted import to_zip
 
 
 def test_what_is_refused_for_usage_is_no_attempt(january: Streamflow, months: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def cut_off(streamflow: Streamflow, point: str, *arguments: str | Path, when: st
     wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
 
 
+@pytest.mark.long
 def test_a_restatement_upon_one_that_was_cut_off_and_then_another_month(
     february: Streamflow, months: Path, fewer: Callable[[int, int], Path], new_database: Callable[..., Streamflow]
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_restatement_upon_one_that_was_cut_off_and_then_another_month(
     assert again.state() == ended
 
 
+@pytest.mark.long
 def test_restatements_that_were_cut_off_are_given_up(
     february: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
 ) -> None:
@@ -94,6 +96,7 @@ def test_a_month_that_is_whole_is_given_up(january: Streamflow, months: Path, un
     assert january.state() == undisturbed
 
 
+@pytest.mark.long
 def test_what_was_given_up_is_out_of_production_with_the_next_month(
     january: Streamflow, months: Path, new_database: Callable[..., Streamflow]
 ) -> None:
@@ -113,6 +116,7 @@ def test_what_was_given_up_is_out_of_production_with_the_next_month(
     assert again.state() == ended
 
 
+@pytest.mark.long
 def test_a_month_that_another_is_built_on_is_given_up_after_it(january: Streamflow, months: Path) -> None:
     before = january.state()
     for month in ("001", "002"):
@@ -136,6 +140,7 @@ def test_the_first_month_of_all_is_given_up(streamflow: Streamflow, months: Path
     streamflow.ok("verify")
 
 
+@pytest.mark.long
 def test_production_is_not_made_anew_while_a_month_is_half_restated(
     february: Streamflow, months: Path, fewer: Callable[[int, int], Path], new_database: Callable[..., Streamflow]
 ) -> None:
@@ -231,6 +236,7 @@ def test_what_another_landing_displaced_is_told(january: Streamflow, months: Pat
     assert "001, which staging no longer holds: streamflow land 001" in january.ok("status").out
 
 
+@pytest.mark.long
 def test_the_command_that_is_named_has_the_date(january: Streamflow, months: Path) -> None:
     if january.on_citus:
         pytest.skip("labels is the first table there, and nothing is half built")

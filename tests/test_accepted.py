@@ -1,0 +1,130 @@
+"""Forms of a file that are as good as the exports' own: the tables become the same."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import shutil
+import zipfile
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TABLES, Streamflow
+from tests.files import Rows, copy_month, edit, set_value, value_at
+from tests.test_bad_input import Spoil, each, replace
+
+
+def mark_byte_order(folder: Path) -> None:
+    """A byte-order mark before the header."""
+    (folder / "users.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "users.csv").read_bytes())
+
+
+def strip_the_end(folder: Path) -> None:
+    """No newline at the end."""
+    path = folder / "usage_agg_30d.csv"
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+
+
+def quote(folder: Path) -> None:
+    """Quote every field, the empty ones too."""
+    path = folder / "users.csv"
+    with path.open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(rows)
+
+
+def reverse(folder: Path) -> None:
+    """The columns the other way round."""
+
+    def change(rows: Rows) -> None:
+        for row in rows:
+            row.reverse()
+
+    edit(folder / "users.csv", change)
+
+
+def spell(true: str, false: str) -> Spoil:
+    """Other words for true and false, one after the other; blanks are between them."""
+    words = {"True": cycle(true.split()), "False": cycle(false.split())}
+
+    def change(rows: Rows) -> None:
+        for row in rows[1:]:
+            row[1] = next(words[row[1]])
+
+    return lambda folder: edit(folder / "labels.csv", change)
+
+
+def pack(folder: Path, which: str = "*") -> None:
+    """Replace every file by its compressed form, or those of that name."""
+    for path in list(folder.glob(which)):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+
+def pack_into_zip(folder: Path) -> None:
+    """Replace the folder by an archive of its files, compressed before."""
+    pack(folder)
+    to_zip(folder)
+
+
+def to_zip(folder: Path) -> None:
+    """Replace the folder by an archive of it."""
+    with zipfile.ZipFile(folder.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"{folder.name}/{path.name}")
+    shutil.rmtree(folder)
+
+
+def add_a_note(folder: Path) -> None:
+    """An unknown file beside the others."""
+    (folder / "notes.txt").write_text("x")
+
+
+OF_ONE_FILE: dict[str, Spoil] = {
+    "other column order": reverse,
+    "every field quoted": quote,
+    "byte-order mark": mark_byte_order,
+    "CRLF": replace("subscriptions.csv", b"\n", b"\r\n", -1),
+    "no newline at the end": strip_the_end,
+    "other words for true and false": spell("Yes t 1", "no F 0"),
+    "gzip of one file": lambda folder: pack(folder, "support_agg_90d.csv"),
+    "an unknown file beside them": add_a_note,
+}
+OF_ALL: dict[str, Spoil] = {"zip": to_zip, "gzip within zip": pack_into_zip}
+"""In every run the forms of one file are together in one month, and each is alone with `make test-long`."""
+ACCEPTED = [
+    pytest.param(each(*OF_ONE_FILE.values()), id="all that a file may be"),
+    *(pytest.param(change, id=name) for name, change in OF_ALL.items()),
+    *(pytest.param(change, id=name, marks=pytest.mark.long) for name, change in OF_ONE_FILE.items()),
+    pytest.param(pack, id="gzip", marks=pytest.mark.long),
+]
+
+
+@pytest.mark.parametrize("change", ACCEPTED)
+def test_accepted_variants_give_the_same_tables(
+    january: Streamflow, new_database: Callable[[], Streamflow], months: Path, tmp_path: Path, change: Spoil
+) -> None:
+    expected = january.state()
+    folder = copy_month(months, "000", tmp_path)
+    change(folder)
+    varied = new_database()
+    varied.ok("ingest", "000", "--data-dir", tmp_path)
+    assert varied.state() == expected
+
+
+def test_quoted_commas_quotes_and_newlines_stay_as_they_are(
+    streamflow: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    folder = copy_month(months, "000", tmp_path)
+    strange = 'a "quoted", comma\nand a newline'
+    for table in TABLES:
+        path = folder / f"{table}.csv"
+        place = next(n for n, row in enumerate(path.read_text().splitlines(), 1) if n > 1)
+        assert value_at(path, place, "user_id")
+        set_value(path, place, "user_id", strange)
+    streamflow.ok("ingest", "000", "--data-dir", tmp_path)
+    assert streamflow.value("select count(*) from users where user_id = %s", strange) == 1
