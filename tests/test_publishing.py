@@ -15,8 +15,42 @@ from tests.test_gate import land_only, published
 
 KEYS = "select conrelid::regclass::text, contype::text from pg_constraint where contype in ('p', 'f')"
 
+WITNESS = """
+create table witness (seen text, name text, transaction bigint);
+create function witness() returns event_trigger language plpgsql as $$
+begin
+    if tg_event = 'sql_drop' then
+        insert into public.witness
+        select 'dropped', object_name, txid_current() from pg_event_trigger_dropped_objects()
+        where object_type = 'view' and is_temporary;
+    else
+        insert into public.witness
+        select 'created', objid::regclass::text, txid_current() from pg_event_trigger_ddl_commands()
+        where object_type = 'view' and schema_name like 'pg_temp%';
+    end if;
+end
+$$;
+create event trigger views_come on ddl_command_end when tag in ('CREATE VIEW') execute function witness();
+create event trigger views_go on sql_drop execute function witness();
+"""
+"""Sees temporary views come and go."""
+
 GONE = "select min(user_id) from labels where user_id not in (select user_id from staging.labels)"
 """Somebody of the month before whom this one has not."""
+
+
+def test_no_temporary_view_outlives_its_transaction(january: Streamflow, months: Path) -> None:
+    """Where the server goes down it would stay, on a staging table that the next landing is to make anew."""
+    if january.on_citus:
+        pytest.skip("event triggers are the coordinator's alone")
+    january.connection.execute(WITNESS)
+    january.ok("ingest", "001", "--data-dir", months)
+    seen = january.rows(
+        "select seen, transaction, count(*) from witness group by seen, transaction order by seen, transaction"
+    )
+    created = [rest for seen, *rest in seen if seen == "created"]
+    assert sum(count for _, count in created) > 2 * len(TABLES)
+    assert created == [rest for seen, *rest in seen if seen == "dropped"]
 
 
 def test_the_first_month_leaves_every_key(streamflow: Streamflow, months: Path) -> None:

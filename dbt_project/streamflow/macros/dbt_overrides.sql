@@ -41,7 +41,8 @@
 
 {#-
   What a strategy of this project reads is a view: dbt's temporary table would write all rows once more, without statistics, and pull
-  those of a cluster through its coordinator.
+  those of a cluster through its coordinator. The strategy drops it in the same transaction: a server that goes down before dbt does so
+  leaves it there, on staging that no month could then make anew.
 -#}
 {% macro postgres__create_table_as(temporary, relation, sql) %}
     {%- if temporary and model.config.incremental_strategy in streamflow.strategies() -%}
@@ -75,7 +76,9 @@
     {%- call statement('main', fetch_result=True, auto_begin=True) -%}
         {% if config.get('contract').enforced %}{{ get_assert_columns_equivalent(sql) }}{% endif %}
         create temporary view {{ wanted }} as {{ sql }};
-        select pg_get_viewdef('{{ wanted }}'::regclass) = pg_get_viewdef('{{ existing }}'::regclass)
+        select set_config('streamflow.is_same', (pg_get_viewdef('{{ wanted }}'::regclass) = pg_get_viewdef('{{ existing }}'::regclass))::text, true);
+        drop view {{ wanted }};
+        select current_setting('streamflow.is_same')::boolean
     {%- endcall -%}
     {%- if not load_result('main').table.rows[0][0] %}{{ return(dbt.materialization_view_default()) }}{% endif -%}
     {%- do apply_grants(existing, config.get('grants'), should_revoke=true) -%}

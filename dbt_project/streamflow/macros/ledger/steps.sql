@@ -91,6 +91,7 @@ begin
     where to_regclass(format('public.%I', staged.table_name || '_snapshots')) = parent
         and (standing.load_id is null or (files.restates and built_from.sha256 <> files.sha256));
     if not found then
+        execute format('drop view %s', selected);
         return 'the history of this month stands, or nothing passed the gate';
     end if;
     partition := build.table_name || to_char(build.as_of, '_YYYY_MM_DD')
@@ -98,6 +99,7 @@ begin
     execute format('create table history.%I (like %s)', partition, parent);
     perform ops.spread(format('history.%I', partition), key[1]);
     execute format('insert into history.%I (%s) select %2$s from %s', partition, columns, selected);
+    execute format('drop view %s', selected);
     execute format('select count(*), count(*) filter (where observed_as_of = as_of) from history.%I', partition) into total, delivered;
     if delivered <> build.row_count then
         raise exception '% would get % delivered rows of %, and % were landed: does the model leave rows out, or was staging changed?'

@@ -22,6 +22,7 @@
     {%- endset -%}
     {%- set merge = streamflow.merge_newest(target, newest, key, plan.rebuild) -%}
     {{ streamflow.counted_by_merge(target, merge, plan.months) if merge_counts else merge }};
+    drop view {{ delivered }};
     select ops.finish_merge('{{ target }}', {{ streamflow.as_json(model.constraints) }}, {{ flags.FULL_REFRESH }})
 {% endmacro %}
 
