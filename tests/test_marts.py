@@ -350,3 +350,15 @@ def test_a_label_date_without_a_label(copy: Path, january: Streamflow) -> None:
     refused = run_copy(copy, january, "training-set", "--as-of", "000", "--label-as-of", "000")
     assert refused.returncode == 2
     assert "--label-as-of has nothing to say" in " ".join(refused.stderr.split())
+
+
+def test_without_labels_and_without_the_view(copy: Path, january: Streamflow) -> None:
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    sources.write_text(sources.read_text().replace("label: true", "label: false"))
+    assert run_copy(copy, january, "models", "training_set", "--overwrite").returncode == 0
+    january.connection.execute("drop view training_set")
+    refused = run_copy(copy, january, "training-set", "--as-of", "000")
+    assert refused.returncode == 2
+    assert "training_set is not there" in " ".join(refused.stderr.split())
+    assert run_copy(copy, january, "dbt", "run", "--select", "training_set").returncode == 0
+    assert run_copy(copy, january, "training-set", "--as-of", "000").returncode == 0

@@ -85,7 +85,7 @@ def _columns(connection: Connection, tables: Sequence[Table]) -> dict[str, str]:
         raise WrongUsage(f"{lacking[0]}: {into_step(lacking)}, then `{REMAKE}`.")
     declared = [name for name, _, _ in training_columns(tables)]
     types: dict[str, str] = dict(connection.execute(statement(__file__, "columns")).fetchall())
-    if [name for name in types if name in declared] != declared:
+    if not types or [name for name in types if name in declared] != declared:
         raise WrongUsage(f"the view training_set is not there, or older than what is declared: `{REMAKE}` makes it.")
     return types
 
