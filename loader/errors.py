@@ -6,6 +6,7 @@ import psycopg
 
 FINISH = "streamflow dbt build --select complete_months+"
 """Publishes a month whose history stands in all its tables, whatever is in staging, and mends production."""
+REMAKE = "`streamflow init` makes missing tables, `streamflow dbt run --select config.materialized:view` missing views."
 
 
 class StreamflowError(Exception):
@@ -57,11 +58,13 @@ def complaint(error: psycopg.Error | OSError) -> str:
             f"this role may not do that ({error.diag.message_primary or error}): have POSTGRES_USER name the role that"
             " ingests. One that only reads has the tables and views, and `history`, `diff` and `training-set`."
         )
-    if isinstance(error, psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedTable):
+    if isinstance(error, psycopg.errors.UndefinedColumn):
         return (
-            f"{error.diag.message_primary}: what is declared is in the tables from the next month on, or now, after"
+            f"{error.diag.message_primary}: a declared column is in the tables from the next month on, or now, after"
             " `streamflow dbt run --select config.materialized:view`."
         )
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        return f"{error.diag.message_primary}: {REMAKE}"
     if isinstance(error, psycopg.Error):
         return f"the database says: {str(error).strip()}"
     return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")

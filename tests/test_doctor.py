@@ -106,3 +106,15 @@ def test_psycopg_errors_have_no_traceback(january: Streamflow) -> None:
     assert result.code == 3
     assert "Traceback" not in result.out + result.err
     assert isinstance(january.connection, psycopg.Connection)
+
+
+def test_what_is_missing_is_made_by_the_command_that_is_named(january: Streamflow, months: Path) -> None:
+    january.connection.execute("drop table ops.audits")
+    for command in (["status"], ["ingest", "001", "--data-dir", months]):
+        failed = january(*command)
+        assert failed.code == 3
+        assert 'relation "ops.audits" does not exist' in failed.err
+        assert "`streamflow init` makes missing tables" in failed.err
+    january.ok("init")
+    january.ok("ingest", "001", "--data-dir", months)
+    assert "published" in january.ok("status").out

@@ -52,8 +52,8 @@ def init(
     database = open_database(settings)
     with database.connect() as connection:
         both = chosen(connection, loader_role, reader_role) if roles else None
-        ledger.prepare(connection)
         ledger.lock(connection)
+        ledger.create(connection)
         operation = ["run-operation", "streamflow.create_missing_tables"]
         result = Dbt(settings).run(database, operation, lambda _: None, lambda _: None)
         if not result.success:

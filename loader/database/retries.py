@@ -16,7 +16,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from loader.errors import SurroundingsFailed
+from loader.errors import REMAKE, SurroundingsFailed
 
 ENDED_BY_THE_SERVER = {"57P01", "57P02", "57P03", "57P05"}
 """SQLSTATEs of sessions that an administrator, a crash or a restart ended; class 08 is the network's."""
@@ -114,6 +114,8 @@ def failure(month: str, error: psycopg.Error) -> SurroundingsFailed:
         advice = f"The database's disk is full: make room, then ingest month {month} again. Nothing is half done."
     elif isinstance(error, psycopg.errors.InsufficientPrivilege):
         advice = "As a superuser, `streamflow init --roles` gives the roles what they lack, and the loader the tables."
+    elif isinstance(error, psycopg.errors.UndefinedTable):
+        advice = f"{REMAKE} Nothing is half done."
     else:
         advice = f"Nothing is half done: ingest month {month} again when the database is back."
     kind = ConnectionLost if _is_lost(error) else SurroundingsFailed

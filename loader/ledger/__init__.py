@@ -3,6 +3,7 @@
 from loader.ledger.attempts import (
     begin,
     clear_staged,
+    create,
     enter_files,
     exists,
     finish,
@@ -35,7 +36,7 @@ from loader.ledger.months import (
 
 __all__ = [
     "AuditResult", "Standing", "TableCounts", "TableHistory", "Waiver", "audits_of", "begin", "came_later",
-    "clear_staged", "enter_files", "exists", "finish", "history_on", "holder", "is_current", "is_unaudited",
+    "clear_staged", "create", "enter_files", "exists", "finish", "history_on", "holder", "is_current", "is_unaudited",
     "left_to_build", "lock", "prepare", "register_run", "require_landed", "require_same_date",
     "set_staged", "standing", "take_back", "undo_unfinished", "waivers_of", "who",
 ]  # fmt: skip

@@ -26,8 +26,13 @@ from loader.words import printable
 def prepare(connection: Connection) -> None:
     """Create the tables and functions of ops, or make them those of this version."""
     if not exists(connection) or not is_current(connection):
-        connection.execute(ops_ddl())
-        connection.execute(sql.SQL("comment on schema ops is {}").format(sql.Literal(_stamp())))
+        create(connection)
+
+
+def create(connection: Connection) -> None:
+    """Create whatever of ops is missing, also where it was taken away by hand."""
+    connection.execute(ops_ddl())
+    connection.execute(sql.SQL("comment on schema ops is {}").format(sql.Literal(_stamp())))
 
 
 def is_current(connection: Connection) -> bool:
