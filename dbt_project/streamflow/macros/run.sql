@@ -87,7 +87,7 @@
 {% endmacro %}
 
 
-{#- These settings are in the dbt_project.yml of the project, which may be anybody's, and promises rest on them. -#}
+{#- Promises rest on these settings, and the dbt_project.yml that has them is the project's own. -#}
 {% macro require_guards(model) %}
     {%- set overrides_are_found = adapter.dispatch('can_clone_table', 'dbt').macro.package_name != 'dbt' -%}
     {%- if model.config.full_refresh is not sameas false or not model.config.contract.enforced or not overrides_are_found -%}
