@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from loader.database import run_lock
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit
 from tests.pauses import PATIENCE, Paused, paused
@@ -78,6 +79,18 @@ def test_an_ingest_is_refused_during_a_step_of_dbt_by_hand(january: Streamflow, 
     assert by_hand.process.returncode == 0
     assert january.value("select max(as_of)::text from ops.published") == FEBRUARY
     january.ok("ingest", "002", "--data-dir", months)
+
+
+def test_dbt_in_another_database_of_the_server_is_not_named(january: Streamflow, months: Path) -> None:
+    with contextlib.closing(connect(january.environment, "postgres")) as other, other.transaction():
+        other.execute("select pg_advisory_xact_lock_shared(%s, %s)", run_lock())
+        assert "under way: nothing" in january.ok("status").out
+        january.connection.execute("select pg_advisory_lock(%s, %s)", run_lock())
+        result = january("ingest", "001", "--data-dir", months)
+        assert result.code == 3
+        assert "another run is under way on this database: a run that has just begun" in result.err
+        january.connection.execute("select pg_advisory_unlock(%s, %s)", run_lock())
+        january.ok("ingest", "001", "--data-dir", months)
 
 
 def test_a_landing_between_two_steps_of_dbt_by_hand(january: Streamflow, months: Path) -> None:

@@ -72,6 +72,24 @@ def test_everything_of_ones_own_is_built_month_after_month(ours: Path, streamflo
         assert streamflow.value(current) == streamflow.value("select count(*) from subscriptions")
 
 
+def test_a_contract_of_ones_own_is_held_as_dbt_holds_it(copy: Path, january: Streamflow) -> None:
+    """A column needs a type, and a name that is not quoted is any case's."""
+    write(copy, "models/ours.sql", "select 1 as UserId, 1.5::numeric as fee")
+    ours = {
+        "name": "ours",
+        "config": {"contract": {"enforced": True}},
+        "columns": [{"name": "UserId"}, {"name": "fee"}],
+    }
+    write(copy, "models/_ours.yml", yaml.safe_dump({"models": [ours]}))
+    untyped = run_copy(copy, january, "dbt", "run", "--select", "ours")
+    assert untyped.returncode == 1
+    assert "Contracted models require data_type to be defined for each column" in untyped.stdout
+    ours["columns"] = [{"name": "UserId", "data_type": "int"}, {"name": "fee", "data_type": "numeric"}]
+    write(copy, "models/_ours.yml", yaml.safe_dump({"models": [ours]}))
+    typed = run_copy(copy, january, "dbt", "run", "--select", "ours")
+    assert typed.returncode == 0, typed.stdout
+
+
 def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: Streamflow, months: Path) -> None:
     write(ours, "models/ours/broken.sql", "select 1 / (count(*) - count(*)) as x from {{ ref('users') }}")
     write(ours, "models/ours/below.sql", "{{ config(materialized='table') }} select * from {{ ref('broken') }}")

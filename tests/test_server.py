@@ -73,6 +73,7 @@ def test_uri_prints_one_line_and_leaves_the_server_up(embedded: Embedded, reques
     assert result.stderr == ""
     with psycopg.connect(uri) as connection:
         assert str(connection.info.server_version).startswith(request.node.callspec.id.removeprefix("pg"))
+        assert connection.execute("select distinct datcollate from pg_database").fetchall() == [("C",)]
     assert embedded("db", "uri").stdout.strip() == uri
 
 

@@ -200,8 +200,10 @@ def test_the_stand_in_refuses_what_it_does_not_know(tmp_path: Path, argument: st
 def test_without_a_package_nothing_is_landed(
     january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loader.pipeline.dbt.audit_package", lambda: None)
-    result = january("ingest", "001", "--data-dir", months)
+    with monkeypatch.context() as without:
+        without.setattr("loader.pipeline.dbt.audit_package", lambda: None)
+        result = january("ingest", "001", "--data-dir", months)
     assert result.code == 3
     assert "the dbt packages are not installed: run `streamflow setup`" in result.err
     assert january.value("select count(*) from staging.users where as_of > '2024-01-31'") == 0
+    january.ok("ingest", "001", "--data-dir", months)
