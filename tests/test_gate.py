@@ -94,15 +94,23 @@ def test_failed_audit_skips_every_model(january: Streamflow, months: Path, tmp_p
     assert streamflow.state() == before
 
 
-def test_staging_that_lost_rows_is_not_published(landed: Streamflow) -> None:
-    """All that is left passes its audits; a landing between the audits and the gate is in tests/test_concurrency.py."""
-    landed.connection.execute("delete from staging.labels where user_id = (select max(user_id) from staging.labels)")
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("labels", "delete from staging.labels where user_id = (select max(user_id) from staging.labels)"),
+        ("users", "insert into staging.users select 'somebody', signup_date from staging.users limit 1"),
+    ],
+    ids=["rows lost", "rows added"],
+)
+def test_staging_that_is_not_what_was_landed_is_not_published(landed: Streamflow, table: str, change: str) -> None:
+    """What is there passes its audits; a landing between the audits and the gate is in tests/test_concurrency.py."""
+    landed.connection.execute(change.encode())
     before = landed.state()
     result = landed.dbt("build")
     assert {status for name, status in statuses(result).items() if name.startswith("audit_")} <= {"pass", "warn"}
     [gate] = [node for node in result.result.results if node.node.name == "gate"]
     assert gate.status == "error"
-    assert "staging.labels does not hold the rows that were landed" in gate.message
+    assert f"staging.{table} does not hold the rows that were landed" in gate.message
     assert landed.state() == before
 
 

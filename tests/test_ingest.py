@@ -82,10 +82,14 @@ def test_full_refresh_mends_production(february: Streamflow) -> None:
     streamflow.connection.execute("insert into users values ('ghost', null, null, null, null, null, '2030-01-01')")
     streamflow.connection.execute("insert into labels values ('ghost', true, '2030-01-01')")
     assert streamflow.production() != before
+    found = streamflow("verify")
+    assert found.code == 1
+    assert "rows that differ from what history says: 6" in found.out, "five who are gone, and one who is none"
 
     assert streamflow.dbt("build", "--full-refresh").success
 
     assert streamflow.production() == before
+    assert streamflow("verify").code == 0
 
 
 def test_late_month(january: Streamflow, months: Path) -> None:

@@ -94,8 +94,9 @@ def test_ingest_starts_it_and_psql_opens_it(embedded: Embedded, months: Path) ->
     embedded("db", "stop")
     again = embedded("ingest", "000", "--data-dir", months)
     assert "nothing to do" in again.stdout
-    built = embedded("dbt", "run", "--select", "published_months")
-    assert "published_months" in built.stdout
+    assert "`streamflow dbt build` does the rest" in embedded("land", "001", "--data-dir", months).stdout
+    embedded("dbt", "build", "--quiet")
+    assert "001    2024-02-29  published" in embedded("status").stdout
 
 
 def test_nothing_new_starts_no_dbt(january: Streamflow, months: Path) -> None:
