@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -58,10 +59,16 @@ def program() -> None:
     sys.stdout.flush()
     if out.lost and code == 0:
         sys.stderr.write(f"streamflow: the result cannot be written: {out.lost.strerror}\n")
-        code = 0 if SAYS_WHAT_BECAME_OF_IT.intersection(sys.argv[1:4]) else 3  # options may stand before the command
+        code = 0 if _command(sys.argv[1:]) in SAYS_WHAT_BECAME_OF_IT else 3
     with suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
+
+
+def _command(words: Sequence[str]) -> str | None:
+    """The command among the words: the first one that is no option and not the folder of --project-dir."""
+    pairs = zip(["", *words], words, strict=False)
+    return next((word for before, word in pairs if not word.startswith("-") and before != "--project-dir"), None)
 
 
 def _text(outlet: Outlet, before: Any) -> io.TextIOWrapper:
