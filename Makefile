@@ -46,10 +46,10 @@ check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [D
 status: setup ## What is left to do, and the months with their states
 	@$(BIN)/streamflow status $(ARGS)
 
-test: tools ## Run every test, on PostgreSQL 16 or 18 in turn
+test: tools ## Run every test but the long ones, on PostgreSQL 16 or 18 in turn
 	@$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
-test-long: tools ## The same at length: every test on both, many kills, long fuzzing
+test-long: tools ## Run every test on both, with many kills and long fuzzing
 	@.ci/install $(VENV) $(PYTHON) '.[dev,tutorial]'
 	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
