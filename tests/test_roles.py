@@ -336,6 +336,15 @@ def test_what_the_reader_may_not_do(made: Roles, months: Path, tmp_path: Path) -
         assert result.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("with_dbt", [False, True])
+def test_the_role_that_loads_takes_a_new_version_into_use(made: Roles, months: Path, with_dbt: bool) -> None:
+    made.admin.connection.execute("comment on table ops.loads is 'of another version'")
+    if with_dbt:
+        made.loader.dbt("build")
+    made.loader.ok("ingest", "001", "--data-dir", months)
+    made.loader.ok("verify")
+
+
 def test_the_reader_reads_production_history_and_views(made: Roles, months: Path) -> None:
     made.loader.ok("ingest", "001", "--data-dir", months)
     assert made.reader.state() == made.admin.state()

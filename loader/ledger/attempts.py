@@ -32,17 +32,17 @@ def prepare(connection: Connection) -> None:
 def create(connection: Connection) -> None:
     """Create whatever of ops is missing, also where it was taken away by hand."""
     connection.execute(ops_ddl())
-    connection.execute(sql.SQL("comment on schema ops is {}").format(sql.Literal(_stamp())))
+    connection.execute(sql.SQL("comment on table ops.loads is {}").format(sql.Literal(_stamp())))
 
 
 def is_current(connection: Connection) -> bool:
     """Whether the ledger was last prepared by this version, whatever was done to it since."""
-    query = "select obj_description(to_regnamespace('ops'), 'pg_namespace') is not distinct from %s"
+    query = "select obj_description(to_regclass('ops.loads'), 'pg_class') is not distinct from %s"
     return bool(one_row(connection, query, [_stamp()])[0])
 
 
 def _stamp() -> str:
-    """The hash of the ledger's SQL, which the schema has as its comment."""
+    """The hash of the ledger's SQL, which ops.loads has as its comment: the role that loads does not own the schema."""
     return hashlib.md5(ops_ddl(), usedforsecurity=False).hexdigest()
 
 

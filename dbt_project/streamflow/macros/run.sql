@@ -24,8 +24,8 @@
     {%- endif -%}
     {%- set ddl = streamflow.ops_ddl() -%}
     {%- set stamp = local_md5(ddl) -%}
-    {%- if run_query("select obj_description(to_regnamespace('ops'), 'pg_namespace') is distinct from '" ~ stamp ~ "'").rows[0][0] -%}
-        {%- do run_query(ddl ~ "comment on schema ops is '" ~ stamp ~ "'") -%}
+    {%- if run_query("select obj_description(to_regclass('ops.loads'), 'pg_class') is distinct from '" ~ stamp ~ "'").rows[0][0] -%}
+        {%- do run_query(ddl ~ "comment on table ops.loads is '" ~ stamp ~ "'") -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
     {%- endif -%}
     {%- set relations = {} -%}
