@@ -48,7 +48,7 @@
 
 
 {#-
-  Creates what is in schema ops, or makes it what this version has. Its hash is the comment of the schema: a database that has another one,
+  Creates what is in schema ops, or makes it what this version has. Its hash is the comment of ops.loads: a database that has another one,
   or none, is of another version. loader/database/ddl.py puts the same text together.
 -#}
 {% macro ops_ddl() %}
