@@ -33,7 +33,7 @@ def said(result: Any) -> str:
 
 @pytest.mark.parametrize(
     "point",
-    ["last merge", *(pytest.param(p, marks=pytest.mark.long) for p in ("landing", "first history", "last history"))],
+    ["last merge", *(pytest.param(p, marks=pytest.mark.long) for p in ("first history", "last history"))],
 )
 def test_while_a_month_is_being_ingested(january: Streamflow, months: Path, point: str) -> None:
     """Readers neither wait nor see a part of it, and nobody else may begin; then it is there."""
