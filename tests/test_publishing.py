@@ -170,7 +170,7 @@ def test_several_months_in_one_command(
     streamflow: Streamflow, new_database: Callable[[], Streamflow], months: Path
 ) -> None:
     several = streamflow.ok("ingest", "000..003", "--data-dir", months)
-    assert [line.split(",")[0] for line in several.out.splitlines() if " in " in line and "month " in line] == [
+    assert [line.split(",")[0] for line in several.out.splitlines() if ", as of " in line] == [
         f"month {month:03d} published" for month in range(4)
     ]
     assert "4 months in" in several.out

@@ -279,6 +279,9 @@ def test_the_loader_adds_tables_and_columns_and_the_reader_reads_them(
     lines = ["offer,user_id,discount", *(f"gold,{customer},0.5" for customer in customers)]
     (folder / "plans.csv").write_text("\n".join(lines) + "\n")
 
+    run_copy(copy, made.loader, "models")
+    written = run_copy(copy, made.loader, "models", "labels_snapshots", "labels", "training_set", "--overwrite")
+    assert written.returncode == 0, written.stderr
     result = run_copy(copy, made.loader, "ingest", "001", "--data-dir", str(folder.parent))
 
     assert result.returncode == 0, result.stderr
@@ -291,7 +294,7 @@ def test_the_loader_adds_tables_and_columns_and_the_reader_reads_them(
 @pytest.mark.long
 def test_marts_are_handed_over_and_read(roles: Roles, copy: Path) -> None:
     marts = copy / "dbt_project" / "models" / "marts"
-    marts.mkdir()
+    marts.mkdir(exist_ok=True)
     (marts / "churn.sql").write_text("select churn_label from {{ ref('labels') }}")
     assert run_copy(copy, roles.admin, "dbt", "run", "--select", "churn").returncode == 0
     made = run_copy(copy, roles.admin, *roles.arguments)
