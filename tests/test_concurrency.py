@@ -105,6 +105,24 @@ def test_a_landing_between_two_steps_of_dbt_by_hand(january: Streamflow, months:
     assert january.state() == before
 
 
+def test_a_landing_that_a_reader_of_staging_holds_up_gives_up(
+    january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Staging is half of each month then: dbt by hand publishes nothing of it, and the same command goes on."""
+    monkeypatch.setattr("loader.landing.copy.PATIENCE", "1ms")
+    before = january.state()
+    with contextlib.closing(connect(january.environment, "streamflow")) as reader, reader.transaction():
+        reader.execute("select from staging.payments_agg_90d")
+        result = january("ingest", "001", "--data-dir", months)
+        assert result.code == 3
+        assert "staging.payments_agg_90d is being read by another session: try again" in result.err
+        assert not january.dbt("build").success
+        assert january.state() == before
+    monkeypatch.undo()
+    january.ok("ingest", "001", "--data-dir", months)
+    assert published(january) == ["2024-01-31", FEBRUARY]
+
+
 def test_a_landing_while_audits_run_keeps_the_gate_shut(january: Streamflow, months: Path) -> None:
     """The audits of a run are about the load that staging held when it began."""
     land_only(january, months / "month_001", 1)

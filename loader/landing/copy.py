@@ -21,6 +21,9 @@ from loader.landing.forgotten import take_out
 PLANNED_WITHOUT_STATISTICS = 50_000
 """Rows up to which any plan of an audit is a fast one."""
 
+PATIENCE = "10s"
+"""How long a landing waits for those who read the staging table that it makes anew."""
+
 COPY = (
     "copy {} ({}) from stdin with"
     " (format csv, header true, freeze true, force_null ({}), encoding {}, delimiter {}, quote {})"
@@ -93,7 +96,7 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
                 f"{name} was not made by streamflow, which makes its own table of that name for each month, so nothing"
                 " was dropped. Move it to another schema (alter ... set schema ...) or drop it, then try again."
             )
-        connection.execute("set local lock_timeout = '10s'")
+        connection.execute(sql.SQL("set local lock_timeout = {}").format(PATIENCE))
         try:
             connection.execute(sql.SQL("drop table if exists {}").format(staging))
             columns = [{"name": column.name, "type": column.data_type} for column in table.columns]
