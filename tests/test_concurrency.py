@@ -57,6 +57,18 @@ def test_while_a_month_is_being_ingested(january: Streamflow, months: Path, poin
     assert january("verify").code == 0
 
 
+def test_dbt_by_hand_is_told_of_another_run_as_it_begins(january: Streamflow, months: Path) -> None:
+    """What staging holds meanwhile may be half of each month: an audit of it fails for no reason, and is no verdict."""
+    land_only(january, months / "month_001", 1)
+    january.connection.execute("select pg_advisory_lock(%s, %s)", run_lock())
+    result = january.dbt("build")
+    assert result.result.results[0].node.resource_type == "operation"
+    assert "an ingest or a check is under way" in result.result.results[0].message
+    assert january.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 0
+    january.connection.execute("select pg_advisory_unlock(%s, %s)", run_lock())
+    assert january.dbt("build").success
+
+
 def test_a_reader_in_a_transaction_keeps_his_month(january: Streamflow, months: Path) -> None:
     """A repeatable read transaction sees the month that was there when it began, in every table, to its end."""
     if january.on_citus:
@@ -179,6 +191,7 @@ def half_built(streamflow: Streamflow, months: Path) -> None:
     assert streamflow.value("select count(*) between 1 and 5 from ops.history where as_of = '2024-02-29'")
 
 
+@pytest.mark.long
 def test_a_month_that_was_cut_off_may_come_corrected(january: Streamflow, months: Path, tmp_path: Path) -> None:
     half_built(january, months)
     folder = copy_month(months, "001", tmp_path)
@@ -231,6 +244,7 @@ def test_who_holds_a_lock_that_an_ingest_waits_for_is_named(january: Streamflow,
     assert run.process.returncode == 0
 
 
+@pytest.mark.long
 def test_a_reader_of_empty_tables_is_named_where_their_keys_are_built(streamflow: Streamflow, months: Path) -> None:
     """There is no time limit: the first month goes on when the reader has ended, and nothing is lost."""
     streamflow.ok("init")

@@ -129,7 +129,12 @@ SEQUENCES: dict[str, list[tuple[str, ...]]] = {
         ("build", "--select", "gate+"),
         ("run", "--full-refresh"),
     ],
-    "audits of nothing, then models": [("build", "--empty"), ("run",), ("run", "--select", "gate+")],
+    "audits of nothing, then models": [
+        ("build", "--empty"),
+        ("test", "--empty"),
+        ("run",),
+        ("run", "--select", "gate+"),
+    ],
     "some audits, then models": [("test", "--select", "source:staging.users"), ("run",)],
     "all but one audit": [("build", "--exclude", "audit_labels_user_id_known_to_users"), ("run", "--exclude", "gate")],
     "build, then retry": [("build",), ("retry",), ("run",)],
@@ -171,7 +176,7 @@ def test_no_deferral_gets_a_bad_month_past_the_gate(bad: Streamflow, tmp_path: P
 
 
 def test_audits_of_nothing_leave_no_verdict(bad: Streamflow) -> None:
-    bad.dbt("build", "--empty")
+    bad.dbt("test", "--empty")
     assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 0
     bad.dbt("build")
     assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 54

@@ -8,6 +8,10 @@
         select ops.clear_lost_staging();
         insert into ops.runs (invocation_id, load_id) select '{{ invocation_id }}', max(load_id) from ops.staged
         on conflict (invocation_id) do update set load_id = excluded.load_id;
+        {#- where another run is under way, staging may be half of each month: this one is told so, and its audits give no verdict -#}
+        {%- if 'model.streamflow.gate' in selected_resources %}
+        {{ streamflow.begin_step() }};
+        {%- endif %}
         commit
     {%- endif -%}
 {% endmacro %}
