@@ -53,7 +53,6 @@ NEED_A_SERVER = {"backend", "postmaster", "server", "all"}
 
 SHORT = {
     ("next", "loader", "last history"),
-    ("next", "loader", "published"),
     ("next", "session", "last merge"),
     ("next", "all", "last merge"),
     ("forgotten", "session", "forgotten"),

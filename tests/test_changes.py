@@ -153,6 +153,7 @@ def told_by(folder: Path, customer: str) -> None:
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.long
 def test_a_new_column_may_bring_a_reference_of_its_own(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:

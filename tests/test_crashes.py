@@ -70,7 +70,7 @@ def test_the_loader_is_killed_and_another_month_comes(
     assert undisturbed.state() == state
 
 
-@pytest.mark.parametrize("point", points("last history", "verdicts", long=["dbt begins", "last merge", "published"]))
+@pytest.mark.parametrize("point", points("last history", long=["verdicts", "dbt begins", "last merge", "published"]))
 def test_interrupted_at_the_keyboard(january: Streamflow, months: Path, undisturbed: Any, point: str) -> None:
     """dbt cancels its queries, and the program ends."""
     with paused(january, point, "ingest", "001", "--data-dir", months) as run:

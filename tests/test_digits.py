@@ -73,6 +73,7 @@ def test_other_digits_are_no_change(january: Streamflow, months: Path, tmp_path:
     assert january.value("select count(*) from subscriptions_scd2 where user_id = %s", user) == 1
 
 
+@pytest.mark.long
 def test_a_restatements_digits_stand(streamflow: Streamflow, three: tuple[Path, str]) -> None:
     folder, user = three
     for month in ("000", "001"):

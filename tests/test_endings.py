@@ -168,6 +168,7 @@ def test_the_exit_code_of_forgetting_is_about_the_customer(january: Streamflow) 
     assert "the result cannot be written" in err
 
 
+@pytest.mark.long
 def test_progress_that_nobody_reads_does_not_end_an_ingest(january: Streamflow, months: Path) -> None:
     """As with `2>&1 | head -1`."""
     there, here = os.pipe()

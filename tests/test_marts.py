@@ -169,6 +169,7 @@ def test_marts_that_are_gone_or_changed_come_back_with_the_next_month(
     assert january.value("select months_published from more") == 3
 
 
+@pytest.mark.long
 def test_the_contract_of_a_view_is_held_where_its_sql_is_the_same(
     january: Streamflow, copy: Path, months: Path
 ) -> None:
@@ -328,6 +329,7 @@ def test_who_reads_production_reads_the_past(february: Streamflow, role_names: l
     assert "grant create on database" in refused.err
 
 
+@pytest.mark.long
 def test_another_column_is_the_label(copy: Path, january: Streamflow) -> None:
     """A model or view of before would take it from the wrong date: it is not read until it is made anew."""
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"

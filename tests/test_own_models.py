@@ -170,8 +170,8 @@ def test_a_failed_test_of_ones_own_does_not_hold_a_month_back(
     ("kind", "severity"),
     [
         ("generic", "error"),
-        ("singular", "warn"),
         pytest.param("generic", "warn", marks=pytest.mark.long),
+        pytest.param("singular", "warn", marks=pytest.mark.long),
         pytest.param("singular", "error", marks=pytest.mark.long),
     ],
 )
@@ -246,6 +246,7 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
     assert january.state() == before
 
 
+@pytest.mark.long
 def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be_given_up(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:

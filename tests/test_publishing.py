@@ -126,7 +126,11 @@ def test_files_that_are_those_of_the_month_before(january: Streamflow, months: P
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param("insert into users (user_id, observed_as_of) values ('stranger', '2024-01-31')", id="one more"),
+        pytest.param(
+            "insert into users (user_id, observed_as_of) values ('stranger', '2024-01-31')",
+            id="one more",
+            marks=pytest.mark.long,
+        ),
         pytest.param(f"delete from labels where user_id = ({GONE})", id="one less", marks=pytest.mark.long),
         pytest.param(f"update labels set observed_as_of = '2024-02-29' where user_id = ({GONE})", id="of another date"),
     ],

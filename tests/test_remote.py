@@ -106,6 +106,7 @@ def test_a_download_that_never_comes_whole_changes_nothing(january: Streamflow, 
     assert january("ingest", "001", "--data-dir", address).code == 3, "nobody listens"
 
 
+@pytest.mark.long
 def test_an_archive_and_a_folder_that_is_not_listed(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
     copy_month(months, "000", tmp_path)
     shutil.make_archive(str(tmp_path / "2024-02"), "zip", months / "month_001")

@@ -255,6 +255,7 @@ def test_ingest_writes_the_report_unless_it_is_told_not_to(streamflow: Streamflo
     assert 'href="index.html"' in page_of(streamflow, "month_001_2024-02-29.html").read_text()
 
 
+@pytest.mark.long
 def test_no_page_is_missing_or_stale(january: Streamflow, months: Path, tmp_path: Path) -> None:
     """A run may have been cut off while it wrote the page; later pages compare with a month that is restated."""
     del january.environment["STREAMFLOW_REPORT"]

@@ -234,6 +234,7 @@ def test_a_month_that_is_not_published_cannot_be_restated(published: Streamflow,
     assert "is not published" in result.err
 
 
+@pytest.mark.long
 def test_a_restatement_without_whom_a_table_of_somebodys_own_names_is_refused_before_it_is_begun(
     january: Streamflow, months: Path, tmp_path: Path
 ) -> None:

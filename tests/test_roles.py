@@ -339,7 +339,9 @@ def test_what_the_reader_may_not_do(made: Roles, months: Path, tmp_path: Path) -
         assert result.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["ingest", "dbt", "init"])
+@pytest.mark.parametrize(
+    "command", ["ingest", *(pytest.param(command, marks=pytest.mark.long) for command in ("dbt", "init"))]
+)
 def test_the_role_that_loads_takes_a_new_version_into_use(made: Roles, months: Path, command: str) -> None:
     """Also where the version before had put its stamp on the schema, which this role does not own."""
     made.admin.connection.execute("comment on table ops.loads is null; comment on schema ops is 'of another version'")

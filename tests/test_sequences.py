@@ -132,7 +132,7 @@ PAIRS = [
 AGEING = (forgotten, archived, brought_back)
 THREE = [
     pytest.param((landed_and_built, first, second), id=f"{first.__name__}, {second.__name__} of two months",
-                 marks=() if (first, second) == (archived, restated) else pytest.mark.long)
+                 marks=pytest.mark.long)
     for first, second in product(STEPS, STEPS)
     if first in AGEING or second in AGEING
 ]  # fmt: skip

@@ -265,6 +265,7 @@ def test_a_pid_file_that_says_nothing_is_no_server(stopped: Embedded) -> None:
         assert server.stop(home), text
 
 
+@pytest.mark.long
 def test_a_copied_home_never_writes_into_the_original(stopped: Embedded, tmp_path: Path) -> None:
     stopped("db", "start")
     home, copied = Path(stopped.environment["STREAMFLOW_HOME"]), tmp_path / "copied"

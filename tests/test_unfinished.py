@@ -165,6 +165,7 @@ def test_production_is_not_made_anew_while_a_month_is_half_restated(
     assert again.state() == ended
 
 
+@pytest.mark.long
 def test_rows_that_were_published_before_are_restated_and_cut_off(
     february: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
 ) -> None:
@@ -182,6 +183,7 @@ def test_rows_that_were_published_before_are_restated_and_cut_off(
     assert "not finished" not in february.ok("status").out
 
 
+@pytest.mark.long
 def test_verdicts_of_a_run_that_was_cut_off_are_entered(january: Streamflow, months: Path) -> None:
     cut_off(january, "last history", "001", "--data-dir", months)
     assert not january.rows("select from ops.audits where load_id = (select max(load_id) from ops.staged)")
@@ -249,6 +251,7 @@ def test_the_command_that_is_named_has_the_date(january: Streamflow, months: Pat
     assert "not finished" not in january.ok("status").out
 
 
+@pytest.mark.long
 def test_a_key_that_is_new_refuses_no_month_that_history_has(january: Streamflow, months: Path) -> None:
     """Production has a row, of no delivery to come, that names nobody: the month is refused before it is begun."""
     before = january.history()

@@ -86,6 +86,7 @@ def test_a_waiver_is_for_one_month_and_says_why(january: Streamflow, over: Path,
     assert january("ingest", *arguments, "--data-dir", over).code == 2
 
 
+@pytest.mark.long
 def test_a_waiver_is_of_the_landed_load_and_of_no_other(january: Streamflow, months: Path, over: Path) -> None:
     """dbt by hand keeps to it, whatever was waived before."""
     here = ("001", "--data-dir", over)
