@@ -38,8 +38,7 @@
         {%- do relations.update({model.relation_name: model}) -%}
     {%- endfor -%}
     {#- audits alone alter nothing, and a run with the gate alters what it is to publish into once they have passed -#}
-    {%- set audits_alone = selected_resources and not selected_resources | reject('in', streamflow.audits() | map(attribute='unique_id') | list) | list -%}
-    {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and not audits_alone -%}
+    {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and not streamflow.audits_alone() -%}
     {%- for created in run_query(streamflow.follow_declaration(adds_columns)).columns[0].values() if created in relations -%}
         {%- set model = relations[created] -%}
         {%- set relation = api.Relation.create(model.database, model.schema, model.alias, type='table') -%}
@@ -48,6 +47,13 @@
         {%- do adapter.cache_added(relation) -%}
     {%- endfor -%}
     {%- do run_query('commit') -%}
+{% endmacro %}
+
+
+{#- Whether this run has audits and nothing else. -#}
+{% macro audits_alone() %}
+    {%- set others = selected_resources | reject('in', streamflow.audits() | map(attribute='unique_id') | list) | list -%}
+    {{ return(selected_resources and not others) }}
 {% endmacro %}
 
 

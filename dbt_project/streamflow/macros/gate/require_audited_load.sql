@@ -5,8 +5,8 @@
 -#}
 {% macro require_audited_load() %}
     {%- if execute -%}
-        {%- set left_out = [] -%}
-        {%- for audit in streamflow.refusing_audits() -%}
+        {%- set left_out, audits = [], streamflow.refusing_audits() -%}
+        {%- for audit in audits -%}
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
                 {%- do streamflow.keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", and dbt lets the gate wait for an audit only where the gate"
@@ -16,7 +16,7 @@
         {%- if left_out -%}
             {%- do streamflow.keep_shut("audits that are not part of this run: " ~ left_out | length ~ ", " ~ left_out[0] ~ " among them") -%}
         {%- endif -%}
-        {%- do streamflow.require_references() -%}
+        {%- do streamflow.require_references(audits) -%}
         {{ streamflow.begin_step() }};
         select ops.open_gate('{{ invocation_id }}');
         {{ streamflow.follow_declaration(true) }}
@@ -29,9 +29,9 @@
   those of staging, unless a `relationships` audit of severity error has told so before, those of production where the key is new, and
   those of other months where a restatement takes out whom they name.
 -#}
-{% macro require_references() %}
+{% macro require_references(audits) %}
     {%- set audited = [] -%}
-    {%- for audit in streamflow.refusing_audits() if audit.test_metadata and audit.test_metadata.name == 'relationships' and not audit.config.where -%}
+    {%- for audit in audits if audit.test_metadata and audit.test_metadata.name == 'relationships' and not audit.config.where -%}
         {%- do audited.append([streamflow.audited_table(audit), [audit.column_name]]) -%}
     {%- endfor -%}
     {%- for child in graph.nodes.values() if child.config.get('incremental_strategy') == 'newest_wins' -%}
