@@ -56,7 +56,6 @@ SHORT = {
     ("next", "session", "last merge"),
     ("next", "all", "last merge"),
     ("forgotten", "session", "forgotten"),
-    ("archived", "loader", "last detached"),
 }
 """What every run of the tests tries; the rest is for long ones."""
 

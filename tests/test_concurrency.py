@@ -205,6 +205,7 @@ def test_a_month_that_was_cut_off_may_come_corrected(january: Streamflow, months
     assert january.value(f"select count(*) from users where observed_as_of = '{FEBRUARY}'") == delivered
 
 
+@pytest.mark.long
 def test_a_whole_month_that_comes_corrected_is_a_restatement(january: Streamflow, months: Path, tmp_path: Path) -> None:
     """Once its history stands in all tables, a month is as good as published, and is published first."""
     with paused(january, "first merge", "ingest", "001", "--data-dir", months) as run:

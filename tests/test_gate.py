@@ -250,6 +250,7 @@ def test_another_target_schema_is_refused(landed: Streamflow, tmp_path: Path) ->
     assert landed.state() == before
 
 
+@pytest.mark.long
 def test_stored_failures_do_not_keep_the_gate_shut(landed: Streamflow) -> None:
     assert landed.dbt("build", "--store-failures").success
 

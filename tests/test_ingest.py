@@ -118,6 +118,7 @@ def test_late_month(january: Streamflow, months: Path) -> None:
     assert kept <= {row for table in production.values() for row in table}
 
 
+@pytest.mark.long
 def test_customer_of_a_late_month_is_known_afterwards(january: Streamflow, months: Path, tmp_path: Path) -> None:
     streamflow = january
     folder = copy_month(months, "001", tmp_path)

@@ -362,6 +362,7 @@ def test_a_label_date_without_a_label(copy: Path, january: Streamflow) -> None:
     assert "--label-as-of has nothing to say" in " ".join(refused.stderr.split())
 
 
+@pytest.mark.long
 def test_without_labels_and_without_the_view(copy: Path, january: Streamflow) -> None:
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     sources.write_text(sources.read_text().replace("label: true", "label: false"))

@@ -131,6 +131,7 @@ def test_a_month_that_another_is_built_on_is_given_up_after_it(january: Streamfl
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_the_first_month_of_all_is_given_up(streamflow: Streamflow, months: Path) -> None:
     streamflow.ok("init")
     cut_off(streamflow, "last merge", "000", "--data-dir", months)
