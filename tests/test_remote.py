@@ -229,6 +229,8 @@ def test_a_month_in_s3(streamflow: Streamflow, months: Path, monkeypatch: pytest
         store.put(str(months / "month_000"), "bucket/exports/month_000", recursive=True)
         streamflow.ok("ingest", "000", "--data-dir", "s3://bucket/exports")
         assert streamflow("ingest", "001", "--data-dir", "s3://bucket/exports").code == 4
+        misspelt = streamflow("ingest", "001", "--data-dir", "s3://bukcet/exports")
+        assert (misspelt.code, "s3://bukcet/exports is missing" in misspelt.err) == (4, True), misspelt
     finally:
         server.stop()
     assert streamflow.value("select data_dir from ops.loads where load_id = 1") == "s3://bucket/exports"
@@ -246,6 +248,8 @@ def test_a_month_in_google_cloud_storage(streamflow: Streamflow, months: Path, m
         gcsfs.GCSFileSystem().put(str(months / "month_000"), "bucket/exports/month_000", recursive=True)
         streamflow.ok("ingest", "000", "--data-dir", "gs://bucket/exports")
         assert streamflow("ingest", "001", "--data-dir", "gs://bucket/exports").code == 4
+        misspelt = streamflow("ingest", "001", "--data-dir", "gs://bukcet/exports")
+        assert (misspelt.code, "gs://bukcet/exports is missing" in misspelt.err) == (4, True), misspelt
     finally:
         server.stop()
 

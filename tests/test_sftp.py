@@ -103,7 +103,10 @@ def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, m
         assert (wrong.code, wrong.json["error"]) == (
             3, f"sftp://{place} cannot be read: Authentication failed. Nothing was changed."
         )  # fmt: skip
-        assert streamflow("ingest", "009", "--data-dir", address).code == 4
+        misspelt = streamflow("ingest", "009", "--data-dir", f"{address}/nowhere")
+        assert (misspelt.code, misspelt.err.endswith("/nowhere is missing\n")) == (4, True), misspelt
+        early = streamflow("ingest", "009", "--data-dir", address)
+        assert (early.code, "has neither month_009/" in early.err) == (4, True), early
         server.connections[-1].close()
         streamflow.ok("ingest", "000", "--data-dir", address)
     assert streamflow.value("select data_dir from ops.loads") == f"sftp://{place}"

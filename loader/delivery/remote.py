@@ -128,6 +128,8 @@ class Place:
         states = {path: self._insist(partial(self._state, path)) for path in paths}
         if found := {path: state for path, state in states.items() if state}:
             return found
+        if not self.on_web and self._insist(lambda: self.system.info(self.root)) is None:
+            raise NotDelivered(f"month {delivery.label} is not there: {shown(self.address)} is missing")
         names = " nor ".join(f"{name}/ or {name}.zip" for name in delivery.names)
         forbidden = ", or forbids that it is read (403)" if self.forbids else ""
         raise NotDelivered(f"month {delivery.label} is not there: {shown(self.address)} has neither {names}{forbidden}")
