@@ -42,6 +42,7 @@ FIRST_MONTH_ONLY = {"keys": [("public.users", "access share")]}
 """The keys of a table are built after its first rows."""
 
 ELSEWHERE = {
+    "first audit": [("ops.waivers", "access exclusive")],
     "forgetting": [("history.labels_2024_01_31", "share row exclusive")],
     "forgotten": [("ops.forgotten", "share")],
     "vacuum": [("public.users", "share update exclusive")],
