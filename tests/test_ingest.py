@@ -180,7 +180,6 @@ def test_missing_stays_missing_and_numbers_keep_every_digit(
         assert streamflow.rows(subscriptions, user) == [(None, None)]
 
 
-@pytest.mark.long
 def test_columns_in_any_order_and_optional_ones_later(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
     folder = copy_month(months, "000", tmp_path)
     edit(folder / "subscriptions.csv", _reverse_columns)

@@ -72,7 +72,6 @@ def test_everything_of_ones_own_is_built_month_after_month(ours: Path, streamflo
         assert streamflow.value(current) == streamflow.value("select count(*) from subscriptions")
 
 
-@pytest.mark.long
 def test_a_contract_of_ones_own_is_held_as_dbt_holds_it(copy: Path, january: Streamflow) -> None:
     """A column needs a type, and a name that is not quoted is any case's."""
     write(copy, "models/ours.sql", "select 1 as UserId, 1.5::numeric as fee")

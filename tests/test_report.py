@@ -106,7 +106,6 @@ def test_profile_is_what_sql_says_of_the_delivery(three_months: Streamflow) -> N
     assert column_of(numbers(three_months, "001"), "subscriptions", "add_on_backup")["now"]["null_rows"] == 8
 
 
-@pytest.mark.long
 def test_psi_of_a_known_distribution(streamflow: Streamflow, tmp_path: Path) -> None:
     before = {f"c{number:02d}": number for number in range(20)}
     write_month(tmp_path / "month_000", before)
