@@ -17,15 +17,24 @@ import pytest
 from tests.conftest import Streamflow
 
 USER = "somebody"
+BREAKS_AT = 100
+"""The read at which the connection is lost, with more asked for and more still to be asked for."""
 
 
 @dataclass
 class Sftp:
-    """A server that runs: its port, its line of known_hosts, and the connections that it has had."""
+    """A server that runs: its port, its line of known_hosts, the connections and reads that it has had."""
 
     port: int
     known_host: str
     connections: list[Any] = field(default_factory=list)
+    reads: int = 0
+
+    def count_read(self) -> None:
+        """One of them loses its connection."""
+        self.reads += 1
+        if self.reads == BREAKS_AT:
+            self.connections[-1].close()
 
 
 @contextlib.contextmanager
@@ -41,6 +50,11 @@ def sftp_server(password: str) -> Iterator[Sftp]:
         def check_channel_request(self, *_: Any) -> int:
             return int(paramiko.OPEN_SUCCEEDED)
 
+    class Handle(paramiko.SFTPHandle):  # type: ignore[misc]
+        def read(self, offset: int, length: int) -> Any:
+            server.count_read()
+            return super().read(offset, length)
+
     class Files(paramiko.SFTPServerInterface):  # type: ignore[misc]
         def stat(self, path: str) -> Any:
             try:
@@ -55,7 +69,7 @@ def sftp_server(password: str) -> Iterator[Sftp]:
                 return paramiko.SFTPServer.convert_errno(error.errno)
 
         def open(self, path: str, *_: Any) -> Any:
-            handle = paramiko.SFTPHandle()
+            handle = Handle()
             handle.readfile = open(path, "rb")  # noqa: PTH123,SIM115
             return handle
 
@@ -84,7 +98,7 @@ def sftp_server(password: str) -> Iterator[Sftp]:
 
 
 def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a host that is known and with the right password only; a connection that is lost is made again."""
+    """From a host that is known and the right password only; a lost connection is made anew, within a file too."""
     password = "p@ss/w'ord #1"  # noqa: S105 (of no one's)
     known_hosts = tmp_path / ".ssh" / "known_hosts"
     known_hosts.parent.mkdir()
@@ -110,4 +124,10 @@ def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, m
         assert (early.code, "has neither month_009/" in early.err) == (4, True), early
         server.connections[-1].close()
         streamflow.ok("ingest", "000", "--data-dir", address)
-    assert streamflow.value("select data_dir from ops.loads") == f"sftp://{place}"
+        assert streamflow.value("select data_dir from ops.loads") == f"sftp://{place}"
+        large = tmp_path / "large" / "month_001" / "users.csv"
+        large.parent.mkdir(parents=True)
+        large.write_bytes(b"a" * 8_000_000)
+        broken = streamflow("check", "001", "--data-dir", address.replace("/exports", "/large"))
+        assert (broken.code, "Traceback" in broken.err) == (1, False), broken
+        assert server.reads > BREAKS_AT + large.stat().st_size // 32_768

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from html import unescape
@@ -31,6 +31,8 @@ SILENCE = 60.0
 WEB, SFTP = "'fsspec[http]'", "'fsspec[sftp]'"
 NEEDS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "sftp": SFTP, "http": WEB, "https": WEB}
 """Protocol -> what pip is to install for it."""
+REQUESTS = 64
+"""How many parts of 32 kB are asked for at once by SFTP; one after the other, each waits for the way there and back."""
 STORES = {"s3", "gs", "gcs"}
 """Protocols whose libraries find user and password elsewhere than in the address."""
 STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
@@ -74,6 +76,18 @@ def _connect(self: Any) -> None:
     self.ftp.get_channel().settimeout(SILENCE)
 
 
+def _ask_ahead(stream: Any, size: int) -> None:
+    """Ask paramiko for all of a file before it is read. Reads tell what goes wrong, not the thread that asks."""
+    ask = stream._prefetch_thread
+
+    def ask_silently(*parts: Any) -> None:
+        with suppress(Exception):
+            ask(*parts)
+
+    stream._prefetch_thread = ask_silently
+    stream.prefetch(size, REQUESTS)
+
+
 class Place:
     """A folder of months elsewhere.
 
@@ -103,10 +117,10 @@ class Place:
             raise WrongUsage(f"streamflow cannot read {protocol}:// as it is installed: {remedy}.") from None
         for library in ("gcsfs", "paramiko"):  # what they say besides, the error says too
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        if protocol in {"sftp", "ssh"}:
-            kind._connect = _connect
         self.options: dict[str, Any] = {}
-        self.on_web = protocol in {"http", "https"}
+        self.on_web, self.on_sftp = protocol in {"http", "https"}, protocol in {"sftp", "ssh"}
+        if self.on_sftp:
+            kind._connect = _connect
         if self.on_web:
             from aiohttp import ClientTimeout
 
@@ -145,6 +159,8 @@ class Place:
             before = self._state(path)
             size = 0 if self.on_web else None  # of the parts in which it is read: not all web servers give parts
             with self.system.open(self._at(path), "rb", block_size=size) as stream, target.open("wb") as written:
+                if self.on_sftp and before:
+                    _ask_ahead(stream, before[0])
                 shutil.copyfileobj(stream, written, CHUNK)
             now = self._state(path)
             if now is None or now != before or now[0] not in {None, target.stat().st_size}:

@@ -111,29 +111,6 @@ def small(server: Server, folder: Path, without: set[str]) -> Measured:
     return measured
 
 
-LANDING = """
-import resource, sys
-from pathlib import Path
-from loader.contract.tables import load_contract
-from loader.database import open_database
-from loader.delivery import find_delivery
-from loader.landing import land
-from loader.settings import load_settings
-from loader import ledger
-settings, tables = load_settings(), load_contract()
-delivery = find_delivery(settings, 0, Path(sys.argv[1]))
-database = open_database(settings)
-with database.connect() as connection:
-    ledger.prepare(connection)
-files = delivery.find(tables).files
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before = peak()
-land(database, delivery, tables, files, lambda *_: None, 2)
-print(round(peak() - before, 1))
-"""
-"""Lands a month without dbt, and prints by how many MB the peak of its memory has grown meanwhile."""
-
-
 def memory(server: Server, folder: Path, _without: set[str]) -> Measured:
     """The loader's memory with files of 10,000,000 rows and of 100,000."""
     measured: Measured = {}
@@ -142,7 +119,11 @@ def memory(server: Server, folder: Path, _without: set[str]) -> Measured:
         server.new_database("streamflow")
         environment = {**os.environ, **server.environment("streamflow"), "PYTHONPATH": str(REPOSITORY)}
         result = subprocess.run(
-            [sys.executable, "-c", LANDING, str(data)], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-m", "tests.bench.landing_memory", str(data)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
         measured[f"{users}"] = [float(result.stdout)]
     server.new_database("streamflow")

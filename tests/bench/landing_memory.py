@@ -1,0 +1,37 @@
+"""Land a month without dbt, and print by how many MB the peak of this process's memory has grown meanwhile."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+from loader import ledger
+from loader.contract.tables import load_contract
+from loader.database import open_database
+from loader.delivery import find_delivery
+from loader.landing import land
+from loader.settings import load_settings
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(data: Path) -> None:
+    """Land month 000 of a folder of months."""
+    tables = load_contract()
+    delivery = find_delivery(load_settings(), 0, data)
+    database = open_database(load_settings())
+    with database.connect() as connection:
+        ledger.prepare(connection)
+    files = delivery.find(tables).files
+    before = _peak()
+    landing = land(database, delivery, tables, files, at_once=2)
+    if landing.not_taken:
+        raise SystemExit(str(landing.not_taken))
+    sys.stdout.write(f"{_peak() - before:.1f}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
