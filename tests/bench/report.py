@@ -40,8 +40,7 @@ def page(known: dict[str, Any]) -> str:
     figures = [
         f"Measured up to {machine['measured']} on {machine['cpus']} cores, PostgreSQL {machine['postgresql']} with its"
         f" default configuration, Python {machine['python']}, load average {machine['load']}.",
-        "Seconds of whole commands, median and range. CPU, of command and server, depends less on what else the",
-        "machine does.",
+        "Seconds of whole commands, median and range. CPU is that of command and server.",
         "",
         "![seconds of the second month against customers](benchmark.svg)",
         "",
@@ -96,7 +95,7 @@ def _alone(known: dict[str, Any]) -> list[str]:
         lines.append(f"| disk after 12 months, against history with its keys | {database / history:.2f} x |")
     if "memory" in known:
         grown = median(known["memory"]["10000000"])
-        lines.append(f"| memory above the start, files of 10,000,000 rows | {grown:.0f} MB |")
+        lines.append(f"| memory that landing files of 10,000,000 rows adds | {grown:.0f} MB |")
     return lines
 
 
