@@ -209,7 +209,7 @@ class Place:
         except FileNotFoundError:
             return None
         except Exception as error:
-            reason = shown(str(error).strip().rstrip(".") or type(error).__name__)
+            reason = shown(str(error).strip(" .:\n") or type(error).__name__)
             raise SurroundingsFailed(f"{shown(self.address)} cannot be read: {reason}. Nothing was changed.") from None
 
     def _once(self, action: Callable[[], Any]) -> Any:
