@@ -29,11 +29,12 @@ class Sftp:
     known_host: str
     connections: list[Any] = field(default_factory=list)
     reads: int = 0
+    breaks_off: bool = False
 
     def count_read(self) -> None:
-        """One of them loses its connection."""
+        """One of them loses its connection; each does where the server breaks off."""
         self.reads += 1
-        if self.reads == BREAKS_AT:
+        if self.breaks_off or self.reads == BREAKS_AT:
             self.connections[-1].close()
 
 
@@ -122,6 +123,10 @@ def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, m
         (tmp_path / "exports").symlink_to(months)
         early = streamflow("ingest", "009", "--data-dir", address)
         assert (early.code, "has neither month_009/" in early.err) == (4, True), early
+        server.breaks_off = True
+        gone = streamflow("ingest", "000", "--data-dir", address)
+        assert (gone.code, "cannot be read" in gone.err, "Traceback" in gone.err) == (3, True, False), gone
+        server.breaks_off, server.reads = False, 0
         server.connections[-1].close()
         streamflow.ok("ingest", "000", "--data-dir", address)
         assert streamflow.value("select data_dir from ops.loads") == f"sftp://{place}"
