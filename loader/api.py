@@ -36,7 +36,7 @@ from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
 from loader.readers import manifest as manifests
 from loader.readers import verification
-from loader.readers.after_publish import after_publish, was_cut_off
+from loader.readers.after_publish import after_publish
 from loader.readers.verification import Verdict
 from loader.settings import Settings, load_settings
 from loader.upkeep import abandon
@@ -164,8 +164,7 @@ def _run(
     delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
     with _surroundings(), contextlib.closing(Progress()) as progress:
         [outcome] = run_months(settings, request, [delivery], progress)
-        if request.command == "ingest" and (outcome.state == "published" or was_cut_off(settings, outcome.as_of)):
-            list(after_publish(settings, outcome.as_of))
+        after_publish(settings, outcome)
     return outcome
 
 

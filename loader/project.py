@@ -47,7 +47,7 @@ def project() -> Project:
         WrongUsage: there is none.
     """
     named = os.environ.get(VARIABLE)
-    start = Path(named).expanduser() if named else Path.cwd()
+    start = expanded(Path(named)) if named else _here()
     folders = [start] if named else [start, *start.parents]
     for folder in folders:
         for found in _in(folder.resolve()) if named or _is_trusted(folder) else ():
@@ -64,14 +64,33 @@ def is_only_the_checkout() -> bool:
     """Whether the project is the checkout's, and the program was called from elsewhere."""
     if SHIPPED == CODE or VARIABLE in os.environ or project().root != SHIPPED:
         return False
-    here = Path.cwd().resolve()
+    here = _here().resolve()
     return SHIPPED not in (here, *here.parents)
+
+
+def expanded(path: Path) -> Path:
+    """A path with the folder of the user whom ~ or ~name stands for.
+
+    Raises:
+        WrongUsage: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise WrongUsage(f"{path} cannot be used: there is no user of that name.") from None
 
 
 def model_files(folder: str = "") -> Iterator[Path]:
     """The SQL files of all models, or of those in a folder: the project's and those of the package that it takes in."""
     for place in (project().dbt, PACKAGE):
         yield from (place / "models" / folder).rglob("*.sql")
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise WrongUsage("the current folder was removed: go into another one.") from None
 
 
 def _is_trusted(folder: Path) -> bool:

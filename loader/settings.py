@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loader.errors import WrongUsage
-from loader.project import VARIABLE, project
+from loader.project import VARIABLE, expanded, project
 
 Address = Annotated[str, StringConstraints(pattern=r"^(?i:[a-z][a-z0-9+.-]*)://")]
 """Where months lie that are not on this machine, like s3://bucket/exports."""
@@ -109,18 +109,6 @@ class Settings(BaseSettings):
         """The number of a calendar month; negative before STREAMFLOW_FIRST_MONTH."""
         first_year, first_month = (int(part) for part in self.first_month.split("-"))
         return (year - first_year) * 12 + month - first_month
-
-
-def expanded(path: Path) -> Path:
-    """A path with the folder of the user whom ~ or ~name stands for.
-
-    Raises:
-        WrongUsage: there is no such user.
-    """
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise WrongUsage(f"{path} cannot be used: there is no user of that name.") from None
 
 
 def use_project(folder: Path) -> None:

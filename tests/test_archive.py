@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 from pyarrow import parquet as arrow
 
-from loader.upkeep import parquet
+from loader.upkeep import history, parquet
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, set_value
 
@@ -67,6 +67,18 @@ def test_a_month_is_archived_and_comes_back_the_same(march: Streamflow, months: 
     with pytest.raises(Exception, match="history and stays"):
         march.connection.execute("delete from history.users_2024_01_31")
     assert march.ok("verify", "--manifest", manifest).code == 0
+
+
+def test_a_month_that_is_read_is_the_only_one_that_stays(
+    march: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PATIENCE", "1ms")
+    with march.connection.transaction():
+        march.connection.execute("select from history.users_2024_02_29")
+        result = march("archive", "--before", MARCH, "--to", tmp_path)
+    assert result.code == 3
+    assert f"{FEBRUARY} is not archived: a table is in use" in result.err
+    assert dates(march) == [FEBRUARY, MARCH]
 
 
 @pytest.mark.long

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import pytest
 
+from loader.project import VARIABLE, project
 from tests.conftest import REPOSITORY, TABLES, Streamflow
 from tests.files import copy_month
 from tests.pauses import PATIENCE, paused
@@ -96,6 +98,30 @@ def test_nobody_s_home(streamflow: Streamflow) -> None:
         result = streamflow(*words, "--data-dir", "~no-such-user/x")
         assert result.code == 2, words
         assert "~no-such-user/x cannot be used: there is no user of that name" in result.err
+
+
+def test_no_project_to_be_found(
+    streamflow: Streamflow, use_project: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_project(Path("~no-such-user"))
+    result = streamflow("status")
+    assert (result.code, "no user of that name" in result.err) == (2, True)
+    monkeypatch.delenv(VARIABLE)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    project.cache_clear()
+    assert streamflow("--version").code == 0
+    result = streamflow("status")
+    assert (result.code, "the current folder was removed" in result.err) == (2, True)
+
+
+@pytest.mark.usefixtures("use_project")  # the tests after this one find the repository's own project again
+def test_the_log_is_as_the_named_project_says(streamflow: Streamflow, copy: Path) -> None:
+    (copy / ".env").write_text("STREAMFLOW_LOG_FORMAT=json\n")
+    [entry] = [json.loads(line) for line in streamflow("--project-dir", copy, "ingest", "077").err.splitlines()]
+    assert entry["level"] == "error"
 
 
 def test_nobody_s_home_in_the_settings(streamflow: Streamflow) -> None:

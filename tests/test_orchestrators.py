@@ -47,12 +47,20 @@ def here(streamflow: Streamflow, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
     load_settings.cache_clear()
 
 
-def test_the_functions_do_what_the_commands_do(here: Streamflow, months: Path) -> None:
+def test_the_functions_do_what_the_commands_do(
+    here: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("STREAMFLOW_REPORT")
+    home = Path(here.environment["STREAMFLOW_HOME"])
+    home.mkdir(parents=True)
+    (home / "reports").write_text("a file where the folder should be")
     assert api.verify() == []
     assert api.check_month(0, months).state == "checked"
     assert api.abandon_month("000").tables == []
     assert api.migrate().changes == []
+    monkeypatch.setattr(log, "propagate", True)
     assert api.ingest_month("000", months).state == "published"
+    assert "month 000 is published, but what settings ask for after it failed" in caplog.text
     assert api.ingest_month(0, str(months)).state == "unchanged"
     verdicts = api.verify()
     assert len(verdicts) == 2 * len(TABLES) + 1, "and the ledger"

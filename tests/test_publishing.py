@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,11 @@ def test_the_first_month_that_is_refused_is_the_last_that_is_tried(
     as_json = streamflow("ingest", "001..003", "--data-dir", tmp_path, "--json")
     assert as_json.code == 1
     assert [outcome["state"] for outcome in as_json.json] == ["unchanged", "refused"]
+    shutil.rmtree(tmp_path / "month_002")
+    as_json = streamflow("ingest", "001..003", "--data-dir", tmp_path, "--json")
+    assert as_json.code == 4
+    assert [outcome["state"] for outcome in as_json.json] == ["unchanged", "failed"]
+    assert f"{tmp_path / 'month_002'}" in as_json.json[1]["message"]
 
 
 def test_months_that_cannot_be_ingested_together(streamflow: Streamflow) -> None:

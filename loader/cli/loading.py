@@ -15,13 +15,13 @@ from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, months_in, parse_month, parse_months
 from loader.delivery.month import is_address, shown
 from loader.delivery.waiting import parse_patience
-from loader.errors import ModelsFailed, WrongUsage
-from loader.pipeline.progress import log
+from loader.errors import ModelsFailed, StreamflowError, WrongUsage
 from loader.pipeline.request import Request
-from loader.settings import expanded, load_settings
+from loader.project import expanded
+from loader.settings import load_settings
 
 if TYPE_CHECKING:
-    from loader.pipeline.outcome import Outcome, Refused
+    from loader.pipeline.outcome import Outcome
 
 DATE = ["%Y-%m-%d"]
 ONE = "The month by its number, like 001, or by its date, like 2024-02."
@@ -179,50 +179,54 @@ def _deliveries(
 def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> None:
     """Have months ingested, landed or checked, show how each ended, and end with the exit code of that."""
     from loader.pipeline.ingest import run_months
-    from loader.pipeline.outcome import Refused
+    from loader.readers.after_publish import after_publish
 
     several = len(deliveries) > 1
     progress = terminal.progress(quiet=as_json)
     outcomes: list[Outcome] = []
-    refused: Refused | None = None
+    ended: StreamflowError | None = None
     try:
         for outcome in run_months(load_settings(), request, deliveries, progress):
             progress.close()
             outcomes.append(outcome)
             if not as_json:
                 show(as_json, outcome, *summaries.outcome(outcome, brief=several))
-            _follow_up(outcome)
-    except Refused as error:
-        outcomes.append((refused := error).outcome)
+            _tell_failed(outcome)
+            after_publish(load_settings(), outcome)
+    except StreamflowError as error:
+        progress.close()
+        outcomes.append(_told(error, request, deliveries[len(outcomes)], outcomes))
+        ended = error
     finally:
         progress.close()
-    if refused:
-        month, rejects = refused.outcome.month, refused.rejects
-        more = {"month": month, "problems": rejects.count, "rejects": rejects.path}
-        terminal.complain(str(refused), rejects.as_lines(), event="refused", **more)
     untried = [delivery.label for delivery in deliveries[len(outcomes) :]]
     if as_json or several:
         show(as_json, outcomes if several else outcomes[0], *summaries.several(outcomes, untried))
-    if refused or any(outcome.failed for outcome in outcomes):
-        raise typer.Exit(refused.exit_code if refused else ModelsFailed.exit_code)
+    if ended or any(outcome.failed for outcome in outcomes):
+        raise typer.Exit(ended.exit_code if ended else ModelsFailed.exit_code)
 
 
-def _follow_up(outcome: Outcome) -> None:
-    """What failed below a published month, and what settings ask for once it is there: the month stands either way."""
+def _tell_failed(outcome: Outcome) -> None:
+    """Say what failed below a published month."""
     if outcome.failed:
         message = "the month is published, but what is built on it failed; the same command builds only these again"
         terminal.complain(message, [f"  {node}" for node in outcome.failed], month=outcome.month)
-    if outcome.command != "ingest":
-        return
-    from loader.readers.after_publish import after_publish, was_cut_off
 
-    try:
-        if outcome.state == "published" or was_cut_off(load_settings(), outcome.as_of):
-            for line in after_publish(load_settings(), outcome.as_of):
-                log.info(line)
-    except Exception as error:
-        reason = str(error).strip() or type(error).__name__
-        terminal.complain(f"month {outcome.month} is published, but what settings ask for after it failed: {reason}")
+
+def _told(error: StreamflowError, request: Request, delivery: Delivery, before: Sequence[Outcome]) -> Outcome:
+    """Say why a month was not taken, and return how it ended, for the months that were taken before it to be shown."""
+    from loader.pipeline.outcome import Outcome, Refused
+
+    if isinstance(error, Refused):
+        rejects = error.rejects
+        more = {"month": error.outcome.month, "problems": rejects.count, "rejects": rejects.path}
+        terminal.complain(str(error), rejects.as_lines(), event="refused", **more)
+        return error.outcome
+    if not before:
+        raise error
+    terminal.complain(str(error), month=delivery.label)
+    uri, seconds = before[-1].uri, {"total": 0.0}
+    return Outcome(request.command, delivery.label, delivery.as_of, "failed", uri, str(error), timings=seconds)
 
 
 def _plan(deliveries: Sequence[Delivery], as_json: bool) -> None:

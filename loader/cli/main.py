@@ -59,6 +59,7 @@ def options(
     """Options of all commands: they stand before the command."""
     if project_dir is not None:
         use_project(project_dir)
+        terminal.log_to_stderr(quiet="--json" in sys.argv)  # as the .env of that project says
     elif context.invoked_subcommand != "new" and is_only_the_checkout():
         log.info(f"neither this folder nor one above it has a project, so it is {SHIPPED}")
 

@@ -12,7 +12,8 @@ from loader.cli.loading import DATE, AsOf, DryRun, Month
 from loader.cli.terminal import Json, show
 from loader.errors import WrongUsage
 from loader.pipeline.progress import log
-from loader.settings import expanded, load_settings
+from loader.project import expanded
+from loader.settings import load_settings
 from loader.words import counted
 
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; the ledger keeps it, so do not name the customer.")]

@@ -15,7 +15,8 @@ from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, t
 from loader.delivery.headers import look
 from loader.delivery.problem import Problem
 from loader.errors import WrongUsage
-from loader.settings import Settings, expanded, load_settings
+from loader.project import expanded
+from loader.settings import Settings, load_settings
 
 MONTH = re.compile(r"(month_(?:\d{3}|[1-9]\d{3})|\d{4}-\d\d)(?:\.zip)?", re.ASCII)
 """What the folder of a month, or its archive, may be called."""

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Outcome:
     """How one attempt at one month ended. `timings` are seconds per step.
 
-    `state` is published, unchanged, landed, checked or refused. `failed` has the models and tests that failed or were
-    skipped after the month was published; `more_warnings` are beyond those in `warnings`. `manifest` is the line of its
-    publication, for whoever keeps a manifest.
+    `state` is published, unchanged, landed, checked, refused, or failed, and `message` says it in a sentence. `failed`
+    has the models and tests that failed or were skipped after the month was published; `more_warnings` are beyond those
+    in `warnings`. `manifest` is the line of its publication, for whoever keeps a manifest.
     """
 
     command: Command

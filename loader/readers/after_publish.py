@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from loader.contract.tables import load_contract
 from loader.database import open_database
+from loader.pipeline.outcome import Outcome
+from loader.pipeline.progress import log
 from loader.readers.freeze import freeze
 from loader.readers.published import published_months
 from loader.readers.report import page_of, write_month
@@ -14,7 +16,21 @@ from loader.settings import Settings
 from loader.upkeep import archive
 
 
-def after_publish(settings: Settings, as_of: dt.date) -> Iterator[str]:
+def after_publish(settings: Settings, outcome: Outcome) -> None:
+    """Do it after an ingest, also where one before was cut off. What fails is logged: the month stands either way."""
+    if outcome.command != "ingest":
+        return
+    try:
+        if outcome.state == "published" or _was_cut_off(settings, outcome.as_of):
+            for line in _asked_for(settings, outcome.as_of):
+                log.info(line)
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        message = f"month {outcome.month} is published, but what settings ask for after it failed: {reason}"
+        log.error(message, extra={"fields": {"event": "error"}})
+
+
+def _asked_for(settings: Settings, as_of: dt.date) -> Iterator[str]:
     """Do it; yields a line for each thing done."""
     if settings.freeze:
         with open_database(settings).connect() as connection:
@@ -26,7 +42,7 @@ def after_publish(settings: Settings, as_of: dt.date) -> Iterator[str]:
         yield from _reports(settings, as_of)
 
 
-def was_cut_off(settings: Settings, as_of: dt.date) -> bool:
+def _was_cut_off(settings: Settings, as_of: dt.date) -> bool:
     """Whether a published month has no page, which is written last."""
     if not settings.report or any((settings.home / "reports").glob(f"month_*_{as_of}.html")):
         return False

@@ -139,7 +139,7 @@ def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequ
             connection.execute(sql.SQL("create temporary table proof (like {})").format(entry.relation))
             _fill(connection, sql.Identifier("pg_temp", "proof"), path, entry)
     _sync(folder)
-    with history.all_or_nothing(connection, NOTHING):
+    with history.all_or_nothing(connection, f"{as_of} is not archived"):
         for entry in entries:
             names = {"parent": _parent(entry), "partition": entry.relation}
             connection.execute(statement(__file__, "detach").format(**names))
@@ -155,7 +155,7 @@ def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry
             raise SurroundingsFailed(f"{path} is not there: say where it is now with --from FOLDER.")
         if SourceFile(path).sha256() != sha256:
             raise SurroundingsFailed(f"{path} is not the file that was written: its SHA-256 is not {sha256}.")
-    with history.all_or_nothing(connection, NOTHING):
+    with history.all_or_nothing(connection, f"{as_of} is not restored"):
         for entry, path, _ in found:
             parent, relation = (name.as_string(connection) for name in (_parent(entry), entry.relation))
             key, first = one_row(connection, statement(__file__, "key"), [parent])
