@@ -11,13 +11,13 @@ def counted(count: int, one: str) -> str:
     return f"{count:,} {one if count == 1 else f'{one}s'}"
 
 
+def as_text(text: str) -> str:
+    """Text with escapes for bytes that are not of the encoding: the database takes no others."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def printable(text: str, keep: str = "") -> str:
     """Text without what would steer the terminal or turn the order of its letters: that is shown by its number."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() or one in keep else _by_number(one) for one in text)
-
-
-def _by_number(character: str) -> str:
-    """An escape for a character, or for a byte that is not UTF-8."""
-    return f"\\x{ord(character) - 0xDC00:02x}" if NOT_TEXT.match(character) else repr(character)[1:-1]
+    return "".join(one if one.isprintable() or one in keep else repr(one)[1:-1] for one in as_text(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 
 from loader.contract.in_step import out_of_step
 from loader.contract.models import write_models
-from loader.contract.tables import Table, load_contract
+from loader.contract.tables import Table, described_in, load_contract
 from loader.errors import WrongUsage
 from loader.pipeline import ingest
 from loader.readers import plan
@@ -39,7 +40,7 @@ def test_models_are_in_step_with_the_declaration() -> None:
     assert list(out_of_step(load_contract())) == []
 
 
-def declare(copy: Path, table: dict[str, object]) -> None:
+def declare(copy: Path, table: Any) -> None:
     """Add a table to the copy's sources file."""
     path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     document = yaml.safe_load(path.read_text())
@@ -227,10 +228,29 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
         ({**PLANS, "name": "plans; drop table users"}, "String should match pattern"),
         ({**PLANS, "columns": [{"name": "user_id", "data_type": "text); drop table x; --"}]}, "Input should be"),
         ({**PLANS, "config": {"meta": {"primary_key": "user_id", "references": "people"}}}, "references people"),
+        ("plans", "table plans cannot be used.* stands where `key: value` belongs"),
+        ({**PLANS, "config": {"meta": "user_id"}}, "'user_id' stands where `key: value` belongs"),
+        ({**PLANS, "columns": ["offer"]}, "'offer' stands where `key: value` belongs"),
     ],
-    ids=["no such key", "reserved column", "hostile name", "hostile type", "no such parent"],
+    ids=["no such key", "reserved column", "hostile name", "hostile type", "no such parent", "name", "meta", "column"],
 )  # fmt: skip
-def test_an_unsound_declaration_is_named(copy: Path, table: dict[str, object], said: str) -> None:
+def test_an_unsound_declaration_is_named(copy: Path, table: Any, said: str) -> None:
     declare(copy, table)
     with pytest.raises(WrongUsage, match=said):
         load_contract(copy / "dbt_project" / "models" / "staging" / "_sources.yml")
+
+
+@pytest.mark.parametrize(
+    "text", ["models: [\n", "- models", "models: [labels]", "models:\n  - {name: labels, columns: [a]}"]
+)
+def test_properties_that_dbt_cannot_read_are_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labels.yml"
+    path.write_text(text)
+    with pytest.raises(WrongUsage, match=re.escape(f"{path} cannot be read as properties of dbt models")):
+        described_in(path, "labels")
+
+
+def test_properties_may_be_left_empty(tmp_path: Path) -> None:
+    path = tmp_path / "labels.yml"
+    path.write_text("models:\n  - name: labels\n    columns:\n")
+    assert described_in(path, "labels")["columns"] == []

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from loader.database import Database
-from loader.delivery import Unfit, csv_contract, watched
-from loader.refusals import records
+from loader.delivery import Unfit, csv_contract, records, watched
 from tests.reading import read
 
 HEADER = b"user_id,number,amount,flag,day,note\n"
@@ -141,6 +140,8 @@ def test_a_header_of_many_columns_is_looked_at_once(csv_database: Database, tmp_
     reading = read(csv_database, tmp_path, HEADER[:-1] + b"," + names + b"\n" + GOOD)
     assert len(reading.problems) == 100_000
     assert {problem.reason for problem in reading.problems} == {"unknown column"}
+    [problem] = read(csv_database, tmp_path, HEADER[:-1] + b"," + b"x" * 200_000 + b"\n" + GOOD).problems
+    assert problem.column == f"{'x' * 200}..."
 
 
 @pytest.mark.parametrize("header", [b"", b"user_id", b"day,user_id", b"user_id,day,day", b"user_id,Day", b"\xff,day"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -17,8 +18,9 @@ from pydantic import ValidationError
 
 from loader.contract.tables import CsvForm, Encoding, Table
 from loader.database import Database
+from loader.words import as_text
 from tests.conftest import Streamflow, rejects_of, run_copy
-from tests.files import copy_month
+from tests.files import copy_month, set_value
 from tests.fuzzing import fuzz
 from tests.reading import TABLE, read
 
@@ -54,32 +56,40 @@ def test_a_table_in_a_form_of_its_own(
     sources.write_text(sources.read_text().replace(declared, FORM, 1))
     folder = copy_month(months, "001", tmp_path)
     in_three_files(folder)
-    second, third = folder / "customers_b.csv", folder / "customers_c.csv"
+    second, third = folder / "customers_b.csv", folder / os.fsdecode(b"customers_\xff.csv")
+    (folder / "customers_c.csv").rename(third)
     sound = second.read_bytes(), third.read_bytes()
 
     first_user = (folder / "customers_a.csv").read_text().splitlines()[1].split(";")[0].strip("'")
     second.write_bytes(sound[0] + "False;False;False;Other;'2023-\n01';zoë\r\n".encode("windows-1252"))
     third.write_bytes(sound[1] + f"{first_user};-;Other;-;-;-\r\n".encode())
+    set_value(folder / "labels.csv", 3, "user_id", "nobody")
+    labels = (months / "month_001" / "labels.csv").read_bytes()
     refused = run_copy(copy, january, "check", "001", "--data-dir", str(tmp_path))
     assert refused.returncode == 1, refused
-    found = [(row["file"], row["line"], row["column"], row["value"]) for row in rejects_of(january, "001")]
+    rejects = sorted(rejects_of(january, "001"), key=lambda row: row["file"])
+    found = [(row["file"], row["line"], row["column"], row["value"]) for row in rejects]
     assert found == [
+        ("customers_\\xff.csv", "7", "user_gender", "Other"),
+        ("customers_\\xff.csv", "7", "user_id", first_user),
         ("customers_b.csv", "32", "signup_date", "2023-\n01"),
         ("customers_b.csv", "32", "user_gender", "Other"),
-        ("customers_c.csv", "7", "user_gender", "Other"),
-        ("customers_c.csv", "7", "user_id", first_user),
+        ("labels.csv", "3", "user_id", "nobody"),
     ]
-    assert rejects_of(january, "001")[3]["reason"] == "second row with this user_id, first on line 2 of customers_a.csv"
+    assert rejects[1]["reason"] == "second row with this user_id, first on line 2 of customers_a.csv"
+    assert rejects[4]["reason"] == "no such user_id in customers_*.csv"
 
     second.write_bytes(sound[0])
     third.write_bytes(sound[1])
+    (folder / "labels.csv").write_bytes(labels)
     taken = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
     assert taken.returncode == 0, taken.stderr
     assert january.state() == undisturbed
     shown = january.ok("status", "--hashes").out
     for path in folder.glob("customers_*.csv"):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        assert re.search(rf"001 +{path.name} +\d+ +{path.stat().st_size:,} +{digest}", shown), shown
+        name = re.escape(as_text(path.name))
+        assert re.search(rf"001 +{name} +\d+ +{path.stat().st_size:,} +{digest}", shown), shown
     again = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
     assert "from these same rows: nothing to do" in again.stdout
     assert "landing" not in again.stderr

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from loader.scaffold.propose import column_names
 from tests.conftest import REPOSITORY, Streamflow
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -140,6 +141,12 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     assert {"audit_orders_price_not_negative", "audit_orders_order_no_unique"} <= audits.keys()
     assert "audit_orders_delta_not_negative" not in audits
     assert "STREAMFLOW_FIRST_MONTH=2024-03" in (tmp_path / "shop" / ".env").read_text().splitlines()
+
+
+def test_titles_that_differ_by_case_or_blanks_are_two_columns() -> None:
+    """Each keeps its name where it is one: the other's title is its alias, and no header has one name twice."""
+    assert column_names(["id", "Name", "name"]) == ["id", "name_2", "name"]
+    assert column_names(["Order No", "order_no_2", "order_no"]) == ["order_no_3", "order_no_2", "order_no"]
 
 
 @pytest.mark.parametrize(

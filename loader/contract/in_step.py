@@ -74,10 +74,10 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
         yield f"its labels are {is_there}, and declared as {declared}"
     foreign = {"type": "foreign_key"}
     for constraint in model.properties.get("constraints", []):
-        known = any(constraint.items() <= one.items() for one in described.get("constraints", []))
+        known = any(constraint.items() <= one.items() for one in described["constraints"])
         if foreign.items() <= constraint.items() and not known:
             yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
-    there = {column["name"]: column.get("data_type") for column in described.get("columns", [])}
+    there = {column["name"]: column.get("data_type") for column in described["columns"]}
     for column in model.properties.get("columns", []):
         if column["name"] not in there:
             yield f"column {column['name']} is declared and not there"

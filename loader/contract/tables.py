@@ -196,8 +196,12 @@ def _refuse_typing_errors(meta: dict[str, Any], known: set[str]) -> None:
             raise ValueError(f"config.meta has {name}: did you mean {near[0]}?")
 
 
-def _meta(raw: dict[str, Any]) -> dict[str, Any]:
-    return (raw.get("config") or {}).get("meta") or {}
+def _meta(raw: Any) -> dict[str, Any]:
+    for key in ("config", "meta"):
+        raw = raw.get(key) or {} if isinstance(raw, dict) else raw
+    if not isinstance(raw, dict):
+        raise ValueError(f"{raw!r} stands where `key: value` belongs")
+    return raw
 
 
 def load_contract(path: Path | None = None) -> list[Table]:
@@ -210,8 +214,8 @@ def load_contract(path: Path | None = None) -> list[Table]:
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), LOADER)  # noqa: S506 (a safe loader)
         staging = next(source for source in document["sources"] if source["name"] == "staging")
-        tables = [_table(raw) for raw in staging["tables"]]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration) as error:
+        tables = [_table(path, raw) for raw in staging["tables"]]
+    except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError, StopIteration) as error:
         raise WrongUsage(f"{path} does not declare the source `staging`: {error}. See docs/data-contract.md.") from None
     for reason in [*customers.wrong_references(tables), *(f"{why}: give it another name" for why in taken(tables))]:
         raise WrongUsage(f"{path}: {reason}.")
@@ -219,21 +223,31 @@ def load_contract(path: Path | None = None) -> list[Table]:
 
 
 def described_in(path: Path, model: str) -> dict[str, Any]:
-    """What a YAML file says of a dbt model; nothing where it does not, or is not there."""
-    document = yaml.load(path.read_text(encoding="utf-8"), LOADER) if path.is_file() else None  # noqa: S506 (safe)
-    entries = (document or {}).get("models", [])
-    return next((entry for entry in entries if entry.get("name") == model), {})
+    """What a YAML file says of a dbt model; nothing where it does not, or is not there.
+
+    Raises:
+        WrongUsage: the file is not YAML, or not what dbt takes for the properties of models.
+    """
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), LOADER) if path.is_file() else None  # noqa: S506 (safe)
+        entries = (document or {}).get("models") or []
+        found: dict[str, Any] = next((entry for entry in entries if entry["name"] == model), {})
+        columns = {column["name"]: column for column in found.get("columns") or []}
+    except (UnicodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise WrongUsage(f"{path} cannot be read as properties of dbt models: {error}.") from None
+    return {**found, "columns": [*columns.values()], "constraints": found.get("constraints") or []}
 
 
 def model_columns(model: str) -> set[str]:
     """The columns that a dbt model's properties name, as in `production/users`; none where there is no such file."""
     path = (project().dbt / "models" / model).with_suffix(".yml")
-    return {column["name"] for column in described_in(path, path.stem).get("columns", [])}
+    return {column["name"] for column in described_in(path, path.stem)["columns"]}
 
 
-def _table(raw: dict[str, Any]) -> Table:
+def _table(path: Path, raw: Any) -> Table:
     try:
         return Table.model_validate(raw)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, item['loc']))} {item['msg']}".strip() for item in error.errors())
-        raise WrongUsage(f"{project().sources}: table {raw.get('name')} cannot be used: {wrong}.") from None
+        name = raw.get("name") if isinstance(raw, dict) else raw
+        raise WrongUsage(f"{path}: table {name} cannot be used: {wrong}.") from None

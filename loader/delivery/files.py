@@ -17,6 +17,7 @@ from typing import IO
 
 from loader.contract.tables import COMMAS, CsvForm, Table
 from loader.errors import DataRefused
+from loader.words import as_text
 
 CHUNK = 1 << 20
 
@@ -70,7 +71,7 @@ class SourceFile:
     @property
     def name(self) -> str:
         """What the file is called, for reports and the ledger."""
-        return f"{self.path.name}/{self.member}" if self.member else self.path.name
+        return as_text(f"{self.path.name}/{self.member}" if self.member else self.path.name)
 
     @property
     def base(self) -> str:

@@ -1,15 +1,29 @@
-"""A file before it is copied: what it is now, and whether its header is the one that is declared."""
+"""A file before it is copied: what it is now, and whether it is a CSV file with the header that is declared."""
 
 from __future__ import annotations
 
-import csv
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 from loader.contract.tables import Table
-from loader.delivery.csv_contract import RECORD_LIMIT, well_quoted
-from loader.delivery.files import CHUNK, UNREADABLE, SourceFile, unreadable
+from loader.delivery.causes import (
+    BLANK,
+    HEAD,
+    MISSING_COLUMN,
+    UNKNOWN_COLUMN,
+    Cause,
+    encoded_otherwise,
+    near,
+    of_bytes,
+    of_header_text,
+    shown,
+    without_blanks,
+)
+from loader.delivery.files import UNREADABLE, SourceFile, unreadable
 from loader.delivery.problem import Problem
+from loader.delivery.records import NUL, Broken, Record, read_records
+from loader.words import NOT_TEXT
 
 
 def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
@@ -17,25 +31,58 @@ def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
     try:
         file = replace(file.looked_at(), form=table.form)
         with file.open() as stream:
-            header = _header(stream.readline(RECORD_LIMIT), table)
-            has_rows = any(chunk.strip(b"\r\n") for chunk in iter(lambda: stream.read(CHUNK), b""))
-        if header and has_rows and file.size:  # those in /proc only seem to be empty
-            return replace(file, columns=header), []
-        from loader.refusals.files import of_header
-
-        return file, of_header(file, table) or [Problem(file.name, "the header is not the one that is declared", 1)]
+            cause = of_bytes(stream.read(HEAD))
+        records = read_records(file)
+        header = None if cause or not file.size else next(records, None)
+        if header and header.fields:
+            cause = _unusable(header, table)
+        if cause:
+            return file, [Problem(file.name, cause[0], line=1, remedy=cause[1])]
+        if header is None or not header.fields:
+            return file, [Problem(file.name, "the first line is empty" if file.size else "the file is empty", line=1)]
+        problems = list(_of_columns(file.name, header, table))
+        if not problems and not any(record.text.strip("\r\n") for record in records):
+            problems = [Problem(file.name, "the file has a header and no rows", line=1)]
+        return replace(file, columns=tuple(header.fields)), problems
     except UNREADABLE as error:
         return file, [Problem(file.name, unreadable(error))]
+    except Broken as error:
+        return file, [Problem(file.name, str(error), error.line)]
 
 
-def _header(line: bytes, table: Table) -> tuple[str, ...]:
-    """The names in a header that is as it is declared; none in another."""
-    known = {name: column for column in table.columns for name in column.names}
-    with suppress(UnicodeDecodeError, csv.Error):
-        text = line.decode(table.form.encoding).removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
-        names = next(csv.reader([text], delimiter=table.form.delimiter, quotechar=table.form.quote), [])
-        there = [known[name].name for name in names if name in known]
-        is_whole = all(column.may_be_missing or column.name in there for column in table.columns)
-        if is_whole and len(names) == len(set(there)) and well_quoted(table.form).fullmatch(text):
-            return tuple(names)
-    return ()
+def _unusable(header: Record, table: Table) -> Cause | None:
+    """Why the names cannot be read from a header, or none is found in it, as it is written in another form."""
+    if NUL in header.text:
+        return "the header has a NUL byte in it", "Export it as text"
+    if NOT_TEXT.search(header.text):
+        reason, remedy = encoded_otherwise(header.form)
+        return f"the header {reason}", remedy
+    if header.end == "\r":
+        return "its lines end in CR alone, where LF or CRLF belongs", "Export it with lines that end in LF"
+    if all(set(column.names).intersection(header.fields) for column in table.columns):
+        return None
+    return of_header_text(header.text, table.form, {name for column in table.columns for name in column.names})
+
+
+def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
+    if not record.is_well_quoted:
+        yield Problem(file, "the header is not CSV: a quote within a name", line=1)
+        return
+    header = record.fields
+    known = {name for column in table.columns for name in column.names}
+    missing = [column.name for column in table.columns if not set(header).intersection(column.names)]
+    blank = {name: meant for name in header if name not in known and (meant := without_blanks(name)) in missing}
+    for name, meant in blank.items():
+        yield Problem(file, BLANK[0], line=1, column=meant, value=shown(name), remedy=BLANK[1])
+    missing = [column for column in missing if column not in blank.values()]
+    for name in sorted(set(header) - known - set(blank)):
+        yield Problem(file, f"unknown column{near(name, missing)}", line=1, column=shown(name), remedy=UNKNOWN_COLUMN)
+    counts = Counter(header)
+    for name in sorted(name for name, count in counts.items() if count > 1):
+        yield Problem(file, f"the column is there {counts[name]} times", line=1, column=shown(name))
+    for column in table.columns:
+        if column.name in missing and not column.may_be_missing:
+            yield Problem(file, "the column is missing", line=1, column=column.name, remedy=MISSING_COLUMN)
+        if len(both := [name for name in column.names if name in header]) > 1:
+            reason = f"the column is there under {len(both)} names: {', '.join(both)}"
+            yield Problem(file, reason, line=1, column=column.name)

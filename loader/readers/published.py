@@ -12,8 +12,9 @@ from loader.database import Connection
 from loader.delivery import parse_month
 from loader.errors import WrongUsage
 
-COLUMNS = "month, as_of, previous_as_of, load_id, published_at, archived_in"
-MONTHS = f"select {COLUMNS} from public.published_months order by as_of"  # noqa: S608
+MONTHS = """
+select month, as_of, previous_as_of, load_id, published_at, archived_in from public.published_months order by as_of
+"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def published_months(connection: Connection) -> list[PublishedMonth]:
         return []
 
 
-def find(connection: Connection, text: str | dt.date) -> PublishedMonth:
+def find(connection: Connection, text: str) -> PublishedMonth:
     """A published month, given as 001, or as its date where two have the same number.
 
     Raises:
@@ -58,10 +59,10 @@ def find(connection: Connection, text: str | dt.date) -> PublishedMonth:
     return found[0]
 
 
-def _chosen(months: list[PublishedMonth], text: str | dt.date) -> tuple[str, list[PublishedMonth]]:
+def _chosen(months: list[PublishedMonth], text: str) -> tuple[str, list[PublishedMonth]]:
     try:
-        date = text if isinstance(text, dt.date) else dt.date.fromisoformat(text.strip())
+        date = dt.date.fromisoformat(text.strip())
     except ValueError:
-        label = f"{parse_month(str(text)):03}"
+        label = f"{parse_month(text):03}"
         return f"month {label}", [month for month in months if month.month == label]
     return f"a month as of {date}", [month for month in months if month.as_of == date]

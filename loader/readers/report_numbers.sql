@@ -12,7 +12,7 @@ select
     coalesce(users.customers_known, 0) as customers_known,
     coalesce(users.customers_delivered, 0) as customers_delivered,
     before.rows_delivered as delivered_before,
-    (users.customers_delivered - before.rows_delivered) / before.rows_delivered::double precision as change,
+    (users.customers_delivered - before.rows_delivered) / nullif(before.rows_delivered, 0)::double precision as change,
     coalesce(users.customers_new, 0) as customers_new,
     coalesce(users.customers_departed, 0) as customers_departed,
     coalesce(users.customers_returned, 0) as customers_returned,

@@ -6,8 +6,9 @@ import contextlib
 import re
 from collections.abc import Sequence
 
+from loader.contract.tables import load_contract
+from loader.delivery.causes import SHOWN
 from loader.refusals.audits import UNIQUE, Audit
-from loader.refusals.causes import SHOWN
 
 OTHER_CUSTOMERS = "Are these files of another data folder (--data-dir), or is this the database of other data?"
 
@@ -18,11 +19,11 @@ def of_row(audit: Audit) -> str:
         return audit.description
     given, said = audit.arguments, _fails(audit)
     low, high, strictly = given.get("min_value"), given.get("max_value"), given.get("strictly")
-    with contextlib.suppress(KeyError):  # somebody's own test may have the name and other arguments
+    with contextlib.suppress(LookupError):  # somebody's own test may have the name and other arguments
         match audit.test:
             case "relationships":
-                known = (re.findall(r"\w+", str(given["to"])) or [""])[-1]
-                said = f"no such {_plain(given['field'])} in {known}.csv"
+                known, wanted = re.findall(r"\w+", str(given["to"])), {one.name: one.wanted for one in load_contract()}
+                said = f"no such {_plain(given['field'])} in {wanted.get(known[-1], known[-1])}"
             case "not_null" | "expect_column_values_to_not_be_null":
                 said = "is empty"
             case "expect_column_values_to_be_between" if low is None:

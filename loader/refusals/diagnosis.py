@@ -17,10 +17,10 @@ from psycopg.types.json import Json
 from loader.contract.tables import Table
 from loader.database import POSITION, Connection, Database, is_cluster, statement
 from loader.delivery import CHANGED, Delivery, Problem, SourceFile, TableFiles
+from loader.delivery.causes import NO_KEY, TOTAL_LINE, encoded_otherwise, of_value, shown
 from loader.delivery.csv_contract import is_total
+from loader.delivery.records import NUL, Broken, Record, read_records
 from loader.landing import new_staging_table, take_out
-from loader.refusals.causes import NO_KEY, SHOWN, TOTAL_LINE, encoded_otherwise, of_value
-from loader.refusals.records import NUL, Broken, Record, read_records
 from loader.words import NOT_TEXT
 
 BATCH = 5_000
@@ -99,7 +99,7 @@ def _rows(connection: Connection, table: Table, file: SourceFile) -> Iterator[Ro
                 if value is not None and (reason := wrong.get((kinds[place], value))):
                     cause, remedy = of_value(kinds[place], value) or (None, None)
                     why, column = f"{reason}: {cause}" if cause else reason, file.columns[place]
-                    row.problems.append(Problem(file.name, why, row.line, column, _shown(value), remedy=remedy))
+                    row.problems.append(Problem(file.name, why, row.line, column, shown(value), remedy=remedy))
                     row.values[place] = None
             yield row
 
@@ -142,8 +142,8 @@ def _row(file: SourceFile, record: Record, header: Record, kinds: Sequence[str],
     """A record as a row, filled up where fields are missing. What is not UTF-8 is escaped in texts, null elsewhere."""
     columns, form = file.columns, file.form
     if is_total(record.fields, columns.index(key), form.nulls):
-        shown = _shown(record.fields[columns.index(key)])
-        return Row(record.line, [], [Problem(file.name, TOTAL_LINE[0], record.line, key, shown, remedy=TOTAL_LINE[1])])
+        name = shown(record.fields[columns.index(key)])
+        return Row(record.line, [], [Problem(file.name, TOTAL_LINE[0], record.line, key, name, remedy=TOTAL_LINE[1])])
     problems = [Problem(file.name, reason, record.line) for reason in record.wrong_form(header)]
     fields = [] if record.is_end_of_data else record.fields[: len(columns)]
     values: list[str | None] = [None if field in form.nulls else field or None for field in fields]
@@ -151,12 +151,6 @@ def _row(file: SourceFile, record: Record, header: Record, kinds: Sequence[str],
     for place, value in enumerate(values if NOT_TEXT.search(record.text) else ()):
         if value is not None and NOT_TEXT.search(value):
             what, remedy = encoded_otherwise(form) if NUL not in value else ("holds a NUL byte", None)
-            problems.append(Problem(file.name, what, record.line, columns[place], _shown(value), remedy=remedy))
-            values[place] = _shown(value) if kinds[place] == "text" else None
+            problems.append(Problem(file.name, what, record.line, columns[place], shown(value), remedy=remedy))
+            values[place] = shown(value) if kinds[place] == "text" else None
     return Row(record.line, values, problems)
-
-
-def _shown(value: str) -> str:
-    """A value as a report may hold it: not endless, and with escapes for what is not text."""
-    text = value.replace(NUL, "\\x00").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

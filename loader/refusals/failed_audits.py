@@ -13,10 +13,10 @@ from psycopg import sql
 from loader.contract.tables import Table
 from loader.database import Connection, place_in_file, statement
 from loader.delivery import Problem, TableFiles
+from loader.delivery.causes import NO_KEY, SHOWN
+from loader.delivery.records import LineNumbers
 from loader.refusals.audit_reasons import of_double, of_row, of_table, remedy_of
 from loader.refusals.audits import Audit
-from loader.refusals.causes import NO_KEY, SHOWN
-from loader.refusals.records import LineNumbers
 
 BATCH = 5_000
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")

@@ -10,6 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from loader.delivery import Problem
+from loader.delivery.csv_contract import RECORD_LIMIT
 from loader.words import counted, printable
 
 ON_SCREEN = 20
@@ -116,6 +117,7 @@ def without_formulas(value: object) -> object:
 
 def forget_in_rejects(folder: Path, customers: Iterable[str]) -> int:
     """Take every row that names one of the customers out of the rejects files; returns how many files changed."""
+    csv.field_size_limit(RECORD_LIMIT)
     changed, wanted = 0, {shown for customer in customers for shown in (customer, without_formulas(customer))}
     for path in sorted(folder.glob("month_*.csv")):
         without, dropped = path.with_suffix(".part"), 0

@@ -16,9 +16,9 @@ from psycopg.sql import Composed
 
 from loader.database import Connection
 from loader.delivery import SourceFile
+from loader.delivery.causes import HEAD, of_bytes
 from loader.delivery.files import UNREADABLE, unreadable
 from loader.errors import DataRefused, WrongUsage
-from loader.refusals.causes import HEAD, of_bytes
 
 DELIMITERS = ",;\t|"
 OTHER_ENCODING = "windows-1252"
@@ -88,7 +88,7 @@ def exports(folder: Path) -> list[Export]:
 
 
 def _export(path: Path) -> Export:
-    source, table = SourceFile(path), table_name(re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE))
+    source, table = SourceFile(path), plain_name(re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE), "table")
     try:
         with source.open() as stream:
             if cause := of_bytes(stream.read(HEAD)):
@@ -120,7 +120,7 @@ def _encoding(source: SourceFile) -> str:
     return "utf-8"
 
 
-def table_name(text: str) -> str:
-    """A name that PostgreSQL takes without quotes."""
-    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "table"
-    return (f"t_{name}" if name[0].isdigit() else name)[:40]
+def plain_name(text: str, kind: str) -> str:
+    """A name that PostgreSQL takes without quotes, for a `table` or `column`."""
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or kind
+    return (f"{kind[0]}_{name}" if name[0].isdigit() else name)[:40]

@@ -17,7 +17,7 @@ from loader.database import open_database, server
 from loader.delivery.month import parse_month
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import SHIPPED, SOURCES
-from loader.scaffold.files import exports, table_name
+from loader.scaffold.files import exports, plain_name
 from loader.scaffold.propose import TableSeen, contract, look_at
 from loader.settings import load_settings, use_project
 
@@ -57,7 +57,7 @@ def make_project(folder: Path, source: Path | None, label: str | None) -> Made:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WrongUsage(f"{folder} is there already, and not empty: give another name.")
     try:
-        name = "customers" if source is None else table_name(folder.resolve().name)
+        name = "customers" if source is None else plain_name(folder.resolve().name, "table")
         _write_frame(folder, f"{name}_project" if name in PACKAGES else name)
         return _example(folder) if source is None else _of_files(folder, source, label)
     except BaseException as error:

@@ -15,9 +15,9 @@ from psycopg import sql
 
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS
 from loader.database import Connection, statement
+from loader.delivery.causes import TOTAL_LINE, Cause, of_value
 from loader.delivery.csv_contract import is_total
-from loader.refusals.causes import TOTAL_LINE, Cause, of_value
-from loader.scaffold.files import OTHER_ENCODING, TEMPLATE, Export
+from loader.scaffold.files import OTHER_ENCODING, TEMPLATE, Export, plain_name
 from loader.scaffold.references import find_references
 from loader.words import counted
 
@@ -184,10 +184,10 @@ def column_names(header: Sequence[str]) -> list[str]:
     """Names that PostgreSQL takes without quotes for the columns of a header, each once."""
     names: list[str] = []
     for title in header:
-        name = re.sub(r"[^a-z0-9]+", "_", title.strip().lower()).strip("_")[:40] or "column"
-        name = f"c_{name}" if name[0].isdigit() else name
+        name = plain_name(title, "column")
         name = f"{name}_delivered" if name in OWN_COLUMNS else name
-        names.append(next(free for free in chain([name], (f"{name}_{n}" for n in count(2))) if free not in names))
+        taken = {*names, *(other for other in header if other != title)}
+        names.append(next(free for free in chain([name], (f"{name}_{n}" for n in count(2))) if free not in taken))
     return names
 
 

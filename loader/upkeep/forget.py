@@ -61,8 +61,8 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
         _require_all_here(entries)
         before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
-        if not new:
-            return Forgotten(0, len(before), 0, 0, None, [])
+        if not new:  # a run that was cut off may have left them there
+            return Forgotten(0, len(before), 0, forget_in_rejects(settings.home / "rejects", wanted), None, [])
         try:
             with history.all_or_nothing(connection, NOTHING):
                 rows, touched, left_alone, manifest = _forget(connection, entries, tables, new, reason)
@@ -73,7 +73,7 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
             raise WrongUsage(message) from None
         for relation in touched:  # a deleted row is in the file until then, and so few never bring autovacuum there
             connection.execute(sql.SQL("vacuum {}").format(relation))
-    rejects = forget_in_rejects(settings.home / "rejects", new)
+    rejects = forget_in_rejects(settings.home / "rejects", wanted)
     return Forgotten(len(new), len(before), rows, rejects, manifest, left_alone)
 
 

@@ -1,8 +1,8 @@
-{#- By how many percent the row count differs from that of the month before, rounded up; no row without one. -#}
+{#- By how many percent the row count differs from that of the month before, rounded up; no row without rows then. -#}
 {% test row_count_change_percent(model) %}
 with month_before as materialized (
     select rows_delivered from {{ source('ops', 'month_before') }}
-    where table_name = '{{ streamflow.audited_table(context['model']) }}'
+    where table_name = '{{ streamflow.audited_table(context['model']) }}' and rows_delivered > 0
 ),
 
 delivered as (

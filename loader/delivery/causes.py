@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from itertools import product
 
 from loader.contract.tables import CsvForm
+from loader.delivery.records import NUL
 from loader.project import SOURCES
+from loader.words import as_text
 
 SHOWN = 200
 """Characters of a value that a report holds."""
@@ -104,6 +107,19 @@ def of_value(kind: str, text: str) -> Cause | None:
     return next((CAUSES[form] for form in forms if form.fullmatch(text)), None)
 
 
+def shown(value: str) -> str:
+    """A value or name as a report may hold it: not endless, and with escapes for what is not text."""
+    text = as_text(value.replace(NUL, "\\x00"))
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def without_blanks(name: str) -> str:
     """A name without blanks and what is invisible."""
     return "".join(character for character in name if character.isprintable() and not character.isspace())
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A question after the known name that comes closest; nothing where none does."""
+    by_lower = {candidate.strip().lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1, cutoff=0.75)
+    return f': did you mean "{by_lower[close[0]]}"?' if close else ""
