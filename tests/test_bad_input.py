@@ -116,6 +116,7 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
         ["refused: 1 thing", "nothing was changed", "usage_agg_30d.csv:5", "watch_hours_30d", '"-0.001"', "not between 0 and 744", "audit_usage_watch_hours_0_to_744"],
     ),
     "outside the closed set": (put("subscriptions.csv", 5, "contract_type", "Lifelong"), ["subscriptions.csv:5", "is none of Month-to-month, One year, Two year. If the value is right, add it to audit_subscriptions_contract"]),
+    "a long value": (put("subscriptions.csv", 5, "contract_type", '"' + "x" * 1_500_000 + '"'), ["subscriptions.csv:5", "is none of Month-to-month"]),
     "row count collapses": (shrink, ["67 % off the month before"]),
     "row count explodes": (explode, ["% off the month before"]),
     "a folder": (as_folder, ["labels.csv  is a folder, not a file"]),

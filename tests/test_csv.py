@@ -108,8 +108,8 @@ def test_a_record_has_an_end(
     csv_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: bytes
 ) -> None:
     """What is kept of a file in memory is a record; a file that seems to be one record is not read to its end."""
-    for module in (records, csv_contract):
-        monkeypatch.setattr(module, "RECORD_LIMIT", 2000)
+    monkeypatch.setattr(csv_contract, "RECORD_LIMIT", 2000)
+    monkeypatch.setattr(records, "LONGEST", 2000)
     reading = read(csv_database, tmp_path, HEADER + GOOD + rows, chunk=500)
     assert not reading.to_the_end
     [problem] = reading.problems

@@ -270,7 +270,14 @@ def test_a_month_is_waited_for(
     result = january.ok("ingest", "001", "--data-dir", tmp_path, "--wait", "6h")
     assert "waiting for month 001" in result.err
     assert steps == []
-    assert january.value("select count(*) from published_months") == 2
+    copy_month(months, "002", tmp_path)
+    labels = tmp_path / "month_002" / "labels.csv"
+    text = labels.read_text()
+    labels.write_text(text[: len(text) // 2])
+    steps += [lambda: labels.write_text(text), lambda: None]
+    january.ok("ingest", "002", "--data-dir", tmp_path, "--wait", "6h")
+    assert steps == []
+    assert january.value("select count(*) from published_months") == 3
 
 
 def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

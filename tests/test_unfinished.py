@@ -96,6 +96,25 @@ def test_a_month_that_is_whole_is_given_up(january: Streamflow, months: Path, un
     assert january.state() == undisturbed
 
 
+def test_only_an_ingest_finishes_a_month(
+    january: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
+) -> None:
+    """A check publishes nothing, and landing leaves that to `dbt build`."""
+    others = fewer(1, 3)
+    cut_off(january, "last merge", "001", "--data-dir", months)
+    for command in ("check", "land"):
+        refused = january(command, "001", "--data-dir", others)
+        assert refused.code == 1
+        assert "is begun for 2024-02-29, from other files; `streamflow abandon 001` gives that up" in refused.err
+        assert published(january) == ["2024-01-31"]
+    january.ok("check", "001", "--data-dir", months)
+    assert "month 001 is in staging" in january.ok("land", "001", "--data-dir", months).out
+    assert published(january) == ["2024-01-31"]
+    assert january.dbt("build").success
+    assert january.state() == undisturbed
+    january.ok("verify")
+
+
 @pytest.mark.long
 def test_what_was_given_up_is_out_of_production_with_the_next_month(
     january: Streamflow, months: Path, new_database: Callable[..., Streamflow]

@@ -12,7 +12,7 @@ from itertools import islice
 
 from loader.contract.tables import CsvForm
 from loader.delivery.csv_contract import RECORD_LIMIT, well_quoted
-from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, unreadable
+from loader.delivery.files import CHUNK, UNREADABLE, SourceFile, TableFiles, unreadable
 from loader.words import counted
 
 NUL = "\udc00"
@@ -20,6 +20,9 @@ NUL = "\udc00"
 
 PIECE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n]|\Z)")
 LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR alone"}
+
+LONGEST = RECORD_LIMIT + CHUNK
+"""Bytes of a record that is read: of one that landed, a whole chunk may have come after the limit."""
 
 UNEVEN = re.compile(rb"[\"']|\r(?!\n)")
 """What a file must have in it for a record to take another number of lines than one."""
@@ -74,7 +77,7 @@ def read_records(file: SourceFile) -> Iterator[Record]:
     Raises:
         Broken: the file is damaged, or a record has no end; nothing after that was read.
     """
-    csv.field_size_limit(RECORD_LIMIT)
+    csv.field_size_limit(LONGEST)
     taken: list[str] = []
     line, size, at_end = 1, 0, False
 
@@ -83,10 +86,10 @@ def read_records(file: SourceFile) -> Iterator[Record]:
         nonlocal size, at_end
         mark = "\ufeff"
         with file.open() as stream:
-            while raw := stream.readline(RECORD_LIMIT + 1):
+            while raw := stream.readline(LONGEST + 1):
                 size += len(raw)
-                if size > RECORD_LIMIT:
-                    has_no_end = f"has no end within {RECORD_LIMIT:,} bytes: is a quote missing?"
+                if size > LONGEST:
+                    has_no_end = f"has no end within {LONGEST:,} bytes: is a quote missing?"
                     raise Broken(line, f"the record that begins here {has_no_end}")
                 text = raw.decode(file.form.encoding, "surrogateescape").replace("\0", NUL).removeprefix(mark)
                 mark = ""

@@ -1,4 +1,4 @@
-"""Wait for a month that is not there yet."""
+"""Wait for a month that is not there yet, or still being written."""
 
 from __future__ import annotations
 
@@ -29,15 +29,10 @@ def parse_patience(text: str | None) -> float:
 
 
 def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell: Callable[[str], None]) -> None:
-    """Go on when the files of all tables are there and the same at two looks, or when patience is at its end.
-
-    What is there at the first look is not waited for.
-    """
+    """Go on when the files of all tables are there and the same at two looks, or when patience is at its end."""
     if patience <= 0:
         return
     deadline, before = monotonic() + patience, _listing(delivery, tables)
-    if _is_complete(before, tables):
-        return
     tell(f"waiting for month {delivery.label}")
     now: Listing = {}
     while (left := deadline - monotonic()) > 0:

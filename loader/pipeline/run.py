@@ -114,7 +114,8 @@ class Run:
         if known and not found.problems:
             differing = self._differing(known, found, standing)
             whole = all(table in known for table in found.files)
-            if whole and not differing and not self.request.force and self.request.command != "check":
+            asked = self.request.command == "ingest" or (self.request.command == "land" and standing.is_finished)
+            if asked and whole and not differing and not self.request.force:
                 self._again(known)
                 return
         if not found.files:
@@ -160,11 +161,13 @@ class Run:
             raise self._refusal(self._problems().wrong_values(landing))
         if problems := list(self._problems().other_rows(differing)):
             ledger.require_landed(self.connection, self.delivery, self._landed)
-            if not self._standing().is_finished:
+            if self.request.command == "ingest" and not standing.is_finished:
                 self._finish()
-            month = self._standing().month or self.delivery.label
-            message = f"month {month} is published already for {self.delivery.as_of}, from other files"
-            raise self._refusal(problems, f"{message}; nothing was changed: only --restate replaces it")
+            stands, remedy = "published already", "nothing was changed: only --restate replaces it"
+            if not (standing := self._standing()).is_finished:
+                stands, remedy = "begun", f"`streamflow abandon {self.delivery.label}` gives that up"
+            month = f"month {standing.month or self.delivery.label} is {stands} for {self.delivery.as_of}"
+            raise self._refusal(problems, f"{month}, from other files; {remedy}")
         return []
 
     def _again(self, known: dict[str, TableHistory]) -> None:
