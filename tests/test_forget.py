@@ -172,6 +172,9 @@ def test_a_month_follows_one_of_whom_all_are_forgotten(january: Streamflow, mont
     january.ok("ingest", "001", "--data-dir", months)
     assert january.value("select count(*) from users") > 0
     january.ok("report", "001")
+    january.connection.execute("drop table labels cascade")
+    assert january.dbt("build").success
+    assert "production is to take in" not in january.ok("doctor").out
     january.ok("verify")
 
 

@@ -69,7 +69,7 @@ def test_the_first_month_leaves_every_key(streamflow: Streamflow, months: Path) 
 
 
 def test_counts_are_what_happened_to_production(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """Of a new month, of a late one, and of one restated; where the merge itself counts, and where it cannot."""
+    """Of a new month, of a late one, and of one restated."""
 
     def production() -> dict[str, dict[str, Any]]:
         query = "select user_id, to_jsonb(t) - 'observed_as_of' from {} as t"
@@ -88,6 +88,22 @@ def test_counts_are_what_happened_to_production(january: Streamflow, months: Pat
             )
             for table in TABLES
         }, month
+
+
+def test_months_that_are_taken_in_together_are_counted_one_by_one(
+    january: Streamflow, months: Path, new_database: Callable[..., Streamflow], january_published: str
+) -> None:
+    """The first is whole and not merged, as after a kill, when the second comes."""
+    counts = "select table_name, as_of, rows_inserted, rows_updated from ops.history order by 1, 2"
+    january.ok("ingest", "001..002", "--data-dir", months)
+    one_by_one, state = january.rows(counts), january.state()
+    january.connection.close()
+    together = new_database(january_published)
+    together.ok("land", "001", "--data-dir", months)
+    assert together.dbt("build", "--select", "+complete_months").success
+    together.ok("ingest", "002", "--data-dir", months)
+    assert together.rows(counts) == one_by_one
+    assert together.state() == state
 
 
 def test_files_that_are_those_of_the_month_before(january: Streamflow, months: Path, tmp_path: Path) -> None:

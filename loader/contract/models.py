@@ -59,9 +59,7 @@ class Model:
     @property
     def files(self) -> dict[Path, str]:
         """Path below dbt_project -> text, of the SQL and of the YAML."""
-        text = yaml.dump(
-            {"version": 2, "models": [self.properties]}, Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True
-        )
+        text = yaml.dump({"models": [self.properties]}, Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)
         return dict(zip(self.paths, (_render(self.template, **self.values), text), strict=True))
 
 

@@ -33,7 +33,7 @@ SQL_WORDS = frozenset(
 
 OWN_COLUMNS = frozenset(
     """as_of observed_as_of label_as_of event_timestamp valid_from valid_to is_current position_in_file
-    delivered delivered_before delivery_number tableoid xmin cmin xmax cmax ctid""".split()  # noqa: SIM905
+    delivered delivered_before tableoid xmin cmin xmax cmax ctid""".split()  # noqa: SIM905
 )
 """Columns that tables and views have besides those that are declared, streamflow's and PostgreSQL's."""
 

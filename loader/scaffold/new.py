@@ -70,7 +70,7 @@ def make_project(folder: Path, source: Path | None, label: str | None) -> Made:
 def _write_frame(folder: Path, name: str) -> None:
     """All files but those of the tables."""
     (folder / SOURCES).parent.mkdir(parents=True, exist_ok=True)
-    (folder / SOURCES).write_text("version: 2\nsources: []\n", encoding="utf-8")
+    (folder / SOURCES).write_text("sources: []\n", encoding="utf-8")
     text = (EXAMPLE / "dbt_project.yml").read_text(encoding="utf-8").replace("customers", name)
     text = re.sub(r" *\+group: .*\n", "", text)
     (folder / "dbt_project.yml").write_text(text, encoding="utf-8")

@@ -1,20 +1,7 @@
 -- only deliveries count, in the order of their dates: what was carried forward is no news
 with deliveries as (
     select
-        snapshots.user_id,
-        snapshots.months_active,
-        snapshots.plan_stream_tv,
-        snapshots.plan_stream_movies,
-        snapshots.contract_type,
-        snapshots.paperless_billing,
-        snapshots.monthly_fee,
-        snapshots.total_paid,
-        snapshots.net_service,
-        snapshots.add_on_security,
-        snapshots.add_on_backup,
-        snapshots.add_on_device_protect,
-        snapshots.add_on_support,
-        snapshots.as_of,
+        snapshots.*,
         row(
             snapshots.user_id,
             snapshots.months_active,
@@ -38,10 +25,8 @@ with deliveries as (
 versions as (
     select
         *,
-        lag(delivered) over by_date as delivered_before,
-        row_number() over by_date as delivery_number
+        lag(delivered) over (partition by user_id order by as_of) as delivered_before
     from deliveries
-    window by_date as (partition by user_id order by as_of)
 )
 
 select
@@ -62,5 +47,5 @@ select
     lead(as_of) over by_date as valid_to,
     lead(as_of) over by_date is null as is_current
 from versions
-where delivery_number = 1 or delivered is distinct from delivered_before
+where delivered is distinct from delivered_before
 window by_date as (partition by user_id order by as_of)

@@ -1,13 +1,7 @@
 -- only deliveries count, in the order of their dates: what was carried forward is no news
 with deliveries as (
     select
-        snapshots.user_id,
-        snapshots.signup_date,
-        snapshots.user_gender,
-        snapshots.user_is_senior,
-        snapshots.has_family,
-        snapshots.has_dependents,
-        snapshots.as_of,
+        snapshots.*,
         row(
             snapshots.user_id,
             snapshots.signup_date,
@@ -24,10 +18,8 @@ with deliveries as (
 versions as (
     select
         *,
-        lag(delivered) over by_date as delivered_before,
-        row_number() over by_date as delivery_number
+        lag(delivered) over (partition by user_id order by as_of) as delivered_before
     from deliveries
-    window by_date as (partition by user_id order by as_of)
 )
 
 select
@@ -41,5 +33,5 @@ select
     lead(as_of) over by_date as valid_to,
     lead(as_of) over by_date is null as is_current
 from versions
-where delivery_number = 1 or delivered is distinct from delivered_before
+where delivered is distinct from delivered_before
 window by_date as (partition by user_id order by as_of)

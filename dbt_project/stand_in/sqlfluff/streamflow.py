@@ -23,3 +23,15 @@ def rows_delivered(table_name: str, as_of: str) -> str:  # noqa: ARG001
 
 def as_json(value: object) -> str:  # noqa: ARG001
     return "'[]'::jsonb"
+
+
+def staged(table_name: str) -> dict[str, object]:  # noqa: ARG001
+    return {"columns": {}, "config": {"meta": {"primary_key": "user_id"}}}
+
+
+def quoted(names: object) -> list[str]:  # noqa: ARG001
+    return ["user_id"]
+
+
+def same_row(left: str, right: str, key: list[str]) -> str:  # noqa: ARG001
+    return f"{left}.user_id = {right}.user_id"

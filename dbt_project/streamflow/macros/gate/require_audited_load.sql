@@ -5,7 +5,7 @@
 -#}
 {% macro require_audited_load() %}
     {%- if execute -%}
-        {%- set left_out, audits = [], streamflow.refusing_audits() -%}
+        {%- set left_out, audits = [], streamflow.audits('error') -%}
         {%- for audit in audits -%}
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
@@ -118,19 +118,11 @@
 {% endmacro %}
 
 
-{#- The audits that refuse a month: those of severity error. -#}
-{% macro refusing_audits() %}
-    {%- set found = [] -%}
-    {%- for audit in streamflow.audits() if audit.config.severity | lower == 'error' %}{% do found.append(audit) %}{% endfor -%}
-    {{ return(found) }}
-{% endmacro %}
-
-
-{#- The tests that read staging, and nothing that is built after it. -#}
-{% macro audits() %}
+{#- The tests that read staging, and nothing that is built after it; of one severity, where it is given. -#}
+{% macro audits(severity=none) %}
     {%- set found = [] -%}
     {%- for node in graph.nodes.values() if node.resource_type == 'test' and streamflow.audited_table(node) -%}
-        {%- do found.append(node) -%}
+        {%- if severity in (none, node.config.severity | lower) %}{% do found.append(node) %}{% endif -%}
     {%- endfor -%}
     {{ return(found) }}
 {% endmacro %}

@@ -4,20 +4,16 @@ create or replace function ops.identifiers(names text []) returns text language 
     select string_agg(quote_ident(name), ', ' order by place) from unnest(names) with ordinality as listed (name, place)
 $$;
 
--- The columns of a table's primary key, in its order.
-create or replace function ops.primary_key(relation regclass) returns text [] language sql stable as $$
-    select array_agg(attname::text order by place)
-    from pg_index
-    cross join unnest(indkey) with ordinality as part (number, place)
-    inner join pg_attribute on attrelid = indrelid and attnum = number
-    where indrelid = relation and indisprimary
-$$;
-
+drop function if exists ops.column_list(regclass, smallint []);  -- of 0.2.0
 -- The columns of a table by their numbers.
-create or replace function ops.column_list(relation regclass, numbers smallint []) returns text language sql stable as $$
-    select ops.identifiers(array_agg(attname::text order by place))
+create or replace function ops.columns(relation regclass, numbers smallint []) returns text [] language sql stable as $$
+    select array_agg(attname::text order by place)
     from unnest(numbers) with ordinality as part (number, place)
     inner join pg_attribute on attrelid = relation and attnum = number
+$$;
+
+create or replace function ops.primary_key(relation regclass) returns text [] language sql stable as $$
+    select ops.columns(conrelid, conkey) from pg_constraint where conrelid = relation and contype = 'p'
 $$;
 
 -- Creates an empty table, with columns as [{name, type, required}].
@@ -133,7 +129,8 @@ create or replace function ops.delivered_otherwise(of_table text, columns text, 
 $$;
 
 -- Rows whose foreign key would break if staging's restatement were published: they name a customer whom only the restated month
--- delivered, and whom the new files lack. Looked for in the newest rows of other dates, and in tables that no file delivers.
+-- delivered, and whom the new files lack. Looked for in what other dates delivered, and in tables that no file delivers; where nobody is
+-- gone, not one of them is read.
 create or replace function ops.left_behind() returns table (
     child text, is_staged boolean, parent text, key text, columns text, row_count bigint, dates text
 ) language plpgsql stable as $$
@@ -146,41 +143,29 @@ declare
         limit 1
     );
     theirs text;
-    its_key text;
-    named text;
-    misses_some boolean;
 begin
-    for child, is_staged, parent, key, columns, theirs, its_key, named in
+    for child, is_staged, parent, key, columns, theirs in
         select coalesce(own.table_name, conrelid::regclass::text), own.table_name is not null, staged.table_name, conname,
-            ops.column_list(conrelid, conkey), ops.column_list(confrelid, confkey), ops.identifiers(ops.primary_key(conrelid)), (
-                select string_agg(quote_ident(attname), ', ') from pg_attribute
-                where attrelid = conrelid and (attnum = any(conkey) or attname = any(ops.primary_key(conrelid)))
-            )
+            ops.identifiers(ops.columns(conrelid, conkey)),
+            ops.identifiers(ops.columns(confrelid, confkey))
         from pg_constraint
         inner join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
         left join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
         where contype = 'f' and conparentid = 0 and restated is not null
     loop
-        -- most restatements drop nobody, and this does not read all of history
         execute format(
-            'select exists (select %1$s from public.%2$I where observed_as_of = %3$L except select %1$s from staging.%2$I)',
-            theirs, parent, restated
-        ) into misses_some;
-        continue when not misses_some;
-        execute format(
-            'with gone as (select %1$s from public.%2$I where observed_as_of = %3$L except select %1$s from staging.%2$I except %4$s),'
-            ' named as (%5$s)'
-            ' select count(*), string_agg(distinct observed_as_of::text, $1) from named where (%6$s) in (select %1$s from gone)',
-            theirs, parent, restated, ops.delivered_otherwise(parent, theirs, restated),
+            'with gone as (select %1$s from public.%2$I where observed_as_of = %3$L except select %1$s from staging.%2$I), named as (%4$s)'
+            ' select count(*), string_agg(distinct observed_as_of::text, $1) from named'
+            ' where exists (select from gone) and (%5$s) in (select %1$s from gone except %6$s)',
+            theirs, parent, restated,
             case
                 when is_staged then format(
-                    'select distinct on (%1$s) %2$s, observed_as_of from ('
-                    'select %2$s, %3$L::date as observed_as_of from staging.%4$I union all %5$s'
-                    ') as delivered order by %1$s, observed_as_of desc',
-                    its_key, named, restated, child, ops.delivered_otherwise(child, named || ', observed_as_of', restated)
+                    'select %1$s, %2$L::date as observed_as_of from staging.%3$I union all %4$s',
+                    columns, restated, child, ops.delivered_otherwise(child, columns || ', observed_as_of', restated)
                 )
                 else format('select %s, null::date as observed_as_of from %s', columns, child)
-            end, columns
+            end,
+            columns, ops.delivered_otherwise(parent, theirs, restated)
         ) into row_count, dates using ', ';
         return next;
     end loop;

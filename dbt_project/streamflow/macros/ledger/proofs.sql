@@ -77,14 +77,12 @@ begin
 end
 $$;
 
--- makes a filled table a partition of history; with the check PostgreSQL attaches it without reading the rows again
+-- makes a filled table a partition of history
 create or replace function ops.attach_partition(parent regclass, partition regclass, key text, as_of date) returns void
 language plpgsql as $$
 begin
-    execute format('alter table %s add constraint as_of_of_this_partition check (as_of = %L)', partition, as_of);
     execute format('alter table %s add primary key (%s)', partition, key);
     execute format('alter table %s attach partition %s for values in (%L)', parent, partition, as_of);
-    execute format('alter table %s drop constraint as_of_of_this_partition', partition);
     perform ops.make_immutable(partition);
     execute format('analyze %s', partition);
 end

@@ -131,8 +131,9 @@ $$;
 -- it is made to be what all of history says, with --full-refresh, or because a month no longer has all rows that it brought: it was
 -- restated, or is to be taken in again. `months`: those whose deliveries are read; the newest one again where there is nothing new, which
 -- changes nothing. It is not rebuilt while a published month is half restated, and would lose its rows.
+drop function if exists ops.production_plan(text, boolean);  -- of 0.2.0
 create or replace function ops.production_plan(of_table text, full_refresh boolean) returns table (
-    rebuild boolean, months text, unmerged text, newest text, archived text, merge_tells_old_rows boolean
+    rebuild boolean, months text, unmerged text, newest text, archived text
 ) language plpgsql stable as $$
 declare
     half_restated date;
@@ -142,10 +143,8 @@ begin
         string_agg(known.day, ', ' order by known.as_of),
         string_agg(known.day, ', ' order by known.as_of) filter (where known.is_new),
         max(known.day),
-        string_agg(known.day, ', ' order by known.as_of) filter (where known.is_archived),
-        -- which spares a second join of all rows
-        current_setting('server_version_num')::int >= 180000 and not ops.is_cluster()
-    into rebuild, months, unmerged, newest, archived, merge_tells_old_rows
+        string_agg(known.day, ', ' order by known.as_of) filter (where known.is_archived)
+    into rebuild, months, unmerged, newest, archived
     from (
         select
             history.as_of,
@@ -198,13 +197,13 @@ create or replace function ops.missing_keys(target regclass, declared jsonb) ret
 $$;
 
 -- The last thing that production does: its keys, once it has rows, as building a key once is several times faster than keeping it row by
--- row; and it has as many rows as history says, where it took in the newest month, alone and for the first time. After a late month there
--- is nothing to compare: customers whom only that one has are in no newer history.
-create or replace function ops.finish_merge(target regclass, declared jsonb, rebuilt boolean) returns void language plpgsql as $$
+-- row; and it has as many rows as history says of the newest month, where it took in that one, alone and for the first time. After a late
+-- month there is nothing to compare: customers whom only that one has are in no newer history.
+drop function if exists ops.finish_merge(regclass, jsonb, boolean);  -- of 0.2.0
+create or replace function ops.finish_merge(target regclass, declared jsonb, newest date) returns void language plpgsql as $$
 declare
-    of_table text := (select relname from pg_class where oid = target);
     key record;
-    newest record;
+    said record;
     known bigint;
     delivered bigint;
 begin
@@ -224,20 +223,13 @@ begin
         end if;
     end loop;
 
-    select history.* into newest
-    from ops.history as history
-    where not rebuilt and history.table_name = of_table and history.merged_at = now()
-        and not exists (
-            select from ops.history as other
-            where other.table_name = of_table and other.as_of <> history.as_of and (other.merged_at = now() or other.as_of > history.as_of)
-        )
-        and not exists (select from ops.restatements as restated where (restated.table_name, restated.as_of) = (of_table, history.as_of));
+    select * into said from ops.history where to_regclass(format('public.%I', table_name)) = target and as_of = newest;
     if found then
-        execute format('select count(*), count(*) filter (where observed_as_of = %L) from %s', newest.as_of, target) into known, delivered;
-        if (known, delivered) <> (newest.rows_total, newest.rows_delivered) then
+        execute format('select count(*), count(*) filter (where observed_as_of = %L) from %s', newest, target) into known, delivered;
+        if (known, delivered) <> (said.rows_total, said.rows_delivered) then
             raise exception '% would have % rows, % of %, and history has %, % of that date: is it what history says? `streamflow verify` tells,'
                 ' `streamflow dbt build --full-refresh` mends it. The month is not published.',
-                of_table, known, delivered, newest.as_of, newest.rows_total, newest.rows_delivered;
+                target, known, delivered, newest, said.rows_total, said.rows_delivered;
         end if;
     end if;
     perform ops.hide_until_committed(target);

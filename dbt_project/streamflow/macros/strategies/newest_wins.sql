@@ -5,25 +5,27 @@
 {% macro get_incremental_newest_wins_sql(arguments) %}
     {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, streamflow.quoted(arguments.unique_key) -%}
     {%- set plan = streamflow.production_plan(target.identifier, streamflow.begin_step(target) ~ ';') -%}
-    {%- set merge_counts = plan.unmerged == plan.months and ',' not in plan.months and plan.merge_tells_old_rows -%}
-    {%- if plan.unmerged and not merge_counts -%}
-        {{ streamflow.count_before_merge(target, delivered, key, plan.unmerged) }};
-    {%- endif -%}
     {%- if plan.rebuild %}
+    {%- if plan.unmerged %}
+    {{ streamflow.count_before_merge(target, delivered, key, plan.unmerged) }};
+    {%- endif %}
     delete from {{ target }} as target
     where not exists (select 1 from {{ delivered }} as delivered where {{ streamflow.same_row('delivered', 'target', key) }});
-    {%- endif %}
     {%- set newest -%}
-        {%- if ',' in plan.months -%}
-            (select distinct on ({{ key | join(', ') }}) * from {{ delivered }} order by {{ key | join(', ') }}, observed_as_of desc)
-        {%- else -%}
-            {{ delivered }}
-        {%- endif -%}
-    {%- endset -%}
-    {%- set merge = streamflow.merge_newest(target, newest, key, plan.rebuild) -%}
-    {{ streamflow.counted_by_merge(target, merge, plan.months) if merge_counts else merge }};
+        (select distinct on ({{ key | join(', ') }}) * from {{ delivered }} order by {{ key | join(', ') }}, observed_as_of desc)
+    {%- endset %}
+    {{ streamflow.merge_newest(target, newest, key, rebuild=true) }};
+    {%- else %}
+    {%- for day in plan.months.split(', ') %}
+    {%- if plan.unmerged %}
+    {{ streamflow.count_before_merge(target, delivered, key, day) }};
+    {%- endif %}
+    {{ streamflow.merge_newest(target, '(select * from ' ~ delivered ~ ' where observed_as_of = ' ~ day ~ ')', key, rebuild=false) }};
+    {%- endfor %}
+    {%- endif %}
     drop view {{ delivered }};
-    select ops.finish_merge('{{ target }}', {{ streamflow.as_json(model.constraints) }}, {{ flags.FULL_REFRESH }})
+    {%- set is_next = plan.unmerged == plan.newest and not plan.rebuild %}
+    select ops.finish_merge('{{ target }}', {{ streamflow.as_json(model.constraints) }}, {{ plan.newest if is_next else 'null' }})
 {% endmacro %}
 
 
@@ -43,7 +45,8 @@
 
 
 {#-
-  Enters how many rows the delivery of each date of `unmerged` brings to production, and of how many customers it changes a value.
+  Enters in ops.history that production takes in the deliveries of these dates, and, where it is for the first time, how many rows each
+  brings and of how many customers it changes a value.
 -#}
 {% macro count_before_merge(target, delivered, key, unmerged) %}
     with counted as (
@@ -52,7 +55,7 @@
             count(*) filter (where target.{{ key[0] }} is null) as rows_inserted,
             count(*) filter (
                 where target.observed_as_of <= delivered.observed_as_of
-                    and {{ streamflow.rows_differ('delivered', 'target', streamflow.delivered_columns()) }}
+                    and {{ streamflow.rows_differ('delivered', 'target', model.columns.values() | rejectattr('name', 'equalto', 'observed_as_of')) }}
             ) as rows_updated
         from {{ delivered }} as delivered
         left join {{ target }} as target on {{ streamflow.same_row('target', 'delivered', key) }}
@@ -60,45 +63,14 @@
         group by delivered.observed_as_of
     )
 
-    {{ streamflow.enter_counts(target) }}
-{% endmacro %}
-
-
-{#- The merge of one date's delivery, which enters the same counts; PostgreSQL 18 tells what its rows were before. -#}
-{% macro counted_by_merge(target, merge, day) %}
-    with merged as (
-        {{ merge }}
-        returning
-            merge_action() = 'INSERT' as is_inserted,
-            {{ streamflow.rows_differ('old', 'new', streamflow.delivered_columns()) }} as is_changed
-    ),
-
-    counted as (
-        select
-            {{ day }} as observed_as_of,
-            count(*) filter (where is_inserted) as rows_inserted,
-            count(*) filter (where is_changed and not is_inserted) as rows_updated
-        from merged
-    )
-
-    {{ streamflow.enter_counts(target) }}
-{% endmacro %}
-
-
-{% macro delivered_columns() %}
-    {{ return(model.columns.values() | rejectattr('name', 'equalto', 'observed_as_of') | list) }}
-{% endmacro %}
-
-
-{#- Enters in ops.history, from `counted`, that production takes deliveries in, and what they bring the first time. -#}
-{% macro enter_counts(target) %}
     update ops.history as history
     set
         merged_at = now(),
-        rows_inserted = coalesce(history.rows_inserted, counted.rows_inserted),
-        rows_updated = coalesce(history.rows_updated, counted.rows_updated)
-    from counted
-    where history.table_name = '{{ target.identifier }}' and history.as_of = counted.observed_as_of and history.merged_at is null
+        rows_inserted = coalesce(history.rows_inserted, counted.rows_inserted, 0),
+        rows_updated = coalesce(history.rows_updated, counted.rows_updated, 0)
+    from unnest(array[{{ unmerged }}]) as taken_in (as_of)
+    left join counted on taken_in.as_of = counted.observed_as_of
+    where history.table_name = '{{ target.identifier }}' and history.as_of = taken_in.as_of and history.merged_at is null
 {% endmacro %}
 
 

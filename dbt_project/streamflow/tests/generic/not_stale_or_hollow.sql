@@ -1,26 +1,39 @@
 {#-
-  The rows are not those of the month before, and no column that had values there, or several, has none or a single one now. What
-  looks_like_month_before can tell is told from a thousand rows; only what it leaves open reads whole tables. Row grain: finding, in words.
+  The rows are not those of the month before, and no column that had values there, or several, has none or a single one now. The first row
+  that differs, and the second value, end the search. Row grain: finding, in words.
 -#}
 {% test not_stale_or_hollow(model) %}
     {%- do config(severity='warn', fail_calc='count(finding)') -%}
     {%- set table_name = streamflow.audited_table(context['model']) -%}
-    {%- set looks = streamflow.looks_like_month_before(table_name, model) if execute else {} -%}
-    {%- set known = streamflow.rows_delivered(table_name, "date '" ~ looks.as_of ~ "'") if looks.may_be_same or looks.hollow -%}
-    select 'every row is as on {{ looks.as_of }}' as finding
-    where {{ looks.is_same_file or false }}
-    {%- if looks.may_be_same %}
-        or (select {{ streamflow.checksum_of(looks.columns) }} from {{ model }})
-        = (select {{ streamflow.checksum_of(looks.columns) }} from {{ known }} as known)
-    {%- endif %}
-    {%- for column in looks.hollow or [] %}
-    union all
-    select '{{ column }} ' || case delivered.found
-        when 0 then 'is empty, and was not on {{ looks.as_of }}'
-        else 'has a single value, and had more on {{ looks.as_of }}'
-    end as finding
-    from ({{ streamflow.up_to_two_values(column, model) }}) as delivered
-    cross join ({{ streamflow.up_to_two_values(column, known) }}) as known
-    where delivered.found < known.found and (select count(*) from (select 1 as one from {{ model }} limit 2) as delivery) = 2
-    {%- endfor %}
+    {%- set staged = streamflow.staged(table_name) -%}
+with month_before as materialized (
+    select * from {{ source('ops', 'month_before') }}
+    where table_name = '{{ table_name }}'
+),
+
+known as not materialized (
+    select * from {{ streamflow.rows_delivered(table_name, '(select as_of from month_before)') }} as delivered_before
+)
+
+select 'every row is as on ' || month_before.as_of as finding
+from month_before
+where month_before.is_same_file or (
+    month_before.is_same_count and not exists (
+        select 1
+        from {{ model }} as delivered
+        left join known on {{ streamflow.same_row('delivered', 'known', streamflow.quoted(staged.config.meta.primary_key)) }}
+        where {{ streamflow.rows_differ('delivered', 'known', staged.columns.values()) }}
+    )
+)
+{% for column in staged.columns.values() %}
+union all
+select
+    '{{ column.name }} ' || case delivered.found
+        when 0 then 'is empty, and was not on ' else 'has a single value, and had more on '
+    end || month_before.as_of as finding
+from month_before
+cross join (select {{ streamflow.up_to_two_values(adapter.quote(column.name), model) }} as found) as delivered
+cross join (select {{ streamflow.up_to_two_values(adapter.quote(column.name), 'known') }} as found) as known
+where delivered.found < known.found and exists (select 1 from {{ model }} offset 1)
+{% endfor %}
 {% endtest %}

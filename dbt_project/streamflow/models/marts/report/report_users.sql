@@ -1,48 +1,35 @@
 {% for table_name in declared_tables() %}
-    {% set table = report_table(table_name) %}
-    {% set compared = 'older.' ~ table.key ~ ' is not null and newer.observed_as_of = newer.as_of' %}
+    {% set history, table = ref(table_name ~ '_snapshots'), streamflow.staged(table_name) %}
+    {% set key = streamflow.quoted(table.config.meta.primary_key) %}
+    {% set columns = streamflow.quoted(table.columns) | reject('in', key) | list %}
+    {% set compared = 'older.' ~ key[0] ~ ' is not null and newer.observed_as_of = newer.as_of' %}
     select
-        compared.as_of,
-        compared.previous_as_of,
+        months.as_of,
+        months.previous_as_of,
         '{{ table_name }}' as table_name,
-        compared.customers_known,
-        compared.customers_delivered,
-        compared.customers_new,
-        compared.customers_departed,
-        compared.customers_returned,
-        compared.compared_rows,
+        count(*) as customers_known,
+        count(*) filter (where newer.observed_as_of = newer.as_of) as customers_delivered,
+        count(*) filter (where older.{{ key[0] }} is null and newer.observed_as_of = newer.as_of) as customers_new,
+        count(*) filter (where older.observed_as_of = older.as_of and newer.observed_as_of < newer.as_of) as customers_departed,
+        count(*) filter (where older.observed_as_of < older.as_of and newer.observed_as_of = newer.as_of) as customers_returned,
+        count(*) filter (where {{ compared }}) as compared_rows,
         (
-            select jsonb_object_agg(cells.column_name, cells.changed_rows)
-            from
-                (
-                    values
-                    {% for column in table.all %}
-                    ('{{ column.name }}', compared.changed_{{ loop.index }}){{ ',' if not loop.last }}
-                    {% else %}
-                        ('', 0)
+            select coalesce(jsonb_object_agg(cells.column_name, cells.changed_rows), '{}')
+            from unnest(
+                array[{% for column in columns %}'{{ column | replace('"', '') }}'{{ ', ' if not loop.last }}{% endfor %}]::text[],
+                array[
+                    {% for column in columns %}
+                    count(*) filter (
+                        where {{ compared }} and newer.{{ column }} is distinct from older.{{ column }}
+                    ){{ ',' if not loop.last }}
                     {% endfor %}
-                ) as cells (column_name, changed_rows)
+                ]::bigint[]
+            ) as cells (column_name, changed_rows)
         ) as changed_rows
-    from (
-        select
-            months.as_of,
-            months.previous_as_of,
-            {% for column in table.all %}
-            count(*) filter (
-                where {{ compared }} and newer.{{ column.quoted }} is distinct from older.{{ column.quoted }}
-            ) as changed_{{ loop.index }},
-            {% endfor %}
-            count(*) as customers_known,
-            count(*) filter (where newer.observed_as_of = newer.as_of) as customers_delivered,
-            count(*) filter (where older.{{ table.key }} is null and newer.observed_as_of = newer.as_of) as customers_new,
-            count(*) filter (where older.observed_as_of = older.as_of and newer.observed_as_of < newer.as_of) as customers_departed,
-            count(*) filter (where older.observed_as_of < older.as_of and newer.observed_as_of = newer.as_of) as customers_returned,
-            count(*) filter (where {{ compared }}) as compared_rows
-        from {{ ref('published_months') }} as months
-        inner join {{ table.history }} as newer on months.as_of = newer.as_of
-        left join {{ table.history }} as older
-            on months.previous_as_of = older.as_of and {{ table.same_row }}
-        group by months.as_of, months.previous_as_of
-    ) as compared
+    from {{ ref('published_months') }} as months
+    inner join {{ history }} as newer on months.as_of = newer.as_of
+    left join {{ history }} as older
+        on months.previous_as_of = older.as_of and {{ streamflow.same_row('newer', 'older', key) }}
+    group by months.as_of, months.previous_as_of
     {% if not loop.last %}union all{% endif %}
 {% endfor %}
