@@ -119,7 +119,7 @@ STEPS: list[Step] = [
     refused, corrected, restated, by_hand, landed_and_built, forgotten, given_up, archived, brought_back,
     killed("landing"), killed("last history"), killed("last merge"), killed("published"), killed("verdicts"),
 ]  # fmt: skip
-SHORT = {("killed at last history", "corrected"), ("restated", "killed at last merge")}
+SHORT = {("killed at last history", "corrected")}
 PAIRS = [
     pytest.param(
         (first, second), id=f"{first.__name__}, {second.__name__}",
