@@ -113,7 +113,7 @@ def program(streamflow: Streamflow, *arguments: str) -> subprocess.CompletedProc
 
 def test_columns_narrow_and_stdout_is_csv(february: Streamflow) -> None:
     dates = ("--as-of", JANUARY, "--label-as-of", FEBRUARY)
-    said = program(february, "training-set", *dates, "--columns", "churn_label, monthly_fee").stdout.decode()
+    said = program(february, "training-set", *dates, "--columns", "churn_label, user_id, monthly_fee").stdout.decode()
     [header, *rows] = list(csv.reader(io.StringIO(said)))
     assert header == ["user_id", "event_timestamp", "churn_label", "monthly_fee"]
     assert len(rows) == 60
@@ -122,7 +122,7 @@ def test_columns_narrow_and_stdout_is_csv(february: Streamflow) -> None:
 def test_parquet_has_the_same_values_with_their_types(february: Streamflow, tmp_path: Path) -> None:
     parquet: Any = pytest.importorskip("pyarrow.parquet")
     rows = taken(february, JANUARY, FEBRUARY, tmp_path / "train.csv")
-    file = tmp_path / "train.parquet"
+    file = tmp_path / "made" / "train.parquet"
     result = february.ok("training-set", "--as-of", "000", "--label-as-of", "2024-02", "--out", file, "--json")
     assert result.json["rows"] == len(rows)
     assert result.json["columns"] == list(rows[0])

@@ -244,6 +244,9 @@ def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Pa
     broken = run(shop, "ingest", "002", code=2).stderr
     assert "cannot be run: " in broken
     assert "no limit is set" in broken
+    own.write_text("{% test near_limit(model) %} select 1 / (count(*) - count(*)) from {{ model }} {% endtest %}")
+    assert "the audit ended in an error: " in (refused := run(shop, "check", "002", code=1).stderr)
+    assert "division by zero" in refused
     own.unlink()
     path.write_text(sound)
     run(shop, "ingest", "002")

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; those beyond are counted."""
+PUBLISHED = "month {} is published already for {}, from other files; nothing was changed: only --restate replaces it"
+BEGUN = "month {0} is begun for {1}, from other files; `streamflow abandon {0}` gives that up"
 
 
 class Run:
@@ -163,11 +165,9 @@ class Run:
             ledger.require_landed(self.connection, self.delivery, self._landed)
             if self.request.command == "ingest" and not standing.is_finished:
                 self._finish()
-            stands, remedy = "published already", "nothing was changed: only --restate replaces it"
-            if not (standing := self._standing()).is_finished:
-                stands, remedy = "begun", f"`streamflow abandon {self.delivery.label}` gives that up"
-            month = f"month {standing.month or self.delivery.label} is {stands} for {self.delivery.as_of}"
-            raise self._refusal(problems, f"{month}, from other files; {remedy}")
+            standing = self._standing()
+            message = PUBLISHED if standing.is_finished else BEGUN
+            raise self._refusal(problems, message.format(standing.month or self.delivery.label, self.delivery.as_of))
         return []
 
     def _again(self, known: dict[str, TableHistory]) -> None:

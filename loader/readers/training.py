@@ -94,9 +94,9 @@ def _wanted(types: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
     """Name -> type of the columns of the file: the customer, event_timestamp, and the columns wanted."""
     first = list(types).index(STAMP) + 1
     always, known = list(types)[:first], list(types)[first:]
-    if unknown := [name for name in columns if name not in known]:
+    if unknown := [name for name in columns if name not in types]:
         raise WrongUsage(f"no such column: {', '.join(unknown)}. There are {', '.join(known)}.")
-    return {name: types[name] for name in [*always, *(columns or known)]}
+    return {name: types[name] for name in dict.fromkeys([*always, *(columns or known)])}
 
 
 def _column(name: str, data_type: str) -> sql.Composed:

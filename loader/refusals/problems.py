@@ -117,6 +117,11 @@ class Problems:
             yield Problem(files.name if files else table.wanted, reason, audit=verdict.audit_name)
             return
         audit = audit_in(result, verdict.audit_id)
+        for node in result.bad:
+            if node.name == audit.audit_name and node.status == "error":
+                reason = f"the audit ended in an error: {' '.join(node.message.split())}"
+                yield Problem(files.name, reason, audit=audit.audit_name)
+                return
         for problem in failed_rows(self.connection, audit, verdict.failures, table, files, verdict.status):
             place = problem.file, problem.line
             if (*place, problem.column) not in self.told and (problem.value or (*place, None) not in self.told):

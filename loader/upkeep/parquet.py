@@ -28,7 +28,8 @@ def require_pyarrow() -> None:
 
 @contextmanager
 def appearing(file: Path) -> Iterator[Path]:
-    """A file beside the one that is wanted, which takes its name when it is whole."""
+    """A file beside the one that is wanted, which takes its name when it is whole; its folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     path = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         yield path
