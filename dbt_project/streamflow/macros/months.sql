@@ -49,7 +49,7 @@
 
 
 {#-
-  Which rows of history production takes in: those that the dates of production_plan delivered. What archived dates delivered, a rebuild
+  Which rows of history production takes in: those that the dates of plan_production delivered. What archived dates delivered, a rebuild
   takes from the newest one, which carried it forward.
 -#}
 {% macro newly_delivered(table_name) %}
@@ -64,7 +64,7 @@
 {%- endmacro %}
 
 
-{#- What production of a table is to do, as ops.production_plan says; `first` is done before it is asked. -#}
+{#- What production of a table is to do, as ops.plan_production says; `first` is done before it is asked. -#}
 {% macro production_plan(table_name, first='') %}
-    {{ return(run_query(first ~ " select * from ops.production_plan('" ~ table_name ~ "', " ~ flags.FULL_REFRESH ~ ")").rows[0]) }}
+    {{ return(run_query(first ~ " select * from ops.plan_production('" ~ table_name ~ "', " ~ flags.FULL_REFRESH ~ ")").rows[0]) }}
 {% endmacro %}

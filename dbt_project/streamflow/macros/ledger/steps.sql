@@ -132,7 +132,7 @@ $$;
 -- restated, or is to be taken in again. `months`: those whose deliveries are read; the newest one again where there is nothing new, which
 -- changes nothing. It is not rebuilt while a published month is half restated, and would lose its rows.
 drop function if exists ops.production_plan(text, boolean);  -- of 0.2.0
-create or replace function ops.production_plan(of_table text, full_refresh boolean) returns table (
+create or replace function ops.plan_production(of_table text, full_refresh boolean) returns table (
     rebuild boolean, months text, unmerged text, newest text, archived text
 ) language plpgsql stable as $$
 declare

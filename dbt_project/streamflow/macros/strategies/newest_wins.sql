@@ -24,7 +24,7 @@
     {%- endfor %}
     {%- endif %}
     drop view {{ delivered }};
-    {%- set is_next = plan.unmerged == plan.newest and not plan.rebuild %}
+    {%- set is_next = plan.unmerged and plan.unmerged == plan.newest and not plan.rebuild %}
     select ops.finish_merge('{{ target }}', {{ streamflow.as_json(model.constraints) }}, {{ plan.newest if is_next else 'null' }})
 {% endmacro %}
 
