@@ -52,7 +52,6 @@ NEED_A_SERVER = {"backend", "postmaster", "server", "all"}
 """What takes down the sessions of everybody else as well."""
 
 SHORT = {
-    ("next", "loader", "last history"),
     ("next", "session", "last merge"),
     ("next", "all", "last merge"),
     ("forgotten", "session", "forgotten"),

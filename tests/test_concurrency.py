@@ -69,6 +69,7 @@ def test_dbt_by_hand_is_told_of_another_run_as_it_begins(january: Streamflow, mo
     assert january.dbt("build").success
 
 
+@pytest.mark.long
 def test_an_ingest_that_ends_while_dbt_by_hand_audits_does_not_open_its_gate(january: Streamflow, months: Path) -> None:
     """Some of its audits were of half a month. The same command again builds the month."""
     land_only(january, months / "month_001", 1)

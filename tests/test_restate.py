@@ -109,6 +109,7 @@ def test_a_customer_whom_a_restatement_takes_out_is_not_carried_on(
     assert january("verify").code == 0
 
 
+@pytest.mark.long
 def test_restating_twice_keeps_both(published: Streamflow, months: Path, tmp_path: Path) -> None:
     folder, _, _ = other_rows(months, "002", tmp_path)
     published.ok("ingest", "002", "--data-dir", tmp_path, *REASON)
