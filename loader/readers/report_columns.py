@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from psycopg import sql
@@ -17,6 +18,8 @@ from loader.readers.lookups import columns_in_history
 
 WATCH, ALERT = 0.1, 0.25
 """PSI from which a distribution is said to have moved, and to have moved a lot."""
+QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
+DECILES = [tenth / 10 for tenth in range(1, 10)]
 AS_NUMBER = {
     "date": sql.SQL("({} - date '1970-01-01')::double precision"),
     "boolean": sql.SQL("{}::int::double precision"),
@@ -78,41 +81,105 @@ def read_columns(
     """
     there = columns_in_history(connection, table)
     columns = [column for column in table.columns if column.name in there and column.name not in table.key]
-    each = (_read(connection, table, column, as_of, previous, changes.get(column.name)) for column in columns)
-    return [report for report in each if report]
+    now = _profiles(connection, table, columns, as_of)
+    before = _profiles(connection, table, columns, previous) if previous else {}
+    bins = _bins(connection, table, columns, (previous, as_of), before) if now and before and previous else {}
+    found = []
+    for name, profile in now.items():
+        rows_before, rows_now = ([each[f"rows_{when}"] for each in bins.get(name, [])] for when in ("before", "now"))
+        index = psi(rows_before, rows_now)
+        found.append(ColumnReport(profile, before.get(name), changes.get(name), bins.get(name, []), index))
+    return found
 
 
-def _read(
-    connection: Connection,
-    table: Table,
-    column: Column,
-    as_of: dt.date,
-    previous: dt.date | None,
-    changes: Json | None,
-) -> ColumnReport | None:
-    name = sql.Identifier(column.name)
-    number = AS_NUMBER.get(column.data_type, sql.SQL("{}::double precision")).format(name)
-    is_number = column.data_type not in {"text", "boolean"}
-    parts = {
-        "history": sql.Identifier("public", f"{table.name}_snapshots"),
-        "column": name,
-        "number": number,
-        "binned": number if is_number else sql.SQL("null::double precision"),
-        "category": sql.SQL("null::text" if is_number else "{}::text").format(name),
+def _profiles(connection: Connection, table: Table, columns: Sequence[Column], as_of: dt.date) -> dict[str, Json]:
+    """Column -> what the date delivered in it; empty where that is no row."""
+    if not columns:
+        return {}
+    query = _about(table, "profile", columns=_listed(map(_profile, columns)), as_of=sql.Literal(as_of))
+    [(rows, *found)] = connection.execute(query).fetchall()
+    return {
+        column.name: {
+            "table_name": table.name,
+            "column_name": column.name,
+            "data_type": column.data_type,
+            "delivered_rows": rows,
+            "null_share": profile["null_rows"] / rows,
+            **profile,
+        }
+        for column, profile in zip(columns, found, strict=True)
+        if rows
     }
 
-    def rows(query: str, **dates: object) -> list[Json]:
-        known = {**parts, **{which: sql.Literal(value) for which, value in dates.items()}}
-        return connection.cursor(row_factory=dict_row).execute(statement(__file__, query).format(**known)).fetchall()
 
-    def profile(date: dt.date) -> Json | None:
-        [found] = rows("profile", as_of=date)
-        about = {"table_name": table.name, "column_name": column.name, "data_type": column.data_type}
-        return {**about, **found} if found["delivered_rows"] else None
+def _profile(column: Column) -> sql.Composable:
+    shares = {"quantiles": sql.Literal(QUANTILES), "deciles": sql.Literal(DECILES)}
+    parts = {"column": sql.Identifier(column.name), "value": _number(column), **shares}
+    return statement(__file__, "number_profile" if _is_number(column) else "category_profile").format(**parts)
 
-    now, before = profile(as_of), profile(previous) if previous else None
-    if now is None:
-        return None
-    bins = rows("bins", as_of=as_of, previous=previous, deciles=before["deciles"]) if before else []
-    index = psi([each["rows_before"] for each in bins], [each["rows_now"] for each in bins])
-    return ColumnReport(now, before, changes, bins, index)
+
+def _bins(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[Column],
+    dates: tuple[dt.date, dt.date],
+    before: Mapping[str, Json],
+) -> dict[str, list[Json]]:
+    """Column -> its bins in their order, which are above `lower_bound` and reach to `upper_bound`."""
+    each = [(column, sql.Identifier(f"value_{place}")) for place, column in enumerate(columns)]
+    deciles = {name: profile["deciles"] or [] for name, profile in before.items()}
+    query = _about(
+        table,
+        "bins",
+        previous=sql.Literal(dates[0]),
+        as_of=sql.Literal(dates[1]),
+        values=_listed(
+            sql.SQL("{} as {}").format(_binned(column, deciles[column.name]), name) for column, name in each
+        ),
+        column_name=sql.SQL(" ").join(
+            sql.SQL("when grouping({}) = 0 then {}").format(name, sql.Literal(column.name)) for column, name in each
+        ),
+        numbers=_listed([sql.SQL("null::int"), *(name for column, name in each if _is_number(column))]),
+        categories=_listed(
+            [sql.NULL, *(sql.SQL("{}::text").format(name) for column, name in each if not _is_number(column))]
+        ),
+        sets=_listed(sql.SQL("(is_now, {})").format(name) for _, name in each),
+    )
+    rows = connection.cursor(row_factory=dict_row).execute(query).fetchall()
+    return {
+        name: _bounded(list(found), deciles[name]) for name, found in groupby(rows, lambda row: row.pop("column_name"))
+    }
+
+
+def _binned(column: Column, deciles: Sequence[float]) -> sql.Composable:
+    if not _is_number(column):
+        return sql.Identifier(column.name)
+    cuts = sql.Literal([-float(decile) for decile in reversed(deciles)])
+    return statement(__file__, "decile").format(value=_number(column), cuts=cuts)
+
+
+def _bounded(bins: list[Json], deciles: Sequence[float]) -> list[Json]:
+    bounds = [deciles[found["bin"] - 1] if deciles and (found["bin"] or 10) < 10 else None for found in bins]
+    below = [None, *bounds]
+    return [
+        {**found, "lower_bound": lower if found["bin"] else None, "upper_bound": upper}
+        for found, lower, upper in zip(bins, below, bounds, strict=False)
+    ]
+
+
+def _number(column: Column) -> sql.Composable:
+    written = AS_NUMBER.get(column.data_type, sql.SQL("{}::double precision"))
+    return written.format(sql.Identifier(column.name))
+
+
+def _is_number(column: Column) -> bool:
+    return column.data_type not in {"text", "boolean"}
+
+
+def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)
+
+
+def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
+    history = sql.Identifier("public", f"{table.name}_snapshots")
+    return statement(__file__, name).format(history=history, **parts)

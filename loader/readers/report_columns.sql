@@ -1,48 +1,79 @@
 -- name: profile
--- What one date delivered in a column; there are quantiles of numbers only.
+-- What one date delivered, in one reading of its partition: a quantile of each column sorts its values and no rows.
 select
     count(*) as delivered_rows,
-    count(*) - count({column}) as null_rows,
-    (count(*) - count({column})) / nullif(count(*), 0)::double precision as null_share,
-    avg({number}) as mean,
-    percentile_cont(array[0.05, 0.25, 0.5, 0.75, 0.95]) within group (order by {binned}) as quantiles,
-    percentile_disc(array[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]) within group (order by {binned}) as deciles
+    {columns}
 from {history}
 where as_of = {as_of} and observed_as_of = {as_of};
 
+-- name: number_profile
+jsonb_build_object(
+    'null_rows', count(*) - count({value}),
+    'mean', avg({value}),
+    'quantiles', percentile_cont({quantiles}::double precision []) within group (order by {value}),
+    'deciles', percentile_disc({deciles}::double precision []) within group (order by {value})
+);
+
+-- name: category_profile
+jsonb_build_object('null_rows', count(*) - count({column}), 'mean', avg({value}), 'quantiles', null, 'deciles', null);
+
 -- name: bins
--- The rows that two dates delivered, counted in the same bins, each of which is above `lower_bound` and reaches to `upper_bound`.
--- A number is in decile d where fewer than d tenths of the older values, and not fewer than d - 1 tenths, are below it. A category
--- is a bin of its own if it is among the twenty most frequent and no customer's alone; bin 21 is all others, and null is no value.
-with counted as (
+-- The rows that two dates delivered, counted in the same bins, in one reading of both partitions. A number is in decile d where
+-- fewer than d tenths of the older values, and not fewer than d - 1 tenths, are below it. A category is a bin of its own if it is
+-- among the twenty most frequent and no customer's alone; bin 21 is all others, and null is no value.
+with binned as (
     select
-        {category} as category,
-        -- ten without those whose upper bound is not below the number
-        10 - width_bucket(
-            -({binned}),
-            array(select -decile from unnest({deciles}::double precision []) as decile order by 1)
-        ) as decile,
-        count(*) filter (where as_of = {previous}) as rows_before,
-        count(*) filter (where as_of = {as_of}) as rows_now
+        as_of = {as_of} as is_now,
+        {values}
     from {history}
     where as_of in ({as_of}, {previous}) and observed_as_of = as_of
-    group by 1, 2
+    offset 0 -- so that a cluster collects the rows: its nodes do not count in sets
+),
+
+counted as (
+    select
+        is_now,
+        case {column_name} end as column_name,
+        -- null is the value of each column but the one that a group is of
+        coalesce({numbers}) as bin,
+        coalesce({categories})::text as category,
+        count(*) as delivered_rows
+    from binned
+    group by grouping sets ({sets})
+),
+
+both_months as (
+    select
+        column_name,
+        bin,
+        category,
+        coalesce(sum(delivered_rows) filter (where not is_now), 0) as rows_before,
+        coalesce(sum(delivered_rows) filter (where is_now), 0) as rows_now
+    from counted
+    group by column_name, bin, category
 ),
 
 ranked as (
     select
         *,
-        row_number() over (order by category is null, rows_before + rows_now desc, category) as place
-    from counted
+        row_number() over (
+            partition by column_name
+            order by category is null, rows_before + rows_now desc, category
+        ) as place
+    from both_months
 ),
 
-binned as (
+numbered as (
     select
-        case
-            when category is null then decile
-            when greatest(rows_before, rows_now) > 1 then least(21, place)
-            else 21
-        end as bin,
+        column_name,
+        coalesce(
+            bin,
+            case
+                when category is null then null
+                when greatest(rows_before, rows_now) > 1 then least(21, place)
+                else 21
+            end
+        ) as bin,
         category,
         rows_before,
         rows_now
@@ -50,12 +81,15 @@ binned as (
 )
 
 select
+    column_name,
     bin,
     case when bin <= 20 then max(category) end as category,
     sum(rows_before)::bigint as rows_before,
-    sum(rows_now)::bigint as rows_now,
-    case when bin is not null then lag(({deciles}::double precision [])[bin]) over (order by bin) end as lower_bound,
-    ({deciles}::double precision [])[bin] as upper_bound
-from binned
-group by bin
-order by bin;
+    sum(rows_now)::bigint as rows_now
+from numbered
+group by column_name, bin
+order by column_name, bin;
+
+-- name: decile
+-- Ten without those whose upper bound is not below the value.
+10 - width_bucket(-({value}), {cuts}::double precision []);
