@@ -253,4 +253,4 @@ def test_properties_that_dbt_cannot_read_are_named(tmp_path: Path, text: str) ->
 def test_properties_may_be_left_empty(tmp_path: Path) -> None:
     path = tmp_path / "labels.yml"
     path.write_text("models:\n  - name: labels\n    columns:\n")
-    assert described_in(path, "labels")["columns"] == []
+    assert described_in(path, "labels")["columns"] == {}

@@ -77,7 +77,7 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
         known = any(constraint.items() <= one.items() for one in described["constraints"])
         if foreign.items() <= constraint.items() and not known:
             yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
-    there = {column["name"]: column.get("data_type") for column in described["columns"]}
+    there = {name: column.get("data_type") for name, column in described["columns"].items()}
     for column in model.properties.get("columns", []):
         if column["name"] not in there:
             yield f"column {column['name']} is declared and not there"

@@ -223,7 +223,7 @@ def load_contract(path: Path | None = None) -> list[Table]:
 
 
 def described_in(path: Path, model: str) -> dict[str, Any]:
-    """What a YAML file says of a dbt model; nothing where it does not, or is not there.
+    """What a YAML file says of a dbt model, with its `columns` by their names; none where it does not, or is not there.
 
     Raises:
         WrongUsage: the file is not YAML, or not what dbt takes for the properties of models.
@@ -235,13 +235,13 @@ def described_in(path: Path, model: str) -> dict[str, Any]:
         columns = {column["name"]: column for column in found.get("columns") or []}
     except (UnicodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise WrongUsage(f"{path} cannot be read as properties of dbt models: {error}.") from None
-    return {**found, "columns": [*columns.values()], "constraints": found.get("constraints") or []}
+    return {**found, "columns": columns, "constraints": found.get("constraints") or []}
 
 
 def model_columns(model: str) -> set[str]:
     """The columns that a dbt model's properties name, as in `production/users`; none where there is no such file."""
     path = (project().dbt / "models" / model).with_suffix(".yml")
-    return {column["name"] for column in described_in(path, path.stem)["columns"]}
+    return set(described_in(path, path.stem)["columns"])
 
 
 def _table(path: Path, raw: Any) -> Table:
