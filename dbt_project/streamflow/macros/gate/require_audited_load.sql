@@ -122,7 +122,7 @@
 {% macro audits(severity=none) %}
     {%- set found = [] -%}
     {%- for node in graph.nodes.values() if node.resource_type == 'test' and streamflow.audited_table(node) -%}
-        {%- if severity in (none, node.config.severity | lower) %}{% do found.append(node) %}{% endif -%}
+        {%- if not severity or severity == node.config.severity | lower %}{% do found.append(node) %}{% endif -%}
     {%- endfor -%}
     {{ return(found) }}
 {% endmacro %}
