@@ -187,7 +187,7 @@ def test_history_that_cannot_be_built_ends_the_run(january: Streamflow, months: 
 
 @pytest.mark.long
 def test_several_months_in_one_command(
-    streamflow: Streamflow, new_database: Callable[[], Streamflow], months: Path
+    streamflow: Streamflow, new_database: Callable[[], Streamflow], months: Path, tmp_path: Path
 ) -> None:
     several = streamflow.ok("ingest", "000..003", "--data-dir", months)
     assert [line.split(",")[0] for line in several.out.splitlines() if ", as of " in line] == [
@@ -197,6 +197,15 @@ def test_several_months_in_one_command(
     at_once = streamflow.state()
     again = streamflow.ok("ingest", "000..003", "--data-dir", months, "--json").json
     assert [outcome["state"] for outcome in again] == ["unchanged"] * 4
+
+    late = new_database()
+    some = tmp_path / "some"
+    copy_month(months, "000", some)
+    copy_month(months, "002", some)
+    assert late("ingest", "000..002", "--data-dir", some).code == 4
+    copy_month(months, "001", some)
+    states = [one["state"] for one in late.ok("ingest", "000..002", "--data-dir", some, "--json").json]
+    assert states == ["unchanged", "published", "published"]
 
     one_by_one = new_database()
     for month in range(4):

@@ -116,6 +116,19 @@ def test_only_an_ingest_finishes_a_month(
 
 
 @pytest.mark.long
+def test_a_month_that_was_begun_from_other_files_is_given_up_and_taken(
+    january: Streamflow, months: Path, fewer: Callable[[int, int], Path]
+) -> None:
+    cut_off(january, "last merge", "001", "--data-dir", months)
+    others = fewer(1, 3)
+    assert "`streamflow abandon 001` gives that up" in january("land", "001", "--data-dir", others).err
+    january.ok("abandon", "001")
+    january.ok("ingest", "001", "--data-dir", others)
+    assert published(january) == ["2024-01-31", "2024-02-29"]
+    january.ok("verify")
+
+
+@pytest.mark.long
 def test_what_was_given_up_is_out_of_production_with_the_next_month(
     january: Streamflow, months: Path, new_database: Callable[..., Streamflow]
 ) -> None:
