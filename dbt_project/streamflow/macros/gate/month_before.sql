@@ -28,9 +28,9 @@
 
 {#- How many values a column has, 0, 1 or 2 for more: counting them all would read every row. -#}
 {% macro up_to_two_values(column, relation) -%}
-    case when exists (select from {{ relation }} where {{ column }} is not null) then
+    case when exists (select 1 from {{ relation }} where {{ column }} is not null) then
         1 + exists (
-            select from {{ relation }} where {{ column }} <> (select {{ column }} from {{ relation }} where {{ column }} is not null limit 1)
+            select 1 from {{ relation }} where {{ column }} <> (select {{ column }} from {{ relation }} where {{ column }} is not null limit 1)
         )::int
     else 0 end
 {%- endmacro %}

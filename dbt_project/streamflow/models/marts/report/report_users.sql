@@ -13,19 +13,16 @@
         count(*) filter (where older.observed_as_of = older.as_of and newer.observed_as_of < newer.as_of) as customers_departed,
         count(*) filter (where older.observed_as_of < older.as_of and newer.observed_as_of = newer.as_of) as customers_returned,
         count(*) filter (where {{ compared }}) as compared_rows,
-        (
-            select coalesce(jsonb_object_agg(cells.column_name, cells.changed_rows), '{}')
-            from unnest(
-                array[{% for column in columns %}'{{ column | replace('"', '') }}'{{ ', ' if not loop.last }}{% endfor %}]::text[],
-                array[
-                    {% for column in columns %}
-                    count(*) filter (
-                        where {{ compared }} and newer.{{ column }} is distinct from older.{{ column }}
-                    ){{ ',' if not loop.last }}
-                    {% endfor %}
-                ]::bigint[]
-            ) as cells (column_name, changed_rows)
-        ) as changed_rows
+        '{}'::jsonb
+        {% for fifty in columns | batch(50) %}
+        || jsonb_build_object(
+            {% for column in fifty %}
+            '{{ column | replace('"', '') }}', count(*) filter (
+                where {{ compared }} and newer.{{ column }} is distinct from older.{{ column }}
+            ){{ ',' if not loop.last }}
+            {% endfor %}
+        )
+        {% endfor %} as changed_rows
     from {{ ref('published_months') }} as months
     inner join {{ history }} as newer on months.as_of = newer.as_of
     left join {{ history }} as older
