@@ -100,6 +100,13 @@ def test_nobody_s_home(streamflow: Streamflow) -> None:
         assert "~no-such-user/x cannot be used: there is no user of that name" in result.err
 
 
+def test_words_that_say_nothing_to_do(streamflow: Streamflow) -> None:
+    for words in (("forget", "--reason", "why", "--from", "no-such-file"), ("models", "users", "--check")):
+        result = streamflow(*words)
+        assert result.code == 2, words
+        assert words[-1] in result.err
+
+
 def test_no_project_to_be_found(
     streamflow: Streamflow, use_project: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

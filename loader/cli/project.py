@@ -101,6 +101,8 @@ def models(
     from loader.contract.in_step import into_step, out_of_step
     from loader.contract.models import write_models
 
+    if check and names:
+        raise WrongUsage("--check looks at all models: leave their names out.")
     tables = load_contract()
     paths = [] if check else write_models(tables, names or (), overwrite=overwrite)
     written = [str((project().dbt / path).relative_to(project().root)) for path in paths]
