@@ -17,7 +17,14 @@ NAMES = {
     "dlt": "dlt",
     "prefect": "Prefect, pandas, GE",
 }
-RACES = (("small", "second"), ("medium", "second"), ("million", "first"), ("million", "second"), ("usage", "second"))
+RACES = (
+    ("small", "second"),
+    ("medium", "second"),
+    ("million", "first"),
+    ("million", "second"),
+    ("usage", "second"),
+    ("huge", "second"),
+)
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 
 TITLES = {
@@ -25,6 +32,7 @@ TITLES = {
     "medium": "200,000 customers",
     "usage": "1,000,000, only usage changed",
     "small": "7,043 customers",
+    "huge": "10,000,000 customers",
 }
 
 
@@ -150,7 +158,7 @@ def _draw(known: dict[str, Any]) -> None:
     mpl.rcParams["svg.hashsalt"] = "streamflow"
     from matplotlib import pyplot
 
-    sizes = {"small": 7_043, "medium": 200_000, "million": 1_000_000}
+    sizes = {"small": 7_043, "medium": 200_000, "million": 1_000_000, "huge": 10_000_000}
     figure, axis = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
     for system, name in NAMES.items():
         found = {sizes[scenario]: _seconds(known, scenario, f"{system} second") for scenario in sizes}

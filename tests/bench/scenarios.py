@@ -66,6 +66,11 @@ def medium(server: Server, folder: Path, without: set[str]) -> Measured:
     return _race(server, generate(folder / "medium", MEDIUM, 2), without)
 
 
+def huge(server: Server, folder: Path, without: set[str]) -> Measured:
+    """10,000,000 customers: the first and the second month. Takes an hour and 50 GB of disk."""
+    return _race(server, generate(folder / "huge", HUGE, 2), without)
+
+
 def usage(server: Server, folder: Path, without: set[str]) -> Measured:
     """1,000,000 customers: a month in which nothing but usage changed."""
     return _race(server, generate(folder / "usage", MILLION, 2, "--only-usage-changes"), without)
@@ -176,4 +181,6 @@ ALL: dict[str, Callable[[Server, Path, set[str]], Measured]] = {
     "small": small,
     "memory": memory,
     "cluster": cluster,
+    "huge": huge,
 }
+WITHIN_AN_HOUR = tuple(name for name in ALL if name != "huge")
