@@ -117,6 +117,24 @@ def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(
     assert found(january("doctor", "--json"), "declaration")[0][0] == "problem", "by the declaration as it was"
 
 
+def test_an_audit_warns_of_a_table_that_gets_a_column(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """What it has found is asked once more when the run ends, and the column is there by then."""
+    labels = copy_month(months, "001", tmp_path) / "labels.csv"
+    header, *lines = labels.read_text().splitlines()
+    assert header == "user_id,churn_label"
+    labels.write_text("\n".join([f"{header},source", *(f"{line.split(',')[0]},true,crm" for line in lines)]) + "\n")
+    change(copy, "# labels\n- name: source\n  data_type: text\n")
+    models = ("labels_snapshots", "labels", "latest_labels", "training_set")
+    assert run_copy(copy, january, "models", *models, "--overwrite").returncode == 0
+    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert january.rows("select finding from ops.audits where status = 'warn'") == [
+        ("churn_label has a single value, and had more on 2024-01-31",)
+    ]
+
+
 @pytest.mark.parametrize(
     ("aliases", "said"),
     [

@@ -23,6 +23,7 @@ where month_before.is_same_file or (
         from {{ model }} as delivered
         left join known on {{ streamflow.same_row('delivered', 'known', streamflow.quoted(staged.config.meta.primary_key)) }}
         where {{ streamflow.rows_differ('delivered', 'known', staged.columns.values()) }}
+        limit 1
     )
 )
 {% for column in staged.columns.values() %}
@@ -34,6 +35,6 @@ select
 from month_before
 cross join (select {{ streamflow.up_to_two_values(adapter.quote(column.name), model) }} as found) as delivered
 cross join (select {{ streamflow.up_to_two_values(adapter.quote(column.name), 'known') }} as found) as known
-where delivered.found < known.found and exists (select 1 from {{ model }} offset 1)
+where delivered.found < known.found and exists (select 1 from {{ model }} limit 1 offset 1)
 {% endfor %}
 {% endtest %}
