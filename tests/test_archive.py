@@ -60,6 +60,9 @@ def test_a_month_is_archived_and_comes_back_the_same(march: Streamflow, months: 
         assert refused.code == 2
         assert f"is archived in {folder}: `streamflow archive --restore {JANUARY}`" in refused.err
     assert "nothing to do" in march.ok("ingest", "000", "--data-dir", months).out
+    alone = march("report", "001")
+    assert alone.code == 2
+    assert f"nothing to be compared with: {JANUARY}, the month before it, is archived in {folder}" in alone.err
 
     march.ok("archive", "--restore")
     assert texts(march, "", "_snapshots") == before
@@ -79,6 +82,17 @@ def test_a_month_that_is_read_is_the_only_one_that_stays(
     assert result.code == 3
     assert f"{FEBRUARY} is not archived: a table is in use" in result.err
     assert dates(march) == [FEBRUARY, MARCH]
+
+
+def test_production_is_mended_where_all_but_the_newest_month_are_archived(march: Streamflow, tmp_path: Path) -> None:
+    before = texts(march, "")
+    archived(march, tmp_path / "old", MARCH)
+    assert march.dbt("build").success
+    march.connection.execute("update labels set churn_label = not churn_label")
+    assert march("verify").code == 1
+    assert march.dbt("build", "--full-refresh").success
+    assert texts(march, "") == before
+    march.ok("verify")
 
 
 @pytest.mark.long
@@ -241,8 +255,11 @@ def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path:
     assert january.rows("select nspname from pg_namespace where nspname ~ '^as_of'") == [
         ("as_of_2024_02_29",), ("as_of_2024_03_31",)
     ]  # fmt: skip
+    january.environment["STREAMFLOW_REPORT"] = "true"
     kept = january("ingest", "003", "--data-dir", months)
     assert kept.code == 0
+    [page] = (Path(january.environment["STREAMFLOW_HOME"]) / "reports").glob("month_003_*.html")
+    assert "Compared with month 002" in page.read_text(), "before that is archived"
     assert "`drop schema as_of_2024_02_29 cascade` in psql first" in kept.err
 
 

@@ -21,30 +21,8 @@
   written after that one, because it arrived late or was restated.
 -#}
 {% macro months_before(table_name) %}
-    {%- set query -%}
-        with known as (
-            select history.as_of, history.load_id, first_value(history.load_id) over (order by history.as_of desc) as newest_load
-            from {{ source('ops', 'standing_history') }} as history
-            where history.table_name = '{{ table_name }}' and history.as_of < (select max(as_of) from {{ ref('gate') }})
-        )
-
-        select
-            coalesce(string_agg(format('date %L', known.as_of), ', ' order by known.as_of desc), 'null::date') as dates,
-            max(known.as_of) filter (where archived.folder is not null) as archived,
-            max(archived.folder) as folder
-        from known
-        left join {{ source('ops', 'archived') }} as archived on archived.as_of = known.as_of and archived.table_name = '{{ table_name }}'
-        where known.load_id >= known.newest_load
-    {%- endset -%}
-    {%- if not streamflow.ledger_is_there() %}{{ return('null::date') }}{% endif -%}
-    {%- set found = run_query(query).rows[0] -%}
-    {%- if found.archived -%}
-        {{ exceptions.raise_compiler_error(
-            "this month is built on " ~ found.archived ~ ", which is archived in " ~ found.folder ~ ": `streamflow archive --restore "
-            ~ found.archived ~ "` first. Nothing was changed."
-        ) }}
-    {%- endif -%}
-    {{ return(found.dates) }}
+    {%- set query = "select dates from ops.months_before('" ~ table_name ~ "')" -%}
+    {{ return(run_query(query).rows[0][0] if streamflow.ledger_is_there() else 'null::date') }}
 {% endmacro %}
 
 

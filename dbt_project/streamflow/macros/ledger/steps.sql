@@ -71,12 +71,31 @@ begin
 end
 $$;
 
+-- The dates, as SQL, whose history a new month of a table is built on; those of them that are archived, and where.
+create or replace function ops.months_before(of_table text, out dates text, out archived text, out folder text) language plpgsql stable as $$
+begin
+    select
+        coalesce(string_agg(format('date %L', known.as_of), ', ' order by known.as_of desc), 'null::date'),
+        string_agg(kept.as_of::text, ' ' order by kept.as_of),
+        max(kept.folder)
+    into dates, archived, folder
+    from (
+        select history.as_of, history.load_id, first_value(history.load_id) over (order by history.as_of desc) as newest_load
+        from ops.standing_history as history
+        where history.table_name = of_table and history.as_of < (select max(gate.as_of) from ops.gate as gate)
+    ) as known
+    left join ops.archived as kept on kept.as_of = known.as_of and kept.table_name = of_table
+    where known.load_id >= known.newest_load;
+end
+$$;
+
 -- The rows that a model of history selects become a partition, entered with a checksum. One that stands is never touched, unless the
 -- load restates its month from another file: then it is kept in the schema `restated`.
 create or replace function ops.build_history(parent regclass, selected regclass, key text [], names text []) returns text
 language plpgsql as $$
 declare
     build record;
+    before record;
     partition text;
     columns text := ops.identifiers(names);
     total bigint;
@@ -93,6 +112,11 @@ begin
     if not found then
         execute format('drop view %s', selected);
         return 'the history of this month stands, or nothing passed the gate';
+    end if;
+    before := ops.months_before(build.table_name);
+    if before.archived is not null then
+        raise exception 'this month is built on %, which is archived in %: `streamflow archive --restore %` first. Nothing was changed.',
+            before.archived, before.folder, before.archived;
     end if;
     partition := build.table_name || to_char(build.as_of, '_YYYY_MM_DD')
         || case when build.replaces is null then '' else '_load_' || build.load_id end;
