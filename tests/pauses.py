@@ -43,6 +43,8 @@ FIRST_MONTH_ONLY = {"keys": [("public.users", "access share")]}
 
 ELSEWHERE = {
     "first audit": [("ops.waivers", "access exclusive")],
+    "own model": [("public.held", "access exclusive")],
+    "own model and last merge": [("public.held", "access exclusive"), ("public.labels", "share")],
     "forgetting": [("history.labels_2024_01_31", "share row exclusive")],
     "forgotten": [("ops.forgotten", "share")],
     "vacuum": [("public.users", "share update exclusive")],

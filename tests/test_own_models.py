@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from loader.project import VARIABLE
 from tests.conftest import TABLES, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
 from tests.test_gate import published
+from tests.test_unfinished import cut_off
 
 VIEW = "select user_id, churn_label from {{ ref('labels') }} where churn_label"
 TABLE = """{{ config(materialized='table', schema='ours') }}
@@ -24,6 +26,9 @@ SNAPSHOT = """{% snapshot contract_types %}
 {{ config(target_schema='ours', unique_key='user_id', strategy='check', check_cols=['contract_type']) }}
 select user_id, contract_type from {{ ref('subscriptions') }}
 {% endsnapshot %}"""
+SCHEMA = """{% macro generate_schema_name(custom_schema_name, node) -%}
+{{ target.schema }}{{ '_' ~ custom_schema_name if custom_schema_name }}
+{%- endmacro %}"""
 EXPOSURE = {
     "version": 2,
     "exposures": [
@@ -72,6 +77,54 @@ def test_everything_of_ones_own_is_built_month_after_month(ours: Path, streamflo
         assert streamflow.value(current) == streamflow.value("select count(*) from subscriptions")
 
 
+@pytest.mark.parametrize(
+    ("point", "reads", "when"),
+    [
+        ("own model", "labels_snapshots", "select count(*) = 2 from ops.published"),
+        ("own model and last merge", "labels_snapshots", "select count(*) = 12 from ops.history"),
+        pytest.param("own model", "labels", "select count(*) = 2 from ops.published", marks=pytest.mark.long),
+    ],
+)
+def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
+    copy: Path, january: Streamflow, months: Path, point: str, reads: str, when: str
+) -> None:
+    """Nor the month without its verdicts, where staging still has its rows."""
+    own = "{{ config(materialized='table') }} select count(*) as n from {{ ref('%s') }}, held"
+    write(copy, "models/own.sql", own % reads)
+    january.connection.execute("create table held as select 1 as one")
+    names = {"DBT_TARGET_PATH", "DBT_PROFILES_DIR"}
+    kept = {name: value for name, value in january.environment.items() if name not in names}
+    cut_off(
+        Streamflow({**kept, VARIABLE: str(copy)}, january.connection), point, "001", "--data-dir", months, when=when
+    )
+    assert january.value("select to_regclass('own') is null")
+    assert (" not recorded" in january.ok("status").out) == (len(published(january)) == 2)
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert january.value("select n from own") == january.value(f"select count(*) from {reads}")
+    assert january.ok("status", "--json").json[1]["audits_passed"] > 50
+    assert "nothing to do" in run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).stdout
+    january.ok("verify")
+
+
+def test_what_would_be_in_the_way_of_each_month_is_named(copy: Path, january: Streamflow, months: Path) -> None:
+    before = january.state()
+    for path, text, said in (
+        ("macros/schema.sql", SCHEMA, "would be in schema public_public: have your macro generate_schema_name"),
+        (
+            "models/stg_labels.sql",
+            "select * from {{ source('staging', 'labels') }}",
+            "have it read ref('latest_labels')",
+        ),
+    ):
+        write(copy, path, text)
+        result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+        assert result.returncode == 3
+        assert said in result.stderr
+        assert january.state() == before
+        (copy / "dbt_project" / path).unlink()
+    assert january.value("select count(*) from pg_tables where schemaname ~ '^public_'") == 0
+
+
 def test_a_contract_of_ones_own_is_held_as_dbt_holds_it(copy: Path, january: Streamflow) -> None:
     """A column needs a type, and a name that is not quoted is any case's."""
     write(copy, "models/ours.sql", "select 1 as UserId, 1.5::numeric as fee")
@@ -91,6 +144,12 @@ def test_a_contract_of_ones_own_is_held_as_dbt_holds_it(copy: Path, january: Str
 
 
 def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: Streamflow, months: Path) -> None:
+    """Whatever flags and selectors the project has."""
+    settings = ours / "dbt_project" / "dbt_project.yml"
+    settings.write_text(settings.read_text().replace("flags:\n", "flags:\n  fail_fast: true\n"))
+    write(
+        ours, "selectors.yml", yaml.safe_dump({"selectors": [{"name": "few", "default": True, "definition": "users"}]})
+    )
     write(ours, "models/ours/broken.sql", "select 1 / (count(*) - count(*)) as x from {{ ref('users') }}")
     write(ours, "models/ours/below.sql", "{{ config(materialized='table') }} select * from {{ ref('broken') }}")
     write(

@@ -89,5 +89,9 @@ def test_a_month_keeps_the_date_that_it_was_published_for(january: Streamflow, m
         assert "month 000 is published as of 2024-01-31, and would be of 2025-01-31 now" in " ".join(
             refused.err.split()
         )
+    refused = january("ingest", "001", "--data-dir", months)
+    assert refused.code == 2
+    assert "month 001 would be of 2025-02-28, and month 000 is published as of 2024-01-31" in refused.err
     assert january.state() == before
+    assert "as_of_2024_01_31" in january.ok("freeze", "2024-01").out
     january.ok("ingest", "000", "--as-of", "2024-01-31", "--data-dir", months)

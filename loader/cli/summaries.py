@@ -91,8 +91,9 @@ def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Ite
     for month in shown:
         restated = ", restated" if month["state"] == "published" and month["restated_at"] else ""
         since = "" if month["last_attempt"] in {month["state"], "unchanged"} else f", {month['last_attempt']} since"
-        verdicts = ((month[f"audits_{name}"], name) for name in ("passed", "warned", "failed"))
+        verdicts = [(month[f"audits_{name}"], name) for name in ("passed", "warned", "failed")]
         audits = ", ".join(f"{count} {name}" for count, name in verdicts if count or name == "passed")
+        audits = audits if any(count for count, _ in verdicts) or month["state"] != "published" else "not recorded"
         delivered = sum(file["rows"] for file in month["files"])
         rows.append([month["month"], month["as_of"], month["state"] + restated + since, delivered, audits])
         packages.append([month["month"], month["versions"].get("audited_with", "")])

@@ -74,7 +74,6 @@ class Standing:
     load_id: int | None
     month: str | None
     is_finished: bool
-    gone: list[str]
 
 
 def history_on(connection: Connection, as_of: dt.date, load_id: int | None = None) -> dict[str, TableHistory]:
@@ -109,12 +108,17 @@ def require_same_date(connection: Connection, delivery: Delivery) -> None:
             f"month {delivery.label} is published as of {before[0]}, and would be of {delivery.as_of} now: give --as-of"
             f" {before[0]}, or set STREAMFLOW_FIRST_MONTH to what it was. To have both, give --as-of {delivery.as_of}."
         )
+    if other := connection.execute(statement(__file__, "other_first_month"), month).fetchone():
+        raise WrongUsage(
+            f"month {delivery.label} would be of {delivery.as_of}, and month {other[0]} is published as of {other[1]}:"
+            f" set STREAMFLOW_FIRST_MONTH to what it was, or give --as-of with the date that {delivery.label} is of."
+        )
 
 
-def left_to_build(connection: Connection, as_of: dt.date) -> list[str]:
-    """What dbt is to select to build all below a published month: what failed, or everything after a run cut off."""
+def left_to_build(connection: Connection, as_of: dt.date) -> list[str] | None:
+    """The models and tests that failed below a published month; None after a run that was cut off: it may be any."""
     row = connection.execute(statement(__file__, "left_to_build"), [as_of]).fetchone()
-    return list(row[0]) if row else []
+    return row[0] if row else []
 
 
 def standing(connection: Connection, as_of: dt.date) -> Standing:
@@ -123,15 +127,24 @@ def standing(connection: Connection, as_of: dt.date) -> Standing:
     Raises:
         SurroundingsFailed: a table that has history is gone; the message names it.
     """
+    require_tables(connection)
     with connection.cursor(row_factory=class_row(Standing)) as cursor:
-        [found] = cursor.execute(statement(__file__, "standing"), {"as_of": as_of}).fetchall()
-    if found.gone:
-        rebuild = f"`{FINISH}` makes production anew from history"
+        return cursor.execute(statement(__file__, "standing"), {"as_of": as_of}).fetchall()[0]
+
+
+def require_tables(connection: Connection) -> None:
+    """Go on only where every table that has history is there.
+
+    Raises:
+        SurroundingsFailed: one is gone; the message names it.
+    """
+    gone = [name for (name,) in connection.execute(statement(__file__, "gone")).fetchall()]
+    if gone:
+        is_history = any(name.endswith("_snapshots") for name in gone)
         remedy = (
-            "restore the database from a backup" if any(name.endswith("_snapshots") for name in found.gone) else rebuild
+            "restore the database from a backup" if is_history else f"`{FINISH}` makes production anew from history"
         )
-        raise SurroundingsFailed(f"the ledger knows tables that are gone: {', '.join(found.gone)}. To go on, {remedy}.")
-    return found
+        raise SurroundingsFailed(f"the ledger knows tables that are gone: {', '.join(gone)}. To go on, {remedy}.")
 
 
 def is_unaudited(connection: Connection, as_of: dt.date) -> bool:

@@ -54,8 +54,24 @@ from ops.published as published
 where published.month = %(month)s
 having max(published.as_of) is not null and not bool_or(published.as_of = %(as_of)s);
 
+-- name: other_first_month
+-- The newest published month, where by all that are published the first month is another one than this month and its date make it.
+with counted as (
+    select month, as_of, extract(year from as_of) * 12 + extract(month from as_of) - month::int as first_month
+    from ops.published
+)
+
+select month, as_of
+from counted
+where not exists (
+    select from counted as every
+    where every.first_month = extract(year from %(as_of)s::date) * 12 + extract(month from %(as_of)s::date) - %(month)s::int
+)
+order by as_of desc
+limit 1;
+
 -- name: left_to_build
-select case when state = 'published' then failed_nodes else array['published_months+'] end
+select case when state = 'published' then failed_nodes end
 from ops.loads
 where as_of = %s and command = 'ingest' and state in ('published', 'failed', 'interrupted')
 order by load_id desc
@@ -63,20 +79,13 @@ limit 1;
 
 -- name: standing
 -- One row: what was published for a date and is seen by readers, whether that is the newest that stands and production has all of it,
--- where it is archived, and the tables that have history and are gone.
+-- and where it is archived.
 select
     exists (select from ops.published as published where published.as_of = %(as_of)s) as was_published,
     (select min(archived.folder) from ops.archived as archived where archived.as_of = %(as_of)s) as archived_in,
     seen.load_id,
     seen.month,
-    coalesce(seen.is_merged and seen.load_id = seen.newest_load, false) as is_finished,
-    array(
-        select distinct 'public.' || expected.name
-        from ops.history as history
-        cross join lateral (values (history.table_name), (history.table_name || '_snapshots')) as expected (name)
-        where to_regclass(format('public.%%I', expected.name)) is null
-        order by 1
-    ) as gone
+    coalesce(seen.is_merged and seen.load_id = seen.newest_load, false) as is_finished
 from (values (1)) as always (one)
 left join lateral (
     select published.load_id, published.month, complete.is_merged, max(complete.load_id) over () as newest_load
@@ -86,6 +95,14 @@ left join lateral (
     order by published.load_id desc nulls last
     limit 1
 ) as seen on true;
+
+-- name: gone
+-- The tables that have history and are gone.
+select distinct 'public.' || expected.name
+from ops.history as history
+cross join lateral (values (history.table_name), (history.table_name || '_snapshots')) as expected (name)
+where to_regclass(format('public.%I', expected.name)) is null
+order by 1;
 
 -- name: is_unaudited
 -- Whether staging still holds a load that has no verdict, as its run was cut off once its audits had passed.

@@ -19,13 +19,15 @@ from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
 
-AUDIT = ["test", "--select", "source:staging"]
-BUILD = ["build", "--exclude-resource-type", "unit_test"]
-"""Unit tests are for those who change the project."""
+AUDIT = ["test", "--indirect-selection", "eager", "--select", "source:staging"]
+BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
+"""Unit tests are for those who change the project, whose selectors.yml may name another selection as default."""
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
 """What is left to do once history of a month stands, also where a test on history or production holds it back."""
 BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
 """What failed below production, with the models of somebody's own that it is built on: one of these may be mended."""
+WHOLE = ["--no-fail-fast"]
+"""At the first failure dbt would end its other sessions, as if the server had, and leave out what can be built."""
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
 LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
 """To the file to which error messages point, and not with each query, which takes time."""
@@ -109,7 +111,7 @@ class Dbt:
             SurroundingsFailed: dbt cannot parse the project, or the packages that it needs are not installed.
         """
         manifest = self.manifest(database).deepcopy()  # a run leaves its marks in it
-        return _run(manifest, [*arguments, *LOGGED], begun, done)
+        return _run(manifest, [*arguments, *WHOLE, *LOGGED], begun, done)
 
     def manifest(self, database: Database) -> Any:
         """The project as dbt has parsed it.
@@ -124,6 +126,7 @@ class Dbt:
             raise SurroundingsFailed(
                 f"dbt cannot parse the project: {parsed.exception}\nTry again when that is mended."
             )
+        parsed.result.selectors = {}  # dbt cannot copy them, and nothing here selects by them
         return parsed.result
 
 

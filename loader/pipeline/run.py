@@ -172,21 +172,20 @@ class Run:
 
     def _again(self, known: dict[str, TableHistory]) -> None:
         """The same rows once more: finish what was left undone, or nothing."""
-        is_finished = self._standing().is_finished
-        left = ledger.left_to_build(self.connection, self.delivery.as_of) if is_finished else []
         message = f"month {self.delivery.label} is published already, from these same rows: "
-        if not is_finished:
-            if ledger.is_unaudited(self.connection, self.delivery.as_of):
-                self._dbt(AUDIT, "audits")
-            result = self._finish()
-            self._published(result, f"month {self.delivery.label} published, which was begun before")
-        elif left and self.request.command == "ingest":
-            result = self._dbt([*BELOW, *(f"+{name}" for name in left)], "models")
-            done = "what had failed fails again" if result.bad else "what had failed was built"
-            self._published(result, message + done)
-        else:
+        left = ledger.left_to_build(self.connection, self.delivery.as_of)
+        is_finished = self._standing().is_finished
+        if is_finished and (left == [] or self.request.command != "ingest"):
             self._count(known)
             self._end("unchanged", message + "nothing to do")
+            return
+        if ledger.is_unaudited(self.connection, self.delivery.as_of):
+            self._dbt(AUDIT, "audits")
+        finished = DbtRun(True) if is_finished else self._finish()
+        result = self._dbt([*BELOW, *(f"+{name}" for name in left or ["gate+"])], "models").after(finished)
+        message += "what had failed fails again" if result.bad else "what had failed was built"
+        begun = f"month {self.delivery.label} published, which was begun before"
+        self._published(result, message if is_finished else begun)
 
     def _land(self, tables: Sequence[Table]) -> Landing:
         there = [self.files[table.name] for table in tables if table.name in self.files]

@@ -37,6 +37,9 @@
         {%- do streamflow.require_guards(model) -%}
         {%- do relations.update({model.relation_name: model}) -%}
     {%- endfor -%}
+    {%- for model in graph.nodes.values() if model.resource_type == 'model' and model.config.materialized in ['view', 'materialized_view'] -%}
+        {%- do streamflow.require_no_staging(model) -%}
+    {%- endfor -%}
     {#- audits alone alter nothing, and a run with the gate alters what it is to publish into once they have passed -#}
     {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and not streamflow.audits_alone() -%}
     {%- for created in run_query(streamflow.follow_declaration(adds_columns)).columns[0].values() if created in relations -%}
@@ -105,7 +108,23 @@
             model.name ~ " lacks what history and production are guarded by: dbt_project.yml has to say of their folders +full_refresh: false"
             ~ " and +contract: {enforced: true}, and under dispatch that dbt's macros are looked for in streamflow too. Nothing was changed."
         ) }}
+    {%- elif model.schema != target.schema or graph.nodes['model.streamflow.published'].schema != 'ops' -%}
+        {{ exceptions.raise_compiler_error(
+            model.name ~ " would be in schema " ~ model.schema ~ ": have your macro generate_schema_name return its custom_schema_name as it is,"
+            ~ " as streamflow's does, for streamflow's models and for those in models/history, production and marts. Nothing was changed."
+        ) }}
     {%- endif -%}
+{% endmacro %}
+
+
+{#- Each month makes the tables in staging anew, and what a view shows cannot be dropped. -#}
+{% macro require_no_staging(model) %}
+    {%- for source_name, table_name in model.sources if source_name == 'staging' -%}
+        {{ exceptions.raise_compiler_error(
+            model.name ~ " is a view on staging." ~ table_name ~ ", which each month makes anew: have it read ref('latest_" ~ table_name
+            ~ "'), or be ephemeral or a table. Nothing was changed."
+        ) }}
+    {%- endfor -%}
 {% endmacro %}
 
 

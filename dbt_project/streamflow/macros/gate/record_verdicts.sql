@@ -22,8 +22,11 @@
     inner join ops.runs as runs on runs.invocation_id = '{{ invocation_id }}'
     where
         runs.load_id = (select max(load_id) from ops.staged)
-        -- verdicts on a published load are final
-        and runs.load_id not in (select published.load_id from ops.published as published where published.published_at < runs.started_at)
+        -- verdicts on a published load are final; it has none where its run was killed before they were entered
+        and (
+            runs.load_id not in (select published.load_id from ops.published as published where published.published_at < runs.started_at)
+            or runs.load_id not in (select known.load_id from ops.audits as known)
+        )
     on conflict (load_id, audit_id) do update
     set status = excluded.status, failures = excluded.failures, finding = excluded.finding, audited_at = excluded.audited_at
     {%- endif -%}
