@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from loader.contract.customers import found, training_columns
 from loader.contract.in_step import out_of_step
 from loader.contract.models import write_models
 from loader.contract.tables import Table, described_in, load_contract
@@ -38,6 +39,22 @@ PLANS: dict[str, Any] = {
 
 def test_models_are_in_step_with_the_declaration() -> None:
     assert list(out_of_step(load_contract())) == []
+
+
+def test_columns_of_a_training_set_have_names_of_their_own() -> None:
+    """Also where a name with its table's before it is that of another column, or of one that the view has besides."""
+    tables = [
+        Table.model_validate({
+            "name": name,
+            "config": {"meta": {"primary_key": "uid"}},
+            "columns": [{"name": column, "data_type": "text"} for column in ("uid", *columns)],
+        })
+        for name, *columns in (
+            ("person", "name", "x"), ("event", "timestamp"), ("login", "timestamp"), ("a", "x"), ("b", "a_x", "colour")
+        )
+    ]  # fmt: skip
+    names = [name for name, _, _ in training_columns(found(tables))]
+    assert names == ["name", "person_x", "event_timestamp_", "login_timestamp", "a_x_", "a_x", "colour"]
 
 
 def declare(copy: Path, table: Any) -> None:

@@ -108,6 +108,13 @@ def test_psycopg_errors_have_no_traceback(january: Streamflow) -> None:
     assert isinstance(january.connection, psycopg.Connection)
 
 
+def test_a_table_that_is_gone_is_a_problem(january: Streamflow) -> None:
+    january.connection.execute("drop table labels cascade")
+    result = january("doctor")
+    assert result.code == 3
+    assert "the ledger knows tables that are gone: public.labels" in " ".join(result.out.split())
+
+
 def test_what_is_missing_is_made_by_the_command_that_is_named(january: Streamflow, months: Path) -> None:
     january.connection.execute("drop table ops.audits")
     for command in (["status"], ["ingest", "001", "--data-dir", months]):

@@ -232,6 +232,12 @@ def test_keys_are_put_back_or_in_the_way(january: Streamflow, declare: Declare) 
     assert january.rows(keys) == before
 
 
+def test_production_that_is_gone_is_no_table_to_change(january: Streamflow, declare: Declare) -> None:
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
+    january.connection.execute("drop table payments_agg_90d cascade")
+    assert "manifest: 2 " in january.ok("migrate").out
+
+
 def test_another_run_is_not_disturbed(january: Streamflow, declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
     before = january.state()

@@ -129,6 +129,13 @@ FOUND = {
     "a publication changed": Tamper(
         "update ops.published set month = '007' where load_id = 1", "gone from ops.published", "ops", None
     ),
+    "an entry of a restatement emptied": Tamper(
+        "update ops.restatements set replaced = replaced - 'partition_name' where table_name = 'labels'",
+        "its entry in the ledger is not whole", as_of="2024-02-29",
+    ),
+    "a link that tells of no tables": Tamper(
+        "update ops.chain set tells = tells || '{\"tables\": 3}' where link = 1", "cannot be read", "ops", None
+    ),
     "a publication forged": Tamper(
         "insert into ops.published values (7, '2024-01-31', '000', now())", "by load 7 is none", "ops", None
     ),
@@ -249,6 +256,12 @@ def test_no_setting_changes_a_checksum(january: Streamflow, months: Path, settin
     """One written with the setting of one day is computed with that of another."""
     january.connection.execute(f"alter database streamflow set {setting}".encode())
     january.ok("verify")
+
+
+def test_a_ledger_that_was_tampered_with_keeps_no_month_out(january: Streamflow, months: Path) -> None:
+    january.connection.execute("update ops.chain set tells = '{}' where link = 1")
+    january.ok("ingest", "001", "--data-dir", months)
+    assert january("verify").code == 1
 
 
 def test_nothing_to_verify(streamflow: Streamflow) -> None:

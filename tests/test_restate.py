@@ -128,10 +128,23 @@ def test_restating_twice_keeps_both(published: Streamflow, months: Path, tmp_pat
     assert published("verify").code == 0
 
 
+@pytest.mark.long
+def test_a_month_that_was_there_before_a_late_one_is_not_built_on_it(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    january.ok("ingest", "002", "--data-dir", months)
+    january.ok("ingest", "001", "--data-dir", months)
+    set_value(copy_month(months, "001", tmp_path) / "labels.csv", 3, "churn_label", "")
+    january.ok("ingest", "001", "--data-dir", tmp_path, *REASON)
+    assert [month["built_on_replaced"] for month in january.ok("status", "--json").json] == [[], [], []]
+
+
 @pytest.fixture
 def half_restated(published: Streamflow, months: Path, tmp_path: Path) -> tuple[Streamflow, str]:
     """A restatement of the newest month was cut off within its history; with a customer whom it changed."""
     folder, changed, _ = other_rows(months, "002", tmp_path)
+    published.ok("freeze", "002")
+    assert published.value("select count(*) from as_of_2024_03_31.users") > 0
     land_only(published, folder, 2, restates="cut off")
     published.connection.execute("create table history.labels_2024_03_31_load_4 ()")
     assert not published.dbt("build").success
@@ -142,6 +155,7 @@ def half_restated(published: Streamflow, months: Path, tmp_path: Path) -> tuple[
 
 def test_a_restatement_that_was_cut_off_is_finished(half_restated: tuple[Streamflow, str], tmp_path: Path) -> None:
     published, changed = half_restated
+    assert published.value("select count(*) from as_of_2024_03_31.users") == 0, "nobody sees half of each"
     published.ok("ingest", "002", "--data-dir", tmp_path, *REASON)
     assert published.value("select watch_hours_30d::text from usage_agg_30d where user_id = %s", changed) == "7.25"
     assert published.value("select count(*) from ops.restatements") == len(TABLES), "none twice"

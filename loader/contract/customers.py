@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from loader.contract.names import OWN_COLUMNS
 from loader.words import counted
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def per_customer(tables: Sequence[Table]) -> list[Table]:
 def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]:
     """Name in the training set, table and column of each feature, and then of each label.
 
-    What a table of labels has besides is no feature, unless it is the one that has the customers.
+    A name that several columns have gets its table's before it. What a table of labels has besides is no feature,
+    unless it is the one that has the customers.
     """
     everyone, *_ = joined = per_customer(tables)
     values = [(table, column) for table in joined for column in table.columns if column.name not in table.key]
@@ -87,10 +89,15 @@ def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]
     columns = [(table, column) for table, column in features if table.customers or not table.has_label]
     columns += [(table, column) for table, column in values if column.label]
     names = Counter([*everyone.key, *(column.name for _, column in columns)])
-    return [
-        (column.name if names[column.name] == 1 else f"{table.name}_{column.name}", table, column)
-        for table, column in columns
-    ]
+    named: dict[str, tuple[Table, Column]] = {}
+    for table, column in columns:
+        name = column.name
+        if names[name] > 1:
+            name = f"{table.name}_{name}"
+            while name in {*names, *named, *OWN_COLUMNS}:
+                name += "_"
+        named[name] = table, column
+    return [(name, table, column) for name, (table, column) in named.items()]
 
 
 def _most_led_to(by_name: Mapping[str, Table]) -> Table:

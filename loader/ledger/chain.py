@@ -47,16 +47,22 @@ class Link:
     @property
     def line(self) -> str:
         """The link as a manifest has it: its number, its hash, and what it tells in short."""
-        tells = self.tells
-        if tells["event"] == "forgotten":
-            what = f"{tells['at'][:10]} customers forgotten: {tells['customers']}"
-        elif tells["event"] == "migrated":
-            what = f"{tells['at'][:10]} migrated: {'; '.join(tells['columns'])}"
-        elif tells["event"] in {"archived", "restored"}:
-            what = f"{tells['as_of']} {tells['event']}: {len(tells['tables'])} tables"
-        else:
-            what = f"{tells['as_of']} published as month {tells['month']} by load {tells['load']}"
+        try:
+            what = _said(self.tells)
+        except (KeyError, TypeError):  # somebody changed it
+            what = "tells of nothing that streamflow does"
         return f"{self.link} {self.sha256} {what}"
+
+
+def _said(tells: dict[str, Any]) -> str:
+    event = tells["event"]
+    if event == "forgotten":
+        return f"{tells['at'][:10]} customers forgotten: {tells['customers']}"
+    if event == "migrated":
+        return f"{tells['at'][:10]} migrated: {'; '.join(tells['columns'])}"
+    if event in {"archived", "restored"}:
+        return f"{tells['as_of']} {event}: {len(tells['tables'])} tables"
+    return f"{tells['as_of']} published as month {tells['month']} by load {tells['load']}"
 
 
 def entries(connection: Connection) -> list[Entry]:
@@ -73,5 +79,6 @@ def links(connection: Connection) -> list[Link]:
 
 def line_of(connection: Connection, load_id: int) -> str | None:
     """The manifest's line on the publication by that load."""
-    told = (link for link in links(connection) if link.tells["event"] == "published")
-    return next((link.line for link in told if link.tells["load"] == load_id), None)
+    published = {"event": "published", "load": load_id}.items()
+    told = (link for link in links(connection) if isinstance(link.tells, dict))  # somebody may have changed one
+    return next((link.line for link in told if published <= link.tells.items()), None)

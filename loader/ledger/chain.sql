@@ -36,6 +36,7 @@ select
     ledger.checksum_columns as covered,
     case
         when ledger.schema_name is null then 'its entry in the ledger is gone'
+        when num_nulls(ledger.partition_name, ledger.checksum, ledger.checksum_columns) > 0 then 'its entry in the ledger is not whole'
         when (told.rows, told.checksum) is distinct from (ledger.rows_total, ledger.checksum) and told.rows is not null
             then 'its entry in the ledger is not the one that was published'
         when told.rows is null and load_id in (select published.load_id from ops.published as published)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator
 
@@ -20,30 +21,40 @@ def after_publish(settings: Settings, outcome: Outcome) -> None:
     """Do it after an ingest, also where one before was cut off. What fails is logged: the month stands either way."""
     if outcome.command != "ingest":
         return
-    try:
-        if outcome.state == "published" or _was_cut_off(settings, outcome.as_of):
-            for line in _asked_for(settings, outcome.as_of):
+    with _logged(outcome):
+        if outcome.state != "published" and not _was_cut_off(settings, outcome.as_of):
+            return
+    for step in (_schema, _reports, _archived):  # the report compares with a month that may be archived then
+        with _logged(outcome):
+            for line in step(settings, outcome.as_of):
                 log.info(line)
+
+
+@contextlib.contextmanager
+def _logged(outcome: Outcome) -> Iterator[None]:
+    """What fails inside is a line of the log."""
+    try:
+        yield
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
         message = f"month {outcome.month} is published, but what settings ask for after it failed: {reason}"
         log.error(message, extra={"fields": {"event": "error"}})
 
 
-def _asked_for(settings: Settings, as_of: dt.date) -> Iterator[str]:
-    """Do it; yields a line for each thing done."""
+def _schema(settings: Settings, as_of: dt.date) -> Iterator[str]:
     if settings.freeze:
         with open_database(settings).connect() as connection:
             yield f"schema: {freeze(connection, load_contract(), as_of)}"
+
+
+def _archived(settings: Settings, _as_of: dt.date) -> Iterator[str]:
     if settings.keep_months:
         for done in archive.keep_newest(settings, settings.keep_months):
             yield f"archived: {done.as_of} in {done.folder}"
-    if settings.report:
-        yield from _reports(settings, as_of)
 
 
 def _was_cut_off(settings: Settings, as_of: dt.date) -> bool:
-    """Whether a published month has no page, which is written last."""
+    """Whether a published month has no page. What else was left undone is done after the next month."""
     if not settings.report or any((settings.home / "reports").glob(f"month_*_{as_of}.html")):
         return False
     with open_database(settings).connect() as connection:
@@ -52,6 +63,8 @@ def _was_cut_off(settings: Settings, as_of: dt.date) -> bool:
 
 def _reports(settings: Settings, as_of: dt.date) -> Iterator[str]:
     """The month's page, and anew those of later months that are there, as they compare with it."""
+    if not settings.report:
+        return
     with open_database(settings).connect() as connection:
         months = [month for month in published_months(connection) if month.as_of >= as_of and not month.archived_in]
     pages = {month.as_of: page_of(settings, month.month, month.as_of) for month in months}

@@ -68,6 +68,8 @@ def examine() -> Iterator[Finding]:
         yield from _findings("rights", lambda: _rights(connection), fine)
         yield from _findings("locks", lambda: _locks(connection), "no run waits for a lock of somebody else")
         yield from _findings("months", lambda: _months(connection))
+        fine = "every table that the ledger knows is there"
+        yield from _findings("tables", lambda: _tables(connection), fine)
         fine = "the tables have the columns that are declared, or will get them"
         yield from _findings("declaration", lambda: require_unchanged(connection, load_contract()), fine)
 
@@ -131,6 +133,11 @@ def _database(database: Database) -> Found:
     else:
         remedy = f"streamflow is tested on PostgreSQL {OLDEST} to {NEWEST}"
         yield "problem" if version < OLDEST else "warning", text, remedy
+
+
+def _tables(connection: Connection) -> None:
+    if ledger.exists(connection):
+        ledger.require_tables(connection)
 
 
 def _rights(connection: Connection) -> Found:

@@ -2,7 +2,16 @@
 -- PostgreSQL would let a view of one table be written through, but not one that begins with WITH.
 create or replace view {view} as
 with known as (
-    select {columns} from {history} where as_of = {as_of}
+    select {columns}
+    from {history}
+    where
+        as_of = {as_of}
+        -- while its month is half restated, nobody sees it
+        and exists (
+            select 1 from ops.published as published
+            inner join ops.complete_loads as complete on published.load_id = complete.load_id
+            where published.as_of = {as_of}
+        )
 )
 
 select {columns} from known;

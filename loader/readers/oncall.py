@@ -29,8 +29,8 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
     """
     for month in months:
         label, last = month["month"], month["last_attempt"]
-        dated = "" if label == load_settings().label_of(month["as_of"]) else f" --as-of {month['as_of']}"
-        ingest, abandon = f"streamflow ingest {label}{dated}", f"streamflow abandon {label}{dated}"
+        asked = _asked(month)
+        ingest, abandon = f"streamflow ingest {asked}", f"streamflow abandon {asked}"
         if month["state"] == "not finished":
             if running:
                 continue
@@ -48,9 +48,15 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
             reason = f" ({month['error'].splitlines()[0]})" if month["error"] else ""
             yield f"unfinished: {label}, whose last attempt failed{reason}", ingest
         elif month["was_displaced"] and last == "landed":
-            yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {label}{dated}"
+            yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {asked}"
         if month["failed_nodes"]:
             yield f"failed: {', '.join(month['failed_nodes'])}, after {label} was published", ingest
+
+
+def _asked(month: Mapping[str, Any]) -> str:
+    """A month as a command is to name it."""
+    is_usual = month["month"] == load_settings().label_of(month["as_of"])
+    return f"{month['month']}" if is_usual else f"{month['month']} --as-of {month['as_of']}"
 
 
 def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -69,7 +75,8 @@ def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Itera
     for month in months:
         label = month["month"]
         if month["last_attempt"] == "refused":
-            yield f"refused: {label}; have its files corrected, see streamflow check {label}"
+            stands = "; what is published stands, unless you --restate it" if month["published_at"] else ""
+            yield f"refused: {label}; have its files corrected, see streamflow check {_asked(month)}{stands}"
         if month["warnings"]:
             yield f"audits warned: {label}, {month['audits_warned']} of them: {'; '.join(warned(month['warnings']))}"
         yield from (f"waived: {label}, {waived(waiver)}" for waiver in month["waivers"])

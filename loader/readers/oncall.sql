@@ -105,6 +105,7 @@ select
             history.as_of = attempts.as_of
             and restatements.as_of < attempts.as_of
             and history.built_at < restatements.restated_at
+            and history.built_at > (restatements.replaced ->> 'built_at')::timestamptz
         order by 1
     ) as built_on_replaced
 from attempts

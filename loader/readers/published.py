@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -59,7 +60,23 @@ def find(connection: Connection, text: str) -> PublishedMonth:
     return found[0]
 
 
+def require_comparable(month: PublishedMonth, months: Sequence[PublishedMonth]) -> None:
+    """Go on only where a month before it can be read, or there is none.
+
+    Raises:
+        WrongUsage: they are archived.
+    """
+    before = [other for other in months if other.as_of < month.as_of]
+    if before and month.previous_as_of is None:
+        raise WrongUsage(
+            f"month {month.month} has nothing to be compared with: {before[-1].as_of}, the month before it, is archived"
+            f" in {before[-1].archived_in}. `streamflow archive --restore {before[-1].as_of}` brings it back."
+        )
+
+
 def _chosen(months: list[PublishedMonth], text: str) -> tuple[str, list[PublishedMonth]]:
+    if found := [month for month in months if f"{month.as_of:%Y-%m}" == text.strip()]:
+        return f"a month as of {text.strip()}", found
     try:
         date = dt.date.fromisoformat(text.strip())
     except ValueError:

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, Database, each_in_a_session, statement
-from loader.readers.published import PublishedMonth, find, published_months
+from loader.readers.published import PublishedMonth, find, published_months, require_comparable
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
 MONTHS_IN_GRID = 12
@@ -70,12 +70,13 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
         month: as 001, or as its date where two have the same number.
 
     Raises:
-        WrongUsage: the month is not published.
+        WrongUsage: the month is not published, or all months before it are archived.
         SurroundingsFailed: a view of the report is not there.
     """
     with database.connect() as connection, connection.transaction():
         connection.execute(AT_ONE_INSTANT)
         found, months = find(connection, month), published_months(connection)
+        require_comparable(found, months)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
         read = _of_each_table(database, connection, found, customers_first(tables))
         return Report(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import psycopg
 from psycopg import sql
 
 from loader import ledger
@@ -77,8 +78,15 @@ def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link
     if links is not None and (changed := list(_functions(connection))):
         yield from changed  # which leaves nothing to verify by
         return
-    entries = [] if links is None else chain.entries(connection)
     yield from _ledger(connection, links) if links is not None else ()
+    try:
+        entries = [] if links is None else chain.entries(connection)
+    except psycopg.DataError as error:
+        said = error.diag.message_primary
+        yield Verdict(
+            LEDGER, None, 0, False, f"entries are not what streamflow writes, so no table was looked at: {said}"
+        )
+        return
     by_name = {table.name: table for table in tables}
     yield from (_history(connection, entry) for entry in entries)
     yield from _strays(connection, entries, [*dict.fromkeys([*(entry.table_name for entry in entries), *by_name])])

@@ -67,7 +67,8 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
             link = history.tell(connection, "migrated", told, columns=said)
         for name in names:  # a column of another type has no statistics
             for relation in (name, f"{name}_snapshots"):
-                connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", relation)))
+                if connection.execute("select to_regclass(%s)", [f"public.{relation}"]).fetchone() != (None,):
+                    connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", relation)))
     return Migrated(said, True, len(entries), rows, made, left, link.line)
 
 
