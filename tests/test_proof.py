@@ -134,7 +134,8 @@ FOUND = {
         "its entry in the ledger is not whole", as_of="2024-02-29",
     ),
     "a link that tells of no tables": Tamper(
-        "update ops.chain set tells = tells || '{\"tables\": 3}' where link = 1", "cannot be read", "ops", None
+        "update ops.chain set tells = tells || '{\"tables\": 3}' where link = 1",
+        "entries are not what streamflow writes", "ops", None
     ),
     "a publication forged": Tamper(
         "insert into ops.published values (7, '2024-01-31', '000', now())", "by load 7 is none", "ops", None
