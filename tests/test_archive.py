@@ -84,7 +84,9 @@ def test_a_month_that_is_read_is_the_only_one_that_stays(
     assert dates(march) == [FEBRUARY, MARCH]
 
 
-def test_production_is_mended_where_all_but_the_newest_month_are_archived(march: Streamflow, tmp_path: Path) -> None:
+def test_production_is_mended_where_all_but_the_newest_month_are_archived(
+    march: Streamflow, months: Path, tmp_path: Path
+) -> None:
     before = texts(march, "")
     archived(march, tmp_path / "old", MARCH)
     assert march.dbt("build").success
@@ -92,6 +94,7 @@ def test_production_is_mended_where_all_but_the_newest_month_are_archived(march:
     assert march("verify").code == 1
     assert march.dbt("build", "--full-refresh").success
     assert texts(march, "") == before
+    march.ok("ingest", "003", "--data-dir", months)
     march.ok("verify")
 
 

@@ -107,8 +107,8 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
             raise SurroundingsFailed(reason) from None
         except psycopg.errors.DependentObjectsStillExist as error:
             raise SurroundingsFailed(
-                f"{name} cannot be made anew, as each landing does: {error.diag.message_detail}. Drop that, and try"
-                f" again; it may be made anew where it reads latest.{table.name}."
+                f"{name} cannot be made anew, as each landing does: {error.diag.message_detail}. Drop that, or have it"
+                f" read latest.{table.name}, and try again."
             ) from None
         default = sql.SQL("alter table {} alter column as_of set default {}")
         connection.execute(default.format(staging, sql.Literal(delivery.as_of)))

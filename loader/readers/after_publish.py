@@ -21,10 +21,11 @@ def after_publish(settings: Settings, outcome: Outcome) -> None:
     """Do it after an ingest, also where one before was cut off. What fails is logged: the month stands either way."""
     if outcome.command != "ingest":
         return
+    is_due = outcome.state == "published"
     with _logged(outcome):
-        if outcome.state != "published" and not _was_cut_off(settings, outcome.as_of):
-            return
-    for step in (_schema, _reports, _archived):  # the report compares with a month that may be archived then
+        is_due = is_due or _was_cut_off(settings, outcome.as_of)
+    # the report compares with a month that may be archived then
+    for step in (_schema, _reports, _archived) if is_due else ():
         with _logged(outcome):
             for line in step(settings, outcome.as_of):
                 log.info(line)

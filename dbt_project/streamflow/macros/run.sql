@@ -122,7 +122,7 @@
     {%- for source_name, table_name in model.sources if source_name == 'staging' -%}
         {{ exceptions.raise_compiler_error(
             model.name ~ " is a view on staging." ~ table_name ~ ", which each month makes anew: have it read ref('latest_" ~ table_name
-            ~ "'), or be ephemeral or a table. Nothing was changed."
+            ~ "'), or be a table. Nothing was changed."
         ) }}
     {%- endfor -%}
 {% endmacro %}
