@@ -31,6 +31,7 @@ from loader.contract.tables import load_contract
 from loader.database import Database
 from loader.database import server as embedded_server
 from loader.pipeline import dbt
+from loader.pipeline.fewer_events import without_debug_events
 from loader.project import VARIABLE, project
 from loader.settings import load_settings
 from tests.files import copy_month, set_value
@@ -78,31 +79,8 @@ def _dbt_does_not_look_at_the_stack() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _dbt_tells_no_details() -> Iterator[None]:
-    """dbt makes thousands of events for debugging, which only tests of a cluster read, and one when a node ends."""
-    from dbt_common.events.base_types import BaseEvent, DebugLevel
-    from dbt_common.events.event_manager import EventManager
-
-    if CITUS_URI:
-        yield
-        return
-    fire, fill = EventManager.fire_event, BaseEvent.__init__
-
-    def is_unread(event: BaseEvent) -> bool:
-        return isinstance(event, DebugLevel) and type(event).__name__ != "NodeFinished"
-
-    def fill_some(event: BaseEvent, *words: Any, **values: Any) -> None:
-        if is_unread(event):
-            event.pb_msg = getattr(event.PROTO_TYPES_MODULE, type(event).__name__)()
-        else:
-            fill(event, *words, **values)
-
-    def fire_some(manager: EventManager, event: BaseEvent, *words: Any, **more: Any) -> None:
-        if not is_unread(event):
-            fire(manager, event, *words, **more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BaseEvent, "__init__", fill_some)
-        patch.setattr(EventManager, "fire_event", fire_some)
+    """As in an ingest, so in what tests run by hand."""
+    with without_debug_events():
         yield
 
 
@@ -177,8 +155,8 @@ class Streamflow:
         from dbt.cli.main import dbtRunner
 
         folder, profiles = str(REPOSITORY / "dbt_project"), str(REPOSITORY / "profiles")
-        options = {word for word in arguments if word.startswith("-")}
-        is_parsed = arguments[0] in {"build", "run", "test"} and options <= FROM_ONE_PARSE
+        asked = {word for word in arguments if word.startswith("-")}
+        is_parsed = arguments[0] in {"build", "run", "test"} and asked <= FROM_ONE_PARSE
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
             for name, value in self.environment.items():
                 patch.setenv(name, value)
@@ -186,9 +164,8 @@ class Streamflow:
             if is_parsed and self.environment["DBT_PROFILES_DIR"] == profiles:
                 patch.setenv("DBT_PROJECT_DIR", folder)
                 manifest = parsed_once().result.deepcopy()  # a run leaves its marks in it
-            return dbtRunner(manifest=manifest).invoke(
-                [*arguments, "--project-dir", folder, "--log-path", self.environment["LOGS"]]
-            )
+            options = ["--project-dir", folder, "--log-path", self.environment["LOGS"], "--log-level-file", "info"]
+            return dbtRunner(manifest=manifest).invoke([arguments[0], *options, *arguments[1:]])
 
     @property
     def on_citus(self) -> bool:

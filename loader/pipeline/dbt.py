@@ -15,6 +15,7 @@ from typing import Any
 from loader.contract.packages import audit_package, link_own_package
 from loader.database import Database
 from loader.errors import SurroundingsFailed
+from loader.pipeline.fewer_events import without_debug_events
 from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
@@ -153,7 +154,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    with _interruptible(), sessions_kept():
+    with _interruptible(), sessions_kept(), without_debug_events():
         result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
