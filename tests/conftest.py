@@ -164,8 +164,9 @@ class Streamflow:
             if is_parsed and self.environment["DBT_PROFILES_DIR"] == profiles:
                 patch.setenv("DBT_PROJECT_DIR", folder)
                 manifest = parsed_once().result.deepcopy()  # a run leaves its marks in it
-            options = ["--project-dir", folder, "--log-path", self.environment["LOGS"], "--log-level-file", "info"]
-            return dbtRunner(manifest=manifest).invoke([arguments[0], *options, *arguments[1:]])
+            logs = [] if "--log-level-file" in asked else ["--log-level-file", "info"]
+            options = ["--project-dir", folder, "--log-path", self.environment["LOGS"], *logs]
+            return dbtRunner(manifest=manifest).invoke([*arguments, *options])
 
     @property
     def on_citus(self) -> bool:
