@@ -64,7 +64,7 @@ def ours(copy: Path) -> Path:
 
 def test_everything_of_ones_own_is_built_month_after_month(ours: Path, streamflow: Streamflow, months: Path) -> None:
     dates = []
-    for month, as_of in (("000", "2024-01-31"), ("001", "2024-02-29"), ("002", "2024-03-31")):
+    for month, as_of in (("000", "2024-01-31"), ("001", "2024-02-29")):
         result = run_copy(ours, streamflow, "ingest", month, "--data-dir", str(months))
         assert result.returncode == 0, result.stderr
         dates.append(as_of)
@@ -81,8 +81,13 @@ def test_everything_of_ones_own_is_built_month_after_month(ours: Path, streamflo
     ("point", "reads", "when"),
     [
         ("own model", "labels_snapshots", "select count(*) = 2 from ops.published"),
-        ("own model and last merge", "labels_snapshots", "select count(*) = 12 from ops.history"),
-        pytest.param("own model", "labels", "select count(*) = 2 from ops.published", marks=pytest.mark.long),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                ("own model and last merge", "labels_snapshots", "select count(*) = 12 from ops.history"),
+                ("own model", "labels", "select count(*) = 2 from ops.published"),
+            )
+        ),
     ],
 )
 def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
@@ -151,7 +156,6 @@ def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: S
     write(
         ours, "selectors.yml", yaml.safe_dump({"selectors": [{"name": "few", "default": True, "definition": "users"}]})
     )
-    write(ours, "models/ours/broken.sql", "select 1 / (count(*) - count(*)) as x from {{ ref('users') }}")
     write(ours, "models/ours/below.sql", "{{ config(materialized='table') }} select * from {{ ref('broken') }}")
     write(
         ours,

@@ -115,6 +115,17 @@ def test_only_an_ingest_finishes_a_month(
     january.ok("verify")
 
 
+def test_an_ingest_of_other_files_finishes_a_month_and_says_so(
+    january: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
+) -> None:
+    cut_off(january, "last merge", "001", "--data-dir", months)
+    refused = january("ingest", "001", "--data-dir", fewer(1, 3))
+    assert refused.code == 1
+    assert "was begun for 2024-02-29, from other files, and is published from those now" in refused.err
+    assert january.state() == undisturbed
+    assert published(january) == ["2024-01-31", "2024-02-29"]
+
+
 @pytest.mark.long
 def test_a_month_that_was_begun_from_other_files_is_given_up_and_taken(
     january: Streamflow, months: Path, fewer: Callable[[int, int], Path]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; those beyond are counted."""
 PUBLISHED = "month {} is published already for {}, from other files; nothing was changed: only --restate replaces it"
+FINISHED = "month {} was begun for {}, from other files, and is published from those now: only --restate replaces it"
 BEGUN = "month {0} is begun for {1}, from other files; `streamflow abandon {0}` gives that up"
 
 
@@ -163,10 +164,10 @@ class Run:
             raise self._refusal(self._problems().wrong_values(landing))
         if problems := list(self._problems().other_rows(differing)):
             ledger.require_landed(self.connection, self.delivery, self._landed)
+            message = PUBLISHED if standing.is_finished else BEGUN
             if self.request.command == "ingest" and not standing.is_finished:
                 self._finish()
-            standing = self._standing()
-            message = PUBLISHED if standing.is_finished else BEGUN
+                standing, message = self._standing(), FINISHED
             raise self._refusal(problems, message.format(standing.month or self.delivery.label, self.delivery.as_of))
         return []
 
