@@ -30,6 +30,7 @@ from loader.errors import (
     complaint,
 )
 from loader.ledger import chain
+from loader.pipeline.dbt import environment_kept
 from loader.pipeline.ingest import run_months
 from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
@@ -162,7 +163,7 @@ def _run(
 ) -> Outcome:
     settings = settings or load_settings()
     delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
-    with _surroundings(), contextlib.closing(Progress()) as progress:
+    with _surroundings(), environment_kept(), contextlib.closing(Progress()) as progress:
         [outcome] = run_months(settings, request, [delivery], progress)
         after_publish(settings, outcome)
     return outcome

@@ -87,6 +87,28 @@ def test_a_restatement_that_was_cut_off_is_given_up(
     assert streamflow.value("select count(*) from pg_tables where schemaname in ('history', 'restated')") == 13
 
 
+def test_a_restatement_on_which_a_later_month_was_built_is_not_given_up_before_it(
+    restated: tuple[Streamflow, Path], months: Path, tmp_path: Path
+) -> None:
+    """Nor where another restatement has replaced it since."""
+    streamflow, _ = restated
+    history = ("build", "--exclude", "path:models/production+")
+    for hours, later in (("7.25", 2), ("8.25", None)):
+        folder = copy_month(months, "001", tmp_path / hours)
+        set_value(folder / "usage_agg_30d.csv", 5, "watch_hours_30d", hours)
+        land_only(streamflow, folder, 1, restates=hours)
+        streamflow.dbt(*history)
+        if later:
+            land_only(streamflow, months / f"month_{later:03d}", later)
+            streamflow.dbt(*history)
+        assert "2024-03-31 was built on month 001: give that up first" in streamflow("abandon", "001").err
+    for month in ("002", "001"):
+        streamflow.ok("abandon", month)
+    streamflow.ok("ingest", "002", "--data-dir", months)
+    streamflow.ok("verify")
+    assert streamflow.value("select count(*) from usage_agg_30d_snapshots where watch_hours_30d in (7.25, 8.25)") == 0
+
+
 def test_what_is_not_given_up(january: Streamflow) -> None:
     """A published month, one that nobody began, and anything while another run is under way."""
     before = january.state()

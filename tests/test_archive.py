@@ -220,6 +220,28 @@ def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months
     march.ok("verify")
 
 
+def test_a_month_whose_tables_need_different_months_is_begun_in_none_without_them(
+    march: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """Usage of April is built on January too, which was restated after March."""
+    for month in ("000", "003"):
+        other = copy_month(months, month, tmp_path / "other")
+        set_value(other / "usage_agg_30d.csv", 3, "watch_hours_30d", "7.25")
+    set_value(other / "payments_agg_90d.csv", 3, "failed_payments_90d", "7")
+    restating = ("--data-dir", tmp_path / "other", "--restate", "--reason", "wrong")
+    march.ok("ingest", "000", *restating)
+    march.ok("ingest", "003", "--data-dir", months)
+    archived(march, tmp_path / "old")
+    before = march.state(), march.latest()
+    refused = march("ingest", "003", *restating)
+    assert refused.code == 3
+    assert f"built on {JANUARY}, which is archived in {tmp_path / 'old'}" in refused.err
+    assert (march.state(), march.latest()) == before
+    march.ok("archive", "--restore", JANUARY)
+    march.ok("ingest", "003", *restating)
+    march.ok("verify")
+
+
 def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: Path) -> None:
     folder, moved = tmp_path / "old", tmp_path / "moved"
     archived(march, folder)

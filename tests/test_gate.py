@@ -114,6 +114,23 @@ def test_staging_that_is_not_what_was_landed_is_not_published(landed: Streamflow
     assert landed.state() == before
 
 
+def test_a_month_that_fails_an_audit_after_it_passed_is_to_pass_again(landed: Streamflow, undisturbed: Any) -> None:
+    before, right = landed.state(), landed.table("staging.usage_agg_30d")
+    assert landed.dbt("build", "--select", "+gate").success
+    landed.connection.execute("update staging.usage_agg_30d set watch_hours_30d = -1")
+    assert not landed.dbt("build").success
+    landed.dbt("run", "--exclude", "gate")
+    assert landed.state() == before
+    assert published(landed) == ["2024-01-31"]
+    landed.connection.execute("truncate staging.usage_agg_30d")
+    names = ", ".join(f"%({place})s" for place in range(len(right[0])))
+    for row in right:
+        values = {str(place): value for place, value in enumerate(row)}
+        landed.connection.execute(f"insert into staging.usage_agg_30d values ({names})".encode(), values)
+    assert landed.dbt("build").success
+    assert landed.state() == undisturbed
+
+
 @pytest.fixture
 def bad(january: Streamflow, months: Path, tmp_path: Path) -> Streamflow:
     """January is published; a February with an unknown customer has been landed."""
@@ -158,6 +175,17 @@ def test_no_sequence_gets_a_bad_month_past_the_gate(bad: Streamflow, sequence: l
         assert bad.state() == before, arguments
         assert published(bad) == ["2024-01-31"], arguments
     assert bad.value("select count(*) from ops.history where as_of = '2024-02-29'") == 0
+
+
+@pytest.mark.parametrize("name", ["DBT_EXCLUDE_RESOURCE_TYPES", "DBT_RESOURCE_TYPES"])
+def test_no_variable_of_dbt_has_a_check_or_an_ingest_leave_out_audits(
+    bad: Streamflow, tmp_path: Path, name: str
+) -> None:
+    bad.environment[name] = {"DBT_EXCLUDE_RESOURCE_TYPES": "test", "DBT_RESOURCE_TYPES": "model"}[name]
+    for command in ("check", "ingest"):
+        refused = bad(command, "001", "--data-dir", tmp_path)
+        assert refused.code == 1, refused
+        assert "stranger" in refused.err
 
 
 def test_no_deferral_gets_a_bad_month_past_the_gate(bad: Streamflow, tmp_path: Path) -> None:

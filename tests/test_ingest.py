@@ -371,11 +371,17 @@ def test_a_run_that_changes_nothing_says_so(january: Streamflow, months: Path) -
     assert january_row["counts"][0]["inserted"] == 60
 
 
-def test_tables_that_are_gone_are_missed(january: Streamflow, months: Path) -> None:
-    january.connection.execute("drop table users cascade")
-    result = january("ingest", "001", "--data-dir", months)
+def test_tables_that_are_gone_are_missed_and_made_anew(february: Streamflow, months: Path) -> None:
+    """Also with customers whom February has not delivered."""
+    before = february.state()
+    february.connection.execute("drop table users cascade")
+    result = february("ingest", "002", "--data-dir", months)
     assert result.code == 3
     assert "tables that are gone: public.users" in result.err
+    assert february.dbt("build", "--full-refresh").success
+    assert february.state() == before
+    february.ok("ingest", "002", "--data-dir", months)
+    february.ok("verify")
 
 
 def test_two_at_the_same_moment_on_an_empty_database(streamflow: Streamflow, months: Path) -> None:

@@ -54,8 +54,10 @@ def test_the_functions_do_what_the_commands_do(
     home = Path(here.environment["STREAMFLOW_HOME"])
     home.mkdir(parents=True)
     (home / "reports").write_text("a file where the folder should be")
+    environment = dict(os.environ)
     assert api.verify() == []
     assert api.check_month(0, months).state == "checked"
+    assert dict(os.environ) == environment, "the next one may be of another database"
     assert api.abandon_month("000").tables == []
     assert api.migrate().changes == []
     monkeypatch.setattr(log, "propagate", True)

@@ -33,8 +33,11 @@ QUIET = ["--log-level", "none", "--log-level-file", "none"]
 LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
 """To the file to which error messages point, and not with each query, which takes time."""
 LOG = Path("logs", "dbt.log")
+LEAVES_OUT = ("DBT_RESOURCE_TYPES", "DBT_EXCLUDE_RESOURCE_TYPES")
+"""With these dbt would leave out audits or tables of a month."""
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
+PARSER = ThreadPoolExecutor(1, "dbt")
 Told = Callable[[str], None]
 
 
@@ -98,8 +101,10 @@ class Dbt:
             raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
         if self._parsed is None:
             link_own_package()
+            for name in LEAVES_OUT:
+                os.environ.pop(name, None)
             os.environ.update(environment(self.settings, database))
-            self._parsed = ThreadPoolExecutor(1, "dbt").submit(parse)
+            self._parsed = PARSER.submit(parse)
 
     def run(self, database: Database, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
         """Run dbt with the given arguments, silently.
@@ -129,6 +134,19 @@ class Dbt:
             )
         parsed.result.selectors = {}  # dbt cannot copy them, and nothing here selects by them
         return parsed.result
+
+
+@contextlib.contextmanager
+def environment_kept() -> Iterator[None]:
+    """Afterwards the environment is as it was: dbt is told there which project and database are meant."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        PARSER.submit(int).result()  # a parse that is under way reads it
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def parse() -> Any:

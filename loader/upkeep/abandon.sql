@@ -14,10 +14,16 @@ select
     ) as tables,
     array(
         select distinct later.as_of::text
-        from ops.standing_history as given_up
+        from (
+            select table_name, as_of, load_id, built_at from ops.standing_history
+            union all
+            select table_name, as_of, replaced_load_id, (replaced ->> 'built_at')::timestamptz from ops.restatements
+        ) as given_up
         inner join ops.history as later
             on given_up.table_name = later.table_name and given_up.as_of < later.as_of and given_up.built_at < later.built_at
-        where given_up.as_of = %(as_of)s and given_up.load_id not in (select published.load_id from ops.published as published)
+        where
+            given_up.as_of = %(as_of)s
+            and given_up.load_id > (select coalesce(max(load_id), 0) from ops.published where published.as_of = %(as_of)s)
         order by 1
     ) as built_upon;
 

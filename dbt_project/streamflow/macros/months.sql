@@ -21,7 +21,7 @@
   written after that one, because it arrived late or was restated.
 -#}
 {% macro months_before(table_name) %}
-    {%- set query = "select dates from ops.months_before('" ~ table_name ~ "')" -%}
+    {%- set query = "select dates from ops.months_before('" ~ table_name ~ "', (select max(gate.as_of) from ops.gate as gate))" -%}
     {{ return(run_query(query).rows[0][0] if streamflow.ledger_is_there() else 'null::date') }}
 {% endmacro %}
 

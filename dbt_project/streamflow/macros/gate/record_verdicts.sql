@@ -1,4 +1,7 @@
-{#- On-run-end: enters the verdicts of the audits that ran, for the load that staging held when the run began. -#}
+{#-
+  On-run-end: enters the verdicts of the audits that ran, for the load that staging held when the run began, and closes the gate where
+  one failed.
+-#}
 {% macro record_verdicts(results) %}
     {%- set verdicts = [] -%}
     {%- for result in results if result.node.resource_type == 'test' and result.status != 'skipped' and streamflow.audited_table(result.node) -%}
@@ -28,7 +31,8 @@
             or runs.load_id not in (select known.load_id from ops.audits as known)
         )
     on conflict (load_id, audit_id) do update
-    set status = excluded.status, failures = excluded.failures, finding = excluded.finding, audited_at = excluded.audited_at
+    set status = excluded.status, failures = excluded.failures, finding = excluded.finding, audited_at = excluded.audited_at;
+    select ops.close_gate('{{ invocation_id }}')
     {%- endif -%}
 {% endmacro %}
 

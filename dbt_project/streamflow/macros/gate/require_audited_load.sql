@@ -38,7 +38,7 @@
         {%- for key in child.constraints if key.type == 'foreign_key' -%}
             {%- set checked = [] if [child.name, key.columns | list] in audited else [source('staging', child.name)] -%}
             {%- if streamflow.key_is_new(child, key.columns) %}{% do checked.append(child.relation_name) %}{% endif -%}
-            {%- set orphans = streamflow.count_orphans(checked, key) if checked else 0 -%}
+            {%- set orphans = streamflow.count_orphans(checked, key, child.relation_name in checked) if checked else 0 -%}
             {%- if orphans -%}
                 {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ (", delivered now or before," if child.relation_name in checked)
                     ~ " that name none of " ~ streamflow.parent_of(key) ~ " by " ~ key.columns | join(', ') ~ ": " ~ orphans
@@ -91,8 +91,8 @@
 {% macro parent_of(key) %}{{ return(modules.re.findall('\\w+', key.to) | last) }}{% endmacro %}
 
 
-{#- How many values of a foreign key in these relations its parent has neither in staging nor in production. -#}
-{% macro count_orphans(relations, key) %}
+{#- How many values of a foreign key in these relations its parent has neither in staging nor in production, nor in history where asked. -#}
+{% macro count_orphans(relations, key, in_history) %}
     {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
     {%- set parent = streamflow.parent_of(key) -%}
     {%- set query -%}
@@ -105,6 +105,10 @@
             select {{ theirs }} from {{ source('staging', parent) }}
             except
             select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent) }}
+            {%- if in_history %}
+            except
+            select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent ~ '_snapshots') }}
+            {%- endif %}
         ) as named
     {%- endset -%}
     {{ return(run_query(query).rows[0][0]) }}

@@ -48,7 +48,22 @@ begin
         end if;
     end loop;
     perform ops.undo_unfinished_loads();
+    perform ops.require_months_before(to_build.table_name, to_build.as_of) from ops.to_build as to_build;
     delete from ops.audits where (load_id, audit_id) in (select load_id, 'gate' from ops.runs where invocation_id = invocation);
+end
+$$;
+
+-- A load that had passed, and of which an audit has failed since, is to pass again before anything is built from it.
+create or replace function ops.close_gate(invocation text) returns void language plpgsql as $$
+begin
+    if to_regclass('ops.gate') is not null and exists (
+        select from ops.audits as audits
+        inner join ops.runs as runs on runs.load_id = audits.load_id and runs.invocation_id = invocation
+        where (audits.severity, audits.status) = ('error', 'fail')
+            and audits.load_id not in (select published.load_id from ops.published as published)
+    ) then
+        delete from ops.gate where load_id = (select runs.load_id from ops.runs as runs where runs.invocation_id = invocation);
+    end if;
 end
 $$;
 
@@ -72,7 +87,9 @@ end
 $$;
 
 -- The dates, as SQL, whose history a new month of a table is built on; those of them that are archived, and where.
-create or replace function ops.months_before(of_table text, out dates text, out archived text, out folder text) language plpgsql stable as $$
+drop function if exists ops.months_before(text);  -- of 0.2.0
+create or replace function ops.months_before(of_table text, new_month date, out dates text, out archived text, out folder text)
+language plpgsql stable as $$
 begin
     select
         coalesce(string_agg(format('date %L', known.as_of), ', ' order by known.as_of desc), 'null::date'),
@@ -82,10 +99,21 @@ begin
     from (
         select history.as_of, history.load_id, first_value(history.load_id) over (order by history.as_of desc) as newest_load
         from ops.standing_history as history
-        where history.table_name = of_table and history.as_of < (select max(gate.as_of) from ops.gate as gate)
+        where history.table_name = of_table and history.as_of < new_month
     ) as known
     left join ops.archived as kept on kept.as_of = known.as_of and kept.table_name = of_table
     where known.load_id >= known.newest_load;
+end
+$$;
+
+create or replace function ops.require_months_before(of_table text, new_month date) returns void language plpgsql stable as $$
+declare
+    before record := ops.months_before(of_table, new_month);
+begin
+    if before.archived is not null then
+        raise exception 'this month is built on %, which is archived in %: `streamflow archive --restore %` first. Nothing was changed.',
+            before.archived, before.folder, before.archived;
+    end if;
 end
 $$;
 
@@ -95,29 +123,20 @@ create or replace function ops.build_history(parent regclass, selected regclass,
 language plpgsql as $$
 declare
     build record;
-    before record;
     partition text;
     columns text := ops.identifiers(names);
     total bigint;
     delivered bigint;
 begin
-    select staged.*, standing.partition_name as replaces into build
-    from ops.staged as staged
-    inner join ops.gate as gate on gate.load_id = staged.load_id
-    inner join ops.landed_files as files on files.load_id = staged.load_id and files.table_name = staged.table_name
-    left join ops.history as standing on standing.table_name = staged.table_name and standing.as_of = staged.as_of
-    left join ops.landed_files as built_from on built_from.load_id = standing.load_id and built_from.table_name = standing.table_name
-    where to_regclass(format('public.%I', staged.table_name || '_snapshots')) = parent
-        and (standing.load_id is null or (files.restates and built_from.sha256 <> files.sha256));
+    select to_build.* into build
+    from ops.to_build as to_build
+    inner join ops.gate as gate on gate.load_id = to_build.load_id
+    where to_regclass(format('public.%I', to_build.table_name || '_snapshots')) = parent;
     if not found then
         execute format('drop view %s', selected);
         return 'the history of this month stands, or nothing passed the gate';
     end if;
-    before := ops.months_before(build.table_name);
-    if before.archived is not null then
-        raise exception 'this month is built on %, which is archived in %: `streamflow archive --restore %` first. Nothing was changed.',
-            before.archived, before.folder, before.archived;
-    end if;
+    perform ops.require_months_before(build.table_name, build.as_of);
     partition := build.table_name || to_char(build.as_of, '_YYYY_MM_DD')
         || case when build.replaces is null then '' else '_load_' || build.load_id end;
     execute format('create table history.%I (like %s)', partition, parent);

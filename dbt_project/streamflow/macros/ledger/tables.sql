@@ -172,6 +172,15 @@ having
     bool_or(history.load_id = files.load_id)
     and bool_and(coalesce(history.load_id = files.load_id or built_from.sha256 = files.sha256, false));
 
+-- what is to become history: landed tables without it, or whose month is restated from another file
+create or replace view ops.to_build as
+select staged.table_name, staged.load_id, staged.as_of, staged.row_count, standing.partition_name as replaces
+from ops.staged as staged
+inner join ops.landed_files as files on files.load_id = staged.load_id and files.table_name = staged.table_name
+left join ops.history as standing on standing.table_name = staged.table_name and standing.as_of = staged.as_of
+left join ops.landed_files as built_from on built_from.load_id = standing.load_id and built_from.table_name = standing.table_name
+where standing.load_id is null or (files.restates and built_from.sha256 <> files.sha256);
+
 -- history of complete loads, also where a later one has replaced a part of it
 create or replace view ops.standing_history as
 select history.*
