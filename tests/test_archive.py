@@ -10,8 +10,9 @@ from psycopg import sql
 from pyarrow import parquet as arrow
 
 from loader.upkeep import history, parquet
-from tests.conftest import TABLES, Streamflow
+from tests.conftest import TABLES, Streamflow, run_copy
 from tests.files import copy_month, set_value
+from tests.test_contract import PLANS, declare
 
 JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"
 
@@ -209,7 +210,7 @@ def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months
     for more in ([], ["--restate", "--reason", "wrong"]):
         changed = march("ingest", "001", "--data-dir", tmp_path / "other", *more)
         assert changed.code == 2
-        assert f"{where}, and these are other files" in changed.err
+        assert f"{where}, and these may be other rows" in changed.err
     user = march.value("select min(user_id) from users")
     kept = march("forget", user, "--reason", "asked")
     assert kept.code == 3
@@ -240,6 +241,29 @@ def test_a_month_whose_tables_need_different_months_is_begun_in_none_without_the
     march.ok("archive", "--restore", JANUARY)
     march.ok("ingest", "003", *restating)
     march.ok("verify")
+
+
+def test_a_table_that_an_archived_month_gets_leaves_it_archived(
+    february: Streamflow, months: Path, copy: Path, tmp_path: Path
+) -> None:
+    archived(february, tmp_path / "old")
+    declare(copy, PLANS)
+    run_copy(copy, february, "models")
+    assert run_copy(copy, february, "models", "training_set", "--overwrite").returncode == 0
+    january = copy_month(months, "000", tmp_path / "data")
+    user = (january / "users.csv").read_text().splitlines()[1].split(",")[0]
+    (january / "plans.csv").write_text(f"offer,user_id,discount\ngold,{user},0.5\n")
+    taken = run_copy(copy, february, "ingest", "000", "--data-dir", str(tmp_path / "data"))
+    assert taken.returncode == 0, taken.stderr
+    assert february.value("select count(*) from plans_snapshots where as_of = %s", JANUARY) == 1
+    assert f"archived in {tmp_path / 'old'}" in run_copy(copy, february, "verify").stdout
+    kept = run_copy(copy, february, "forget", user, "--reason", "asked")
+    assert "the files there may name them" in kept.stderr
+    again = run_copy(copy, february, "archive", "--before", FEBRUARY, "--to", str(tmp_path / "more"))
+    assert again.returncode == 0, again.stderr
+    assert run_copy(copy, february, "archive", "--restore", JANUARY).returncode == 0
+    assert dates(february) == [JANUARY, FEBRUARY]
+    assert run_copy(copy, february, "verify").returncode == 0
 
 
 def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: Path) -> None:

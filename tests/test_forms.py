@@ -95,6 +95,41 @@ def test_a_table_in_a_form_of_its_own(
     assert "landing" not in again.stderr
 
 
+def test_the_same_bytes_that_are_read_otherwise_since_are_other_rows(
+    january: Streamflow, months: Path, copy: Path
+) -> None:
+    """They are refused, corrected by a restatement, and the same rows from then on."""
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    declared = "\n            primary_key: user_id\n            slowly_changing: true\n            references: users"
+    assert declared in sources.read_text()
+    sources.write_text(sources.read_text().replace(declared, f"{declared}\n            nulls: [DSL]"))
+    known = january.value("select count(*) from subscriptions_snapshots where net_service = 'DSL'")
+    before, month = january.state(), ("000", "--data-dir", str(months))
+    refused = run_copy(copy, january, "ingest", *month)
+    assert refused.returncode == 1
+    assert f"subscriptions.csv  rows that differ from what is published: {known}" in refused.stderr
+    assert january.state() == before
+    restated = run_copy(copy, january, "ingest", *month, "--restate", "--reason", "DSL is how they write unknown")
+    assert restated.returncode == 0, restated.stderr
+    assert january.value("select count(*) from subscriptions_snapshots where net_service = 'DSL'") == 0
+    assert january.rows("select table_name from ops.restatements") == [("subscriptions",)]
+    assert "from these same rows: nothing to do" in run_copy(copy, january, "ingest", *month).stdout
+    january.ok("verify")
+
+
+def test_what_has_bytes_read_otherwise() -> None:
+    """The form, and whether a column of the file is text; a wider type reads the same values."""
+    [number] = [column for column in TABLE.columns if column.data_type == "int"]
+    ways = [TABLE.read_as(["user_id", "number"]), TABLE.model_copy(update={"form": CsvForm(nulls=("-",))}).read_as([])]
+    for kind in ("bigint", "text"):
+        others = [column for column in TABLE.columns if column is not number]
+        retyped = [*others, number.model_copy(update={"data_type": kind})]
+        ways.append(TABLE.model_copy(update={"columns": retyped}).read_as(["number", "user_id"]))
+    first, nulls, wider, text = ways
+    assert wider == first
+    assert len({first, nulls, text}) == 3
+
+
 FORMS = st.builds(
     CsvForm,
     delimiter=st.sampled_from([",", ";", "\t", "|", "^"]),

@@ -105,7 +105,7 @@ def test_only_an_ingest_finishes_a_month(
     for command in ("check", "land"):
         refused = january(command, "001", "--data-dir", others)
         assert refused.code == 1
-        assert "is begun for 2024-02-29, from other files; `streamflow abandon 001` gives that up" in refused.err
+        assert "is begun for 2024-02-29, from other rows; `streamflow abandon 001` gives that up" in refused.err
         assert published(january) == ["2024-01-31"]
     january.ok("check", "001", "--data-dir", months)
     assert "month 001 is in staging" in january.ok("land", "001", "--data-dir", months).out
@@ -121,7 +121,7 @@ def test_an_ingest_of_other_files_finishes_a_month_and_says_so(
     cut_off(january, "last merge", "001", "--data-dir", months)
     refused = january("ingest", "001", "--data-dir", fewer(1, 3))
     assert refused.code == 1
-    assert "was begun for 2024-02-29, from other files, and is published from those now" in refused.err
+    assert "was begun for 2024-02-29, from other rows, and is published from those now" in refused.err
     assert january.state() == undisturbed
     assert published(january) == ["2024-01-31", "2024-02-29"]
 

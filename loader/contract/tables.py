@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -179,6 +179,11 @@ class Table(BaseModel):
     def declared(self, header: Sequence[str]) -> list[str]:
         """The declared names of the columns of a header."""
         return [self.column(name).name for name in header]
+
+    def read_as(self, header: Iterable[str]) -> str:
+        """What has the same bytes mean other values: the form of the files, and which columns of a header are text."""
+        texts = sorted(name for name in header if self.column(name).data_type == "text")
+        return f"{self.form.model_dump_json()} {texts}"
 
     def key_in(self, header: Sequence[str]) -> str:
         """What a header calls the first column of the key."""

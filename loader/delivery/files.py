@@ -143,6 +143,12 @@ class TableFiles:
     """The files of one table, in the order in which they land; most tables have one."""
 
     parts: tuple[SourceFile, ...]
+    read_as: str = ""
+    """How the table says that they are read."""
+
+    def content(self, sha256: str) -> str:
+        """What tells their rows from others, before these are read: a hash of that of their bytes and of `read_as`."""
+        return hashlib.sha256(f"{sha256} {self.read_as}".encode()).hexdigest()
 
     @property
     def name(self) -> str:

@@ -52,6 +52,10 @@ class Found:
                 self.problems.append(Problem(files.name, unreadable(error)))
         return hashes
 
+    def contents(self) -> dict[str, str]:
+        """Table -> what tells the rows of its files from others. Problems are added as by `hashes`."""
+        return {table: self.files[table].content(sha256) for table, sha256 in self.hashes().items()}
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -114,7 +118,8 @@ class Delivery:
                 parts, problems = _looked_at(matching, table)
                 found.problems.extend(problems)
                 if not problems:
-                    found.files[table.name] = TableFiles(parts)
+                    header = {name for part in parts for name in part.columns}
+                    found.files[table.name] = TableFiles(parts, table.read_as(header))
         taken = {name for names in taken_by.values() for name in names}
         missing = [table.wanted for table in tables if table.name not in taken.union(may_be_missing)]
         if missing or any(len(names) > 1 for names in taken_by.values()):

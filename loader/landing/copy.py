@@ -34,7 +34,8 @@ COPY = (
 class LandedFile:
     """What went into one staging table. `sha256` is of the file's bytes, unpacked.
 
-    Where a table has several files, `parts` has each, and `sha256` is that of their hashes.
+    Where a table has several files, `parts` has each, and `sha256` is that of their hashes. `content` is of a table's
+    bytes and of how they were read.
     """
 
     table: str
@@ -42,6 +43,7 @@ class LandedFile:
     sha256: str
     bytes: int
     rows: int
+    content: str = ""
     parts: list[LandedFile] = field(default_factory=list)
 
 
@@ -134,7 +136,8 @@ def _land_table(
     except UNREADABLE as error:
         return Problem(file.name, unreadable(error))
     sha256, size = hash_of([part.sha256 for part in parts]), sum(part.bytes for part in parts)
-    return LandedFile(table.name, files.name, sha256, size, rows, parts if len(parts) > 1 else [])
+    several = parts if len(parts) > 1 else []
+    return LandedFile(table.name, files.name, sha256, size, rows, files.content(sha256), several)
 
 
 def _copy(

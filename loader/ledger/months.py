@@ -28,10 +28,10 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class TableHistory:
-    """Complete history of one table on one as_of, and the hash of the file it was built from."""
+    """Complete history of one table on one as_of, and what tells the rows of its files from others."""
 
     counts: TableCounts
-    sha256: str | None
+    content: str | None
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def history_on(connection: Connection, as_of: dt.date, load_id: int | None = Non
         load_id: of whom what was inserted and updated is counted; what others have built has changed nothing.
     """
     rows = connection.execute(statement(__file__, "history_on"), {"load_id": load_id, "as_of": as_of})
-    return {counts[0]: TableHistory(TableCounts(*counts), sha256) for *counts, sha256 in rows.fetchall()}
+    return {counts[0]: TableHistory(TableCounts(*counts), content) for *counts, content in rows.fetchall()}
 
 
 def came_later(connection: Connection, tables: Sequence[str], as_of: dt.date) -> set[str]:

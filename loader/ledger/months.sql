@@ -9,10 +9,9 @@ select
     own.updated,
     history.rows_delivered - own.inserted - own.updated as unchanged,
     history.rows_total - history.rows_delivered as carried_forward,
-    file ->> 'sha256' as sha256
+    files.content
 from ops.standing_history as history
-inner join ops.loads as loads on history.load_id = loads.load_id
-left join lateral jsonb_array_elements(loads.files) as file on file ->> 'table' = history.table_name
+left join ops.landed_files as files on files.load_id = history.load_id and files.table_name = history.table_name
 cross join lateral (
     select
         case when history.load_id = %(load_id)s then coalesce(history.rows_inserted, 0) else 0 end as inserted,

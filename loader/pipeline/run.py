@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; those beyond are counted."""
-PUBLISHED = "month {} is published already for {}, from other files; nothing was changed: only --restate replaces it"
-FINISHED = "month {} was begun for {}, from other files, and is published from those now: only --restate replaces it"
-BEGUN = "month {0} is begun for {1}, from other files; `streamflow abandon {0}` gives that up"
+PUBLISHED = "month {} is published already for {}, from other rows; nothing was changed: only --restate replaces it"
+FINISHED = "month {} was begun for {}, from other rows, and is published from those now: only --restate replaces it"
+BEGUN = "month {0} is begun for {1}, from other rows; `streamflow abandon {0}` gives that up"
 
 
 class Run:
@@ -137,7 +137,7 @@ class Run:
             self._require_passed(self._dbt(AUDIT, "audits"))
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
-            self._build({file.table: file.sha256 for file in landing.files})
+            self._build({file.table: file.content for file in landing.files})
 
     def _differing(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> list[Table]:
         """The tables that a restatement replaces; none where history was built from the same rows.
@@ -147,15 +147,15 @@ class Run:
             WrongUsage: it is archived.
         """
         with self._timed("compare"):
-            hashes = found.hashes()
+            contents = found.contents()
         if found.problems:
             raise self._refusal(found.problems)
         there = [table for table in self.tables if table.name in known]
-        differing = [table for table in there if known[table.name].sha256 != hashes[table.name]]
+        differing = [table for table in there if known[table.name].content != contents[table.name]]
         if differing and standing.archived_in:
             raise WrongUsage(
-                f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these are other"
-                f" files: `streamflow archive --restore {self.delivery.as_of}` first."
+                f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these may be"
+                f" other rows: `streamflow archive --restore {self.delivery.as_of}` first."
             )
         if self._restates or not differing:
             return differing
@@ -205,14 +205,14 @@ class Run:
 
         return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
 
-    def _build(self, hashes: dict[str, str]) -> None:
-        """Audit what staging holds, of files with these hashes by table, and publish it."""
+    def _build(self, contents: dict[str, str]) -> None:
+        """Audit what staging holds, of files of these contents by table, and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         self._require_passed(result)
         if not self._standing().is_finished and self._history():
             result = self._finish(result)
         published, known = self._standing().load_id, self._history()
-        same = all(table in known and known[table].sha256 == sha256 for table, sha256 in hashes.items())
+        same = all(table in known and known[table].content == content for table, content in contents.items())
         if published is None or (self._restates and published != self.load_id and not same):
             raise self._dbt_failed(result)
         done = "published" if published == self.load_id else "found as it was published"

@@ -48,19 +48,20 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
         with arrived(delivery, tables, settings.home, log.info) as here:
             found = here.find(tables, ledger.came_later(connection, [table.name for table in tables], delivery.as_of))
             hashes = found.hashes()
+            contents = {name: found.files[name].content(hashes[name]) for name in hashes}
             place = delivery.origin if delivery.address else str(here.there[0])
         files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
         ledger.require_same_date(connection, delivery)
         require_unchanged(connection, tables)
-        action = "refuse" if found.problems else _action(connection, delivery, files)
+        action = "refuse" if found.problems else _action(connection, delivery, contents)
     return Plan(delivery.label, str(delivery.as_of), place, action, files, found.problems)
 
 
-def _action(connection: Connection, delivery: Delivery, files: list[PlannedFile]) -> str:
+def _action(connection: Connection, delivery: Delivery, contents: dict[str, str]) -> str:
     known = ledger.history_on(connection, delivery.as_of) if ledger.exists(connection) else {}
-    if any(file.table in known and known[file.table].sha256 != file.sha256 for file in files):
+    if any(table in known and known[table].content != content for table, content in contents.items()):
         return "compare with what is published, and refuse where a row differs"
-    if any(file.table not in known for file in files):
+    if contents.keys() - known.keys():
         return "land, audit and publish"
     published = ledger.standing(connection, delivery.as_of).load_id is not None
     return "nothing: published already" if published else "finish what was begun"

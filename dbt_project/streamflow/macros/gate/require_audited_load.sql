@@ -65,7 +65,7 @@
             {{ dbt.string_literal(dbt.escape_single_quotes(finding)) }}
         from ops.runs as runs
         where runs.invocation_id = '{{ invocation_id }}' and runs.load_id not in (select published.load_id from ops.published as published)
-        on conflict (load_id, audit_id) do update set table_name = excluded.table_name, finding = excluded.finding
+        on conflict (load_id, audit_id) do update set table_name = excluded.table_name, finding = excluded.finding, audited_at = excluded.audited_at
     {%- endset -%}
     {%- do run_query(entry ~ '; commit') -%}
     {{ exceptions.raise_compiler_error("the month is refused: " ~ finding ~ ". Nothing was changed.") }}

@@ -38,7 +38,8 @@ begin
 end
 $$;
 
--- a link for each publication that has none: of every table the load, the rows and their checksum, as readers get them
+-- a link for each publication that has none: of every table the load, the rows and their checksum, as readers get them; what is
+-- archived they do not get
 create or replace function ops.link_publications() returns setof bigint language sql as $$
     select ops.add_link(jsonb_build_object(
         'event', 'published', 'at', published_at, 'load', load_id, 'as_of', as_of, 'month', month, 'tables', (
@@ -46,7 +47,9 @@ create or replace function ops.link_publications() returns setof bigint language
                 'table', table_name, 'as_of', as_of, 'load', load_id, 'rows', rows_total, 'checksum', checksum
             ) order by table_name)
             from ops.history as history
-            where history.as_of = published.as_of
+            where
+                history.as_of = published.as_of
+                and (history.table_name, history.as_of) not in (select kept.table_name, kept.as_of from ops.archived as kept)
         )
     ))
     from ops.published as published

@@ -59,7 +59,7 @@ begin
     if to_regclass('ops.gate') is not null and exists (
         select from ops.audits as audits
         inner join ops.runs as runs on runs.load_id = audits.load_id and runs.invocation_id = invocation
-        where (audits.severity, audits.status) = ('error', 'fail')
+        where (audits.severity, audits.status) = ('error', 'fail') and audits.audited_at >= runs.started_at
             and audits.load_id not in (select published.load_id from ops.published as published)
     ) then
         delete from ops.gate where load_id = (select runs.load_id from ops.runs as runs where runs.invocation_id = invocation);

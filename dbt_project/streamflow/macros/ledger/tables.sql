@@ -154,9 +154,16 @@ create table if not exists ops.forgotten (
     link bigint not null
 );
 
--- the files that each load landed
+-- the files that each load landed; content is a hash of their bytes and of how they were read
 create or replace view ops.landed_files as
-select loads.load_id, loads.as_of, loads.month, loads.restates, file ->> 'table' as table_name, file ->> 'sha256' as sha256
+select
+    loads.load_id,
+    loads.as_of,
+    loads.month,
+    loads.restates,
+    file ->> 'table' as table_name,
+    file ->> 'sha256' as sha256,
+    coalesce(file ->> 'content', file ->> 'sha256') as content
 from ops.loads as loads
 cross join lateral jsonb_array_elements(loads.files) as file;
 
@@ -170,7 +177,7 @@ left join ops.landed_files as built_from on built_from.load_id = history.load_id
 group by files.load_id, files.as_of, files.month
 having
     bool_or(history.load_id = files.load_id)
-    and bool_and(coalesce(history.load_id = files.load_id or built_from.sha256 = files.sha256, false));
+    and bool_and(coalesce(history.load_id = files.load_id or built_from.content = files.content, false));
 
 -- what is to become history: landed tables without it, or whose month is restated from another file
 create or replace view ops.to_build as
@@ -179,7 +186,7 @@ from ops.staged as staged
 inner join ops.landed_files as files on files.load_id = staged.load_id and files.table_name = staged.table_name
 left join ops.history as standing on standing.table_name = staged.table_name and standing.as_of = staged.as_of
 left join ops.landed_files as built_from on built_from.load_id = standing.load_id and built_from.table_name = standing.table_name
-where standing.load_id is null or (files.restates and built_from.sha256 <> files.sha256);
+where standing.load_id is null or (files.restates and built_from.content <> files.content);
 
 -- history of complete loads, also where a later one has replaced a part of it
 create or replace view ops.standing_history as
@@ -197,7 +204,7 @@ select distinct on (staged.table_name)
     history.as_of,
     history.rows_delivered,
     history.rows_delivered = staged.row_count as is_same_count,
-    coalesce(built_from.sha256 = landed.sha256, false) as is_same_file
+    coalesce(built_from.content = landed.content, false) as is_same_file
 from ops.staged as staged
 inner join ops.standing_history as history on history.table_name = staged.table_name and history.as_of < staged.as_of
 left join ops.landed_files as landed on landed.load_id = staged.load_id and landed.table_name = staged.table_name
