@@ -193,7 +193,7 @@ def test_no_deferral_gets_a_bad_month_past_the_gate(bad: Streamflow, tmp_path: P
     before = bad.state()
     state = tmp_path / "state"
     state.mkdir()
-    assert bad.dbt("parse").success
+    assert bad.dbt("parse", "--write-json").success
     (state / "manifest.json").write_bytes((Path(bad.environment["DBT_TARGET_PATH"]) / "manifest.json").read_bytes())
     for arguments in (
         ("run", "--defer", "--select", "users_snapshots", "users"),
@@ -259,7 +259,7 @@ def test_build_leaves_no_warning(landed: Streamflow) -> None:
 
 def test_clone_is_refused(january: Streamflow, tmp_path: Path) -> None:
     before = january.state()
-    assert january.dbt("parse").success
+    assert january.dbt("parse", "--write-json").success
     state = tmp_path / "state"
     state.mkdir()
     (state / "manifest.json").write_bytes((Path(january.environment["DBT_TARGET_PATH"]) / "manifest.json").read_bytes())

@@ -130,7 +130,12 @@ class Watched:
     def __init__(self, streamflow: Streamflow, folder: Path) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "STREAMFLOW_"))}
         self.folder = folder
-        self.environment = {**kept, **streamflow.environment, "DBT_TARGET_PATH": str(folder / "target")}
+        self.environment = {
+            **kept,
+            **streamflow.environment,
+            "DBT_TARGET_PATH": str(folder / "target"),
+            "DBT_WRITE_JSON": "true",
+        }
         self.command_lines: set[str] = set()
 
     def __call__(self, *arguments: str | Path, **environment: str) -> int:
