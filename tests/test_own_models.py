@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -48,6 +49,16 @@ def write(copy: Path, path: str, text: str) -> None:
     target = copy / "dbt_project" / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
+
+
+def add_test(copy: Path, table_name: str, column_name: str, test: dict[str, Any]) -> None:
+    """Declare a test on a column of staging."""
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    document = yaml.safe_load(sources.read_text())
+    table = next(table for table in document["sources"][0]["tables"] if table["name"] == table_name)
+    column = next(column for column in table["columns"] if column["name"] == column_name)
+    column.setdefault("data_tests", []).append(test)
+    sources.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
 @pytest.fixture
@@ -250,12 +261,7 @@ def test_a_test_of_ones_own_on_staging_is_an_audit(
             "{% test is_false(model, column_name) %}\n"
             "select * from {{ model }} where {{ column_name }}\n{% endtest %}\n"
         ))  # fmt: skip
-        sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
-        document = yaml.safe_load(sources.read_text())
-        labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
-        churn = next(column for column in labels["columns"] if column["name"] == "churn_label")
-        churn.setdefault("data_tests", []).append({"is_false": {"name": "ours", "config": {"severity": severity}}})
-        sources.write_text(yaml.safe_dump(document, sort_keys=False))
+        add_test(copy, "labels", "churn_label", {"is_false": {"name": "ours", "config": {"severity": severity}}})
     result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
     lines = (months / "month_000" / "labels.csv").read_text().splitlines()
     header = lines[0].split(",").index("churn_label")
@@ -270,6 +276,26 @@ def test_a_test_of_ones_own_on_staging_is_an_audit(
     assert published(streamflow) == ([] if severity == "error" else ["2024-01-31"])
 
 
+def test_an_audit_may_read_a_seed(copy: Path, streamflow: Streamflow, months: Path) -> None:
+    """It is built before, also where only the audits are run; dbt has to be told that the gate waits for it."""
+    write(copy, "seeds/contracts.csv", "contract\nMonth-to-month\nTwo year\n")
+    add_test(copy, "subscriptions", "contract_type", {
+        "relationships": {"name": "ours", "arguments": {"to": "ref('contracts')", "field": "contract"}}
+    })  # fmt: skip
+    command = (copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    checked = run_copy(copy, streamflow, "check", "000", "--data-dir", str(months))
+    assert checked.returncode == 1, checked.stderr
+    assert "[ours] (and " in checked.stderr
+    assert "no such contract in contracts" in checked.stderr, checked.stderr
+    write(copy, "seeds/contracts.csv", "contract\nMonth-to-month\nOne year\nTwo year\n")
+    result = run_copy(*command)
+    assert result.returncode == 3
+    assert "`vars: {audited_besides: [contracts]}`" in result.stderr
+    with (copy / "dbt_project" / "dbt_project.yml").open("a") as settings:
+        settings.write("vars: {audited_besides: [contracts]}\n")
+    assert run_copy(*command).returncode == 0
+
+
 @pytest.mark.long
 def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
     copy: Path, streamflow: Streamflow, months: Path
@@ -279,7 +305,7 @@ def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
     write(copy, "tests/ours.sql", audit)
     result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
     assert result.returncode == 3
-    assert "`vars: {audited_besides: [[source, table]]}`" in result.stderr
+    assert "`vars: {audited_besides: [[ops, restatements]]}`" in result.stderr
     with (copy / "dbt_project" / "dbt_project.yml").open("a") as settings:
         settings.write("vars: {audited_besides: [[ops, restatements]]}\n")
     assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months)).returncode == 0

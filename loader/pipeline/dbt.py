@@ -20,7 +20,9 @@ from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
 
-AUDIT = ["test", "--indirect-selection", "eager", "--select", "source:staging"]
+AUDIT = ["build", "--indirect-selection", "cautious", "--select", "source:*"]
+SEEDS = ["resource_type:seed"]
+"""Which audits may read; dbt warns where a selection finds nothing."""
 BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
 """Unit tests are for those who change the project, whose selectors.yml may name another selection as default."""
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
@@ -118,6 +120,15 @@ class Dbt:
         """
         manifest = self.manifest(database).deepcopy()  # a run leaves its marks in it
         return _run(manifest, [*arguments, *WHOLE, *LOGGED], begun, done)
+
+    def audit(self, database: Database) -> list[str]:
+        """The arguments with which dbt runs the audits, and makes the seeds, and nothing else.
+
+        Raises:
+            SurroundingsFailed: as of `run`.
+        """
+        nodes = self.manifest(database).nodes.values()
+        return AUDIT + (SEEDS if any(node.resource_type == "seed" for node in nodes) else [])
 
     def manifest(self, database: Database) -> Any:
         """The project as dbt has parsed it.

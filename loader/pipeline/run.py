@@ -19,7 +19,7 @@ from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land
 from loader.ledger import TableHistory, chain
-from loader.pipeline.dbt import AUDIT, BELOW, BUILD, FINISH, Dbt, DbtRun
+from loader.pipeline.dbt import BELOW, BUILD, FINISH, Dbt, DbtRun
 from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
@@ -127,14 +127,14 @@ class Run:
         landing = self._land(self.tables)
         if found.problems or landing.not_taken:
             self.progress.step("looking for everything that is wrong")
-            audit = partial(self._dbt, AUDIT, "audits")
+            audit = partial(self._dbt, self.dbt.audit(self.database), "audits")
             raise self._refusal(self._problems().everything(found.problems, landing, audit))
         ledger.set_staged(self.connection, self.load_id, self.delivery, self._landed)
         if self.request.command == "land":
             build = "streamflow dbt build" if self.database.embedded else "dbt build"
             self._end("landed", f"month {self.delivery.label} is in staging: `{build}` does the rest")
         elif self.request.command == "check":
-            self._require_passed(self._dbt(AUDIT, "audits"))
+            self._require_passed(self._dbt(self.dbt.audit(self.database), "audits"))
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
             self._build({file.table: file.content for file in landing.files})
@@ -181,7 +181,7 @@ class Run:
             self._end("unchanged", message + "nothing to do")
             return
         if ledger.is_unaudited(self.connection, self.delivery.as_of):
-            self._dbt(AUDIT, "audits")
+            self._dbt(self.dbt.audit(self.database), "audits")
         finished = DbtRun(True) if is_finished else self._finish()
         result = self._dbt([*BELOW, *(f"+{name}" for name in left or ["gate+"])], "models").after(finished)
         message += "what had failed fails again" if result.bad else "what had failed was built"

@@ -62,13 +62,13 @@ class Audit:
 
 
 def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
-    """The audit that a compiled test of dbt's is; None for a test that does not read staging.
+    """The audit that a compiled test of dbt's is; None for a test that does not read staging, or reads a model too.
 
     `sources` are those of dbt's manifest by unique id.
     """
     read = [sources[name] for name in node.depends_on.nodes if name in sources]
     staged = {source.name: source for source in read if source.source_name == "staging"}
-    if not staged:
+    if not staged or not all(name.startswith(("source.", "seed.")) for name in node.depends_on.nodes):
         return None
     generic = getattr(node, "test_metadata", None)  # a singular test has none
     arguments = dict(generic.kwargs) if generic else {}
@@ -138,7 +138,7 @@ def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str
     Raises:
         WrongUsage: there is no such audit, it does not refuse anything, or keys stand on it; the message says which.
     """
-    tests = (node for node in manifest.nodes.values() if node.resource_type == "test" and not node.refs)
+    tests = (node for node in manifest.nodes.values() if node.resource_type == "test")
     known = [audit for test in tests if (audit := audit_of(test, manifest.sources))]
     declared = {table.name: table for table in tables}
     for name in names:

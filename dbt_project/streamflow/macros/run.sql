@@ -53,10 +53,11 @@
 {% endmacro %}
 
 
-{#- Whether this run has audits and nothing else. -#}
+{#- Whether this run has audits, and the seeds that they may read, and nothing else. -#}
 {% macro audits_alone() %}
-    {%- set others = selected_resources | reject('in', streamflow.audits() | map(attribute='unique_id') | list) | list -%}
-    {{ return(selected_resources and not others) }}
+    {%- set others = selected_resources | reject('in', streamflow.audits() | map(attribute='unique_id') | list) -%}
+    {{ return(selected_resources and others | reject('in', graph.nodes.values() | selectattr('resource_type', 'equalto', 'seed')
+        | map(attribute='unique_id') | list) | list == []) }}
 {% endmacro %}
 
 

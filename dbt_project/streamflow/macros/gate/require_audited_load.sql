@@ -9,8 +9,9 @@
         {%- for audit in audits -%}
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
+                {%- set named = id.split('.')[-1] if id.startswith('seed.') else '[' ~ id.split('.')[-2:] | join(', ') ~ ']' -%}
                 {%- do streamflow.keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", and dbt lets the gate wait for an audit only where the gate"
-                    ~ " depends on all that it reads: name that source in dbt_project.yml, `vars: {audited_besides: [[source, table]]}`") -%}
+                    ~ " depends on all that it reads: put in dbt_project.yml `vars: {audited_besides: [" ~ named ~ "]}`, or add it there") -%}
             {%- endfor -%}
         {%- endfor -%}
         {%- if left_out -%}
@@ -132,9 +133,11 @@
 {% endmacro %}
 
 
-{#- The staging table that a test is declared on, or the first one that a singular test names; none where it reads models too. -#}
+{#- The staging table that a test is declared on, or the first one that a singular test names; none where it reads models, not only seeds. -#}
 {% macro audited_table(test) %}
     {%- set named = test.sources | selectattr(0, 'equalto', 'staging') | map('last') | list -%}
+    {%- set built = [] -%}
+    {%- for id in test.depends_on.nodes if id.split('.')[0] not in ['source', 'seed'] %}{% do built.append(id) %}{% endfor -%}
     {%- set declared_on = modules.re.search("source\\('staging', '(\\w+)'\\)", test.test_metadata.kwargs.model if test.test_metadata else '') -%}
-    {{ return((declared_on.group(1) if declared_on else named[0]) if named and not test.refs else none) }}
+    {{ return((declared_on.group(1) if declared_on else named[0]) if named and not built else none) }}
 {% endmacro %}

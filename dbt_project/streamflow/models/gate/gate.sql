@@ -1,7 +1,7 @@
 -- dbt builds the gate only after the tests on these sources have passed
 -- depends_on: {{ source('ops', 'month_before') }}
 {% for audited in var('audited_besides', []) %}
--- depends_on: {{ source(audited[0], audited[1]) }}
+-- depends_on: {{ ref(audited) if audited is string else source(audited[0], audited[1]) }}
 {% endfor %}
 {% for table_name in declared_tables() %}
 -- depends_on: {{ source('staging', table_name) }}
