@@ -10,38 +10,38 @@ from loader.contract.names import OWN_COLUMNS
 from loader.words import counted
 
 if TYPE_CHECKING:
-    from loader.contract.tables import Column, Table
+    from loader.contract.tables import Column, Reference, Table
 
 
 def wrong_references(tables: Sequence[Table]) -> Iterator[str]:
     """Why the tables cannot reference what they say they do, a sentence each without its full stop."""
     by_name = {table.name: table for table in tables}
     for table in tables:
-        yield from (f"table {table.name} {reason}" for reason in _wrong_reference(table, by_name))
+        if table.references:
+            yield from (f"table {table.name} {why}" for why in _wrong_reference(table, table.references, by_name))
     marked = [table.name for table in tables if table.customers]
     if len(marked) > 1:
         yield f"{' and '.join(marked)} both say `customers: true`: one table has the customers"
 
 
-def _wrong_reference(table: Table, by_name: Mapping[str, Table]) -> Iterator[str]:
-    if table.references is None:
-        return
-    name, columns = table.references.table, table.references.columns
+def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, Table]) -> Iterator[str]:
+    name = reference.table
     if name not in by_name or name == table.name:
         yield f"references {name}, which is not declared"
         return
-    parent, path = by_name[name], [table.name, name]
-    while (further := by_name[path[-1]].references) and further.table in by_name and path[-1] not in path[:-1]:
+    parent, path = by_name[name], [name]
+    while (further := by_name[path[-1]].references) and further.table in by_name.keys() - path:
         path.append(further.table)
-    if path[-1] == table.name:
+    if table.name in path:
         yield f"references {name}, which leads back to it"
-    if columns and len(columns) != len(parent.key):
+    columns = reference.columns or parent.key
+    if len(columns) != len(parent.key):
         by = counted(len(columns), "column")
         yield f"references {name} by {by}, and its key has {len(parent.key)}: {', '.join(parent.key)}"
         return
-    for column, key in zip(columns or parent.key, parent.key, strict=True):
+    for column, key in zip(columns, parent.key, strict=True):
         if column not in table.column_names:
-            which = "" if columns else f": say by which, `references: {{table: {name}, columns: [...]}}`"
+            which = "" if reference.columns else f": say by which, `references: {{table: {name}, columns: [...]}}`"
             yield f"references {name} by {column}, and has no such column{which}"
         elif (own := table.column(column).type_name) != (its := parent.column(key).type_name):
             yield f"references {name} by {column}, which is {own}, and {name}.{key} is {its}"
@@ -84,20 +84,20 @@ def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]
     unless it is the one that has the customers.
     """
     everyone, *_ = joined = per_customer(tables)
-    values = [(table, column) for table in joined for column in table.columns if column.name not in table.key]
-    features = [(table, column) for table, column in values if not column.label]
-    columns = [(table, column) for table, column in features if table.customers or not table.has_label]
-    columns += [(table, column) for table, column in values if column.label]
+    columns = [
+        (table, column) for table in joined for column in table.columns
+        if column.name not in table.key and (column.label or table.customers or not table.has_label)
+    ]  # fmt: skip
     names = Counter([*everyone.key, *(column.name for _, column in columns)])
-    named: dict[str, tuple[Table, Column]] = {}
-    for table, column in columns:
+    named: dict[str, tuple[str, Table, Column]] = {}
+    for table, column in sorted(columns, key=lambda pair: pair[1].label):
         name = column.name
         if names[name] > 1:
             name = f"{table.name}_{name}"
             while name in {*names, *named, *OWN_COLUMNS}:
                 name += "_"
-        named[name] = table, column
-    return [(name, table, column) for name, (table, column) in named.items()]
+        named[name] = name, table, column
+    return list(named.values())
 
 
 def _most_led_to(by_name: Mapping[str, Table]) -> Table:

@@ -79,7 +79,7 @@ def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
 def _changes(table: Table, model: str, known: dict[str, str], key: Sequence[str] | None = None) -> Iterator[Change]:
     """What would be done to one table of the database, which has these columns and this key."""
     called = {column.name: next((name for name in column.names if name in known), None) for column in table.columns}
-    if key and key != [called[table.column(name).name] for name in table.key]:
+    if key and key != list(map(called.get, table.key)):
         raise WrongUsage(
             f"{table.name} has the key {', '.join(key)} in the database, and is declared with {', '.join(table.key)}:"
             " history keeps its key. Declare its primary_key as it was, or declare a new table. Nothing was changed."
@@ -89,13 +89,13 @@ def _changes(table: Table, model: str, known: dict[str, str], key: Sequence[str]
         if before is None:  # it is new
             continue
         narrow = known[before]
-        if narrow != wide and wide not in WIDER.get(narrow, ()):
+        if wide not in {narrow, *WIDER.get(narrow, ())}:
             raise WrongUsage(
                 f"{table.name}.{column.name} is {narrow} in the database and declared as {wide}, which cannot hold all"
                 f" that history knows. Declare it as {narrow} again, and what is {wide} as a column of another name;"
                 " docs/changes.md has the types that can follow. Nothing was changed."
             )
-        if before != column.name or narrow != wide:
+        if (before, narrow) != (column.name, wide):
             yield Change(table.name, column.name, before, narrow, wide)
     unknown = known.keys() - called.values() - ADDED
     if undeclared := sorted(unknown - model_columns(model)) if unknown else []:  # nor by somebody's own model

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loader.contract.models import LIST, Model, list_of_tables, models
 from loader.contract.tables import Table, described_in
@@ -64,22 +65,29 @@ def require_models(tables: Sequence[Table]) -> None:
 
 def _lacking(path: Path, model: Model) -> Iterator[str]:
     described = described_in(path, model.properties["name"])
-    keys = [(entry.get("config") or {}).get("unique_key") for entry in (described, model.properties)]
-    if keys[1] is not None and keys[0] != keys[1]:
-        is_there, declared = (key if isinstance(key, str) else ", ".join(key or ["none"]) for key in keys)
-        yield f"its unique_key is {is_there}, and declared as {declared}; where there is history, it keeps its key"
-    labels = [((entry.get("config") or {}).get("meta") or {}).get("labels") for entry in (described, model.properties)]
-    if None not in labels and labels[0] != labels[1]:
-        is_there, declared = (", ".join(names or ["none"]) for names in labels)
-        yield f"its labels are {is_there}, and declared as {declared}"
-    foreign = {"type": "foreign_key"}
+    (its_key, its_labels), (key, labels) = map(_configured, (described, model.properties))
+    if key not in (None, its_key):
+        more = "; where there is history, it keeps its key"
+        yield f"its unique_key is {_listed(its_key)}, and declared as {_listed(key)}{more}"
+    if None not in (its_labels, labels) and its_labels != labels:
+        yield f"its labels are {_listed(its_labels)}, and declared as {_listed(labels)}"
     for constraint in model.properties.get("constraints", []):
         known = any(constraint.items() <= one.items() for one in described["constraints"])
-        if foreign.items() <= constraint.items() and not known:
+        if constraint["type"] == "foreign_key" and not known:
             yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
-    there = {name: column.get("data_type") for name, column in described["columns"].items()}
     for column in model.properties.get("columns", []):
-        if column["name"] not in there:
+        there = described["columns"].get(column["name"])
+        if there is None:
             yield f"column {column['name']} is declared and not there"
-        elif there.pop(column["name"]) != column["data_type"]:
+        elif there.get("data_type") != column["data_type"]:
             yield f"column {column['name']} is declared as {column['data_type']}"
+
+
+def _configured(entry: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The unique_key and the labels that are in the config of a model."""
+    config = entry.get("config") or {}
+    return config.get("unique_key"), (config.get("meta") or {}).get("labels")
+
+
+def _listed(names: str | Sequence[str] | None) -> str:
+    return names if isinstance(names, str) else ", ".join(names or ["none"])

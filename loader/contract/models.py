@@ -79,10 +79,11 @@ def write_models(tables: Sequence[Table], names: Sequence[str] = (), *, overwrit
     wanted = {model.properties["name"]: model for model in models(tables)}
     if unknown := set(names) - wanted.keys():
         raise WrongUsage(f"no model {min(unknown)} follows from the declaration: it is one of {', '.join(wanted)}.")
-    chosen = [wanted[name] for name in names or wanted]
-    written = []
+    texts, written = {LIST: list_of_tables(tables)}, []
+    for name in names or wanted:
+        texts |= wanted[name].files
     try:
-        for path, text in [(LIST, list_of_tables(tables)), *(file for model in chosen for file in model.files.items())]:
+        for path, text in texts.items():
             target = project().dbt / path
             there = target.read_text(encoding="utf-8") if target.is_file() else None
             if there is None or (there != text and (overwrite or path == LIST)):

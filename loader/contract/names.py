@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import StringConstraints
@@ -41,20 +41,18 @@ MODELS_OF_TABLES = {"history", "production", "latest"}
 """Folders of models that are written for each declared table."""
 
 
-def taken(tables: Iterable[Table]) -> Iterator[str]:
+def taken(tables: Sequence[Table]) -> Iterator[str]:
     """Why names of tables that are sound by themselves cannot be together, a sentence each."""
-    tables = list(tables)
-    others = {path.stem for path in model_files() if path.parent.name not in MODELS_OF_TABLES}
-    made = Counter(
-        name for table in tables for name in
-        (table.name, f"{table.name}_snapshots", f"{table.name}_scd2", f"latest_{table.name}")
-    )  # fmt: skip
+    models = Counter(path.stem for path in model_files() if path.parent.name not in MODELS_OF_TABLES)
+    columns = Counter[str]()
     for table in tables:
-        if made[table.name] > 1 or table.name in others:
+        models.update([table.name, f"{table.name}_snapshots", f"{table.name}_scd2", f"latest_{table.name}"])
+        columns.update(set(table.column_names).difference(table.key))
+    for table in tables:
+        if models[table.name] > 1:
             yield f"table {table.name}: {table.name} is the name of another model"
-    columns = Counter(column.name for table in tables for column in table.columns if column.name not in table.key)
     for table in tables:
-        for column in table.columns:
-            name = f"{table.name}_{column.name}"
-            if columns[column.name] > 1 and len(name) > LONGEST:
+        for column in table.column_names:
+            name = f"{table.name}_{column}"
+            if columns[column] > 1 and len(name) > LONGEST:
                 yield f"table {table.name}: {name}, as the training set calls it, is longer than {LONGEST} characters"

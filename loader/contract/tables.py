@@ -150,8 +150,7 @@ class Table(BaseModel):
             raise ValueError(f"{', '.join(sorted(clash))} is a column that streamflow or PostgreSQL adds itself")
         if len(set(names)) < len(names):
             raise ValueError("a column is declared twice")
-        spelled = [name for column in self.columns for name in column.names]
-        if twice := [name for name, count in Counter(spelled).items() if count > 1]:
+        if twice := [name for name, count in Counter(self.header_names).items() if count > 1]:
             raise ValueError(f"{twice[0]} is a name of two columns, or twice among the aliases of one")
         self.customer = self.key
         return self
@@ -175,6 +174,11 @@ class Table(BaseModel):
     def column_names(self) -> list[str]:
         """The names of all declared columns."""
         return [column.name for column in self.columns]
+
+    @property
+    def header_names(self) -> list[str]:
+        """What headers may call the columns."""
+        return [name for column in self.columns for name in column.names]
 
     def declared(self, header: Sequence[str]) -> list[str]:
         """The declared names of the columns of a header."""
