@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.contract.tables import COMMAS
 from loader.database import Database
 from loader.delivery import Unfit, csv_contract, records, watched
 from tests.reading import read
@@ -149,9 +150,9 @@ def test_rows_below_another_header_than_was_looked_at_do_not_land(header: bytes)
     """Should a file be written anew with the size and times that it had, between two ticks of the clock."""
     columns = {"user_id": "text", "day": "date"}
     for good in (b"user_id,day", b'\xef\xbb\xbf"user_id",day\r'):
-        assert b"".join(watched([good, b"\na,2024-01-31\n"], columns)).endswith(b"31\n")
+        assert b"".join(watched(iter([good, b"\na,2024-01-31\n"]), columns, COMMAS, "day")).endswith(b"31\n")
     with pytest.raises(Unfit):
-        list(watched([header, b"\na,2024-01-31\n"], columns))
+        list(watched(iter([header, b"\na,2024-01-31\n"]), columns, COMMAS, "day"))
 
 
 def test_a_column_under_another_name(csv_database: Database, tmp_path: Path) -> None:

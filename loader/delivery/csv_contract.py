@@ -10,10 +10,10 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 
-from loader.contract.tables import COMMAS, CsvForm
+from loader.contract.tables import CsvForm
 
 RECORD_LIMIT = 1 << 20
 """Bytes of a record at most, line ends in it included: where one seems longer, a quote is missing."""
@@ -46,9 +46,7 @@ class Unfit(Exception):
     """A file holds a record that must not land."""
 
 
-def watched(
-    chunks: Iterable[bytes], columns: Mapping[str, str], form: CsvForm = COMMAS, key: str | None = None
-) -> Iterator[bytes]:
+def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, key: str) -> Iterator[bytes]:
     """Pass on the records of a file, each after a look at it, with empty fields in place of what stands for null.
 
     Args:
@@ -58,10 +56,10 @@ def watched(
     Raises:
         Unfit: a record is not as the contract wants it, or does not end.
     """
-    kinds, quote = columns.values(), form.quote.encode()
-    record = re.escape(form.delimiter).join(_date(form) if kind == "date" else field(form) for kind in kinds).encode()
+    kinds, quote, patterns = columns.values(), form.quote.encode(), {"date": _date(form)}
+    record = re.escape(form.delimiter).join(patterns.get(kind, field(form)) for kind in kinds).encode()
     records = re.compile(rb"(?:(?!" + END_OF_DATA + rb")" + record + rb"\r?\n)*")
-    plain_allowed, in_header, rest, last = "date" not in kinds, True, b"", b""
+    plain_allowed, rest, last = "date" not in kinds, b"", b""
     mended = _mending(form)
 
     def in_records(text: bytes) -> int:
@@ -71,15 +69,11 @@ def watched(
         good = records.match(text)
         return good.end() if good else 0
 
+    chunks = _header_first(chunks, list(columns), form)
+    yield next(chunks)
     for chunk in chunks:
         rest += chunk
-        if in_header and b"\n" in rest:
-            header, _, rest = rest.partition(b"\n")
-            in_header = False
-            if _fields(header.removeprefix(codecs.BOM_UTF8), form) != list(columns):
-                raise Unfit("the header is not the one that was looked at")
-            yield header + b"\n"
-        if not in_header and (end := in_records(rest)):
+        if end := in_records(rest):
             last = rest[rest.rfind(b"\n", 0, end - 1) + 1 : end]
             yield mended(rest[:end])
             rest = rest[end:]
@@ -90,8 +84,21 @@ def watched(
         raise Unfit("the last record is not as the contract wants it")
     yield mended(rest)
     last = rest or last
-    if key and last.count(quote) % 2 == 0 and is_total(_fields(last, form), list(columns).index(key), form.nulls):
+    if last.count(quote) % 2 == 0 and is_total(_fields(last, form), list(columns).index(key), form.nulls):
         raise Unfit("the last line has totals")
+
+
+def _header_first(chunks: Iterator[bytes], columns: list[str], form: CsvForm) -> Iterator[bytes]:
+    """The same bytes, the line of the header by itself. Unfit where that has not these columns."""
+    read = b""
+    while b"\n" not in read and len(read) <= RECORD_LIMIT:
+        read += next(chunks, b"\n")
+    header, end, rest = read.partition(b"\n")
+    if _fields(header.removeprefix(codecs.BOM_UTF8), form) != columns:
+        raise Unfit("the header is not the one that was looked at")
+    yield header + end
+    yield rest
+    yield from chunks
 
 
 def is_total(fields: Sequence[str], key: int, nulls: Collection[str] = ()) -> bool:

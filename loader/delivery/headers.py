@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from loader.contract.tables import Table
@@ -32,14 +32,14 @@ def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
         file = replace(file.looked_at(), form=table.form)
         with file.open() as stream:
             cause = of_bytes(stream.read(HEAD))
-        records = read_records(file)
-        header = None if cause or not file.size else next(records, None)
-        if header and header.fields:
-            cause = _unusable(header, table)
         if cause:
             return file, [Problem(file.name, cause[0], line=1, remedy=cause[1])]
+        records = read_records(file)
+        header = next(records, None) if file.size else None  # files of /proc have none, and are not read
         if header is None or not header.fields:
             return file, [Problem(file.name, "the first line is empty" if file.size else "the file is empty", line=1)]
+        if cause := _unusable(header, table):
+            return file, [Problem(file.name, cause[0], line=1, remedy=cause[1])]
         problems = list(_of_columns(file.name, header, table))
         if not problems and not any(record.text.strip("\r\n") for record in records):
             problems = [Problem(file.name, "the file has a header and no rows", line=1)]
@@ -61,25 +61,29 @@ def _unusable(header: Record, table: Table) -> Cause | None:
         return "its lines end in CR alone, where LF or CRLF belongs", "Export it with lines that end in LF"
     if all(set(column.names).intersection(header.fields) for column in table.columns):
         return None
-    return of_header_text(header.text, table.form, {name for column in table.columns for name in column.names})
+    return of_header_text(header.text, table.form, set(table.header_names))
 
 
 def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
     if not record.is_well_quoted:
         yield Problem(file, "the header is not CSV: a quote within a name", line=1)
         return
-    header = record.fields
-    known = {name for column in table.columns for name in column.names}
-    missing = [column.name for column in table.columns if not set(header).intersection(column.names)]
+    header, known = record.fields, set(table.header_names)
+    missing = {column.name for column in table.columns if set(header).isdisjoint(column.names)}
     blank = {name: meant for name in header if name not in known and (meant := without_blanks(name)) in missing}
     for name, meant in blank.items():
         yield Problem(file, BLANK[0], line=1, column=meant, value=shown(name), remedy=BLANK[1])
-    missing = [column for column in missing if column not in blank.values()]
+    missing.difference_update(blank.values())
     for name in sorted(set(header) - known - set(blank)):
         yield Problem(file, f"unknown column{near(name, missing)}", line=1, column=shown(name), remedy=UNKNOWN_COLUMN)
-    counts = Counter(header)
-    for name in sorted(name for name, count in counts.items() if count > 1):
-        yield Problem(file, f"the column is there {counts[name]} times", line=1, column=shown(name))
+    for name, count in sorted(Counter(header).items()):
+        if count > 1:
+            yield Problem(file, f"the column is there {count} times", line=1, column=shown(name))
+    yield from _of_declared(file, header, table, missing)
+
+
+def _of_declared(file: str, header: Collection[str], table: Table, missing: Collection[str]) -> Iterator[Problem]:
+    """The declared columns that a header lacks, or has under several of their names."""
     for column in table.columns:
         if column.name in missing and not column.may_be_missing:
             yield Problem(file, "the column is missing", line=1, column=column.name, remedy=MISSING_COLUMN)

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from loader.contract.tables import Table
@@ -41,6 +42,18 @@ class Found:
 
     files: dict[str, TableFiles]
     problems: list[Problem]
+
+    def look_at(self, files: Sequence[SourceFile], table: Table) -> None:
+        """Add the files of a table with what is seen of them, or what is wrong with them."""
+        names = [file.base.removesuffix(".gz") for file in files]
+        if twice := [file.name for file, name in zip(files, names, strict=True) if names.count(name) > 1]:
+            self.problems.append(Problem(table.wanted, f"is there more than once: {', '.join(twice)}"))
+            return
+        parts, problems = zip(*(look(file, table) for file in files), strict=True)
+        self.problems.extend(chain(*problems))
+        if not any(problems):
+            header = {name for part in parts for name in part.columns}
+            self.files[table.name] = TableFiles(parts, table.read_as(header))
 
     def hashes(self) -> dict[str, str]:
         """Table -> the hash of its files. A file that cannot be read to its end is one more problem."""
@@ -111,17 +124,13 @@ class Delivery:
             there = self._files(places)
         except UNREADABLE as error:
             return Found({}, [Problem(name, unreadable(error))])
-        found = Found({}, [])
+        found, missing = Found({}, []), list[str]()
         taken_by = {file: takers(file.base, tables) for file in there}
         for table in tables:
             if matching := [file for file, names in taken_by.items() if table.name in names]:
-                parts, problems = _looked_at(matching, table)
-                found.problems.extend(problems)
-                if not problems:
-                    header = {name for part in parts for name in part.columns}
-                    found.files[table.name] = TableFiles(parts, table.read_as(header))
-        taken = {name for names in taken_by.values() for name in names}
-        missing = [table.wanted for table in tables if table.name not in taken.union(may_be_missing)]
+                found.look_at(matching, table)
+            elif table.name not in may_be_missing:
+                missing.append(table.wanted)
         if missing or any(len(names) > 1 for names in taken_by.values()):
             from loader.refusals.files import of_names
 
@@ -181,12 +190,3 @@ def months_in(data_dir: Path | str) -> dict[Path, str]:
             with suppress(WrongUsage):  # of before the first month of all
                 found[path] = f"{parse_month(name[1]):03d}"
     return dict(sorted(found.items(), key=lambda item: item[1]))
-
-
-def _looked_at(files: Sequence[SourceFile], table: Table) -> tuple[tuple[SourceFile, ...], list[Problem]]:
-    """The files of a table with what is seen of them, and what is wrong with them."""
-    names = [file.base.removesuffix(".gz") for file in files]
-    if twice := [file.name for file, name in zip(files, names, strict=True) if names.count(name) > 1]:
-        return (), [Problem(table.wanted, f"is there more than once: {', '.join(twice)}")]
-    looked_at = [look(file, table) for file in files]
-    return tuple(file for file, _ in looked_at), [problem for _, problems in looked_at for problem in problems]
