@@ -18,7 +18,6 @@ def of_row(audit: Audit) -> str:
     if audit.description:
         return audit.description
     given, said = audit.arguments, _fails(audit)
-    low, high, strictly = given.get("min_value"), given.get("max_value"), given.get("strictly")
     with contextlib.suppress(LookupError):  # somebody's own test may have the name and other arguments
         match audit.test:
             case "relationships":
@@ -26,12 +25,8 @@ def of_row(audit: Audit) -> str:
                 said = f"no such {_plain(given['field'])} in {wanted.get(known[-1], known[-1])}"
             case "not_null" | "expect_column_values_to_not_be_null":
                 said = "is empty"
-            case "expect_column_values_to_be_between" if low is None:
-                said = f"{'not less' if strictly else 'more'} than {high}"
-            case "expect_column_values_to_be_between" if high is None:
-                said = f"{'not more' if strictly else 'less'} than {low}"
             case "expect_column_values_to_be_between":
-                said = f"not {'strictly ' if strictly else ''}between {low} and {high}"
+                said = _not_between(given.get("min_value"), given.get("max_value"), given.get("strictly"))
             case "expect_column_values_to_be_in_set" | "accepted_values":
                 said = f"is none of {', '.join(map(_in_sql, given.get('value_set') or given['values']))}"
             case "expect_column_values_to_match_regex":
@@ -41,6 +36,14 @@ def of_row(audit: Audit) -> str:
             case "expression_is_true":
                 said = f"not so: {given['expression']} {given.get('test_condition', '')}".rstrip()
     return said
+
+
+def _not_between(low: object, high: object, strictly: object) -> str:
+    if low is None:
+        return f"{'not less' if strictly else 'more'} than {high}"
+    if high is None:
+        return f"{'not more' if strictly else 'less'} than {low}"
+    return f"not {'strictly ' if strictly else ''}between {low} and {high}"
 
 
 def remedy_of(audit: Audit) -> str | None:

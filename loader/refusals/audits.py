@@ -138,15 +138,16 @@ def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str
     Raises:
         WrongUsage: there is no such audit, it does not refuse anything, or keys stand on it; the message says which.
     """
-    tests = (node for node in manifest.nodes.values() if node.resource_type == "test")
-    known = [audit for test in tests if (audit := audit_of(test, manifest.sources))]
-    declared = {table.name: table for table in tables}
+    known, declared = dict[str, list[Audit]](), {table.name: table for table in tables}
+    for node in manifest.nodes.values():
+        if node.resource_type == "test" and (audit := audit_of(node, manifest.sources)):
+            known.setdefault(audit.audit_name, []).append(audit)
     for name in names:
-        if not (called := [audit for audit in known if audit.audit_name == name]):
-            near = difflib.get_close_matches(name, [audit.audit_name for audit in known], 3, 0.5)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3, 0.5)
             hint = f"did you mean {', '.join(near)}?" if near else "`streamflow dbt ls --resource-type test` has all."
             raise WrongUsage(f"no audit is called {name}: {hint} Nothing was changed.")
-        for audit in called:
+        for audit in known[name]:
             if audit.severity != "error":
                 raise WrongUsage(f"{name} only warns, so it keeps no month out: leave its --waive away.")
             if stands_on_it := _key_of(audit, declared[audit.table_name]):
@@ -162,5 +163,5 @@ def _key_of(audit: Audit, table: Table) -> str | None:
     columns = {str(name).strip('"') for name in named if name}
     if audit.test == "relationships" and table.references and columns <= set(table.references.columns):
         return f"the foreign key of {table.name} to {table.references.table}"
-    is_key = columns == set(table.key) if audit.test in UNIQUE else columns and columns <= set(table.key)
+    is_key = columns == set(table.key) if audit.test in UNIQUE else set() < columns <= set(table.key)
     return f"the primary key of {table.name}" if is_key and audit.test in UNIQUE | NOT_NULL else None

@@ -97,8 +97,8 @@ def _rows(connection: Connection, table: Table, file: SourceFile) -> Iterator[Ro
         for row in rows:
             for place, value in enumerate(row.values if wrong else ()):
                 if value is not None and (reason := wrong.get((kinds[place], value))):
-                    cause, remedy = of_value(kinds[place], value) or (None, None)
-                    why, column = f"{reason}: {cause}" if cause else reason, file.columns[place]
+                    cause, remedy = of_value(kinds[place], value) or ("", None)
+                    why, column = f"{reason}: {cause}".removesuffix(": "), file.columns[place]
                     row.problems.append(Problem(file.name, why, row.line, column, shown(value), remedy=remedy))
                     row.values[place] = None
             yield row
@@ -140,13 +140,13 @@ def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
 
 def _row(file: SourceFile, record: Record, header: Record, kinds: Sequence[str], key: str) -> Row:
     """A record as a row, filled up where fields are missing. What is not UTF-8 is escaped in texts, null elsewhere."""
-    columns, form = file.columns, file.form
+    columns, form, nulls = file.columns, file.form, {"", *file.form.nulls}
     if is_total(record.fields, columns.index(key), form.nulls):
         name = shown(record.fields[columns.index(key)])
         return Row(record.line, [], [Problem(file.name, TOTAL_LINE[0], record.line, key, name, remedy=TOTAL_LINE[1])])
     problems = [Problem(file.name, reason, record.line) for reason in record.wrong_form(header)]
     fields = [] if record.is_end_of_data else record.fields[: len(columns)]
-    values: list[str | None] = [None if field in form.nulls else field or None for field in fields]
+    values: list[str | None] = [None if field in nulls else field for field in fields]
     values += [None] * (len(columns) - len(fields))
     for place, value in enumerate(values if NOT_TEXT.search(record.text) else ()):
         if value is not None and NOT_TEXT.search(value):

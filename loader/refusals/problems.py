@@ -110,7 +110,7 @@ class Problems:
             yield from self._rows_of(result, verdict)
 
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
-        table = next(table for table in self.tables if table.name == verdict.table_name)
+        table = {table.name: table for table in self.tables}[verdict.table_name]
         files = self.files.get(table.name)
         if verdict.finding or files is None:
             reason = verdict.finding or of_table(audit_in(result, verdict.audit_id), verdict.failures)[0]
@@ -118,7 +118,7 @@ class Problems:
             return
         audit = audit_in(result, verdict.audit_id)
         for node in result.bad:
-            if node.name == audit.audit_name and node.status == "error":
+            if (node.name, node.status) == (audit.audit_name, "error"):
                 reason = f"the audit ended in an error: {' '.join(node.message.split())}"
                 yield Problem(files.name, reason, audit=audit.audit_name)
                 return

@@ -93,7 +93,7 @@ def listed(groups: Sequence[Group], count: int) -> list[str]:
 
     Each says where, column, value, why, the audit that found it, and how many more are like it.
     """
-    rows = []
+    rows, left = [], count
     for group in groups[:ON_SCREEN]:
         problem, value = group.problem, group.problem.value
         cells = [f"{problem.file}:{problem.line}" if problem.line else problem.file, problem.column or ""]
@@ -101,10 +101,10 @@ def listed(groups: Sequence[Group], count: int) -> list[str]:
         found_by = f"  [{problem.audit}]" if problem.audit else ""
         more = f" (and {group.count - 1:,} more like it)" if group.count > 1 else ""
         rows.append([*map(printable, cells), f"{printable(problem.reason)}{found_by}{more}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    shown = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width] for row in rows]
-    left = count - sum(group.count for group in groups[:ON_SCREEN])
-    return [*("  " + "  ".join(cells).rstrip() for cells in shown), *([f"  ... and {left:,} more"] if left else [])]
+        left -= group.count
+    shown = [[cell.ljust(max(map(len, cells))) for cell in cells] for cells in zip(*rows, strict=True) if any(cells)]
+    lines = ["  " + "  ".join(cells).rstrip() for cells in zip(*shown, strict=True)]
+    return [*lines, *([f"  ... and {left:,} more"] if left else [])]
 
 
 def without_formulas(value: object) -> object:
