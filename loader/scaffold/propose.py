@@ -202,8 +202,7 @@ def _key(connection: Connection, table: TableSeen, shared: Counter[str]) -> tupl
         return (min(table.single_keys, key=rank),)
     may_be = [column for column in table.columns if column.names_things or column.data_type == "date"]
     full = [column.name for column in may_be if column.filled == table.rows]
-    searched = set(sorted(full, key=rank)[:SEARCHED])
-    full = [name for name in full if name in searched]
+    full = sorted(sorted(full, key=rank)[:SEARCHED], key=full.index)
     for length in (2, 3):
         for names in sorted(combinations(full, length), key=lambda names: sorted(map(rank, names))):
             query = statement(__file__, "unique").format(
