@@ -104,8 +104,7 @@ class Run:
 
     def _work(self, found: Found) -> None:
         self.files = found.files
-        standing = self._standing()
-        known = self._history()
+        standing, known = self._standing(), self._history()
         if self._restates and not standing.was_published:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
         if standing.was_published and not known and not self._restates:
@@ -114,13 +113,9 @@ class Run:
                 f" ingest with --restate, finishes that. `streamflow abandon {self.delivery.label}` brings back"
                 " what was published; so does ingesting another month."
             )
-        if known and not found.problems:
-            differing = self._differing(known, found, standing)
-            whole = all(table in known for table in found.files)
-            asked = self.request.command == "ingest" or (self.request.command == "land" and standing.is_finished)
-            if asked and whole and not differing and not self.request.force:
-                self._again(known)
-                return
+        if known and not found.problems and self._is_there(known, found, standing):
+            self._again(known)
+            return
         if not found.files:
             raise self._refusal(found.problems)
         self.dbt.prepare(self.database)
@@ -130,6 +125,10 @@ class Run:
             audit = partial(self._dbt, self.dbt.audit(self.database), "audits")
             raise self._refusal(self._problems().everything(found.problems, landing, audit))
         ledger.set_staged(self.connection, self.load_id, self.delivery, self._landed)
+        self._use(landing)
+
+    def _use(self, landing: Landing) -> None:
+        """Do with what staging holds what the command asks for."""
         if self.request.command == "land":
             build = "streamflow dbt build" if self.database.embedded else "dbt build"
             self._end("landed", f"month {self.delivery.label} is in staging: `{build}` does the rest")
@@ -137,28 +136,29 @@ class Run:
             self._require_passed(self._dbt(self.dbt.audit(self.database), "audits"))
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
-            self._build({file.table: file.content for file in landing.files})
+            self._build(landing)
 
-    def _differing(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> list[Table]:
-        """The tables that a restatement replaces; none where history was built from the same rows.
-
-        Raises:
-            Refused: it was built from others, and is not to be restated.
-            WrongUsage: it is archived.
-        """
+    def _is_there(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> bool:
+        """Whether history has all of this, and no more is asked for; other rows only a restatement may bring."""
         with self._timed("compare"):
             contents = found.contents()
         if found.problems:
             raise self._refusal(found.problems)
-        there = [table for table in self.tables if table.name in known]
-        differing = [table for table in there if known[table.name].content != contents[table.name]]
-        if differing and standing.archived_in:
-            raise WrongUsage(
-                f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these may be"
-                f" other rows: `streamflow archive --restore {self.delivery.as_of}` first."
-            )
-        if self._restates or not differing:
-            return differing
+        differing = [one for one in self.tables if one.name in known and known[one.name].content != contents[one.name]]
+        if differing:
+            if standing.archived_in:
+                raise WrongUsage(
+                    f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these may be"
+                    f" other rows: `streamflow archive --restore {self.delivery.as_of}` first."
+                )
+            if self._restates:
+                return False
+            self._require_same_rows(differing, standing)
+        asked = self.request.command == "ingest" or (self.request.command == "land" and standing.is_finished)
+        return asked and found.files.keys() <= known.keys() and not self.request.force
+
+    def _require_same_rows(self, differing: Sequence[Table], standing: ledger.Standing) -> None:
+        """Land tables whose files history is not of, and refuse them unless their rows are those of history."""
         landing = self._land(differing)
         if landing.not_taken:
             raise self._refusal(self._problems().wrong_values(landing))
@@ -169,7 +169,6 @@ class Run:
                 self._finish()
                 standing, message = self._standing(), FINISHED
             raise self._refusal(problems, message.format(standing.month or self.delivery.label, self.delivery.as_of))
-        return []
 
     def _again(self, known: dict[str, TableHistory]) -> None:
         """The same rows once more: finish what was left undone, or nothing."""
@@ -205,14 +204,14 @@ class Run:
 
         return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
 
-    def _build(self, contents: dict[str, str]) -> None:
-        """Audit what staging holds, of files of these contents by table, and publish it."""
+    def _build(self, landing: Landing) -> None:
+        """Audit what staging holds, and publish it."""
         result = self._dbt(BUILD, "audits and tables")
         self._require_passed(result)
         if not self._standing().is_finished and self._history():
             result = self._finish(result)
         published, known = self._standing().load_id, self._history()
-        same = all(table in known and known[table].content == content for table, content in contents.items())
+        same = all(file.table in known and known[file.table].content == file.content for file in landing.files)
         if published is None or (self._restates and published != self.load_id and not same):
             raise self._dbt_failed(result)
         done = "published" if published == self.load_id else "found as it was published"
