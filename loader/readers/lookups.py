@@ -146,7 +146,7 @@ def _difference(connection: Connection, first: dt.date, second: dt.date, table: 
     [counts] = connection.execute(_about(table, "difference", **parts)).fetchall()
     in_first, in_second, both, different, *per_column = counts
     samples = []
-    for row in connection.execute(_about(table, "samples", **parts)).fetchall() if different and rows else []:
+    for row in connection.execute(_about(table, "samples", **parts)).fetchall() if different else []:
         key, values = row[: len(table.key)], row[len(table.key) :]
         pairs = zip(columns, values[::2], values[1::2], strict=True)
         changes = {name: [old, new] for name, old, new in pairs if old != new}

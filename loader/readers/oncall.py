@@ -28,29 +28,31 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
     While somebody runs, only attempts that were cut off before, as the others may be theirs.
     """
     for month in months:
-        label, last = month["month"], month["last_attempt"]
-        asked = _asked(month)
-        ingest, abandon = f"streamflow ingest {asked}", f"streamflow abandon {asked}"
+        label, last, asked = month["month"], month["last_attempt"], _asked(month)
+        ingest = f"streamflow ingest {asked}"
+        reason = f" ({month['error'].splitlines()[0]})" if month["error"] else ""
+        ended = {"interrupted": "was cut off", "running": "" if running else "was cut off", "failed": f"failed{reason}"}
         if month["state"] == "not finished":
             if running:
                 continue
-            build = FINISH if month["whole"] else "streamflow dbt build"
-            if month["published_at"]:
-                what, finish = "which was being restated", f"{build}, or {ingest} with --restate"
-            else:
-                what, finish = "begun and not published", f"{ingest}, or {build}"
-            yield f"not finished: {label}, {what}", f"{finish}; or give it up: {abandon}"
+            yield _begun(month)
         elif month["production_lags"] and not running:
             yield f"production is to take in {label} again", f"{ingest}, or {FINISH}"
-        elif last == "interrupted" or (last == "running" and not running):
-            yield f"unfinished: {label}, whose last attempt was cut off", ingest
-        elif last == "failed":
-            reason = f" ({month['error'].splitlines()[0]})" if month["error"] else ""
-            yield f"unfinished: {label}, whose last attempt failed{reason}", ingest
+        elif how := ended.get(last):
+            yield f"unfinished: {label}, whose last attempt {how}", ingest
         elif month["was_displaced"] and last == "landed":
             yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {asked}"
         if month["failed_nodes"]:
             yield f"failed: {', '.join(month['failed_nodes'])}, after {label} was published", ingest
+
+
+def _begun(month: Mapping[str, Any]) -> tuple[str, str]:
+    """What became of a month that is not finished, and the commands that finish it or give it up."""
+    asked, build = _asked(month), FINISH if month["whole"] else "streamflow dbt build"
+    what, finish = "begun and not published", f"streamflow ingest {asked}, or {build}"
+    if month["published_at"]:
+        what, finish = "which was being restated", f"{build}, or streamflow ingest {asked} with --restate"
+    return f"not finished: {month['month']}, {what}", f"{finish}; or give it up: streamflow abandon {asked}"
 
 
 def _asked(month: Mapping[str, Any]) -> str:

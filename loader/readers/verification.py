@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -70,31 +71,30 @@ def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link
     Raises:
         SurroundingsFailed: the ledger is of another version of streamflow.
     """
-    if links is not None and not ledger.is_current(connection):
-        raise SurroundingsFailed(
-            "what is in schema ops is of another version of streamflow: `streamflow init` makes it that of this one,"
-            " and leaves all rows as they are; then verify again."
-        )
-    if links is not None and (changed := list(_functions(connection))):
-        yield from changed  # which leaves nothing to verify by
-        return
-    yield from _ledger(connection, links) if links is not None else ()
+    if links is not None:
+        if not ledger.is_current(connection):
+            raise SurroundingsFailed(
+                "what is in schema ops is of another version of streamflow: `streamflow init` makes it that of this"
+                " one, and leaves all rows as they are; then verify again."
+            )
+        if changed := list(_functions(connection)):
+            yield from changed  # which leaves nothing to verify by
+            return
+        yield from _ledger(connection, links)
     try:
         entries = [] if links is None else chain.entries(connection)
     except psycopg.DataError as error:
-        said = error.diag.message_primary
-        yield Verdict(
-            LEDGER, None, 0, False, f"entries are not what streamflow writes, so no table was looked at: {said}"
-        )
+        said = f"entries are not what streamflow writes, so no table was looked at: {error.diag.message_primary}"
+        yield Verdict(LEDGER, None, 0, False, said)
         return
-    by_name = {table.name: table for table in tables}
-    yield from (_history(connection, entry) for entry in entries)
-    yield from _strays(connection, entries, [*dict.fromkeys([*(entry.table_name for entry in entries), *by_name])])
-    for name in dict.fromkeys(entry.table_name for entry in entries):
+    declared, covered = {table.name: table.column_names for table in tables}, defaultdict[str, set[str]](set)
+    for entry in entries:
+        covered[entry.table_name].update(entry.covered or ())
+        yield _history(connection, entry)
+    yield from _strays(connection, entries, [*covered, *declared])
+    for name, columns in covered.items():
         history, production = (_look(connection, _public(connection, table)) for table in (f"{name}_snapshots", name))
-        covered = {column for entry in entries if entry.table_name == name for column in entry.covered or ()}
-        declared = set(by_name[name].column_names) if name in by_name else set()
-        yield from _as_declared(name, history, production, covered | declared)
+        yield from _as_declared(name, history, production, columns.union(declared.get(name, ())))
         yield _production(connection, name, history, production)
 
 
@@ -119,9 +119,8 @@ def _history(connection: Connection, entry: Entry) -> Verdict:
     rows, wrong = (entry.rows, entry.wrong) if entry.wrong else _rows(connection, entry)
     is_kept = entry.schema_name == "restated"
     written = "kept as it was before it was restated" if is_kept else "as it was written"
-    if since := [text for event, text in SINCE.items() if event in entry.events]:
-        written += f", {' and '.join(since)}"
-    sound = written if entry.event or is_kept else "not finished: not published yet"
+    since = " and ".join(text for event, text in SINCE.items() if event in entry.events)
+    sound = ", ".join(filter(None, [written, since])) if entry.event or is_kept else "not finished: not published yet"
     if wrong and is_kept:
         wrong = f"kept by a restatement: {wrong}"
     return Verdict(entry.table_name, entry.as_of, rows, not wrong, wrong or sound)
