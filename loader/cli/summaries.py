@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -28,7 +29,7 @@ def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
     """A month that was taken, or found to be there already; `brief` where it is one of several."""
     yield Text.assemble((done.message, "bold green"), f" ({done.timings['total']:.1f} s)")
     if done.counts and not brief:
-        counts = ([count.table, *(getattr(count, name) for name in COUNTED)] for count in done.counts)
+        counts = map(attrgetter("table", *COUNTED), done.counts)
         yield table(["table", *(name.replace("_", " ") for name in COUNTED)], counts)
     if done.audits and not brief:
         yield f"audits: {len(done.audits_that('pass'))} passed, {len(done.audits_that('warn'))} warned"
@@ -87,19 +88,7 @@ def plan(planned: Plan) -> Iterator[RenderableType]:
 def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Iterator[RenderableType]:
     """The months that the ledger knows, or the newest of them: a row each; with `hashes`, their files too."""
     shown = months if every else months[-ON_A_SCREEN:]
-    rows, files, packages = [], [], []
-    for month in shown:
-        restated = ", restated" if month["state"] == "published" and month["restated_at"] else ""
-        since = "" if month["last_attempt"] in {month["state"], "unchanged"} else f", {month['last_attempt']} since"
-        verdicts = [(month[f"audits_{name}"], name) for name in ("passed", "warned", "failed")]
-        audits = ", ".join(f"{count} {name}" for count, name in verdicts if count or name == "passed")
-        audits = audits if any(count for count, _ in verdicts) or month["state"] != "published" else "not recorded"
-        delivered = sum(file["rows"] for file in month["files"])
-        rows.append([month["month"], month["as_of"], month["state"] + restated + since, delivered, audits])
-        packages.append([month["month"], month["versions"].get("audited_with", "")])
-        each = [file for table in month["files"] for file in table.get("parts") or [table]]
-        files += [[month["month"], f["file"], f["rows"], f["bytes"], f["sha256"][:16]] for f in each]
-    yield table(["month", "as of", "state", "rows", "audits"], rows)
+    yield table(["month", "as of", "state", "rows", "audits"], map(_known, shown))
     if earlier := len(months) - len(shown):
         yield f"and {counted(earlier, 'earlier month')}: streamflow status --all"
     for month in shown:
@@ -109,7 +98,25 @@ def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Ite
         if replaced := ", ".join(month["built_on_replaced"]):
             yield f"{month['month']} was built on {replaced} as it was before it was restated"
     if hashes:
+        files = (
+            [one["month"], file["file"], file["rows"], file["bytes"], file["sha256"][:16]]
+            for one in shown
+            for whole in one["files"]
+            for file in whole.get("parts") or [whole]
+        )
         yield "\nfiles:"
         yield table(["month", "file", "rows", "bytes", "sha256"], files)
         yield "\naudited with:"
-        yield table(["month", "package"], packages)
+        yield table(["month", "package"], ([one["month"], one["versions"].get("audited_with", "")] for one in shown))
+
+
+def _known(month: dict[str, Any]) -> list[Any]:
+    """Number, date, state, rows and audits of a month."""
+    restated = ", restated" if month["state"] == "published" and month["restated_at"] else ""
+    since = "" if month["last_attempt"] in {month["state"], "unchanged"} else f", {month['last_attempt']} since"
+    verdicts = {name: month[f"audits_{name}"] for name in ("passed", "warned", "failed")}
+    audits = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count or name == "passed")
+    if month["state"] == "published" and not any(verdicts.values()):
+        audits = "not recorded"
+    delivered = sum(file["rows"] for file in month["files"])
+    return [month["month"], month["as_of"], month["state"] + restated + since, delivered, audits]

@@ -75,20 +75,21 @@ def archive(
     """
     from loader.upkeep import archive as archives
 
-    if back == bool(before or to) or (not back and not (before and to)) or (not back and (dates or source)):
+    done = []
+    if back and not (before or to):
+        did, where = "restored", "from"
+        moves = archives.restore(load_settings(), [*map(dt.datetime.date, dates or ())], source and expanded(source))
+    elif before and to and not (back or dates or source):
+        did, where = "archived", "in"
+        moves = archives.archive(load_settings(), before.date(), expanded(to))
+    else:
         raise WrongUsage(
             "say what to do: streamflow archive --before DATE --to FOLDER, or streamflow archive --restore."
         )
-    settings = load_settings()
-    if before and to:
-        moves = archives.archive(settings, before.date(), expanded(to))
-    else:
-        moves = archives.restore(settings, [date.date() for date in dates or []], expanded(source) if source else None)
-    done = []
     for one in moves:
         done.append(one)
-        log.info(f"{one.as_of} {'restored from' if back else 'archived in'} {one.folder}: {counted(one.rows, 'row')}")
-    show(as_json, done, f"{counted(len(done), 'month')} {'restored' if back else 'archived'}")
+        log.info(f"{one.as_of} {did} {where} {one.folder}: {counted(one.rows, 'row')}")
+    show(as_json, done, f"{counted(len(done), 'month')} {did}")
 
 
 def forget(
