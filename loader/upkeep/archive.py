@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from psycopg import sql
@@ -21,6 +22,7 @@ from loader.settings import Settings
 from loader.upkeep import history, parquet
 
 NOTHING = "nothing is archived, and nothing was changed"
+DATE = attrgetter("as_of")
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,16 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
     parquet.require_pyarrow()
     with history.alone(settings) as connection:
         entries = history.entries(connection, NOTHING)
-        standing = [entry for entry in entries if entry.schema_name == "history" and entry.event != "archived"]
-        old = _dispensable(connection, [entry for entry in standing if entry.as_of < before], standing)
+        there = [entry for entry in entries if entry.schema_name == "history" and entry.event != "archived"]
+        old = _dispensable(sorted(there, key=DATE), before)
+        query = "select nspname from pg_namespace where nspname = any(%s) order by 1"
+        if shown := connection.execute(query, [[f"as_of_{entry.as_of:%Y_%m_%d}" for entry in old]]).fetchone():
+            raise WrongUsage(
+                f"the schema {shown[0]} shows such a month: `drop schema {shown[0]} cascade` in psql first."
+            )
         if old:
             folder.mkdir(parents=True, exist_ok=True)
-        for as_of, of_date in groupby(old, lambda entry: entry.as_of):
+        for as_of, of_date in groupby(old, DATE):
             yield _archive(connection, folder.resolve(), as_of, list(of_date))
 
 
@@ -80,20 +87,18 @@ def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -
         standing = [entry for entry in history.entries(connection, NOTHING) if entry.schema_name == "history"]
         entries = {(entry.as_of, entry.table_name): entry for entry in standing}
         files = _files(connection)
-        if strange := [date for date in dates if date not in {as_of for as_of, _ in files}]:
-            raise WrongUsage(f"{strange[0]} is not archived. These are: {_listed({as_of for as_of, _ in files})}.")
-        wanted = [key for key in files if not dates or key[0] in dates]
-        for as_of, keys in groupby(wanted, lambda key: key[0]):
+        if strange := [date for date in dates if date not in files]:
+            raise WrongUsage(f"{strange[0]} is not archived. These are: {_listed(files)}.")
+        for as_of in sorted(set(dates) or files):
             found = []
-            for key in keys:
-                written, sha256 = files[key]
-                found.append((entries[key], folder / written.name if folder else written, sha256))
+            for table, (written, sha256) in files[as_of].items():
+                found.append((entries[as_of, table], folder / written.name if folder else written, sha256))
             yield _restore(connection, as_of, found)
 
 
 def look(connection: Connection, entry: Entry) -> tuple[bool, str, bool]:
     """Whether an archived month's file is sound, what is known of it, and whether its folder can be seen from here."""
-    path, sha256 = _files(connection)[entry.as_of, entry.table_name]
+    path, sha256 = _files(connection)[entry.as_of][entry.table_name]
     if not path.parent.is_dir():
         return True, f"archived in {path}, which cannot be seen from here", False
     if not path.is_file():
@@ -102,32 +107,29 @@ def look(connection: Connection, entry: Entry) -> tuple[bool, str, bool]:
     return sound, f"archived in {path}{'' if sound else ', which is not the file that was written'}", True
 
 
-def _files(connection: Connection) -> dict[tuple[dt.date, str], tuple[Path, str]]:
-    """Date and table -> the file that it is archived in, and its SHA-256; in the order of dates."""
-    rows = connection.execute(statement(__file__, "archived")).fetchall()
-    return {(as_of, table): (Path(folder) / file, sha256) for as_of, table, folder, file, sha256 in rows}
+def _files(connection: Connection) -> dict[dt.date, dict[str, tuple[Path, str]]]:
+    """Date -> table -> the file that it is archived in, and its SHA-256."""
+    files: dict[dt.date, dict[str, tuple[Path, str]]] = {}
+    for as_of, table, folder, file, sha256 in connection.execute(statement(__file__, "archived")).fetchall():
+        files.setdefault(as_of, {})[table] = Path(folder) / file, sha256
+    return files
 
 
-def _dispensable(connection: Connection, old: Sequence[Entry], standing: Sequence[Entry]) -> list[Entry]:
-    """The old entries in the order of dates, but the last one of a table that the newest month no longer has: it stays.
+def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
+    """Those before a date, of all by date, but the last one of a table that the newest month no longer has: it stays.
 
     Raises:
-        WrongUsage: the newest month does not carry all that they know, or something shows them.
+        WrongUsage: the newest month does not carry all that they know.
     """
-    by_date = sorted(standing, key=lambda entry: entry.as_of)
-    newest, last = max((entry.as_of for entry in standing), default=None), {one.table_name: one for one in by_date}
+    newest, last = max(map(DATE, standing), default=None), {one.table_name: one for one in standing}
     finished = all(one.event for one in standing if one.as_of == newest)
-    going = [one for one in by_date if one in old and (one.as_of == newest or one is not last[one.table_name])]
+    going = [one for one in standing if one.as_of < before and (one.as_of == newest or one is not last[one.table_name])]
     late = {one.as_of for one in going if not finished or one.load_id >= last[one.table_name].load_id}
     if late:
         raise WrongUsage(
             f"{_listed(late)} cannot be archived yet: the newest month, {newest}, was built without it, or is not"
             " finished. Later months are built on the newest one: archive after the next month is published."
         )
-    schemas = [f"as_of_{entry.as_of:%Y_%m_%d}" for entry in going]
-    query = "select nspname from pg_namespace where nspname = any(%s) order by 1"
-    if shown := connection.execute(query, [schemas]).fetchone():
-        raise WrongUsage(f"the schema {shown[0]} shows such a month: `drop schema {shown[0]} cascade` in psql first.")
     return going
 
 
@@ -210,7 +212,7 @@ def _parent(entry: Entry) -> sql.Identifier:
     return sql.Identifier("public", f"{entry.table_name}_snapshots")
 
 
-def _listed(dates: set[dt.date]) -> str:
+def _listed(dates: Iterable[dt.date]) -> str:
     return ", ".join(map(str, sorted(dates))) or "none"
 
 

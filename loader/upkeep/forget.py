@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +67,9 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
             with history.all_or_nothing(connection, NOTHING):
                 rows, touched, left_alone, manifest = _forget(connection, entries, tables, new, reason)
         except psycopg.DataError as error:  # text that cannot be of the key's type
-            message = (
+            raise WrongUsage(
                 f"{NOTHING}: one of them is no customer: {error.diag.message_primary}. Write them as in the files."
-            )
-            raise WrongUsage(message) from None
+            ) from None
         for relation in touched:  # a deleted row is in the file until then, and so few never bring autovacuum there
             connection.execute(sql.SQL("vacuum {}").format(relation))
     rejects = forget_in_rejects(settings.home / "rejects", wanted)
@@ -103,33 +102,38 @@ def _require_all_here(entries: Iterable[Entry]) -> None:
 def _forget(
     connection: Connection, entries: Sequence[Entry], tables: Sequence[Table], customers: list[str], reason: str
 ) -> tuple[int, list[sql.Identifier], list[str], str]:
-    left, rows, told, touched = set(customers), 0, list[dict[str, Any]](), list[sql.Identifier]()
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
-    theirs = {name: _theirs(connection, name, tables, customers) for name in names}
-    for entry in entries:
-        if (which := theirs[entry.table_name]) and (gone := _from_history(connection, entry, which))["rows"]:
-            left -= set(gone["customers"])
-            rows += gone["rows"]
-            touched.append(entry.relation)
-            if entry.event:
-                checksum = int(entry.checksum - gone["checksum"])
-                told.append(history.told(entry, rows=entry.rows - gone["rows"], checksum=checksum))
     owner = customers_first(tables)[0].name  # last, as it takes rows of other tables along
-    known = [(name, of_them) for name, of_them in theirs.items() if of_them]
-    for name, of_them in sorted(known, key=lambda item: item[0] == owner):
-        for schema in ("staging", "public"):
-            found = _from_table(connection, schema, name, of_them)
-            left -= set(found)
-            rows += len(found)
-            if found and schema == "public":
-                touched.append(sql.Identifier(schema, name))
-    if left:
+    found = [(name, _theirs(connection, name, tables, customers)) for name in sorted(names, key=owner.__eq__)]
+    theirs = {name: which for name, which in found if which}
+    whose, touched, told = _delete(connection, entries, theirs)
+    if left := set(customers).difference(whose):
         some = ", ".join(f'"{customer}"' for customer in sorted(left)[:NAMED])
         more = f" and {len(left) - NAMED:,} more" if len(left) > NAMED else ""
         raise WrongUsage(f"{NOTHING}: no table has a row of {some}{more}. Write them as in the files.")
     link = history.tell(connection, "forgotten", told, customers=len(customers), reason=reason)
     enter(connection, customers, link.link)
-    return rows, touched, [name for name, which in theirs.items() if not which], link.line
+    return len(whose), touched, [name for name in names if name not in theirs], link.line
+
+
+def _delete(
+    connection: Connection, entries: Sequence[Entry], theirs: Mapping[str, Theirs]
+) -> tuple[list[str], list[sql.Identifier], list[dict[str, Any]]]:
+    """Delete rows of these tables wherever they are; returns whose each was, what to vacuum, and what to tell."""
+    whose, touched, told = list[str](), list[sql.Identifier](), list[dict[str, Any]]()
+    for entry in entries:
+        if (which := theirs.get(entry.table_name)) and (gone := _from_history(connection, entry, which))["rows"]:
+            whose += gone["customers"]
+            touched.append(entry.relation)
+            if entry.event:
+                checksum = int(entry.checksum - gone["checksum"])
+                told.append(history.told(entry, rows=entry.rows - gone["rows"], checksum=checksum))
+    for name, which in theirs.items():
+        whose += _from_table(connection, "staging", name, which)
+        if found := _from_table(connection, "public", name, which):
+            whose += found
+            touched.append(sql.Identifier("public", name))
+    return whose, touched, told
 
 
 def _theirs(connection: Connection, name: str, tables: Sequence[Table], customers: list[str]) -> Theirs | None:
@@ -139,18 +143,14 @@ def _theirs(connection: Connection, name: str, tables: Sequence[Table], customer
     else, would be what history says.
     """
     [owner, *_], table = customers_first(tables), next((table for table in tables if table.name == name), None)
-    if table:
-        column = table.customer[0] if table.customer else None
-    else:
-        values: dict[str, Any] = {"table": name, "customers": owner.name, "key": owner.key[0]}
-        found = connection.execute(statement(__file__, "referencing"), values)
-        column = next((referencing for (referencing,) in found), None)
-    if column is None:
+    asked = {"table": name, "customers": owner.name, "key": owner.key[0]}
+    columns = table.customer if table else connection.execute(statement(__file__, "referencing"), asked).fetchone()
+    if not columns:
         return None
+    column, values = columns[0], dict[str, Any](customers=customers)
     kind = owner.column(owner.key[0]).data_type
     parts = {"customer": sql.Identifier(column), "type": sql.SQL(kind)}
     by_customer = statement(__file__, "by_customer").format(**parts)
-    values = {"customers": customers}
     key = connection.execute(statement(__file__, "key"), [f"{name}_snapshots"]).fetchall()
     if not key or column in dict(key):
         return Theirs(column, by_customer, values)

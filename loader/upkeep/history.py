@@ -56,14 +56,15 @@ def archived(entries: Iterable[Entry]) -> str:
     return ", ".join(sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}))
 
 
-def require_proved(connection: Connection, entry: Entry, nothing: str) -> None:
-    """Go on only where a table has the rows that the ledger says.
+def require_proved(connection: Connection, entries: Iterable[Entry], nothing: str) -> None:
+    """Go on only where the tables have the rows that the ledger says.
 
     Raises:
-        SurroundingsFailed: it has others.
+        SurroundingsFailed: one has others.
     """
-    if measured(connection, entry.relation, entry.covered) != (entry.rows, entry.checksum):
-        raise _not_as_written(entry, "its rows or their checksum are not those of the ledger", nothing)
+    for entry in entries:
+        if measured(connection, entry.relation, entry.covered) != (entry.rows, entry.checksum):
+            raise _not_as_written(entry, "its rows or their checksum are not those of the ledger", nothing)
 
 
 def _not_as_written(entry: Entry, reason: str, nothing: str) -> SurroundingsFailed:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from loader.contract.declared import Change, changes
+from loader.contract.declared import Change, changes, columns_in_database
 from loader.contract.in_step import require_models
 from loader.contract.tables import load_contract
 from loader.database import Connection, is_cluster, statement
@@ -53,22 +53,20 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
         names = {one.table for one in wanted}
         entries = [entry for entry in history.entries(connection, NOTHING) if entry.table_name in names]
         _refuse(connection, wanted, entries)
-        said, rows = [str(one) for one in wanted], sum(entry.rows for entry in entries)
+        said, rows = list(map(str, wanted)), sum(entry.rows for entry in entries)
         if dry_run:
             views = [view["name"] for view in _views(connection, _columns(connection, wanted))]
             return Migrated(said, False, len(entries), rows, views)
         with history.all_or_nothing(connection, NOTHING):
             if is_cluster(connection):  # views change over one connection a node, if nothing else asked over several
                 connection.execute("set local citus.multi_shard_modify_mode = sequential")
-            for entry in entries:
-                history.require_proved(connection, entry, NOTHING)
+            history.require_proved(connection, entries, NOTHING)
             made, left = _change(connection, _columns(connection, wanted))
-            told = [told for entry in entries if (told := _enter(connection, wanted, entry))]
+            told = list(filter(None, [_enter(connection, wanted, entry) for entry in entries]))
             link = history.tell(connection, "migrated", told, columns=said)
-        for name in names:  # a column of another type has no statistics
-            for relation in (name, f"{name}_snapshots"):
-                if connection.execute("select to_regclass(%s)", [f"public.{relation}"]).fetchone() != (None,):
-                    connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", relation)))
+        for relation in columns_in_database(connection, [*names, *(f"{name}_snapshots" for name in names)]):
+            # a column of another type has no statistics
+            connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", relation)))
     return Migrated(said, True, len(entries), rows, made, left, link.line)
 
 
