@@ -35,6 +35,7 @@ from loader.pipeline.fewer_events import without_debug_events
 from loader.project import VARIABLE, project
 from loader.settings import load_settings
 from tests.files import copy_month, set_value
+from tests.forked import run_forked
 from tests.servers import Server, cluster, connect
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -453,14 +454,13 @@ def run_copy(copy: Path, streamflow: Streamflow, *arguments: str) -> subprocess.
 
     The first time dbt is given what it knows of the project that was copied, so that it parses what was changed.
     """
-    environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(copy)}
+    environment = {**os.environ, **streamflow.environment}
     parsed, target = Path(environment["DBT_TARGET_PATH"]) / "partial_parse.msgpack", copy / "dbt_project" / "target"
     if parsed.exists() and not target.exists():
         target.mkdir()
         shutil.copy(parsed, target)
     del environment["DBT_TARGET_PATH"], environment["DBT_PROFILES_DIR"]
-    command = [sys.executable, "-c", "from loader.cli.main import main; main()", *arguments]
-    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    return run_forked(copy, environment, arguments)
 
 
 def generate(*arguments: object) -> None:
