@@ -460,7 +460,7 @@ def run_copy(copy: Path, streamflow: Streamflow, *arguments: str) -> subprocess.
         target.mkdir()
         shutil.copy(parsed, target)
     del environment["DBT_TARGET_PATH"], environment["DBT_PROFILES_DIR"]
-    return run_forked(copy, environment, arguments)
+    return run_forked(copy, copy, environment, arguments)
 
 
 def generate(*arguments: object) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,25 +15,28 @@ FORKS.set_forkserver_preload(["dbt.adapters.postgres", "dbt.cli.main"])
 
 
 def run_forked(
-    folder: Path, environment: Mapping[str, str], arguments: Sequence[str]
+    code: Path, folder: Path, environment: Mapping[str, str], arguments: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run `streamflow ARGUMENTS` with the loader that is in that folder; returns how it ended and what it printed."""
-    outputs = folder.with_name("stdout"), folder.with_name("stderr")
-    process = FORKS.Process(target=_run, args=(folder, dict(environment), arguments, outputs))
-    process.start()
-    process.join()
-    out, err = (path.read_text(encoding="utf-8") for path in outputs)
+    """Run `streamflow ARGUMENTS` in a folder, with the loader in `code`; returns how it ended and what it said."""
+    with tempfile.TemporaryDirectory() as said:
+        outputs = Path(said, "stdout"), Path(said, "stderr")
+        process = FORKS.Process(target=_run, args=(code, folder, dict(environment), arguments, outputs))
+        process.start()
+        process.join()
+        out, err = (path.read_text(encoding="utf-8") for path in outputs)
     return subprocess.CompletedProcess(arguments, process.exitcode or 0, out, err)
 
 
-def _run(folder: Path, environment: dict[str, str], arguments: Sequence[str], outputs: Sequence[Path]) -> None:
+def _run(
+    code: Path, folder: Path, environment: dict[str, str], arguments: Sequence[str], outputs: Sequence[Path]
+) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     for number, path in enumerate(outputs, 1):
         os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
-    sys.path.insert(0, str(folder))
+    sys.path.insert(0, str(code))
     sys.argv = ["streamflow", *arguments]
-    from loader.cli.main import main
+    from loader.cli.program import program
 
-    main()
+    program()

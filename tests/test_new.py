@@ -17,6 +17,7 @@ import yaml
 
 from loader.scaffold.propose import column_names
 from tests.conftest import REPOSITORY, Streamflow
+from tests.forked import run_forked
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -43,11 +44,10 @@ def run(installed: Path, streamflow: Streamflow, tmp_path: Path) -> Run:
     """Runs the installed program in a folder, on the test's database."""
 
     def run(folder: Path, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(installed)}
+        environment = {**os.environ, **streamflow.environment}
         for name in ("DBT_TARGET_PATH", "DBT_PROFILES_DIR", "STREAMFLOW_HOME"):
             environment.pop(name, None)
-        command = [sys.executable, "-c", "from loader.cli.program import program; program()", *map(str, arguments)]
-        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        result = run_forked(installed, folder, environment, [*map(str, arguments)])
         assert result.returncode == code, result
         return result
 
