@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 from pathlib import Path
@@ -340,10 +341,21 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
 def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be_given_up(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """Where the audit of a reference only warns, production's foreign key would refuse what history has already."""
+    """Where the audit of a reference only warns, production's foreign key would refuse what history has already.
+
+    An audit that they are in some other list says nothing of that key.
+    """
     labels_may_name_nobody(copy)
     before = january.state()
     folder = copy_month(months, "001", tmp_path)
+    with (folder / "labels.csv").open(newline="") as stream:
+        named = [row["user_id"] for row in csv.DictReader(stream)]
+    write(copy, "seeds/people.csv", "\n".join(["user_id", "nobody", *named]) + "\n")
+    add_test(copy, "labels", "user_id", {
+        "relationships": {"name": "ours", "arguments": {"to": "ref('people')", "field": "user_id"}}
+    })  # fmt: skip
+    with (copy / "dbt_project" / "dbt_project.yml").open("a") as settings:
+        settings.write("vars: {audited_besides: [people]}\n")
     set_value(folder / "labels.csv", 3, "user_id", "nobody")
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
     assert result.returncode == 1

@@ -55,7 +55,7 @@ def init(
         ledger.lock(connection)
         ledger.create(connection)
         operation = ["run-operation", "streamflow.create_missing_tables"]
-        result = Dbt(settings).run(database, operation, lambda _: None, lambda _: None)
+        result = Dbt(settings).run(operation, database, lambda _: None, lambda _: None)
         if not result.success:
             raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
         passwords = {"loader": settings.loader_password, "reader": settings.reader_password}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loader.contract.tables import Table, model_columns
@@ -76,17 +76,22 @@ def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
         )
 
 
+def _called(table: Table, known: Mapping[str, str]) -> dict[str, str | None]:
+    """Declared column -> which of its names the database knows; None where it is new."""
+    return {column.name: next((name for name in column.names if name in known), None) for column in table.columns}
+
+
 def _changes(table: Table, model: str, known: dict[str, str], key: Sequence[str] | None = None) -> Iterator[Change]:
     """What would be done to one table of the database, which has these columns and this key."""
-    called = {column.name: next((name for name in column.names if name in known), None) for column in table.columns}
-    if key and key != list(map(called.get, table.key)):
+    called = _called(table, known)
+    if key and key != [called[name] for name in table.declared(table.key)]:
         raise WrongUsage(
             f"{table.name} has the key {', '.join(key)} in the database, and is declared with {', '.join(table.key)}:"
             " history keeps its key. Declare its primary_key as it was, or declare a new table. Nothing was changed."
         )
     for column in table.columns:
         before, wide = called[column.name], column.type_name
-        if before is None:  # it is new
+        if before is None:
             continue
         narrow = known[before]
         if wide not in {narrow, *WIDER.get(narrow, ())}:

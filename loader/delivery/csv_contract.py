@@ -89,7 +89,7 @@ def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, 
 
 
 def _header_first(chunks: Iterator[bytes], columns: list[str], form: CsvForm) -> Iterator[bytes]:
-    """The same bytes, the line of the header by itself. Unfit where that has not these columns."""
+    """The same bytes, the header by itself and with a line end. Unfit where that has not these columns."""
     read = b""
     while b"\n" not in read and len(read) <= RECORD_LIMIT:
         read += next(chunks, b"\n")

@@ -35,7 +35,7 @@ def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
         if cause:
             return file, [Problem(file.name, cause[0], line=1, remedy=cause[1])]
         records = read_records(file)
-        header = next(records, None) if file.size else None  # files of /proc have none, and are not read
+        header = next(records, None) if file.size else None  # files of /proc have no size, and are not read
         if header is None or not header.fields:
             return file, [Problem(file.name, "the first line is empty" if file.size else "the file is empty", line=1)]
         if cause := _unusable(header, table):

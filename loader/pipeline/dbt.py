@@ -20,9 +20,7 @@ from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
 
-AUDIT = ["build", "--indirect-selection", "cautious", "--select", "source:*"]
-SEEDS = ["resource_type:seed"]
-"""Which audits may read; dbt warns where a selection finds nothing."""
+AUDIT = ["test", "--indirect-selection", "eager", "--select", "source:staging"]
 BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
 """Unit tests are for those who change the project, whose selectors.yml may name another selection as default."""
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
@@ -108,7 +106,7 @@ class Dbt:
             os.environ.update(environment(self.settings, database))
             self._parsed = PARSER.submit(parse)
 
-    def run(self, database: Database, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
+    def run(self, arguments: Sequence[str], database: Database, begun: Told, done: Told) -> DbtRun:
         """Run dbt with the given arguments, silently.
 
         Args:
@@ -121,14 +119,18 @@ class Dbt:
         manifest = self.manifest(database).deepcopy()  # a run leaves its marks in it
         return _run(manifest, [*arguments, *WHOLE, *LOGGED], begun, done)
 
-    def audit(self, database: Database) -> list[str]:
-        """The arguments with which dbt runs the audits, and makes the seeds, and nothing else.
+    def audit(self, database: Database, begun: Told, done: Told) -> DbtRun:
+        """Run the audits and nothing else, but the seeds that they read, silently; it is of those where they fail.
 
-        Raises:
-            SurroundingsFailed: as of `run`.
+        Args and errors are those of `run`.
         """
-        nodes = self.manifest(database).nodes.values()
-        return AUDIT + (SEEDS if any(node.resource_type == "seed" for node in nodes) else [])
+        from loader.refusals.audits import seeds_of_audits
+
+        if seeds := seeds_of_audits(self.manifest(database)):
+            made = self.run(["seed", "--select", *seeds], database, begun, done)
+            if not made.success:
+                return made
+        return self.run(AUDIT, database, begun, done)
 
     def manifest(self, database: Database) -> Any:
         """The project as dbt has parsed it.

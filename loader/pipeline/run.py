@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -45,9 +45,7 @@ class Run:
             self.database = open_database(self.settings)
             self.connection = self.database.connect()
         self.outcome = Outcome(request.command, delivery.label, delivery.as_of, "failed", self.database.uri)
-        self.files: dict[str, TableFiles] = {}
-        self._landed: dict[str, int] = {}
-        self.load_id = 0
+        self.files, self._landed, self.load_id = dict[str, TableFiles](), dict[str, int](), 0
 
     @contextlib.contextmanager
     def _timed(self, step: str) -> Iterator[None]:
@@ -113,7 +111,7 @@ class Run:
                 f" ingest with --restate, finishes that. `streamflow abandon {self.delivery.label}` brings back"
                 " what was published; so does ingesting another month."
             )
-        if known and not found.problems and self._is_there(known, found, standing):
+        if known and not found.problems and self._found_there(known, found, standing):
             self._again(known)
             return
         if not found.files:
@@ -122,7 +120,7 @@ class Run:
         landing = self._land(self.tables)
         if found.problems or landing.not_taken:
             self.progress.step("looking for everything that is wrong")
-            audit = partial(self._dbt, self.dbt.audit(self.database), "audits")
+            audit = partial(self._dbt, self.dbt.audit, "audits")
             raise self._refusal(self._problems().everything(found.problems, landing, audit))
         ledger.set_staged(self.connection, self.load_id, self.delivery, self._landed)
         self._use(landing)
@@ -133,13 +131,16 @@ class Run:
             build = "streamflow dbt build" if self.database.embedded else "dbt build"
             self._end("landed", f"month {self.delivery.label} is in staging: `{build}` does the rest")
         elif self.request.command == "check":
-            self._require_passed(self._dbt(self.dbt.audit(self.database), "audits"))
+            self._require_passed(self._dbt(self.dbt.audit, "audits"))
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
             self._build(landing)
 
-    def _is_there(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> bool:
-        """Whether history has all of this, and no more is asked for; other rows only a restatement may bring."""
+    def _found_there(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> bool:
+        """Whether history has all of this, and no more is asked for.
+
+        Refused where it has other rows and is not to be restated, WrongUsage where it is archived.
+        """
         with self._timed("compare"):
             contents = found.contents()
         if found.problems:
@@ -180,9 +181,10 @@ class Run:
             self._end("unchanged", message + "nothing to do")
             return
         if ledger.is_unaudited(self.connection, self.delivery.as_of):
-            self._dbt(self.dbt.audit(self.database), "audits")
+            self._dbt(self.dbt.audit, "audits")
         finished = DbtRun(True) if is_finished else self._finish()
-        result = self._dbt([*BELOW, *(f"+{name}" for name in left or ["gate+"])], "models").after(finished)
+        below = [*BELOW, *(f"+{name}" for name in left or ["gate+"])]
+        result = self._dbt(partial(self.dbt.run, below), "models").after(finished)
         message += "what had failed fails again" if result.bad else "what had failed was built"
         begun = f"month {self.delivery.label} published, which was begun before"
         self._published(result, message if is_finished else begun)
@@ -206,7 +208,7 @@ class Run:
 
     def _build(self, landing: Landing) -> None:
         """Audit what staging holds, and publish it."""
-        result = self._dbt(BUILD, "audits and tables")
+        result = self._dbt(partial(self.dbt.run, BUILD), "audits and tables")
         self._require_passed(result)
         if not self._standing().is_finished and self._history():
             result = self._finish(result)
@@ -223,7 +225,7 @@ class Run:
         Raises:
             SurroundingsFailed: it is still not published.
         """
-        result = self._dbt(FINISH, "tables").after(before or DbtRun(True))
+        result = self._dbt(partial(self.dbt.run, FINISH), "tables").after(before or DbtRun(True))
         if not self._standing().is_finished:
             raise self._dbt_failed(result)
         return result
@@ -264,11 +266,10 @@ class Run:
             self.outcome.warnings = list(islice(found, WARNINGS_KEPT))
             self.outcome.more_warnings = sum(1 for _ in found)
 
-    def _dbt(self, arguments: list[str], step: str) -> DbtRun:
+    def _dbt(self, run: Callable[..., DbtRun], step: str) -> DbtRun:
         ended = retries.sessions_ended(self.connection)
         with self._step(step):
-            begun = partial(ledger.register_run, self.connection)
-            result = self.dbt.run(self.database, arguments, begun, self.progress.node)
+            result = run(self.database, partial(ledger.register_run, self.connection), self.progress.node)
         if not result.success and retries.sessions_ended(self.connection) > ended:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
         if any(node.status == "error" for node in result.bad):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ class Audit:
     def query(self) -> str:
         """The SQL, to be used within other SQL."""
         return self.compiled.rstrip().rstrip(";")
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns that it is declared on."""
+        named = [self.column_name, *(one for name in COLUMN_LISTS for one in self.arguments.get(name) or ())]
+        return {str(name).strip('"') for name in named if name}
 
     @property
     def lists_rows(self) -> bool:
@@ -129,6 +135,19 @@ def _not_runnable(audit: Audit, reason: str, remedy: str) -> WrongDeclaration:
     )
 
 
+def _audits(manifest: Any) -> Iterator[tuple[Any, Audit]]:
+    """dbt's node of each audit, and what it says."""
+    for node in manifest.nodes.values():
+        if node.resource_type == "test" and (audit := audit_of(node, manifest.sources)):
+            yield node, audit
+
+
+def seeds_of_audits(manifest: Any) -> list[str]:
+    """The names of the seeds that audits read, of dbt's manifest of this project."""
+    read = {name for node, _ in _audits(manifest) for name in node.depends_on.nodes if name in manifest.nodes}
+    return sorted(manifest.nodes[name].name for name in read)
+
+
 def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str]) -> None:
     """Go on only where each name is that of an audit that may be waived.
 
@@ -139,9 +158,8 @@ def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str
         WrongUsage: there is no such audit, it does not refuse anything, or keys stand on it; the message says which.
     """
     known, declared = dict[str, list[Audit]](), {table.name: table for table in tables}
-    for node in manifest.nodes.values():
-        if node.resource_type == "test" and (audit := audit_of(node, manifest.sources)):
-            known.setdefault(audit.audit_name, []).append(audit)
+    for _, audit in _audits(manifest):
+        known.setdefault(audit.audit_name, []).append(audit)
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 3, 0.5)
@@ -159,9 +177,8 @@ def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str
 
 def _key_of(audit: Audit, table: Table) -> str | None:
     """The key of the tables that would break if the audit were waived."""
-    named = [audit.column_name, *(one for name in COLUMN_LISTS for one in audit.arguments.get(name) or ())]
-    columns = {str(name).strip('"') for name in named if name}
-    if audit.test == "relationships" and table.references and columns <= set(table.references.columns):
-        return f"the foreign key of {table.name} to {table.references.table}"
-    is_key = columns == set(table.key) if audit.test in UNIQUE else set() < columns <= set(table.key)
+    columns, to = audit.columns, table.references
+    if audit.test == "relationships" and to and to.table in audit.reads and columns <= set(to.columns):
+        return f"the foreign key of {table.name} to {to.table}"
+    is_key = columns == set(table.key) if audit.test in UNIQUE else columns and columns <= set(table.key)
     return f"the primary key of {table.name}" if is_key and audit.test in UNIQUE | NOT_NULL else None

@@ -97,9 +97,11 @@ def _rows(connection: Connection, table: Table, file: SourceFile) -> Iterator[Ro
         for row in rows:
             for place, value in enumerate(row.values if wrong else ()):
                 if value is not None and (reason := wrong.get((kinds[place], value))):
-                    cause, remedy = of_value(kinds[place], value) or ("", None)
-                    why, column = f"{reason}: {cause}".removesuffix(": "), file.columns[place]
-                    row.problems.append(Problem(file.name, why, row.line, column, shown(value), remedy=remedy))
+                    cause, remedy = of_value(kinds[place], value) or (None, None)
+                    why = ": ".join(filter(None, [reason, cause]))
+                    row.problems.append(
+                        Problem(file.name, why, row.line, file.columns[place], shown(value), remedy=remedy)
+                    )
                     row.values[place] = None
             yield row
 

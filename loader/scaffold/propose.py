@@ -194,22 +194,22 @@ def column_names(header: Sequence[str]) -> list[str]:
 def _key(connection: Connection, table: TableSeen, shared: Counter[str]) -> tuple[str, ...]:
     """The column, or the fewest columns, that tell rows apart: those that other files have as theirs before others."""
 
+    position = [column.name for column in table.columns].index
+
     def rank(name: str) -> tuple[int, bool, int]:
-        position = [column.name for column in table.columns].index(name)
-        return -shared[name], not LIKE_A_KEY.search(name), position
+        return -shared[name], not LIKE_A_KEY.search(name), position(name)
 
     if table.single_keys:
         return (min(table.single_keys, key=rank),)
     may_be = [column for column in table.columns if column.names_things or column.data_type == "date"]
-    full = [column.name for column in may_be if column.filled == table.rows]
-    full = sorted(sorted(full, key=rank)[:SEARCHED], key=full.index)
+    full = sorted((column.name for column in may_be if column.filled == table.rows), key=rank)
     for length in (2, 3):
-        for names in sorted(combinations(full, length), key=lambda names: sorted(map(rank, names))):
+        for names in combinations(full[:SEARCHED], length):
             query = statement(__file__, "unique").format(
                 table=sql.Identifier(table.name), columns=sql.SQL(", ").join(map(sql.Identifier, names))
             )
             if table.rows and connection.execute(query).fetchone() == (True,):
-                return names
+                return tuple(sorted(names, key=position))
     return ()
 
 

@@ -22,7 +22,7 @@ from loader.settings import Settings
 from loader.upkeep import history, parquet
 
 NOTHING = "nothing is archived, and nothing was changed"
-DATE = attrgetter("as_of")
+_date_of = attrgetter("as_of")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
     with history.alone(settings) as connection:
         entries = history.entries(connection, NOTHING)
         there = [entry for entry in entries if entry.schema_name == "history" and entry.event != "archived"]
-        old = _dispensable(sorted(there, key=DATE), before)
+        old = _dispensable(sorted(there, key=_date_of), before)
         query = "select nspname from pg_namespace where nspname = any(%s) order by 1"
         if shown := connection.execute(query, [[f"as_of_{entry.as_of:%Y_%m_%d}" for entry in old]]).fetchone():
             raise WrongUsage(
@@ -54,7 +54,7 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
             )
         if old:
             folder.mkdir(parents=True, exist_ok=True)
-        for as_of, of_date in groupby(old, DATE):
+        for as_of, of_date in groupby(old, _date_of):
             yield _archive(connection, folder.resolve(), as_of, list(of_date))
 
 
@@ -121,7 +121,7 @@ def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
     Raises:
         WrongUsage: the newest month does not carry all that they know.
     """
-    newest, last = max(map(DATE, standing), default=None), {one.table_name: one for one in standing}
+    newest, last = max(map(_date_of, standing), default=None), {one.table_name: one for one in standing}
     finished = all(one.event for one in standing if one.as_of == newest)
     going = [one for one in standing if one.as_of < before and (one.as_of == newest or one is not last[one.table_name])]
     late = {one.as_of for one in going if not finished or one.load_id >= last[one.table_name].load_id}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +105,8 @@ def _forget(
 ) -> tuple[int, list[sql.Identifier], list[str], str]:
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
     owner = customers_first(tables)[0].name  # last, as it takes rows of other tables along
-    found = [(name, _theirs(connection, name, tables, customers)) for name in sorted(names, key=owner.__eq__)]
+    in_order = sorted(names, key=lambda name: name == owner)
+    found = [(name, _theirs(connection, name, tables, customers)) for name in in_order]
     theirs = {name: which for name, which in found if which}
     whose, touched, told = _delete(connection, entries, theirs)
     if left := set(customers).difference(whose):
@@ -113,25 +115,25 @@ def _forget(
         raise WrongUsage(f"{NOTHING}: no table has a row of {some}{more}. Write them as in the files.")
     link = history.tell(connection, "forgotten", told, customers=len(customers), reason=reason)
     enter(connection, customers, link.link)
-    return len(whose), touched, [name for name in names if name not in theirs], link.line
+    return whose.total(), touched, [name for name in names if name not in theirs], link.line
 
 
 def _delete(
     connection: Connection, entries: Sequence[Entry], theirs: Mapping[str, Theirs]
-) -> tuple[list[str], list[sql.Identifier], list[dict[str, Any]]]:
-    """Delete rows of these tables wherever they are; returns whose each was, what to vacuum, and what to tell."""
-    whose, touched, told = list[str](), list[sql.Identifier](), list[dict[str, Any]]()
+) -> tuple[Counter[str], list[sql.Identifier], list[dict[str, Any]]]:
+    """Delete rows of these tables wherever they are; returns how many were whose, what to vacuum, and what to tell."""
+    whose, touched, told = Counter[str](), list[sql.Identifier](), list[dict[str, Any]]()
     for entry in entries:
         if (which := theirs.get(entry.table_name)) and (gone := _from_history(connection, entry, which))["rows"]:
-            whose += gone["customers"]
+            whose.update(gone["customers"])
             touched.append(entry.relation)
             if entry.event:
                 checksum = int(entry.checksum - gone["checksum"])
                 told.append(history.told(entry, rows=entry.rows - gone["rows"], checksum=checksum))
     for name, which in theirs.items():
-        whose += _from_table(connection, "staging", name, which)
+        whose.update(_from_table(connection, "staging", name, which))
         if found := _from_table(connection, "public", name, which):
-            whose += found
+            whose.update(found)
             touched.append(sql.Identifier("public", name))
     return whose, touched, told
 

@@ -53,7 +53,7 @@
 {% endmacro %}
 
 
-{#- Whether this run has audits, and the seeds that they may read, and nothing else. -#}
+{#- Whether this run has audits, or the seeds that they read, and nothing else. -#}
 {% macro audits_alone() %}
     {%- set others = selected_resources | reject('in', streamflow.audits() | map(attribute='unique_id') | list) -%}
     {{ return(selected_resources and others | reject('in', graph.nodes.values() | selectattr('resource_type', 'equalto', 'seed')
