@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import Streamflow
 from tests.files import copy_month, set_value
 from tests.test_doctor import found
@@ -87,6 +89,7 @@ def test_a_restatement_that_was_cut_off_is_given_up(
     assert streamflow.value("select count(*) from pg_tables where schemaname in ('history', 'restated')") == 13
 
 
+@pytest.mark.long
 def test_a_restatement_on_which_a_later_month_was_built_is_not_given_up_before_it(
     february: Streamflow, months: Path, tmp_path: Path
 ) -> None:

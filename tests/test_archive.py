@@ -85,6 +85,7 @@ def test_a_month_that_is_read_is_the_only_one_that_stays(
     assert dates(march) == [FEBRUARY, MARCH]
 
 
+@pytest.mark.long
 def test_production_is_mended_where_all_but_the_newest_month_are_archived(
     march: Streamflow, months: Path, tmp_path: Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months
     march.ok("verify")
 
 
+@pytest.mark.long
 def test_a_month_whose_tables_need_different_months_is_begun_in_none_without_them(
     march: Streamflow, months: Path, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(
     assert found(january("doctor", "--json"), "declaration")[0][0] == "problem", "by the declaration as it was"
 
 
+@pytest.mark.long
 def test_an_audit_warns_of_a_table_that_gets_a_column(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ def test_every_message_that_is_explained_is_one() -> None:
     assert [message for message in messages if message not in said] == []
 
 
+@pytest.mark.long
 def test_the_cases_are_as_many_as_the_docs_count() -> None:
     """The tables of docs/reliability.md; what `make test-long` runs is collected, on one version of PostgreSQL."""
     page = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")

@@ -177,7 +177,9 @@ def test_no_sequence_gets_a_bad_month_past_the_gate(bad: Streamflow, sequence: l
     assert bad.value("select count(*) from ops.history where as_of = '2024-02-29'") == 0
 
 
-@pytest.mark.parametrize("name", ["DBT_EXCLUDE_RESOURCE_TYPES", "DBT_RESOURCE_TYPES"])
+@pytest.mark.parametrize(
+    "name", ["DBT_EXCLUDE_RESOURCE_TYPES", pytest.param("DBT_RESOURCE_TYPES", marks=pytest.mark.long)]
+)
 def test_no_variable_of_dbt_has_a_check_or_an_ingest_leave_out_audits(
     bad: Streamflow, tmp_path: Path, name: str
 ) -> None:

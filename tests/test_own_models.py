@@ -143,6 +143,7 @@ def test_what_would_be_in_the_way_of_each_month_is_named(copy: Path, january: St
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
 
 
+@pytest.mark.long
 def test_a_contract_of_ones_own_is_held_as_dbt_holds_it(copy: Path, january: Streamflow) -> None:
     """A column needs a type, and a name that is not quoted is any case's."""
     write(copy, "models/ours.sql", "select 1 as UserId, 1.5::numeric as fee")

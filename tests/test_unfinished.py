@@ -84,6 +84,7 @@ def test_restatements_that_were_cut_off_are_given_up(
     assert found(february.ok("doctor", "--json"), "months") == [("ok", "2 published, none left unfinished: ")]
 
 
+@pytest.mark.long
 def test_a_month_that_is_whole_is_given_up(january: Streamflow, months: Path, undisturbed: object) -> None:
     before = january.state()
     cut_off(january, "last merge", "001", "--data-dir", months)
