@@ -165,6 +165,7 @@ def test_a_list_in_a_file_and_odd_names(january: Streamflow, months: Path, tmp_p
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_a_month_follows_one_of_whom_all_are_forgotten(january: Streamflow, months: Path, tmp_path: Path) -> None:
     listed = tmp_path / "who"
     listed.write_text("\n".join(user for (user,) in january.rows("select user_id from users")))

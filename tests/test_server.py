@@ -94,6 +94,11 @@ def test_ingest_starts_it_and_psql_opens_it(embedded: Embedded, months: Path) ->
     embedded("db", "stop")
     again = embedded("ingest", "000", "--data-dir", months)
     assert "nothing to do" in again.stdout
+
+
+@pytest.mark.long
+def test_a_month_is_landed_there_and_built_by_dbt(embedded: Embedded, months: Path) -> None:
+    embedded("ingest", "000", "--data-dir", months)
     assert "`streamflow dbt build` does the rest" in embedded("land", "001", "--data-dir", months).stdout
     embedded("dbt", "build", "--quiet")
     assert "001    2024-02-29  published" in embedded("status").stdout

@@ -97,6 +97,7 @@ def test_a_month_that_is_whole_is_given_up(january: Streamflow, months: Path, un
     assert january.state() == undisturbed
 
 
+@pytest.mark.long
 def test_only_an_ingest_finishes_a_month(
     january: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
 ) -> None:
