@@ -295,6 +295,40 @@ def test_an_audit_may_read_a_seed(copy: Path, streamflow: Streamflow, months: Pa
 
 
 @pytest.mark.long
+def test_a_seed_that_cannot_be_made_is_named_and_the_month_goes_in_once_it_can(
+    copy: Path, streamflow: Streamflow, months: Path
+) -> None:
+    """A seed that fails, one that refuses the month, and one whose columns have changed since it was made."""
+    seed, good = "seeds/contracts.csv", "Month-to-month\nOne year\nTwo year\n"
+    add_test(copy, "subscriptions", "contract_type", {
+        "relationships": {"name": "ours", "arguments": {"to": "ref('contracts')", "field": "contract"}}
+    })  # fmt: skip
+    with (copy / "dbt_project" / "dbt_project.yml").open("a") as settings:
+        settings.write("vars: {audited_besides: [contracts]}\nseeds: {+column_types: {since: date}}\n")
+
+    def ends(code: int, text: str, *commands: str, month: str = "000") -> str:
+        write(copy, seed, text)
+        for command in commands:
+            done = run_copy(copy, streamflow, command, month, "--data-dir", str(months))
+            assert done.returncode == code, done
+        return done.stderr
+
+    assert "seed contracts: " in ends(3, "contract,since\nOne year,never\n", "check", "ingest")
+    assert published(streamflow) == []
+    assert "no such contract in contracts" in ends(1, "contract,since\nTwo year,2024-01-01\n", "check", "ingest")
+    assert published(streamflow) == []
+    ends(0, "contract,since\n" + good.replace("\n", ",2024-01-01\n"), "check", "ingest")
+    assert "seed contracts: " in ends(
+        3, "contract,until\n" + good.replace("\n", ",x\n"), "check", "ingest", month="001"
+    )
+    assert published(streamflow) == ["2024-01-31"]
+    assert run_copy(copy, streamflow, "dbt", "seed", "--full-refresh").returncode == 0
+    assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert published(streamflow) == ["2024-01-31", "2024-02-29"]
+    streamflow.ok("verify")
+
+
+@pytest.mark.long
 def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
     copy: Path, streamflow: Streamflow, months: Path
 ) -> None:
