@@ -120,9 +120,9 @@ class Dbt:
         return _run(manifest, [*arguments, *WHOLE, *LOGGED], begun, done)
 
     def audit(self, database: Database, begun: Told, done: Told) -> DbtRun:
-        """Run the audits and nothing else, but the seeds that they read, silently; it is of those where they fail.
+        """Make the seeds that audits read, then run the audits and nothing else, silently.
 
-        Args and errors are those of `run`.
+        Returns the run of the seeds where one cannot be made; arguments and errors are those of `run`.
         """
         from loader.refusals.audits import seeds_of_audits
 

@@ -55,9 +55,9 @@
 
 {#- Whether this run has audits, or the seeds that they read, and nothing else. -#}
 {% macro audits_alone() %}
-    {%- set others = selected_resources | reject('in', streamflow.audits() | map(attribute='unique_id') | list) -%}
-    {{ return(selected_resources and others | reject('in', graph.nodes.values() | selectattr('resource_type', 'equalto', 'seed')
-        | map(attribute='unique_id') | list) | list == []) }}
+    {%- set audits, others = streamflow.audits() | map(attribute='unique_id') | list, [] -%}
+    {%- for id in selected_resources if id not in audits and not id.startswith('seed.') %}{% do others.append(id) %}{% endfor -%}
+    {{ return(selected_resources and not others) }}
 {% endmacro %}
 
 
