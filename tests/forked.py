@@ -1,40 +1,95 @@
-"""Runs the command line of another folder in a process that has imported dbt before, which takes seconds."""
+"""Runs the command line in a process of its own that has imported dbt before, which takes seconds."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["dbt.adapters.postgres", "dbt.cli.main"])
+FORKS.set_forkserver_preload(["dbt.adapters.postgres", "dbt.cli.main", "psycopg", "typer"])
+
+
+class Forked:
+    """`streamflow ARGUMENTS` as it runs, with the loader in `code` and `folder` as current folder.
+
+    It can be waited for, sent signals and asked how it ended as a `subprocess.Popen`; `stderr` is what it says.
+    """
+
+    def __init__(self, code: Path, folder: Path, environment: Mapping[str, str], arguments: Sequence[str]) -> None:
+        self._arguments = arguments
+        with tempfile.NamedTemporaryFile(delete=False) as out:
+            self._out = Path(out.name)
+        said, stderr = FORKS.Pipe(duplex=False)
+        self._process = FORKS.Process(target=_run, args=(code, folder, dict(environment), arguments, self._out, stderr))
+        self._process.start()
+        stderr.close()
+        with said:
+            self.stderr = os.fdopen(os.dup(said.fileno()), encoding="utf-8")
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, less than 0 where a signal killed it, None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The same as `returncode`."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for its end, for so many seconds."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired([*self._arguments], timeout or 0)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._process.kill()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it wrote to stdout, and what it has to say on stderr, once it has ended."""
+        if not self.stderr.closed:
+            with self.stderr:
+                self._said = self.stderr.read()
+        self.wait(timeout)
+        return self._out.read_text(encoding="utf-8"), self._said
 
 
 def run_forked(
     code: Path, folder: Path, environment: Mapping[str, str], arguments: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
     """Run `streamflow ARGUMENTS` in a folder, with the loader in `code`; returns how it ended and what it said."""
-    with tempfile.TemporaryDirectory() as said:
-        outputs = Path(said, "stdout"), Path(said, "stderr")
-        process = FORKS.Process(target=_run, args=(code, folder, dict(environment), arguments, outputs))
-        process.start()
-        process.join()
-        out, err = (path.read_text(encoding="utf-8") for path in outputs)
-    return subprocess.CompletedProcess(arguments, process.exitcode or 0, out, err)
+    process = Forked(code, folder, environment, arguments)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode or 0, out, err)
 
 
 def _run(
-    code: Path, folder: Path, environment: dict[str, str], arguments: Sequence[str], outputs: Sequence[Path]
+    code: Path, folder: Path, environment: dict[str, str], arguments: Sequence[str], out: Path, stderr: Connection
 ) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    for number, path in enumerate(outputs, 1):
-        os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+    os.dup2(os.open(out, os.O_WRONLY), 1)
+    os.dup2(stderr.fileno(), 2)
+    stderr.close()
     sys.path.insert(0, str(code))
     sys.argv = ["streamflow", *arguments]
     from loader.cli.program import program

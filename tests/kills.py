@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.conftest import Streamflow
+from tests.forked import Forked
 from tests.pauses import POINTS
 from tests.servers import Server, connect
 
@@ -126,7 +127,7 @@ class Place:
         self.copy(f"after_{before}" if before else None)
         return state
 
-    def kill(self, victim: str, loader: subprocess.Popen[str], waiting: list[int]) -> None:
+    def kill(self, victim: str, loader: Forked, waiting: list[int]) -> None:
         """Kill; `waiting` are the processes of the server that work for the loader."""
         if victim in {"loader", "all"}:
             loader.kill()

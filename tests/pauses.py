@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tests.conftest import Streamflow
+from tests.conftest import REPOSITORY, Streamflow
+from tests.forked import Forked
 from tests.servers import Server, connect
 
 PATIENCE = 120
@@ -63,20 +61,15 @@ class EndedBefore(AssertionError):
 class Paused:
     """A run that stands still: its process, the server processes that wait, and, once it has ended, what it said."""
 
-    def __init__(self, process: subprocess.Popen[str], waiting: list[int]) -> None:
+    def __init__(self, process: Forked, waiting: list[int]) -> None:
         self.process, self.waiting = process, waiting
         self.said = ("", "")
 
 
-def start(streamflow: Streamflow, *arguments: str | Path) -> subprocess.Popen[str]:
-    """Begin `streamflow ARGUMENTS` as a process of its own, which an interrupt reaches wherever the tests are run."""
-    command = [str(Path(sys.executable).with_name("streamflow")), *map(str, arguments)]
+def start(streamflow: Streamflow, *arguments: str | Path) -> Forked:
+    """Begin `streamflow ARGUMENTS` as a process of its own."""
     environment = {**os.environ, **streamflow.environment}
-    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, ignored)
+    return Forked(REPOSITORY, Path.cwd(), environment, [*map(str, arguments)])
 
 
 @contextlib.contextmanager
@@ -107,7 +100,7 @@ def paused(streamflow: Streamflow, point: str, *arguments: str | Path, applicati
 
 
 def waiting_for(
-    holder: psycopg.Connection[Any], watch: psycopg.Connection[Any], process: subprocess.Popen[str], point: str
+    holder: psycopg.Connection[Any], watch: psycopg.Connection[Any], process: Forked, point: str
 ) -> list[int]:
     """The sessions that wait for the holder, as soon as there are any."""
     query = "select array(select pid from pg_stat_activity where %s = any (pg_blocking_pids(pid))), pg_sleep(0.02)"

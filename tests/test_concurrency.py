@@ -242,7 +242,6 @@ def test_a_whole_month_that_comes_corrected_is_a_restatement(january: Streamflow
 
 def names_who_blocks(streamflow: Streamflow, run: Paused) -> None:
     """The waiting run names the session that it waits for, on its screen, and so does the doctor."""
-    assert run.process.stderr is not None
     told = next(line for line in run.process.stderr if "waiting for" in line)
     session = r"waiting for session \d+ of postgres \(the reader(, [\d.]+)?\), which has a lock on (public\.)?\w+"
     assert re.search(session, told), told
