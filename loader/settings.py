@@ -130,5 +130,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(": ".join([*map(str, item["loc"][:1]), item["msg"]]) for item in error.errors())
         raise WrongUsage(f"the settings cannot be used: {wrong}. docs/settings.md has them all.") from None
+    except OSError as error:
+        raise WrongUsage(f"the settings cannot be read: {error.filename}: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise WrongUsage(f"the settings cannot be used: {project().root / '.env'} is not UTF-8.") from None

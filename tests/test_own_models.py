@@ -31,6 +31,11 @@ select user_id, contract_type from {{ ref('subscriptions') }}
 SCHEMA = """{% macro generate_schema_name(custom_schema_name, node) -%}
 {{ target.schema }}{{ '_' ~ custom_schema_name if custom_schema_name }}
 {%- endmacro %}"""
+ALIAS = """{% macro generate_alias_name(custom_alias_name, node) -%}
+{{ custom_alias_name or node.name }}_t
+{%- endmacro %}"""
+STORED = """{{ config(store_failures_as='view') }}
+select * from {{ source('staging', 'labels') }} where false"""
 EXPOSURE = {
     "version": 2,
     "exposures": [
@@ -126,7 +131,9 @@ def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
 def test_what_would_be_in_the_way_of_each_month_is_named(copy: Path, january: Streamflow, months: Path) -> None:
     before = january.state()
     for path, text, said in (
-        ("macros/schema.sql", SCHEMA, "would be in schema public_public: have your macro generate_schema_name"),
+        ("macros/schema.sql", SCHEMA, " would be public_public."),
+        ("macros/alias.sql", ALIAS, "_t: put a schema for all models in dbt_project.yml"),
+        ("tests/ours.sql", STORED, "ours is a view on staging.labels, which each month makes anew: have it store"),
         (
             "models/stg_labels.sql",
             "select * from {{ source('staging', 'labels') }}",
@@ -141,6 +148,51 @@ def test_what_would_be_in_the_way_of_each_month_is_named(copy: Path, january: St
         (copy / "dbt_project" / path).unlink()
     assert january.value("select count(*) from pg_tables where schemaname ~ '^public_'") == 0
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+
+
+def test_what_a_project_says_of_all_its_models_does_not_reach_the_ledger(
+    copy: Path, january: Streamflow, months: Path
+) -> None:
+    before, settings = january.table("ops.published"), copy / "dbt_project" / "dbt_project.yml"
+    said = settings.read_text()
+    for setting in ("materialized: table", "full_refresh: true", "unlogged: true"):
+        settings.write_text(said.replace("models:\n", f"models:\n  +{setting}\n"))
+        result = run_copy(copy, january, "dbt", "build", "--select", "published")
+        assert result.returncode == 2
+        assert f"of streamflow would be configured with {setting}" in result.stdout.replace("True", "true")
+        assert january.table("ops.published") == before
+
+
+def test_a_target_of_another_database_is_refused(copy: Path, january: Streamflow, months: Path) -> None:
+    profiles = copy / "profiles" / "profiles.yml"
+    profile = yaml.safe_load(profiles.read_text())
+    outputs = profile["streamflow"]["outputs"]
+    outputs["prod"] = {**outputs["server"], "dbname": "postgres"}
+    profiles.write_text(yaml.safe_dump(profile))
+    january.environment["DBT_TARGET"] = "prod"
+    for command in ("check", "ingest"):
+        refused = run_copy(copy, january, command, "001", "--data-dir", str(months))
+        assert refused.returncode == 3, refused
+        assert "the target prod of dbt's profile is the database postgres on " in refused.stderr
+    assert published(january) == ["2024-01-31"]
+
+
+def test_a_month_whose_build_ended_in_a_failing_hook_of_ones_own_is_published(
+    copy: Path, january: Streamflow, months: Path
+) -> None:
+    """dbt runs the hooks of the project first, and then none of the package: it does not enter the verdicts either."""
+    write(copy, "models/off.sql", "{{ config(enabled=false) }} select 1 as a")
+    settings = copy / "dbt_project" / "dbt_project.yml"
+    said = settings.read_text()
+    settings.write_text(said + "on-run-end: select 1/0\n")
+    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+    assert result.returncode == 5, result.stderr
+    assert "division by zero" in result.stderr
+    assert published(january) == ["2024-01-31", "2024-02-29"]
+    settings.write_text(said)
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert january.value("select count(distinct load_id) from ops.audits") == 2
+    january.ok("verify")
 
 
 @pytest.mark.long
@@ -376,22 +428,25 @@ def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be
 
     An audit that they are in some other list says nothing of that key.
     """
-    labels_may_name_nobody(copy)
     before = january.state()
     folder = copy_month(months, "001", tmp_path)
     with (folder / "labels.csv").open(newline="") as stream:
         named = [row["user_id"] for row in csv.DictReader(stream)]
     write(copy, "seeds/people.csv", "\n".join(["user_id", "nobody", *named]) + "\n")
-    add_test(copy, "labels", "user_id", {
-        "relationships": {"name": "ours", "arguments": {"to": "ref('people')", "field": "user_id"}}
-    })  # fmt: skip
+    in_a_list = {"relationships": {"name": "ours", "arguments": {"to": "ref('people')", "field": "user_id"}}}
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    declared = sources.read_text()
     with (copy / "dbt_project" / "dbt_project.yml").open("a") as settings:
         settings.write("vars: {audited_besides: [people]}\n")
     set_value(folder / "labels.csv", 3, "user_id", "nobody")
-    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
-    assert result.returncode == 1
-    assert "rows of labels that name none of users by user_id: 1" in result.stderr
-    assert january.state() == before
+    for config in ("severity: warn", "error_if: '>2'"):
+        labels_may_name_nobody(copy, config)
+        add_test(copy, "labels", "user_id", in_a_list)
+        result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
+        assert result.returncode == 1
+        assert "rows of labels that name none of users by user_id: 1" in result.stderr
+        assert january.state() == before
+        sources.write_text(declared)
     january.connection.execute("alter table labels drop constraint labels_user_id_fkey")
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
     assert published(january) == ["2024-01-31", "2024-02-29"]
@@ -455,12 +510,12 @@ def test_rows_of_a_table_that_is_no_longer_declared_are_not_deleted_with_whom_th
     assert "production has yet to take in labels of 2024-01-31, labels of 2024-02-29," in cut_off.stdout
 
 
-def labels_may_name_nobody(copy: Path) -> None:
-    """The audit of the reference of labels only warns."""
+def labels_may_name_nobody(copy: Path, config: str = "severity: warn") -> None:
+    """The audit of the reference of labels does not hold all of them back."""
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     known = "name: audit_labels_user_id_known_to_users\n"
     assert known in sources.read_text()
-    sources.write_text(sources.read_text().replace(known, f"{known}                  config: {{severity: warn}}\n"))
+    sources.write_text(sources.read_text().replace(known, f"{known}                  config: {{{config}}}\n"))
 
 
 def undeclare_labels(copy: Path) -> None:

@@ -312,3 +312,19 @@ def test_a_key_that_is_new_refuses_no_month_that_history_has(january: Streamflow
     assert (
         january.value("select count(*) from pg_constraint where conrelid = 'labels'::regclass and contype = 'f'") == 1
     )
+
+
+def test_rows_that_production_lost_hold_back_each_month_until_it_is_mended(january: Streamflow, months: Path) -> None:
+    """Also two months at once, of which the first was held back before."""
+    later = [(months / f"month_{month}" / "labels.csv").read_text() for month in ("001", "002")]
+    known = [user for (user,) in january.rows("select user_id from labels")]
+    lost = next(user for user in known if not any(user in text for text in later))
+    january.connection.execute("delete from labels where user_id = %s", [lost])
+    for month in ("001", "002"):
+        held_back = january("ingest", month, "--data-dir", months)
+        assert held_back.code == 3, held_back
+        assert "labels would have" in held_back.err
+        assert published(january) == ["2024-01-31"]
+    assert january.dbt("build", "--full-refresh").success
+    january.ok("verify")
+    assert january.value("select count(*) from labels where user_id = %s", lost) == 1

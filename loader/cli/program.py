@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import io
+import logging
 import os
 import signal
 import sys
@@ -11,23 +12,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from loader.outlet import Outlet
+
 SAYS_WHAT_BECAME_OF_IT = {"ingest", "land", "check", "forget"}
 """Commands whose exit code is about the month or the customer, also where nobody could be told of it."""
-
-
-class Outlet(io.FileIO):
-    """stdout or stderr. What cannot be written is lost, and ends nothing: a reader that has gone had enough."""
-
-    lost: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write, or remember why not."""
-        try:
-            return super().write(data)
-        except OSError as error:
-            if not isinstance(error, BrokenPipeError):
-                self.lost = error
-            return len(data)
 
 
 def program() -> None:
@@ -39,6 +27,7 @@ def program() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     out, err = Outlet(1, "w", closefd=False), Outlet(2, "w", closefd=False)
     sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
+    logging.raiseExceptions = False  # a log that cannot be written is not worth a traceback
     terminated = []
 
     def end(number: int, _: object) -> None:

@@ -114,7 +114,8 @@ class Dbt:
             done: told the kind of each node as it ends: test, model, snapshot.
 
         Raises:
-            SurroundingsFailed: dbt cannot parse the project, or the packages that it needs are not installed.
+            SurroundingsFailed: dbt cannot parse the project, the packages that it needs are not installed, or it would
+                work on another database.
         """
         manifest = self.manifest(database).deepcopy()  # a run leaves its marks in it
         return _run(manifest, [*arguments, *WHOLE, *LOGGED], begun, done)
@@ -145,7 +146,7 @@ class Dbt:
             raise SurroundingsFailed(
                 f"dbt cannot parse the project: {parsed.exception}\nTry again when that is mended."
             )
-        parsed.result.selectors = {}  # dbt cannot copy them, and nothing here selects by them
+        parsed.result.selectors, parsed.result.disabled = {}, {}  # dbt cannot copy them, and nothing here needs them
         return parsed.result
 
 
@@ -163,11 +164,30 @@ def environment_kept() -> Iterator[None]:
 
 
 def parse() -> Any:
-    """dbt's result of parsing the project; it has the manifest."""
+    """dbt's result of parsing the project; it has the manifest.
+
+    Raises:
+        SurroundingsFailed: dbt would work on another database.
+    """
     import dbt.adapters.postgres  # noqa: F401 (dbt would import it later)
+    from dbt.adapters.factory import get_adapter_by_type
     from dbt.cli.main import dbtRunner
 
-    return dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
+    parsed = dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
+    if parsed.success:
+        _require_same_database(get_adapter_by_type("postgres").config)
+    return parsed
+
+
+def _require_same_database(profile: Any) -> None:
+    meant = [os.environ[f"POSTGRES_{name}"] for name in ("HOST", "PORT", "DB")]
+    used = [str(getattr(profile.credentials, name)) for name in ("host", "port", "database")]
+    if used != meant:
+        raise SurroundingsFailed(
+            f"the target {profile.target_name} of dbt's profile is the database {used[2]} on {used[0]}, port {used[1]},"
+            f" and POSTGRES_* name {meant[2]} on {meant[0]}, port {meant[1]}: have that target read POSTGRES_*, as that"
+            " of `streamflow new` does, or choose another (DBT_TARGET). Nothing was changed."
+        )
 
 
 def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:

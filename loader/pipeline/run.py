@@ -259,7 +259,8 @@ class Run:
             ledger.require_landed(self.connection, self.delivery, self._landed)
         if failed:
             raise self._refusal(self._problems().found_by(result, failed))
-        if not result.success and (self.request.command == "check" or not self.outcome.audits):
+        goes_on = self.request.command != "check" and (self.outcome.audits or self._standing().is_finished)
+        if not result.success and not goes_on:
             raise self._dbt_failed(result)
         if warned := self.outcome.audits_that("warn"):
             found = self._problems().found_by(result, warned)
@@ -284,9 +285,8 @@ class Run:
     def _refusal(self, problems: Iterable[Problem], message: str | None = None) -> Refused:
         from loader.refusals.rejects import write_rejects
 
-        month = self.delivery.label
-        rejects = write_rejects(problems, self.settings.home / "rejects" / f"month_{month}.csv", month, message)
-        self.outcome.rejects = rejects
+        path = self.settings.home / "rejects" / f"month_{self.delivery.label}.csv"
+        self.outcome.rejects = rejects = write_rejects(problems, path, self.delivery.label, message)
         self._end("refused", rejects.sentence)
         return Refused(self.outcome, rejects)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from loader.delivery import Problem
 from loader.delivery.csv_contract import RECORD_LIMIT
+from loader.outlet import Outlet
 from loader.words import counted, printable
 
 ON_SCREEN = 20
@@ -36,6 +39,7 @@ class Rejects:
     """How many problems there are, how many were written, the files concerned, the first groups, and where all are.
 
     `sentence` is that with which the month is refused: the cause, where one explains the problems; `more` follows it.
+    `unwritten` says why the file does not have them.
     """
 
     count: int
@@ -45,11 +49,13 @@ class Rejects:
     path: Path
     sentence: str
     more: list[str]
+    unwritten: str | None
 
     def as_lines(self) -> list[str]:
         """What follows the sentence: other causes, the first groups, how many more there are, and where all are."""
         which = "all of them" if self.written == self.count else f"the first {self.written:,} of them"
-        return [*self.more, *listed(self.first, self.count), f"{which}: {self.path}"]
+        where = f"{which}: {self.path}" if not self.unwritten else f"{self.path} cannot be written: {self.unwritten}"
+        return [*self.more, *listed(self.first, self.count), where]
 
 
 def grouped(problems: Iterable[Problem], groups: dict[Hashable, Group] | None = None) -> list[Group]:
@@ -143,10 +149,10 @@ def write_rejects(problems: Iterable[Problem], path: Path, month: str, summary: 
     Args:
         summary: the sentence in place of one that counts the problems.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    outlet = _outlet(path)
     values = attrgetter(*COLUMNS)
     count, files, groups = 0, dict[str, None](), dict[Hashable, Group]()
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with io.TextIOWrapper(io.BufferedWriter(outlet), "utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
         for count, problem in enumerate(problems, 1):
@@ -160,4 +166,17 @@ def write_rejects(problems: Iterable[Problem], path: Path, month: str, summary: 
     told = f"{things} wrong in {counted(len(files), 'file')}, nothing was changed"
     first, *others = [*causes(list(groups.values())), summary or told]
     sentence = f"month {month} refused: {first}" if others or not summary else summary
-    return Rejects(count, min(count, IN_FILE), list(files), list(groups.values())[:ON_SCREEN], path, sentence, others)
+    unwritten = outlet.lost.strerror if outlet.lost else None
+    shown = list(groups.values())[:ON_SCREEN]
+    return Rejects(count, min(count, IN_FILE), list(files), shown, path, sentence, others, unwritten)
+
+
+def _outlet(path: Path) -> Outlet:
+    """The file; what is wrong with a month is told also where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Outlet(path, "w")
+    except OSError as error:
+        nowhere = Outlet(os.devnull, "w")
+        nowhere.lost = error
+        return nowhere

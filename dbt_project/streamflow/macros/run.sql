@@ -26,20 +26,21 @@
             ~ " streamflow_" ~ target.schema ~ ", and ingest there. Models of your own go to another schema by their config."
         ) }}
     {%- endif -%}
+    {%- set relations = {} -%}
+    {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in streamflow.strategies() -%}
+        {%- do streamflow.require_guards(model) -%}
+        {%- do relations.update({model.relation_name: model}) -%}
+    {%- endfor -%}
+    {%- do streamflow.require_own_settings() -%}
+    {%- for node in graph.nodes.values() if (node.config.store_failures_as or node.config.materialized) in ['view', 'materialized_view'] -%}
+        {%- do streamflow.require_no_staging(node) -%}
+    {%- endfor -%}
     {%- set ddl = streamflow.ops_ddl() -%}
     {%- set stamp = local_md5(ddl) -%}
     {%- if run_query("select obj_description(to_regclass('ops.loads'), 'pg_class') is distinct from '" ~ stamp ~ "'").rows[0][0] -%}
         {%- do run_query(ddl ~ "comment on table ops.loads is '" ~ stamp ~ "'") -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
     {%- endif -%}
-    {%- set relations = {} -%}
-    {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in streamflow.strategies() -%}
-        {%- do streamflow.require_guards(model) -%}
-        {%- do relations.update({model.relation_name: model}) -%}
-    {%- endfor -%}
-    {%- for model in graph.nodes.values() if model.resource_type == 'model' and model.config.materialized in ['view', 'materialized_view'] -%}
-        {%- do streamflow.require_no_staging(model) -%}
-    {%- endfor -%}
     {#- audits alone alter nothing, and a run with the gate alters what it is to publish into once they have passed -#}
     {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and not streamflow.audits_alone() -%}
     {%- for created in run_query(streamflow.follow_declaration(adds_columns)).columns[0].values() if created in relations -%}
@@ -109,21 +110,50 @@
             model.name ~ " lacks what history and production are guarded by: dbt_project.yml has to say of their folders +full_refresh: false"
             ~ " and +contract: {enforced: true}, and under dispatch that dbt's macros are looked for in streamflow too. Nothing was changed."
         ) }}
-    {%- elif model.schema != target.schema or graph.nodes['model.streamflow.published'].schema != 'ops' -%}
+    {%- endif -%}
+    {%- do streamflow.require_place(model, target.schema) -%}
+{% endmacro %}
+
+
+{#- What a project says of all models would hold for those of this package too, whatever they say themselves. -#}
+{% macro require_own_settings() %}
+    {%- set own = {
+        'gate': {'materialized': 'table'},
+        'complete_months': {'materialized': 'view'},
+        'published': {'materialized': 'incremental', 'incremental_strategy': 'append', 'full_refresh': false, 'unlogged': none},
+    } -%}
+    {%- for name, settings in own.items() -%}
+        {%- set model = graph.nodes['model.streamflow.' ~ name] -%}
+        {%- do streamflow.require_place(model, 'ops') -%}
+        {%- for setting, value in settings.items() if model.config.get(setting) != value -%}
+            {{ exceptions.raise_compiler_error(
+                name ~ " of streamflow would be configured with " ~ setting ~ ": " ~ model.config.get(setting) ~ ". In dbt_project.yml, put what"
+                ~ " is said of all models under the name of your project. Nothing was changed."
+            ) }}
+        {%- endfor -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- The loader and the ledger know a model by its name, in its schema. -#}
+{% macro require_place(model, schema) %}
+    {%- if model.schema != schema or model.alias != model.name -%}
         {{ exceptions.raise_compiler_error(
-            model.name ~ " would be in schema " ~ model.schema ~ ": have your macro generate_schema_name return its custom_schema_name as it is,"
-            ~ " as streamflow's does, for streamflow's models and for those in models/history, production and marts. Nothing was changed."
+            model.name ~ " would be " ~ model.schema ~ "." ~ model.alias ~ ": put a schema for all models in dbt_project.yml under the name of your"
+            ~ " project, and have your macros generate_schema_name and generate_alias_name return the schema of its config, and its name, as they"
+            ~ " are, for streamflow's models and for those in models/history, production and marts. Nothing was changed."
         ) }}
     {%- endif -%}
 {% endmacro %}
 
 
 {#- Each month makes the tables in staging anew, and what a view shows cannot be dropped. -#}
-{% macro require_no_staging(model) %}
-    {%- for source_name, table_name in model.sources if source_name == 'staging' -%}
+{% macro require_no_staging(node) %}
+    {%- for source_name, table_name in node.sources if source_name == 'staging' -%}
         {{ exceptions.raise_compiler_error(
-            model.name ~ " is a view on staging." ~ table_name ~ ", which each month makes anew: have it read ref('latest_" ~ table_name
-            ~ "'), or be a table. Nothing was changed."
+            node.name ~ " is a view on staging." ~ table_name ~ ", which each month makes anew: have it "
+            ~ ("store its failures as a table" if node.resource_type == 'test' else "read ref('latest_" ~ table_name ~ "'), or be a table")
+            ~ ". Nothing was changed."
         ) }}
     {%- endfor -%}
 {% endmacro %}

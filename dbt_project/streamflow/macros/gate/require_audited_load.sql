@@ -32,7 +32,7 @@
 -#}
 {% macro require_references(audits) %}
     {%- set audited = [] -%}
-    {%- for audit in audits if audit.test_metadata and audit.test_metadata.name == 'relationships' and not audit.config.where -%}
+    {%- for audit in audits if audit.test_metadata and audit.test_metadata.name == 'relationships' and streamflow.lets_none_pass(audit) -%}
         {%- for read in audit.sources -%}
             {%- do audited.append([streamflow.audited_table(audit), [audit.column_name], read | last]) -%}
         {%- endfor -%}
@@ -56,6 +56,12 @@
         {%- do streamflow.refuse_month(left.parent, "rows of " ~ left.child ~ " that would name none of " ~ left.parent ~ " by " ~ left.columns
             ~ ", as no other month has delivered these: " ~ left.row_count ~ ". " ~ remedy) -%}
     {%- endfor -%}
+{% endmacro %}
+
+
+{#- Whether a single row fails an audit of severity error, whichever it is. -#}
+{% macro lets_none_pass(audit) %}
+    {{ return(not audit.config.where and audit.config.fail_calc == 'count(*)' and audit.config.error_if | replace(' ', '') in ['!=0', '>0', '>=1']) }}
 {% endmacro %}
 
 

@@ -240,8 +240,8 @@ create or replace function ops.missing_keys(target regclass, declared jsonb) ret
 $$;
 
 -- The last thing that production does: its keys, once it has rows, as building a key once is several times faster than keeping it row by
--- row; and it has as many rows as history says of the newest month, where it took in that one, alone and for the first time. After a late
--- month there is nothing to compare: customers whom only that one has are in no newer history.
+-- row; and it has as many rows as history says of the newest month, where it took in that one for the first time. After a late month there
+-- is nothing to compare: customers whom only that one has are in no newer history.
 drop function if exists ops.finish_merge(regclass, jsonb, boolean);  -- of 0.2.0
 create or replace function ops.finish_merge(target regclass, declared jsonb, newest date) returns void language plpgsql as $$
 declare
@@ -266,7 +266,13 @@ begin
         end if;
     end loop;
 
-    select * into said from ops.history where to_regclass(format('public.%I', table_name)) = target and as_of = newest;
+    select * into said
+    from (
+        select history.*, history.built_at = max(history.built_at) over () as is_last
+        from ops.history as history
+        where to_regclass(format('public.%I', history.table_name)) = target
+    ) as known
+    where known.as_of = newest and known.is_last;
     if found then
         execute format('select count(*), count(*) filter (where observed_as_of = %L) from %s', newest, target) into known, delivered;
         if (known, delivered) <> (said.rows_total, said.rows_delivered) then

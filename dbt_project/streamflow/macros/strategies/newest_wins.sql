@@ -24,8 +24,8 @@
     {%- endfor %}
     {%- endif %}
     drop view {{ delivered }};
-    {%- set is_next = plan.unmerged and plan.unmerged == plan.newest and not plan.rebuild %}
-    select ops.finish_merge('{{ target }}', {{ streamflow.as_json(model.constraints) }}, {{ plan.newest if is_next else 'null' }})
+    {%- set takes_newest = plan.unmerged and plan.newest in plan.unmerged and not plan.rebuild %}
+    select ops.finish_merge('{{ target }}', {{ streamflow.as_json(model.constraints) }}, {{ plan.newest if takes_newest else 'null' }})
 {% endmacro %}
 
 
