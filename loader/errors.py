@@ -56,8 +56,8 @@ def complaint(error: psycopg.Error | OSError) -> str:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return (
             f"this role may not do that ({error.diag.message_primary or error}): have POSTGRES_USER name the role that"
-            " ingests. If that is the one, `streamflow init --roles`, as a superuser, gives it what it lacks. One that only"
-            " reads has the tables and views, and `history`, `diff` and `training-set`."
+            " ingests. If it is that one, `streamflow init --roles`, as a superuser, gives it what it lacks. One that"
+            " only reads has the tables and views, and `history`, `diff` and `training-set`."
         )
     if isinstance(error, psycopg.errors.UndefinedColumn):
         return (

@@ -198,6 +198,29 @@ def test_unreadable_file(streamflow: Streamflow, months: Path, tmp_path: Path) -
     assert "cannot be read: Permission denied" in result.err
 
 
+def test_a_month_is_refused_also_where_its_rejects_cannot_be_written(
+    streamflow: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """A folder that cannot be made, or a full disk."""
+    set_value(copy_month(months, "000", tmp_path) / "users.csv", 5, "user_gender", "unknown")
+    rejects = Path(streamflow.environment["STREAMFLOW_HOME"]) / "rejects"
+    rejects.parent.mkdir(exist_ok=True)
+    rejects.write_text("no folder")
+    refused_without_rejects(streamflow, tmp_path, "File exists")
+    rejects.unlink()
+    rejects.mkdir()
+    (rejects / "month_000.csv").symlink_to("/dev/full")
+    refused_without_rejects(streamflow, tmp_path, "No space left on device")
+
+
+def refused_without_rejects(streamflow: Streamflow, months: Path, reason: str) -> None:
+    """The screen has what is wrong, and why no file has it."""
+    result = streamflow("check", "000", "--data-dir", months)
+    assert result.code == 1
+    assert "users.csv:5 " in result.err
+    assert f"month_000.csv cannot be written: {reason}" in result.err
+
+
 def test_lines_are_those_of_an_editor(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
     folder = copy_month(months, "000", tmp_path)
     path = folder / "users.csv"
