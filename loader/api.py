@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from loader.pipeline.ingest import run_months
 from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
+from loader.project import project
 from loader.readers import manifest as manifests
 from loader.readers import verification
 from loader.readers.after_publish import after_publish
@@ -50,6 +52,10 @@ __all__ = [
     "Settings", "StreamflowError", "SurroundingsFailed", "Verdict", "WrongDeclaration", "WrongUsage", "abandon_month",
     "check_month", "ingest_month", "last_month", "migrate", "verify",
 ]  # fmt: skip
+
+
+_ONE_AT_A_TIME = threading.RLock()
+"""dbt is told in the environment which project and database are meant, and all threads share that."""
 
 
 def ingest_month(
@@ -106,8 +112,8 @@ def abandon_month(month: int | str, as_of: dt.date | None = None, settings: Sett
         WrongUsage: nothing was begun, the month is published, or a later one was built on it.
         SurroundingsFailed: another run is under way, or dbt failed.
     """
-    settings = settings or load_settings()
     with _surroundings():
+        settings = _current(settings)
         return abandon.abandon(settings, find_delivery(settings, parse_month(str(month)), as_of=as_of))
 
 
@@ -123,7 +129,7 @@ def migrate(dry_run: bool = False, settings: Settings | None = None) -> Migrated
         SurroundingsFailed: another run is under way, history is not what the ledger says, or something is in the way.
     """
     with _surroundings():
-        return migration.migrate(settings or load_settings(), dry_run=dry_run)
+        return migration.migrate(_current(settings), dry_run=dry_run)
 
 
 def last_month(day: dt.date | None = None, settings: Settings | None = None) -> str:
@@ -132,7 +138,7 @@ def last_month(day: dt.date | None = None, settings: Settings | None = None) -> 
     Raises:
         WrongUsage: the first month of all was not over by then.
     """
-    settings, day = settings or load_settings(), day or dt.date.today()
+    settings, day = _current(settings), day or dt.date.today()
     number = settings.number_of(day.year, day.month) - 1
     if number < 0:
         first = settings.first_month
@@ -148,31 +154,39 @@ def verify(settings: Settings | None = None, manifest: Path | None = None) -> li
     Args:
         manifest: a file that tells what was published before. What it does not tell yet is added to it if all is sound.
     """
-    with _surroundings(), open_database(settings or load_settings()).connect() as connection:
+    with _surroundings(), open_database(_current(settings)).connect() as connection:
         links = chain.links(connection) if ledger.exists(connection) else None
         verdicts = list(manifests.compare(manifest, links or [])) if manifest else []
         verdicts = [*verification.verify(connection, load_contract(), links), *verdicts]
-    if manifest and all(verdict.sound for verdict in verdicts):
-        added = manifests.extend(manifest, links or [])
-        verdicts += [Verdict("manifest", None, len(links or []), True, f"added to it: {line}") for line in added]
+        if manifest and all(verdict.sound for verdict in verdicts):
+            added = manifests.extend(manifest, links or [])
+            verdicts += [Verdict("manifest", None, len(links or []), True, f"added to it: {line}") for line in added]
     return verdicts
 
 
 def _run(
     request: Request, month: int | str, data_dir: Path | str | None, as_of: dt.date | None, settings: Settings | None
 ) -> Outcome:
-    settings = settings or load_settings()
-    delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
     with _surroundings(), environment_kept(), contextlib.closing(Progress()) as progress:
+        settings = _current(settings)
+        delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
         [outcome] = run_months(settings, request, [delivery], progress)
         after_publish(settings, outcome)
     return outcome
 
 
+def _current(settings: Settings | None) -> Settings:
+    """The settings given, or those that environment, .env and current folder name now: another call had others."""
+    project.cache_clear()
+    load_settings.cache_clear()
+    return settings or load_settings()
+
+
 @contextlib.contextmanager
 def _surroundings() -> Iterator[None]:
-    """What the database and the operating system complain of is one exception here."""
+    """What the database and the operating system complain of is one exception here; another thread waits."""
     try:
-        yield
+        with _ONE_AT_A_TIME:
+            yield
     except (psycopg.Error, OSError) as error:
         raise SurroundingsFailed(complaint(error)) from error

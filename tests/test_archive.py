@@ -245,6 +245,7 @@ def test_a_month_whose_tables_need_different_months_is_begun_in_none_without_the
     march.ok("verify")
 
 
+@pytest.mark.long
 def test_a_table_that_an_archived_month_gets_leaves_it_archived(
     february: Streamflow, months: Path, copy: Path, tmp_path: Path
 ) -> None:

@@ -122,6 +122,7 @@ def test_dbt_in_another_database_of_the_server_is_not_named(january: Streamflow,
         january.ok("ingest", "001", "--data-dir", months)
 
 
+@pytest.mark.long
 def test_a_landing_between_two_steps_of_dbt_by_hand(january: Streamflow, months: Path) -> None:
     """What passed the gate is not built from what has been landed since."""
     land_only(january, months / "month_001", 1)

@@ -82,7 +82,7 @@ def test_a_month_left_unfinished_is_a_warning(january: Streamflow) -> None:
                                " values ('ingest', '001', '2024-02-29', 'me', '/', '{}')")  # fmt: skip
     [(level, text)] = found(january.ok("doctor", "--json"), "months")
     assert level == "warning"
-    assert text.endswith("streamflow ingest 001")
+    assert text.endswith("streamflow ingest 001 --data-dir /")
 
 
 def test_a_month_begun_and_not_published_is_a_warning(january: Streamflow) -> None:
@@ -93,10 +93,10 @@ def test_a_month_begun_and_not_published_is_a_warning(january: Streamflow) -> No
     )  # fmt: skip
 
 
-def test_what_failed_after_publishing_is_a_warning(january: Streamflow) -> None:
+def test_what_failed_after_publishing_is_a_warning(january: Streamflow, months: Path) -> None:
     january.connection.execute("update ops.loads set failed_nodes = array['mine']")
     assert found(january.ok("doctor", "--json"), "months") == [
-        ("warning", "failed: mine, after 000 was published: streamflow ingest 000")
+        ("warning", f"failed: mine, after 000 was published: streamflow ingest 000 --data-dir {months}")
     ]
 
 

@@ -57,12 +57,16 @@ def test_a_customer_is_forgotten_everywhere(restated: tuple[Streamflow, Path], m
     there = mentions(streamflow, user)
     assert {"labels", "history.labels_2024_01_31", "restated.labels_2024_02_29", "staging.labels"} <= set(there)
     before = streamflow.state()
+    streamflow.connection.execute("analyze")
+    in_statistics = "select count(*) from pg_stats where strpos(histogram_bounds::text, %s) > 0"
+    assert streamflow.value(in_statistics, user) > len(TABLES)
 
     done = streamflow.ok("forget", user, *WHY, "--json").json
 
     assert (done["customers"], done["before"]) == (1, 0)
     assert done["rows"] >= 4 * len(TABLES) + 1
     assert mentions(streamflow, user) == []
+    assert streamflow.value(in_statistics, user) == 0
     assert list(streamflow.state()) == others(before, {user})
     verdicts = streamflow.ok("verify", "--manifest", manifest, "--json").json
     findings = {verdict["finding"] for verdict in verdicts if verdict["as_of"]}

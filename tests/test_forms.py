@@ -95,6 +95,7 @@ def test_a_table_in_a_form_of_its_own(
     assert "landing" not in again.stderr
 
 
+@pytest.mark.long
 def test_the_same_bytes_that_are_read_otherwise_since_are_other_rows(
     january: Streamflow, months: Path, copy: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from loader.database import Database, ops_ddl
 from loader.delivery import Delivery
@@ -112,6 +113,21 @@ def test_staging_that_is_not_what_was_landed_is_not_published(landed: Streamflow
     assert gate.status == "error"
     assert f"staging.{table} does not hold the rows that were landed" in gate.message
     assert landed.state() == before
+
+
+def test_a_month_whose_rows_the_server_lost_is_to_be_landed_again(landed: Streamflow, months: Path) -> None:
+    """Staging is in no log of the server, and empty after a crash: to build nothing would say that all is well."""
+    before = landed.state()
+    for table in TABLES:
+        landed.connection.execute(sql.SQL("truncate staging.{}").format(sql.Identifier(table)))
+    [gate] = [node for node in landed.dbt("build").result.results if node.node.name == "gate"]
+    assert "the server lost the rows of staging, as it does in a crash" in gate.message
+    assert "Land the month again." in gate.message
+    assert landed.state() == before
+    assert f"which staging no longer holds: streamflow land 001 --data-dir {months}" in landed.ok("status").out
+    landed.ok("land", "001", "--data-dir", months)
+    assert landed.dbt("build").success
+    assert published(landed) == ["2024-01-31", "2024-02-29"]
 
 
 def test_a_month_that_fails_an_audit_after_it_passed_is_to_pass_again(landed: Streamflow, undisturbed: Any) -> None:

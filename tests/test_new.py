@@ -177,9 +177,12 @@ def test_a_folder_that_is_no_project_is_named(run: Run, tmp_path: Path) -> None:
 
 
 def month_of_a_shop(folder: Path, accounts: int, **header: str) -> Path:
-    """A month of somebody else's tables: accounts, their invoices by two columns, a lookup that nothing refers to."""
+    """A month of somebody else's tables: accounts, their invoices by two columns, a lookup that nothing refers to.
+
+    `user` is a word that SQL reserves.
+    """
     numbers = range(1000, 1000 + accounts)
-    account = header.get("account", "account_id,country,opened,churned")
+    account = header.get("account", "User,country,opened,churned")
     return write(
         folder,
         accounts="\n".join(
@@ -187,7 +190,7 @@ def month_of_a_shop(folder: Path, accounts: int, **header: str) -> Path:
         ),
         invoices="\n".join(
             [
-                "account,invoice_no,amount,paid",
+                "User,invoice_no,amount,paid",
                 *(f"{n},{k},{n * k % 97}.{k}0,{'yes' if n * k % 3 else 'no'}" for n in numbers for k in (1, 2, 3)),
             ]
         ),
@@ -201,15 +204,14 @@ def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Pa
     first = month_of_a_shop(exports / "month_000", 40)
     guessed = run(tmp_path, "new", "shop", "--from", first, "--label", "accounts.churned").stdout
     assert "month_000 is taken as 2024-01: if it is another month, say in .env, before the first ingest," in guessed
-    assert "invoices.account is taken for a reference to accounts, whose account_id has all its values" in guessed
     contract = declared(shop)
     assert {name: table["config"]["meta"] for name, table in contract.items()} == {
         "accounts": {
-            "primary_key": "account_id", "references": {"table": "countries", "columns": "country"}, "customers": True
+            "primary_key": "user", "references": {"table": "countries", "columns": "country"}, "customers": True
         },
         "countries": {"primary_key": "code"},
         "invoices": {
-            "primary_key": ["account", "invoice_no"], "references": {"table": "accounts", "columns": "account"}
+            "primary_key": ["user", "invoice_no"], "references": "accounts"
         },
     }  # fmt: skip
     run(shop, "ingest", "000")
@@ -218,7 +220,7 @@ def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Pa
     run(shop, "ingest", "001")
 
     path = shop / "models" / "staging" / "_sources.yml"
-    month_of_a_shop(exports / "month_002", 46, account="account_id,land,opened,churned")
+    month_of_a_shop(exports / "month_002", 46, account="User,land,opened,churned")
     invoices = exports / "month_002" / "invoices.csv"
     invoices.write_text(invoices.read_text().replace("1003,2,", f"1003,{2**33},"))
     assert "land" in run(shop, "check", "002", code=1).stderr

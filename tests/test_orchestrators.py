@@ -58,6 +58,10 @@ def test_the_functions_do_what_the_commands_do(
     assert api.verify() == []
     assert api.check_month(0, months).state == "checked"
     assert dict(os.environ) == environment, "the next one may be of another database"
+    monkeypatch.setenv("STREAMFLOW_FIRST_MONTH", "2023-12")
+    assert api.last_month(dt.date(2024, 3, 5)) == "002", "what was set before does not count"
+    monkeypatch.delenv("STREAMFLOW_FIRST_MONTH")
+    assert api.last_month(dt.date(2024, 3, 5)) == "001"
     assert api.abandon_month("000").tables == []
     assert api.migrate().changes == []
     monkeypatch.setattr(log, "propagate", True)

@@ -98,15 +98,11 @@ def test_everything_of_ones_own_is_built_month_after_month(ours: Path, streamflo
     ("point", "reads", "when"),
     [
         ("own model", "labels_snapshots", "select count(*) = 2 from ops.published"),
-        *(
-            pytest.param(*case, marks=pytest.mark.long)
-            for case in (
-                ("own model and last merge", "labels_snapshots", "select count(*) = 12 from ops.history"),
-                ("own model", "labels", "select count(*) = 2 from ops.published"),
-            )
-        ),
+        ("own model and last merge", "labels_snapshots", "select count(*) = 12 from ops.history"),
+        ("own model", "labels", "select count(*) = 2 from ops.published"),
     ],
 )
+@pytest.mark.long
 def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
     copy: Path, january: Streamflow, months: Path, point: str, reads: str, when: str
 ) -> None:
@@ -128,39 +124,49 @@ def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
     january.ok("verify")
 
 
-def test_what_would_be_in_the_way_of_each_month_is_named(copy: Path, january: Streamflow, months: Path) -> None:
-    before = january.state()
-    for path, text, said in (
-        ("macros/schema.sql", SCHEMA, " would be public_public."),
-        ("macros/alias.sql", ALIAS, "_t: put a schema for all models in dbt_project.yml"),
-        ("tests/ours.sql", STORED, "ours is a view on staging.labels, which each month makes anew: have it store"),
-        (
-            "models/stg_labels.sql",
-            "select * from {{ source('staging', 'labels') }}",
-            "have it read ref('latest_labels')",
-        ),
-    ):
-        write(copy, path, text)
-        result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
-        assert result.returncode == 3
-        assert said in result.stderr
-        assert january.state() == before
-        (copy / "dbt_project" / path).unlink()
-    assert january.value("select count(*) from pg_tables where schemaname ~ '^public_'") == 0
+IN_THE_WAY = (
+    (
+        "models/stg_labels.sql",
+        "select * from {{ source('staging', 'labels') }}",
+        "have it read ref('latest_labels')",
+    ),
+    ("macros/schema.sql", SCHEMA, " would be public_public."),
+    ("macros/alias.sql", ALIAS, "_t: put a schema for all models in dbt_project.yml"),
+    ("tests/ours.sql", STORED, "ours is a view on staging.labels, which each month makes anew: have it store"),
+)
+
+
+@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, len(IN_THE_WAY)))])
+def test_what_would_be_in_the_way_of_each_month_is_named(
+    copy: Path, january: Streamflow, months: Path, number: int
+) -> None:
+    before, (path, text, said) = january.state(), IN_THE_WAY[number]
+    write(copy, path, text)
+    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+    assert result.returncode == 3
+    assert said in result.stderr
+    assert january.state() == before
+    (copy / "dbt_project" / path).unlink()
+    assert january.value("select count(*) from pg_tables where schemaname ~ '^public_' or tablename ~ '_t$'") == 0
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "materialized: table",
+        *(pytest.param(setting, marks=pytest.mark.long) for setting in ("full_refresh: true", "unlogged: true")),
+    ],
+)
 def test_what_a_project_says_of_all_its_models_does_not_reach_the_ledger(
-    copy: Path, january: Streamflow, months: Path
+    copy: Path, january: Streamflow, setting: str
 ) -> None:
     before, settings = january.table("ops.published"), copy / "dbt_project" / "dbt_project.yml"
-    said = settings.read_text()
-    for setting in ("materialized: table", "full_refresh: true", "unlogged: true"):
-        settings.write_text(said.replace("models:\n", f"models:\n  +{setting}\n"))
-        result = run_copy(copy, january, "dbt", "build", "--select", "published")
-        assert result.returncode == 2
-        assert f"of streamflow would be configured with {setting}" in result.stdout.replace("True", "true")
-        assert january.table("ops.published") == before
+    settings.write_text(settings.read_text().replace("models:\n", f"models:\n  +{setting}\n"))
+    result = run_copy(copy, january, "dbt", "build", "--select", "published")
+    assert result.returncode == 2
+    assert f"of streamflow would be configured with {setting}" in result.stdout.replace("True", "true")
+    assert january.table("ops.published") == before
 
 
 def test_a_target_of_another_database_is_refused(copy: Path, january: Streamflow, months: Path) -> None:
@@ -177,6 +183,7 @@ def test_a_target_of_another_database_is_refused(copy: Path, january: Streamflow
     assert published(january) == ["2024-01-31"]
 
 
+@pytest.mark.long
 def test_a_month_whose_build_ended_in_a_failing_hook_of_ones_own_is_published(
     copy: Path, january: Streamflow, months: Path
 ) -> None:
@@ -292,6 +299,9 @@ def test_a_failed_test_of_ones_own_does_not_hold_a_month_back(
     assert published(streamflow) == ["2024-01-31", "2024-02-29"]
     assert streamflow("verify").code == 0
     write(copy, "tests/never.sql", f"select 1 from {{{{ ref('{tested}') }}}} where false")
+    assert streamflow.ok("status").out.count("failed: never, ") == 2
+    assert run_copy(copy, streamflow, "dbt", "test", "--select", "never").returncode == 0
+    assert "never" not in streamflow.ok("status").out
     assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 0
 
 

@@ -167,11 +167,11 @@ def begun_and_not_published(january: Streamflow, state: str) -> None:
 def test_status_says_what_to_do_with_a_month_that_is_not_finished(january: Streamflow, state: str) -> None:
     begun_and_not_published(january, state)
     text = january.ok("status").out
-    assert text.count("not finished: 001, begun and not published: streamflow ingest 001, or streamflow dbt build") == 1
+    assert text.count("not finished: 001, begun and not published: streamflow ingest 001 --data-dir /; or give it") == 1
     assert "unfinished" not in text
     assert [month["state"] for month in january.ok("status", "--json").json] == ["published", "not finished"]
     january.connection.execute("select pg_advisory_lock(%s, %s)", [0x5F10, 1])
-    assert "streamflow dbt build" not in january.ok("status").out, "somebody is at it"
+    assert "begun and not published" not in january.ok("status").out, "somebody is at it"
 
 
 def test_status_says_what_to_do_with_a_restatement_that_is_not_finished(january: Streamflow) -> None:
@@ -182,14 +182,14 @@ def test_status_says_what_to_do_with_a_restatement_that_is_not_finished(january:
         ") update ops.history set load_id = load.load_id from load where table_name = 'labels'"
     )
     expected = (
-        "not finished: 000, which was being restated: streamflow dbt build, or streamflow ingest 000 with --restate"
+        "not finished: 000, which was being restated: streamflow ingest 000 --data-dir / with --restate; or give it"
     )
     assert expected in january.ok("status").out
 
 
-def test_status_names_the_models_that_failed_after_publishing(january: Streamflow) -> None:
+def test_status_names_the_models_that_failed_after_publishing(january: Streamflow, months: Path) -> None:
     january.connection.execute("update ops.loads set failed_nodes = array['mine', 'is_false_mine']")
-    expected = "failed: mine, is_false_mine, after 000 was published: streamflow ingest 000"
+    expected = f"failed: mine, is_false_mine, after 000 was published: streamflow ingest 000 --data-dir {months}"
     assert expected in january.ok("status").out.splitlines()
 
 

@@ -18,6 +18,7 @@ def test_what_is_refused_for_usage_is_no_attempt(january: Streamflow, months: Pa
     for code, said, *words in (
         (4, "month 9999 is not there", "check", "9999"),
         (4, f"{tmp_path}/nowhere", "ingest", "001", "--data-dir", tmp_path / "nowhere"),
+        (2, "users.csv is a file: name the folder", "check", "001", "--data-dir", months / "month_000" / "users.csv"),
         (4, f"{months}/month_000 has labels.csv", "ingest", "001", "--data-dir", months / "month_000"),
         (4, f"{tmp_path}/month_001 has notes.txt, and none of users.csv", "ingest", "001", "--data-dir", tmp_path),
         (2, "month 001 is not published: ingest it without", "ingest", "001", "--data-dir", months, *reason),

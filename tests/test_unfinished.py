@@ -117,6 +117,7 @@ def test_only_an_ingest_finishes_a_month(
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_an_ingest_of_other_files_finishes_a_month_and_says_so(
     january: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
 ) -> None:
@@ -255,6 +256,7 @@ def test_verdicts_on_a_published_month_stand(january: Streamflow) -> None:
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_a_month_is_published_whatever_is_in_staging(january: Streamflow, months: Path, tmp_path: Path) -> None:
     cut_off(january, "last merge", "001", "--data-dir", months)
     set_value(copy_month(months, "002", tmp_path) / "usage_agg_30d.csv", 3, "watch_hours_30d", "-1")
@@ -281,7 +283,7 @@ def test_what_another_landing_displaced_is_told(january: Streamflow, months: Pat
     january.ok("land", "001", "--data-dir", months)
     assert "no longer holds" not in january.ok("status").out
     january.ok("check", "002", "--data-dir", months)
-    assert "001, which staging no longer holds: streamflow land 001" in january.ok("status").out
+    assert f"which staging no longer holds: streamflow land 001 --data-dir {months}" in january.ok("status").out
 
 
 @pytest.mark.long
@@ -291,7 +293,7 @@ def test_the_command_that_is_named_has_the_date(january: Streamflow, months: Pat
     dated = ("001", "--as-of", "2024-03-15")
     cut_off(january, "last history", *dated, "--data-dir", months)
     said = january.ok("status").out
-    assert "streamflow ingest 001 --as-of 2024-03-15, or" in said
+    assert f"streamflow ingest 001 --as-of 2024-03-15 --data-dir {months}, or" in said
     assert "streamflow abandon 001 --as-of 2024-03-15" in said
     january.ok("abandon", *dated)
     assert "not finished" not in january.ok("status").out

@@ -44,14 +44,15 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
         WrongUsage: the declaration asks for what cannot be done to history; the message says what can.
     """
     there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
+    landed: dict[str, list[str]] = dict(connection.execute(statement(__file__, "landed")).fetchall())
     rows = connection.execute(statement(__file__, "keys"), [[table.name for table in tables]])
     keys: dict[str, list[str]] = dict(rows.fetchall())
     found: list[Change] = []
     for table in tables:
         if known := there.get(f"{table.name}_snapshots"):
-            found += _changes(table, f"history/{table.name}_snapshots", known, keys.get(table.name))
+            found += _changes(table, f"history/{table.name}_snapshots", known, landed, keys.get(table.name))
         if known := there.get(table.name):
-            found += _changes(table, f"production/{table.name}", known)
+            found += _changes(table, f"production/{table.name}", known, landed)
     return list(dict.fromkeys(found))
 
 
@@ -81,8 +82,17 @@ def _called(table: Table, known: Mapping[str, str]) -> dict[str, str | None]:
     return {column.name: next((name for name in column.names if name in known), None) for column in table.columns}
 
 
-def _changes(table: Table, model: str, known: dict[str, str], key: Sequence[str] | None = None) -> Iterator[Change]:
-    """What would be done to one table of the database, which has these columns and this key."""
+def _changes(
+    table: Table,
+    model: str,
+    known: Mapping[str, str],
+    landed: Mapping[str, Sequence[str]],
+    key: Sequence[str] | None = None,
+) -> Iterator[Change]:
+    """What would be done to one table of the database, which has these columns and this key.
+
+    `landed` are the columns of staging, as they were declared at the last landing.
+    """
     called = _called(table, known)
     if key and key != [called[name] for name in table.declared(table.key)]:
         raise WrongUsage(
@@ -103,7 +113,8 @@ def _changes(table: Table, model: str, known: dict[str, str], key: Sequence[str]
         if (before, narrow) != (column.name, wide):
             yield Change(table.name, column.name, before, narrow, wide)
     unknown = known.keys() - called.values() - ADDED
-    if undeclared := sorted(unknown - model_columns(model)) if unknown else []:  # nor by somebody's own model
+    own = model_columns(model).difference(landed.get(table.name, ())) if unknown else ()  # of somebody's own model
+    if undeclared := sorted(unknown.difference(own)):
         raise WrongUsage(
             f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, and history keeps what"
             " it knew: declare it again, with `retired: true` in its config.meta; or name it in the `aliases` of the"

@@ -13,3 +13,11 @@ inner join pg_catalog.pg_index on indrelid = to_regclass(format('public.%%I', de
 cross join unnest(indkey) with ordinality as part (number, place)
 inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = part.number
 group by declared.name;
+
+-- name: landed
+-- The columns of each table of staging.
+select relname::text, array_agg(attname::text)
+from pg_catalog.pg_class
+inner join pg_catalog.pg_attribute on attrelid = pg_class.oid and attnum > 0 and not attisdropped
+where relnamespace = to_regnamespace('staging')
+group by relname;

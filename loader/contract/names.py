@@ -43,7 +43,8 @@ MODELS_OF_TABLES = {"history", "production", "latest"}
 
 def taken(tables: Sequence[Table]) -> Iterator[str]:
     """Why names of tables that are sound by themselves cannot be together, a sentence each."""
-    models = Counter(path.stem for path in model_files() if path.parent.name not in MODELS_OF_TABLES)
+    others = {path.stem for path in model_files() if path.parent.name not in MODELS_OF_TABLES}
+    models = Counter(others | {"training_set"})  # which `new` writes after it has looked at the names
     columns = Counter[str]()
     for table in tables:
         models.update([table.name, f"{table.name}_snapshots", f"{table.name}_scd2", f"latest_{table.name}"])

@@ -20,6 +20,8 @@ from loader.settings import Settings
 
 Connection = psycopg.Connection[TupleRow]
 
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it tells of errors that are handled here, with values of rows
+
 
 @dataclass(frozen=True)
 class Database:

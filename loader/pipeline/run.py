@@ -107,9 +107,9 @@ class Run:
             raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
         if standing.was_published and not known and not self._restates:
             raise SurroundingsFailed(
-                f"month {self.delivery.label} was being restated when a run was cut off. `streamflow dbt build`, or"
-                f" ingest with --restate, finishes that. `streamflow abandon {self.delivery.label}` brings back"
-                " what was published; so does ingesting another month."
+                f"month {self.delivery.label} was being restated when a run was cut off. To ingest it with --restate"
+                f" finishes that. `streamflow abandon {self.delivery.label}` brings back what was published; so does"
+                " ingesting another month."
             )
         if known and not found.problems and self._found_there(known, found, standing):
             self._again(known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from psycopg.rows import dict_row
 
 from loader import ledger
 from loader.database import Connection, statement
+from loader.delivery import find_delivery
 from loader.errors import FINISH
 from loader.settings import load_settings
 from loader.words import counted
@@ -28,8 +30,8 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
     While somebody runs, only attempts that were cut off before, as the others may be theirs.
     """
     for month in months:
-        label, last, asked = month["month"], month["last_attempt"], _asked(month)
-        ingest = f"streamflow ingest {asked}"
+        label, last, files = month["month"], month["last_attempt"], _files(month)
+        ingest = f"streamflow ingest {files}"
         reason = f" ({month['error'].splitlines()[0]})" if month["error"] else ""
         ended = {"interrupted": "was cut off", "running": "" if running else "was cut off", "failed": f"failed{reason}"}
         if month["state"] == "not finished":
@@ -39,26 +41,34 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
         elif month["production_lags"] and not running:
             yield f"production is to take in {label} again", f"{ingest}, or {FINISH}"
         elif how := ended.get(last):
-            yield f"unfinished: {label}, whose last attempt {how}", ingest
+            yield f"unfinished: {label}, whose last attempt {how}", ingest + " with --restate" * month["restates"]
         elif month["was_displaced"] and last == "landed":
-            yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {asked}"
+            yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {files}"
         if month["failed_nodes"]:
             yield f"failed: {', '.join(month['failed_nodes'])}, after {label} was published", ingest
 
 
 def _begun(month: Mapping[str, Any]) -> tuple[str, str]:
     """What became of a month that is not finished, and the commands that finish it or give it up."""
-    asked, build = _asked(month), FINISH if month["whole"] else "streamflow dbt build"
-    what, finish = "begun and not published", f"streamflow ingest {asked}, or {build}"
+    asked, what = _asked(month), "begun and not published"
+    ways = [f"streamflow ingest {_files(month)}"]
     if month["published_at"]:
-        what, finish = "which was being restated", f"{build}, or streamflow ingest {asked} with --restate"
-    return f"not finished: {month['month']}, {what}", f"{finish}; or give it up: streamflow abandon {asked}"
+        what, ways = "which was being restated", [f"{ways[0]} with --restate"]
+    if month["whole"] or month["is_staged"]:
+        ways.append(FINISH if month["whole"] else "streamflow dbt build")
+    return f"not finished: {month['month']}, {what}", f"{', or '.join(ways)}; or give it up: streamflow abandon {asked}"
 
 
 def _asked(month: Mapping[str, Any]) -> str:
     """A month as a command is to name it."""
     is_usual = month["month"] == load_settings().label_of(month["as_of"])
     return f"{month['month']}" if is_usual else f"{month['month']} --as-of {month['as_of']}"
+
+
+def _files(month: Mapping[str, Any]) -> str:
+    """The same with the folder of months, where that is not the one of the settings."""
+    is_usual = month["data_dir"] == find_delivery(load_settings(), 0).origin
+    return _asked(month) if is_usual else f"{_asked(month)} --data-dir {shlex.quote(month['data_dir'])}"
 
 
 def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -78,7 +88,7 @@ def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Itera
         label = month["month"]
         if month["last_attempt"] == "refused":
             stands = "; what is published stands, unless you --restate it" if month["published_at"] else ""
-            yield f"refused: {label}; have its files corrected, see streamflow check {_asked(month)}{stands}"
+            yield f"refused: {label}; have its files corrected, see streamflow check {_files(month)}{stands}"
         if month["warnings"]:
             yield f"audits warned: {label}, {month['audits_warned']} of them: {'; '.join(warned(month['warnings']))}"
         yield from (f"waived: {label}, {waived(waiver)}" for waiver in month["waivers"])

@@ -55,12 +55,15 @@ select
         select history.as_of from ops.history as history
         where history.merged_at is null and history.rows_inserted is not null
     ) as production_lags,
+    attempts.load_id = (select max(staged.load_id) from ops.staged as staged) as is_staged,
     attempts.state = 'landed' and attempts.load_id is distinct from (select max(staged.load_id) from ops.staged as staged) as was_displaced,
     case
         when attempts.state = 'landed' and attempts.load_id = published.load_id then 'published' else attempts.state
     end as last_attempt,
     attempts.attempts,
     published.published_at,
+    attempts.data_dir,
+    attempts.restates,
     attempts.error,
     attempts.failed_nodes,
     coalesce(verdicts.passed, 0) as audits_passed,

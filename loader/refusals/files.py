@@ -7,16 +7,18 @@ from pathlib import Path
 
 from loader.delivery import Delivery, Problem, SourceFile
 from loader.delivery.causes import near
-from loader.errors import NotDelivered
+from loader.errors import NotDelivered, WrongUsage
 
 LISTED = 12
 MISSING = "the file is missing"
 
 
-def not_there(delivery: Delivery) -> NotDelivered:
+def not_there(delivery: Delivery) -> NotDelivered | WrongUsage:
     """That neither the folder nor the archive of a month is there, and what is."""
     folder, *others = delivery.names
     place = delivery.data_dir
+    if place.is_file():
+        return WrongUsage(f"{place} is a file: name the folder that has the months' folders and archives.")
     wanted = f"month {delivery.label} is not there: {place / folder} is missing, and so is"
     if not place.is_dir():
         return NotDelivered(f"{wanted} {place}")

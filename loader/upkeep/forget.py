@@ -63,6 +63,8 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
         before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
         if not new:  # a run that was cut off may have left them there
+            everywhere = [entry.relation for entry in entries if entry.partition_name]
+            _clean(connection, [*everywhere, *(sql.Identifier("public", table.name) for table in tables)], tables)
             return Forgotten(0, len(before), 0, forget_in_rejects(settings.home / "rejects", wanted), None, [])
         try:
             with history.all_or_nothing(connection, NOTHING):
@@ -71,10 +73,18 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
             raise WrongUsage(
                 f"{NOTHING}: one of them is no customer: {error.diag.message_primary}. Write them as in the files."
             ) from None
-        for relation in touched:  # a deleted row is in the file until then, and so few never bring autovacuum there
-            connection.execute(sql.SQL("vacuum {}").format(relation))
+        _clean(connection, touched, tables)
     rejects = forget_in_rejects(settings.home / "rejects", wanted)
     return Forgotten(len(new), len(before), rows, rejects, manifest, left_alone)
+
+
+def _clean(connection: Connection, relations: Iterable[sql.Identifier], tables: Sequence[Table]) -> None:
+    """Take deleted rows out of the files and the statistics: so few never bring autovacuum there."""
+    for relation in relations:
+        connection.execute(sql.SQL("vacuum (analyze) {}").format(relation))
+    of_all_dates = [f"{table.name}_snapshots" for table in tables]
+    for (name,) in connection.execute(statement(__file__, "with_statistics"), [of_all_dates]).fetchall():
+        connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", name)))
 
 
 def _require_one_column(tables: Sequence[Table]) -> None:
@@ -131,10 +141,10 @@ def _delete(
                 checksum = int(entry.checksum - gone["checksum"])
                 told.append(history.told(entry, rows=entry.rows - gone["rows"], checksum=checksum))
     for name, which in theirs.items():
-        whose.update(_from_table(connection, "staging", name, which))
-        if found := _from_table(connection, "public", name, which):
-            whose.update(found)
-            touched.append(sql.Identifier("public", name))
+        for schema in ("staging", "public"):
+            if found := _from_table(connection, schema, name, which):
+                whose.update(found)
+                touched.append(sql.Identifier(schema, name))
     return whose, touched, told
 
 

@@ -1,6 +1,6 @@
 {#-
   On-run-end: enters the verdicts of the audits that ran, for the load that staging held when the run began, and closes the gate where
-  one failed.
+  one failed. What had failed after a month was published, and was built or passed now, has not failed any more.
 -#}
 {% macro record_verdicts(results) %}
     {%- set verdicts = [] -%}
@@ -16,7 +16,14 @@
             'finding': streamflow.finding_of(result)
         }) -%}
     {%- endfor -%}
-    {%- if execute and verdicts and not (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
+    {%- set leaves_rows_out = invocation_args_dict.get('empty') or invocation_args_dict.get('sample') -%}
+    {%- set mended = [] -%}
+    {%- for result in results if result.status in ['success', 'pass', 'warn'] %}{% do mended.append(result.node.name) %}{% endfor -%}
+    {%- if execute and mended and not leaves_rows_out -%}
+    update ops.loads set failed_nodes = array(select unnest(failed_nodes) except select unnest({{ streamflow.text_array(mended) }}))
+    where failed_nodes && {{ streamflow.text_array(mended) }};
+    {%- endif %}
+    {%- if execute and verdicts and not leaves_rows_out %}
     insert into ops.audits (load_id, audit_id, audit_name, table_name, column_name, severity, status, failures, finding)
     select runs.load_id, verdicts.*
     from jsonb_to_recordset({{ streamflow.as_json(verdicts) }}) as verdicts (

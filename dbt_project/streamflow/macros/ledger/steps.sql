@@ -34,10 +34,13 @@ $$;
 -- The gate opens where staging is what this run audited. Of a published load the server may have lost the rows.
 create or replace function ops.open_gate(invocation text) returns void language plpgsql as $$
 declare
+    audited bigint := (select load_id from ops.runs where invocation_id = invocation);
     landed record;
     row_count bigint;
 begin
-    if (select load_id from ops.runs where invocation_id = invocation) is distinct from (select max(load_id) from ops.staged) then
+    if audited is not null and not exists (select from ops.staged) then
+        raise exception 'the gate stays closed: the server lost the rows of staging, as it does in a crash' using hint = 'Land the month again.';
+    elsif audited is distinct from (select max(load_id) from ops.staged) then
         raise exception 'the gate stays closed: staging was landed anew while its audits ran' using hint = 'Run `dbt build` again.';
     end if;
     for landed in select * from ops.staged where load_id not in (select load_id from ops.published) loop
@@ -67,22 +70,29 @@ begin
 end
 $$;
 
--- What the server lost in a crash, as staging is not in its log, is not in staging: the ledger says so from then on.
-create or replace function ops.clear_lost_staging() returns void language plpgsql as $$
+-- What the server lost in a crash, as staging is not in its log, is not in staging: the ledger says so from then on. Returns the load that
+-- was lost, where it was still to be published.
+drop function if exists ops.clear_lost_staging();  -- returned nothing in 0.2.0
+create or replace function ops.clear_lost_staging() returns bigint language plpgsql as $$
 declare
     landed record;
     is_there boolean;
 begin
-    for landed in select table_name from ops.staged where row_count > 0 loop
+    for landed in select table_name, load_id from ops.staged where row_count > 0 loop
         is_there := to_regclass(format('staging.%I', landed.table_name)) is not null;
         if is_there then
             execute format('select count(*) > 0 from (select 1 from staging.%I limit 1) as first_row', landed.table_name) into is_there;
         end if;
         if not is_there then
             delete from ops.staged;
-            return;
+            return (
+                select load_id from ops.loads
+                where load_id = landed.load_id and command <> 'check' and state <> 'refused'
+                    and load_id not in (select published.load_id from ops.published as published)
+            );
         end if;
     end loop;
+    return null;
 end
 $$;
 
