@@ -149,7 +149,7 @@ def require_tables(connection: Connection) -> None:
 
 def is_unaudited(connection: Connection, as_of: dt.date) -> bool:
     """Whether staging still holds a load of that date whose audits have passed and are not entered."""
-    connection.execute("select ops.clear_lost_staging()")
+    connection.execute("select ops.load_in_staging()")
     return bool(one_row(connection, statement(__file__, "is_unaudited"), [as_of])[0])
 
 

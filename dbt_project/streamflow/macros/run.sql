@@ -5,10 +5,8 @@
 {% macro begin_run() %}
     {%- if execute -%}
         {%- do streamflow.create_missing_tables() -%}
-        insert into ops.runs (invocation_id, load_id) select '{{ invocation_id }}', ops.clear_lost_staging()
+        insert into ops.runs (invocation_id, load_id) select '{{ invocation_id }}', ops.load_in_staging()
         on conflict (invocation_id) do update set load_id = excluded.load_id;
-        update ops.runs set load_id = coalesce(load_id, (select max(staged.load_id) from ops.staged as staged))
-        where invocation_id = '{{ invocation_id }}';
         {#- where another run is under way, staging may be half of each month: this one is told so, and its audits give no verdict -#}
         {%- if 'model.streamflow.gate' in selected_resources %}
         {{ streamflow.begin_step() }};

@@ -39,7 +39,8 @@ declare
     row_count bigint;
 begin
     if audited is not null and not exists (select from ops.staged) then
-        raise exception 'the gate stays closed: the server lost the rows of staging, as it does in a crash' using hint = 'Land the month again.';
+        raise exception 'the gate stays closed: staging is empty, as after a crash of the server or a landing that failed'
+            using hint = 'Land the month again.';
     elsif audited is distinct from (select max(load_id) from ops.staged) then
         raise exception 'the gate stays closed: staging was landed anew while its audits ran' using hint = 'Run `dbt build` again.';
     end if;
@@ -70,10 +71,10 @@ begin
 end
 $$;
 
--- What the server lost in a crash, as staging is not in its log, is not in staging: the ledger says so from then on. Returns the load that
--- was lost, where it was still to be published.
-drop function if exists ops.clear_lost_staging();  -- returned nothing in 0.2.0
-create or replace function ops.clear_lost_staging() returns bigint language plpgsql as $$
+-- The load that staging holds. What the server lost in a crash, as staging is not in its log, is not in staging: the ledger says so from
+-- then on, and this is the load that was lost, where it was still to be published.
+drop function if exists ops.clear_lost_staging();  -- of 0.2.0
+create or replace function ops.load_in_staging() returns bigint language plpgsql as $$
 declare
     landed record;
     is_there boolean;
@@ -92,7 +93,7 @@ begin
             );
         end if;
     end loop;
-    return null;
+    return (select max(load_id) from ops.staged);
 end
 $$;
 
