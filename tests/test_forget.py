@@ -59,7 +59,7 @@ def test_a_customer_is_forgotten_everywhere(restated: tuple[Streamflow, Path], m
     before = streamflow.state()
     streamflow.connection.execute("analyze")
     in_statistics = "select count(*) from pg_stats where strpos(histogram_bounds::text, %s) > 0"
-    assert streamflow.value(in_statistics, user) > len(TABLES)
+    assert streamflow.on_citus or streamflow.value(in_statistics, user) > len(TABLES)  # a cluster's are on its nodes
 
     done = streamflow.ok("forget", user, *WHY, "--json").json
 
