@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Forked:
 
     def __init__(self, code: Path, folder: Path, environment: Mapping[str, str], arguments: Sequence[str]) -> None:
         self._arguments = arguments
+        self._said: tuple[str, str] | None = None
         with tempfile.NamedTemporaryFile(delete=False) as out:
             self._out = Path(out.name)
         said, stderr = FORKS.Pipe(duplex=False)
@@ -63,12 +65,18 @@ class Forked:
         self._process.kill()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it wrote to stdout, and what it has to say on stderr, once it has ended."""
-        if not self.stderr.closed:
-            with self.stderr:
-                self._said = self.stderr.read()
-        self.wait(timeout)
-        return self._out.read_text(encoding="utf-8"), self._said
+        """What it wrote to stdout, and what it said on stderr, once it has ended; after `timeout` it is killed."""
+        if not self._said:
+            with self.stderr, ThreadPoolExecutor(1) as reader:
+                said = reader.submit(self.stderr.read)
+                try:
+                    self.wait(timeout)
+                except subprocess.TimeoutExpired:
+                    self.kill()
+                    raise
+            self._said = self._out.read_text(encoding="utf-8"), said.result()
+            self._out.unlink()
+        return self._said
 
 
 def run_forked(
