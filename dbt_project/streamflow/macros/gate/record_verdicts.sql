@@ -16,14 +16,13 @@
             'finding': streamflow.finding_of(result)
         }) -%}
     {%- endfor -%}
-    {%- set leaves_rows_out = invocation_args_dict.get('empty') or invocation_args_dict.get('sample') -%}
-    {%- set mended = [] -%}
-    {%- for result in results if result.status in ['success', 'pass', 'warn'] %}{% do mended.append(result.node.name) %}{% endfor -%}
-    {%- if execute and mended and not leaves_rows_out -%}
+    {%- if not execute or invocation_args_dict.get('empty') or invocation_args_dict.get('sample') %}{{ return('') }}{% endif -%}
+    {%- set mended = results | selectattr('status', 'in', ['success', 'pass', 'warn']) | map(attribute='node.name') | list -%}
+    {%- if mended -%}
     update ops.loads set failed_nodes = array(select unnest(failed_nodes) except select unnest({{ streamflow.text_array(mended) }}))
     where failed_nodes && {{ streamflow.text_array(mended) }};
     {%- endif %}
-    {%- if execute and verdicts and not leaves_rows_out %}
+    {%- if verdicts %}
     insert into ops.audits (load_id, audit_id, audit_name, table_name, column_name, severity, status, failures, finding)
     select runs.load_id, verdicts.*
     from jsonb_to_recordset({{ streamflow.as_json(verdicts) }}) as verdicts (
