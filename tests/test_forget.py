@@ -216,6 +216,19 @@ def test_killed_at_its_last_step(january: Streamflow, months: Path) -> None:
     assert mentions(january, user) == []
 
 
+def test_killed_before_it_cleaned_up(january: Streamflow, months: Path) -> None:
+    """The same command does that then."""
+    user = customer(months)
+    with paused(january, "vacuum", "forget", user, *WHY) as run:
+        run.process.kill()
+    wait_until(january, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
+    cleaned = "select vacuum_count from pg_stat_user_tables where relid = 'public.users'::regclass"
+    before = january.value(cleaned)
+    assert january.ok("forget", user, *WHY, "--json").json["before"] == 1
+    assert january.on_citus or january.value(cleaned) == before + 1
+    january.ok("verify")
+
+
 def test_nothing_is_forgotten_in_a_ledger_that_was_tampered_with(january: Streamflow, months: Path) -> None:
     """Otherwise what was forged would be entered anew, as if it were right."""
     january.connection.execute(b"update ops.history set checksum = 0 where table_name = 'labels'")

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,13 @@ def test_the_functions_do_what_the_commands_do(
     verdicts = api.verify()
     assert len(verdicts) == 2 * len(TABLES) + 1, "and the ledger"
     assert all(verdict.sound for verdict in verdicts)
+
+
+@pytest.mark.long
+def test_one_thread_waits_for_another(here: Streamflow, months: Path) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        outcomes = list(threads.map(lambda _: api.check_month(0, months), range(2)))
+    assert [outcome.state for outcome in outcomes] == ["checked", "checked"]
 
 
 def test_the_steps_are_in_the_log_and_nowhere_else(
