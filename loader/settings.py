@@ -131,6 +131,6 @@ def load_settings() -> Settings:
         wrong = "; ".join(": ".join([*map(str, item["loc"][:1]), item["msg"]]) for item in error.errors())
         raise WrongUsage(f"the settings cannot be used: {wrong}. docs/settings.md has them all.") from None
     except OSError as error:
-        raise WrongUsage(f"the settings cannot be read: {error.filename}: {error.strerror}.") from None
+        raise WrongUsage(f"{project().root / '.env'} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise WrongUsage(f"the settings cannot be used: {project().root / '.env'} is not UTF-8.") from None

@@ -213,6 +213,17 @@ def test_a_month_is_refused_also_where_its_rejects_cannot_be_written(
     refused_without_rejects(streamflow, tmp_path, "No space left on device")
 
 
+def test_no_value_is_in_a_log_of_the_driver(
+    streamflow: Streamflow, months: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """COPY complains of a wrong value while the reader of the bytes has given up on a quote."""
+    path = copy_month(months, "000", tmp_path) / "users.csv"
+    set_value(path, 3, "has_family", "perhaps")
+    path.write_text(path.read_text() + '"never closed,2024-01-01\n')
+    assert streamflow("check", "000", "--data-dir", tmp_path).code == 1
+    assert [record for record in caplog.records if record.name.startswith("psycopg")] == []
+
+
 def refused_without_rejects(streamflow: Streamflow, months: Path, reason: str) -> None:
     """The screen has what is wrong, and why no file has it."""
     result = streamflow("check", "000", "--data-dir", months)

@@ -16,7 +16,7 @@ import pytest
 from loader.project import VARIABLE, project
 from tests.conftest import REPOSITORY, TABLES, Streamflow
 from tests.files import copy_month
-from tests.pauses import PATIENCE, paused
+from tests.pauses import PATIENCE, paused, start
 from tests.test_crashes import wait_until
 
 PROGRAM = [sys.executable, "-c", "from loader.cli.program import program; program()"]
@@ -231,6 +231,18 @@ def test_a_bug_is_a_sentence_and_a_log(
     log.unlink()
     log.mkdir()
     assert "Is a directory" in january("ingest", "001", "--data-dir", months).err
+
+
+@pytest.mark.long
+def test_a_log_on_a_full_disk_ends_nothing(january: Streamflow, months: Path) -> None:
+    log = Path(january.environment["STREAMFLOW_HOME"]) / "logs" / "dbt.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    log.symlink_to("/dev/full")
+    process = start(january, "ingest", "001", "--data-dir", months)
+    _, err = process.communicate(PATIENCE)
+    assert process.returncode == 0
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,13 @@ def test_a_month_keeps_the_date_that_it_was_published_for(january: Streamflow, m
     assert january.state() == before
     assert "as_of_2024_01_31" in january.ok("freeze", "2024-01").out
     january.ok("ingest", "000", "--as-of", "2024-01-31", "--data-dir", months)
+
+
+def test_an_env_file_that_cannot_be_read_is_named(use_project: Callable[[Path], None], copy: Path) -> None:
+    """As one that belongs to somebody else; root reads that one."""
+    (copy / ".env").symlink_to("/proc/self/mem")
+    use_project(copy)
+    load_settings.cache_clear()
+    with pytest.raises(WrongUsage, match=r"\.env cannot be read: Input/output error"):
+        load_settings()
+    load_settings.cache_clear()
