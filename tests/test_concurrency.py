@@ -122,6 +122,36 @@ def test_dbt_in_another_database_of_the_server_is_not_named(january: Streamflow,
         january.ok("ingest", "001", "--data-dir", months)
 
 
+def test_dbt_that_waited_while_months_were_built_writes_nothing_of_what_it_read_before(
+    january: Streamflow, months: Path
+) -> None:
+    """Production that is to take in a late month has read another one: the month would be lost in it."""
+    january.ok("ingest", "002", "--data-dir", months)
+    land_only(january, months / "month_001", 1)
+    before = january.production()
+    with paused(january, "first merge", "dbt", "run", "--select", "users") as late:
+        assert january.dbt("build", "--select", "source:staging+", "--exclude", "users+").success
+    assert late.process.returncode == 1
+    assert "months were published or taken out while this waited: run it again" in late.said[0]
+    assert january.production() == before
+    assert january.dbt("build").success
+    assert published(january) == ["2024-01-31", FEBRUARY, "2024-03-31"]
+    january.ok("verify")
+
+
+def test_history_is_not_built_on_months_that_have_gone_meanwhile(january: Streamflow, months: Path) -> None:
+    land_only(january, months / "month_001", 1)
+    assert january.dbt("build", "--select", "source:staging", "gate").success
+    with paused(january, "first history", "dbt", "run", "--select", "users_snapshots") as late:
+        january.connection.execute("create table kept as select * from ops.history where table_name = 'users'")
+        january.connection.execute("delete from ops.history where table_name = 'users'")
+    assert late.process.returncode == 1
+    assert "months were published or taken out while users waited: run it again" in late.said[0]
+    january.connection.execute("insert into ops.history select * from kept; drop table kept")
+    assert january.dbt("build").success
+    january.ok("verify")
+
+
 @pytest.mark.long
 def test_a_landing_between_two_steps_of_dbt_by_hand(january: Streamflow, months: Path) -> None:
     """What passed the gate is not built from what has been landed since."""

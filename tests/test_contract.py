@@ -104,6 +104,8 @@ def test_a_seventh_table_is_declared_not_programmed(
         users = [line.split(",")[0] for line in (data / month / "users.csv").read_text().splitlines()[1:]]
         lines = ["offer,user_id,discount", *(f"gold,{user},0.5" for user in users)]
         (data / month / "plans.csv").write_text("\n".join(lines) + "\n")
+    header, *rows = (data / "month_000" / "labels.csv").read_text().splitlines()
+    (data / "month_000" / "labels.csv").write_text("\n".join([header, *reversed(rows), ""]))
 
     for month in ("001", "000"):
         result = run_copy(copy, streamflow, "ingest", month, "--data-dir", str(data))

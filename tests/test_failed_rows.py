@@ -155,6 +155,24 @@ def test_values_whose_rows_cannot_be_told_are_one_problem_more(audited: Audited)
     ]
 
 
+def test_rows_of_more_columns_than_a_function_takes(audited: Audited, tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(120)]
+    audited.connection.execute(
+        f"create table staging.wide as select n::text as user_id, {', '.join(f'n as {name}' for name in names)},"
+        " date '2024-01-31' as as_of from generate_series(1, 9) as n".encode()
+    )
+    audit, _ = audited.audits["own_of_groups"]
+    relation = audit.relation.replace("customers", "wide")
+    query = f"select * from {relation} where c0 > 1.5 * (select avg(c0) from {relation})"
+    audit = dataclasses.replace(audit, table_name="wide", relation=relation, compiled=query, others=True)
+    path = tmp_path / "wide.csv"
+    path.write_text(
+        ",".join(["user_id", *names]) + "\n" + "".join(f"{','.join(121 * [str(n)])}\n" for n in range(1, 10))
+    )
+    found = list(failed_rows(audited.connection, audit, 2, TABLE, TableFiles((SourceFile(path),))))
+    assert [problem.line for problem in found] == [9, 10]
+
+
 @pytest.mark.parametrize("compiled", ["", "select 'u1' as user_id -- which says nothing of the table"])
 def test_sql_that_does_not_read_the_table_is_one_problem(audited: Audited, compiled: str) -> None:
     assert [problem.line for problem in audited.problems("unique", compiled=compiled)] == [None]

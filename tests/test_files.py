@@ -205,3 +205,17 @@ def test_an_archive_is_a_plain_file_too(january: Streamflow, months: Path, tmp_p
     (data_dir / "month_001.zip").unlink()
     (tmp_path / "elsewhere.zip").rename(data_dir / "month_001.zip")
     january.ok("land", "001", "--data-dir", data_dir)
+
+
+def test_a_damaged_archive_is_refused(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    folder = copy_month(months, "001", tmp_path / "packed")
+    path = tmp_path / "month_001.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+        place = archive.getinfo("labels.csv").header_offset + 100
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + b"\xff\xff\xff\xff" + content[place + 4 :])
+    result = january("check", "001", "--data-dir", tmp_path)
+    assert result.code == 1
+    assert "labels.csv  cannot be read: " in result.err

@@ -167,6 +167,10 @@ def test_a_list_in_a_file_and_odd_names(january: Streamflow, months: Path, tmp_p
     assert refused.code == 2
     assert """nobody was forgotten: no table has a row of "'; drop table labels; --". Write""" in refused.err
     january.ok("verify")
+    listed.write_text("".join(f"{user}\n" for user in users), encoding="utf-16-be")
+    refused = january("forget", "--from", listed, *WHY)
+    assert refused.code == 2
+    assert "who is not UTF-8: is it a list of customers, one per line?" in refused.err
 
 
 @pytest.mark.long

@@ -194,12 +194,19 @@ def test_no_sequence_gets_a_bad_month_past_the_gate(bad: Streamflow, sequence: l
 
 
 @pytest.mark.parametrize(
-    "name", ["DBT_EXCLUDE_RESOURCE_TYPES", pytest.param("DBT_RESOURCE_TYPES", marks=pytest.mark.long)]
+    ("name", "types"),
+    [
+        ("DBT_ENGINE_EXCLUDE_RESOURCE_TYPES", "test"),
+        *(
+            pytest.param(f"DBT_{name}", types, marks=pytest.mark.long)
+            for name, types in (("EXCLUDE_RESOURCE_TYPES", "test"), ("RESOURCE_TYPES", "model"))
+        ),
+    ],
 )
 def test_no_variable_of_dbt_has_a_check_or_an_ingest_leave_out_audits(
-    bad: Streamflow, tmp_path: Path, name: str
+    bad: Streamflow, tmp_path: Path, name: str, types: str
 ) -> None:
-    bad.environment[name] = {"DBT_EXCLUDE_RESOURCE_TYPES": "test", "DBT_RESOURCE_TYPES": "model"}[name]
+    bad.environment |= {name: types, "DBT_ENGINE_PROJECT_DIR": "/nowhere"}
     for command in ("check", "ingest"):
         refused = bad(command, "001", "--data-dir", tmp_path)
         assert refused.code == 1, refused
@@ -222,7 +229,7 @@ def test_no_deferral_gets_a_bad_month_past_the_gate(bad: Streamflow, tmp_path: P
 
 
 def test_audits_of_nothing_leave_no_verdict(bad: Streamflow) -> None:
-    bad.dbt("test", "--empty")
+    assert bad.dbt("build", "--empty", "--select", "audit_*_unique").success
     assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 0
     bad.dbt("build")
     assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 54

@@ -275,7 +275,9 @@ def test_check_publishes_nothing(streamflow: Streamflow, months: Path) -> None:
     assert {len(rows) for rows in [*streamflow.production().values(), *streamflow.history().values()]} == {0}
 
 
-def test_dry_run_changes_nothing(new_database: Callable[..., Streamflow], january_published: str, months: Path) -> None:
+def test_dry_run_changes_nothing(
+    new_database: Callable[..., Streamflow], january_published: str, months: Path, tmp_path: Path
+) -> None:
     empty = new_database()
     plan = empty.ok("ingest", "000", "--data-dir", months, "--dry-run", "--json").json
     assert plan["action"] == "land, audit and publish"
@@ -283,6 +285,15 @@ def test_dry_run_changes_nothing(new_database: Callable[..., Streamflow], januar
     january = new_database(january_published)
     plan = january.ok("ingest", "000", "--data-dir", months, "--dry-run", "--json").json
     assert plan["action"] == "nothing: published already"
+    dry = ("--data-dir", months, "--dry-run")
+    assert "would do: land, audit and publish" in january.ok("ingest", "000", "--force", *dry).out
+    for data in (january, empty):
+        assert data("ingest", "001", "--restate", "--reason", "why", *dry).code == 2
+    folder = copy_month(months, "000", tmp_path)
+    set_value(folder / "labels.csv", 3, "churn_label", "")
+    other = ("ingest", "000", "--data-dir", tmp_path, "--dry-run")
+    assert "compare with what is published, and refuse" in january.ok(*other).out
+    assert "land, audit and replace what is published" in january.ok(*other, "--restate", "--reason", "why").out
     assert january.value("select count(*) from ops.loads") == 1
 
 

@@ -396,14 +396,14 @@ def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
 ) -> None:
     """dbt runs the gate after a test only where the gate depends on all that the test reads."""
     audit = "select 1 from {{ source('staging', 'labels') }}, {{ source('ops', 'restatements') }} limit 0"
-    write(copy, "tests/ours.sql", audit)
+    write(copy, "tests/our's.sql", audit)
     result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
     assert result.returncode == 3
     assert "`vars: {audited_besides: [[ops, restatements]]}`" in result.stderr
     with (copy / "dbt_project" / "dbt_project.yml").open("a") as settings:
         settings.write("vars: {audited_besides: [[ops, restatements]]}\n")
     assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months)).returncode == 0
-    write(copy, "tests/ours.sql", audit.replace(" limit 0", " right join (select 1) as one on true"))
+    write(copy, "tests/our's.sql", audit.replace(" limit 0", " right join (select 1) as one on true"))
     assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 1
     assert published(streamflow) == ["2024-01-31"]
 

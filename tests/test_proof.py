@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import sqlparse
 
+from loader.database import Connection
+from loader.ledger import chain
 from tests.conftest import TABLES, Streamflow
 from tests.test_gate import land_only
 
@@ -288,3 +290,18 @@ def test_half_a_month_is_not_finished_and_no_forgery(january: Streamflow, months
     verdicts = january.ok("verify", "--json").json
     assert {one["finding"] for one in verdicts if one["as_of"] == "2024-02-29"} == {"not finished: not published yet"}
     assert len(verdicts) > 2 * len(TABLES) + 1
+
+
+def test_a_month_that_is_published_meanwhile_is_no_alarm(
+    january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entries_before(connection: Connection) -> list[chain.Entry]:
+        found = entries(connection)
+        if len(found) == len(TABLES):
+            january.ok("ingest", "001", "--data-dir", months)
+        return found
+
+    entries = chain.entries
+    monkeypatch.setattr(chain, "entries", entries_before)
+    found = january.ok("verify", "--json").json
+    assert {verdict["as_of"] for verdict in found} == {"2024-01-31", "2024-02-29", None}

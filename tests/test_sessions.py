@@ -27,11 +27,13 @@ WORST = {
     "jit": "on",
     "lock_timeout": "1ms",
     "maintenance_work_mem": "1MB",
+    "quote_all_identifiers": "on",
     "row_security": "off",
     "search_path": "nowhere",
     "standard_conforming_strings": "off",
     "statement_timeout": "200ms",
     "timezone": "Pacific/Kiritimati",
+    "transform_null_equals": "on",
     "transaction_timeout": "200ms",
     "work_mem": "64kB",
 }
@@ -60,6 +62,11 @@ def two_months(january: Streamflow, months: Path) -> None:
 def settings(rows: list[Any]) -> dict[str, str]:
     """What a session says that its settings are."""
     return {name: value for name, value in rows if name.lower() in WORST}
+
+
+def test_libpqs_own_variables_lead_to_no_other_server(january: Streamflow, months: Path) -> None:
+    january.environment["PGHOSTADDR"] = "192.0.2.1"  # which is nobody's
+    january.ok("ingest", "001", "--data-dir", months)
 
 
 def test_sessions_have_the_settings_that_they_have_without_any(january: Streamflow, server: Server) -> None:

@@ -86,6 +86,14 @@ def test_a_waiver_is_for_one_month_and_says_why(january: Streamflow, over: Path,
     assert january("ingest", *arguments, "--data-dir", over).code == 2
 
 
+def test_a_waiver_of_what_cannot_be_restated_leaves_no_attempt(january: Streamflow, over: Path) -> None:
+    result = january("ingest", "001", *WHY, "--restate", "--data-dir", over)
+    assert result.code == 2
+    assert "month 001 is not published: ingest it without --restate" in result.err
+    assert january.value("select count(*) from ops.loads") == 1
+    assert january.value("select count(*) from ops.waivers") == 0
+
+
 @pytest.mark.long
 def test_a_waiver_is_of_the_landed_load_and_of_no_other(january: Streamflow, months: Path, over: Path) -> None:
     """dbt by hand keeps to it, whatever was waived before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,12 +16,10 @@ from loader.delivery import Delivery, find_delivery, months_in, parse_month, par
 from loader.delivery.month import is_address, shown
 from loader.delivery.waiting import parse_patience
 from loader.errors import ModelsFailed, StreamflowError, WrongUsage
+from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.request import Request
 from loader.project import expanded
 from loader.settings import load_settings
-
-if TYPE_CHECKING:
-    from loader.pipeline.outcome import Outcome
 
 DATE = ["%Y-%m-%d"]
 ONE = "The month by its number, like 001, or by its date, like 2024-02."
@@ -86,11 +84,8 @@ def ingest(
         raise WrongUsage("--restate, --waive and --as-of are for one month: give its number alone.")
     if dry_run and waive:
         raise WrongUsage("--dry-run audits nothing, so there is nothing to waive: `streamflow check` takes --waive.")
-    if dry_run:
-        _plan(deliveries, as_json)
-    else:
-        restated_as = reason if restate else None
-        _run(Request("ingest", force, restated_as, waivers, parse_patience(wait)), deliveries, as_json)
+    request = Request("ingest", force, reason if restate else None, waivers, parse_patience(wait))
+    (_plan if dry_run else _run)(request, deliveries, as_json)
 
 
 def land(
@@ -215,8 +210,6 @@ def _tell_failed(outcome: Outcome) -> None:
 
 def _told(error: StreamflowError, request: Request, delivery: Delivery, before: Sequence[Outcome]) -> Outcome:
     """Say why a month was not taken, and return how it ended, for the months that were taken before it to be shown."""
-    from loader.pipeline.outcome import Outcome, Refused
-
     if isinstance(error, Refused):
         rejects = error.rejects
         more = {"month": error.outcome.month, "problems": rejects.count, "rejects": rejects.path}
@@ -229,10 +222,10 @@ def _told(error: StreamflowError, request: Request, delivery: Delivery, before: 
     return Outcome(request.command, delivery.label, delivery.as_of, "failed", uri, str(error), timings=seconds)
 
 
-def _plan(deliveries: Sequence[Delivery], as_json: bool) -> None:
+def _plan(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> None:
     from loader.readers.plan import plan_month
 
-    plans = [plan_month(load_settings(), delivery) for delivery in deliveries]
+    plans = [plan_month(load_settings(), request, delivery) for delivery in deliveries]
     lines = [line for plan in plans for line in summaries.plan(plan)]
     show(as_json, plans if len(plans) > 1 else plans[0], *lines)
     if any(plan.problems for plan in plans):

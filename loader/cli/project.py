@@ -82,9 +82,9 @@ def _made(made: RolesMade) -> Iterator[str]:
 def dbt(context: typer.Context) -> None:
     """Run dbt with this project, profile and database: streamflow dbt build, streamflow dbt ls, ..."""
     from loader.contract.packages import link_own_package
-    from loader.pipeline.dbt import environment
+    from loader.pipeline.dbt import set_environment
 
-    os.environ.update(environment(load_settings(), open_database(load_settings())))
+    set_environment(load_settings(), open_database(load_settings()))
     link_own_package()
     os.execv(Path(sys.executable).with_name("dbt"), ["dbt", *context.args])  # noqa: S606
 

@@ -123,8 +123,11 @@ def forget(
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise WrongUsage(f"{path} is not UTF-8: is it a list of customers, one per line?") from None
+        text = "\0"
     except OSError as error:
         raise WrongUsage(f"{path} cannot be read: {error.strerror}.") from None
+    if "\0" in text:
+        raise WrongUsage(f"{path} is not UTF-8: is it a list of customers, one per line?")
+    return [line for line in text.splitlines() if line.strip()]

@@ -11,7 +11,7 @@ import jinja2
 import yaml
 
 from loader.contract.customers import per_customer, training_columns
-from loader.contract.names import SQL_WORDS
+from loader.contract.names import in_sql
 from loader.contract.tables import Column, Table
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import project
@@ -125,13 +125,9 @@ def _render(template: str, **values: Any) -> str:
         variable_start_string="[[", variable_end_string="]]", block_start_string="[%", block_end_string="%]",
         comment_start_string="[#", comment_end_string="#]", trim_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters["identifier"] = _identifier
-    environment.filters["identifiers"] = lambda names: map(_identifier, names)
+    environment.filters["identifier"] = in_sql
+    environment.filters["identifiers"] = lambda names: map(in_sql, names)
     return environment.get_template(f"{template}.sql.j2").render(**values)
-
-
-def _identifier(name: str) -> str:
-    return f'"{name}"' if name in SQL_WORDS else name
 
 
 def _history(table: Table) -> dict[str, Any]:

@@ -41,6 +41,11 @@ MODELS_OF_TABLES = {"history", "production", "latest"}
 """Folders of models that are written for each declared table."""
 
 
+def in_sql(name: str) -> str:
+    """A name as PostgreSQL takes it for a column: `user` without quotes would be who is connected."""
+    return f'"{name}"' if name in SQL_WORDS else name
+
+
 def taken(tables: Sequence[Table]) -> Iterator[str]:
     """Why names of tables that are sound by themselves cannot be together, a sentence each."""
     others = {path.stem for path in model_files() if path.parent.name not in MODELS_OF_TABLES}

@@ -22,6 +22,9 @@ Connection = psycopg.Connection[TupleRow]
 
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it tells of errors that are handled here, with values of rows
 
+ELSEWHERE = {"PGHOSTADDR": ""}
+"""What would lead libpq to another server than the one that is named, made empty."""
+
 
 @dataclass(frozen=True)
 class Database:
@@ -56,13 +59,14 @@ class Database:
             "POSTGRES_PASSWORD": self.password or "none needed",
             "POSTGRES_DB": self.name,
             "PGCLIENTENCODING": "UTF8",
+            **ELSEWHERE,
         }
 
     @property
     def libpq_environment(self) -> dict[str, str]:
         """What psql and pg_dump read."""
         where = {"PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user, "PGDATABASE": self.name}
-        return where | ({"PGPASSWORD": self.password} if self.password else {})
+        return where | ELSEWHERE | ({"PGPASSWORD": self.password} if self.password else {})
 
     def connect(self) -> Connection:
         """A new connection in autocommit mode; each transaction is opened by name.
@@ -102,7 +106,8 @@ class Database:
 
     @property
     def _parameters(self) -> dict[str, Any]:
-        return {"host": self.host, "port": self.port, "user": self.user, "dbname": self.name, "connect_timeout": 10}
+        where = {"host": self.host, "hostaddr": "", "port": self.port, "user": self.user, "dbname": self.name}
+        return where | {"connect_timeout": 10}
 
 
 def open_database(settings: Settings) -> Database:

@@ -7,14 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-)
+import tenacity
 
 from loader.errors import REMAKE, SurroundingsFailed
 
@@ -49,34 +42,34 @@ def sessions_ended(connection: psycopg.Connection[Any]) -> int:
     return int(row[0]) if row else 0
 
 
-def connecting(recovers: Callable[[], bool]) -> Retrying:
+def connecting(recovers: Callable[[], bool]) -> tenacity.Retrying:
     """Tries for some seconds to connect, and for as long as the server says that it starts or recovers."""
 
-    def is_in_vain(state: RetryCallState) -> bool:
+    def is_in_vain(state: tenacity.RetryCallState) -> bool:
         return (state.seconds_since_start or 0) > PATIENCE and not recovers()
 
-    return Retrying(
-        retry=retry_if_exception(_may_be_there_in_a_moment),
-        wait=wait_exponential(multiplier=0.1, max=1),
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_may_be_there_in_a_moment),
+        wait=tenacity.wait_exponential(multiplier=0.1, max=1),
         stop=is_in_vain,
         reraise=True,
     )
 
 
-def whole_runs(tell: Callable[[str], object]) -> Retrying:
+def whole_runs(tell: Callable[[str], object]) -> tenacity.Retrying:
     """Begins a run again that lost its connection: after 1, 2 and 4 seconds. `tell` is told of each time.
 
     A run can be begun again at any time without doubling a row: staging is made anew, history and production change by
     whole transactions, and what they have done is seen in the ledger.
     """
 
-    def say(state: RetryCallState) -> None:
+    def say(state: tenacity.RetryCallState) -> None:
         tell(f"the connection to the database was lost: beginning again in {state.upcoming_sleep:.0f} s")
 
-    return Retrying(
-        retry=retry_if_exception_type(ConnectionLost),
-        wait=wait_exponential(multiplier=1, max=8),
-        stop=stop_after_attempt(4),
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(ConnectionLost),
+        wait=tenacity.wait_exponential(multiplier=1, max=8),
+        stop=tenacity.stop_after_attempt(4),
         before_sleep=say,
         reraise=True,
     )

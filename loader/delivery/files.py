@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import os
 import stat
 import zipfile
@@ -40,7 +41,7 @@ class FileRefused(DataRefused):
         self.reason = reason
 
 
-UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, FileRefused)
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, FileRefused)
 """What reading a damaged, encrypted, forbidden or refused file raises."""
 
 
@@ -145,10 +146,16 @@ class TableFiles:
     parts: tuple[SourceFile, ...]
     read_as: str = ""
     """How the table says that they are read."""
+    same_as: str | None = None
+    """The content of other files that these have the rows of."""
+
+    def like(self, content: str | None) -> TableFiles:
+        """These files, once they are known to have the rows of others, of which history is."""
+        return replace(self, same_as=content)
 
     def content(self, sha256: str) -> str:
         """What tells their rows from others, before these are read: a hash of that of their bytes and of `read_as`."""
-        return hashlib.sha256(f"{sha256} {self.read_as}".encode()).hexdigest()
+        return self.same_as or hashlib.sha256(f"{sha256} {self.read_as}".encode()).hexdigest()
 
     @property
     def name(self) -> str:

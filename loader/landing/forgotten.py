@@ -19,11 +19,17 @@ def take_out(connection: Connection, staging: sql.Identifier, table: Table) -> i
         query = statement(__file__, "take_out").format(
             staging=staging,
             customer=sql.Identifier(*table.customer),
+            name=name_of(*table.customer, table.column(*table.customer).data_type),
             key=sql.Literal(key),
             tombstones=sql.Literal(tombstones),
         )
         rows += connection.execute(query).rowcount
     return rows
+
+
+def name_of(column: str, data_type: str) -> sql.Composed:
+    """A customer as text, which is the same for equal ones: 7 and 7.0 are one."""
+    return sql.SQL("trim_scale({})::text" if data_type == "numeric" else "{}::text").format(sql.Identifier(column))
 
 
 def forgotten(connection: Connection, customers: Collection[str]) -> set[str]:

@@ -6,7 +6,10 @@ select key::text, array_agg(tombstone) from ops.forgotten group by key;
 delete from {staging}
 where
     {customer} in (
-        select {customer} from {staging} where sha256(convert_to({key} || {customer}::text, 'UTF8')) = any({tombstones})
+        select {customer} from {staging}
+        where
+            sha256(convert_to({key} || {name}, 'UTF8')) = any({tombstones})
+            or sha256(convert_to({key} || {customer}::text, 'UTF8')) = any({tombstones})  -- as 0.2.0 entered them
     );
 
 -- name: known

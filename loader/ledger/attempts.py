@@ -118,7 +118,9 @@ def _versions(connection: Connection) -> dict[str, str]:
 
 def take_back(connection: Connection, load_id: int) -> None:
     """Take out an attempt that was none: the command was used wrongly."""
-    connection.execute("delete from ops.loads where load_id = %s", [load_id])
+    with connection.transaction():
+        connection.execute("delete from ops.waivers where load_id = %s", [load_id])
+        connection.execute("delete from ops.loads where load_id = %s", [load_id])
 
 
 def set_staged(

@@ -132,6 +132,22 @@ def standing(connection: Connection, as_of: dt.date) -> Standing:
         return cursor.execute(statement(__file__, "standing"), {"as_of": as_of}).fetchall()[0]
 
 
+def require_ingestible(standing: Standing, month: str, *, has_history: bool, restates: bool) -> None:
+    """Go on only where a month can be ingested so.
+
+    Raises:
+        WrongUsage: it is to be restated, and is not published.
+        SurroundingsFailed: a restatement was cut off, which this would not finish.
+    """
+    if restates and not standing.was_published:
+        raise WrongUsage(f"month {month} is not published: ingest it without --restate.")
+    if standing.was_published and not has_history and not restates:
+        raise SurroundingsFailed(
+            f"month {month} was being restated when a run was cut off. To ingest it with --restate finishes that."
+            f" `streamflow abandon {month}` brings back what was published; so does ingesting another month."
+        )
+
+
 def require_tables(connection: Connection) -> None:
     """Go on only where every table that has history is there.
 

@@ -33,8 +33,8 @@ QUIET = ["--log-level", "none", "--log-level-file", "none"]
 LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
 """To the file to which error messages point, and not with each query, which takes time."""
 LOG = Path("logs", "dbt.log")
-LEAVES_OUT = ("DBT_RESOURCE_TYPES", "DBT_EXCLUDE_RESOURCE_TYPES")
-"""With these dbt would leave out audits or tables of a month."""
+LEADS_ASTRAY = ("RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES", "DEFER")
+"""With these, DBT_ or DBT_ENGINE_ before them, dbt would leave out audits or tables of a month, or read other ones."""
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
 PARSER = ThreadPoolExecutor(1, "dbt")
@@ -101,9 +101,10 @@ class Dbt:
             raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
         if self._parsed is None:
             link_own_package()
-            for name in LEAVES_OUT:
-                os.environ.pop(name, None)
-            os.environ.update(environment(self.settings, database))
+            for name in LEADS_ASTRAY:
+                os.environ.pop(f"DBT_{name}", None)
+                os.environ.pop(f"DBT_ENGINE_{name}", None)
+            set_environment(self.settings, database)
             self._parsed = PARSER.submit(parse)
 
     def run(self, arguments: Sequence[str], database: Database, begun: Told, done: Told) -> DbtRun:
@@ -247,12 +248,15 @@ def _interruptible() -> Iterator[None]:
         set_wait_callback(None)
 
 
-def environment(settings: Settings, database: Database) -> dict[str, str]:
-    """What any dbt command needs to know of this project: where it is, where its log goes, which database."""
-    return {
-        **database.environment,
-        "DBT_PROJECT_DIR": str(project().dbt),
-        "DBT_PROFILES_DIR": str(project().profiles),
-        "DBT_LOG_PATH": str((settings.home / LOG).parent),
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+def set_environment(settings: Settings, database: Database) -> None:
+    """Have the environment say what any dbt needs to know: where the project is, where its log goes, which database."""
+    told = {
+        "PROJECT_DIR": str(project().dbt),
+        "PROFILES_DIR": str(project().profiles),
+        "LOG_PATH": str((settings.home / LOG).parent),
+        "SEND_ANONYMOUS_USAGE_STATS": "false",
     }
+    for name, value in told.items():
+        os.environ.pop(f"DBT_ENGINE_{name}", None)  # which dbt would read first
+        os.environ[f"DBT_{name}"] = value
+    os.environ.update(database.environment)

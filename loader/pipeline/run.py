@@ -103,14 +103,7 @@ class Run:
     def _work(self, found: Found) -> None:
         self.files = found.files
         standing, known = self._standing(), self._history()
-        if self._restates and not standing.was_published:
-            raise WrongUsage(f"month {self.delivery.label} is not published: ingest it without --restate.")
-        if standing.was_published and not known and not self._restates:
-            raise SurroundingsFailed(
-                f"month {self.delivery.label} was being restated when a run was cut off. To ingest it with --restate"
-                f" finishes that. `streamflow abandon {self.delivery.label}` brings back what was published; so does"
-                " ingesting another month."
-            )
+        ledger.require_ingestible(standing, self.delivery.label, has_history=bool(known), restates=self._restates)
         if known and not found.problems and self._found_there(known, found, standing):
             self._again(known)
             return
@@ -155,6 +148,7 @@ class Run:
             if self._restates:
                 return False
             self._require_same_rows(differing, standing)
+            self.files |= {one.name: self.files[one.name].like(known[one.name].content) for one in differing}
         asked = self.request.command == "ingest" or (self.request.command == "land" and standing.is_finished)
         return asked and found.files.keys() <= known.keys() and not self.request.force
 
@@ -194,9 +188,8 @@ class Run:
         with self._step("landing"):
             self.progress.files({file.name: file.size for files in there for file in files.parts})
             ledger.clear_staged(self.connection)
-            at_once = files_at_once(self.connection)
             ledger.undo_unfinished(self.connection)
-            landing = land(self.database, self.delivery, tables, self.files, at_once)
+            landing = land(self.database, self.delivery, tables, self.files, files_at_once(self.connection))
         ledger.enter_files(self.connection, self.load_id, landing.files)
         self._landed = {file.table: file.rows for file in landing.files}
         return landing

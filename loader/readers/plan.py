@@ -11,6 +11,7 @@ from loader.database import Connection, open_database
 from loader.delivery import Delivery, Problem
 from loader.delivery.remote import arrived
 from loader.pipeline.progress import log
+from loader.pipeline.request import Request
 from loader.settings import Settings
 
 
@@ -36,8 +37,8 @@ class Plan:
     problems: list[Problem]
 
 
-def plan_month(settings: Settings, delivery: Delivery) -> Plan:
-    """Look at the files and at the ledger.
+def plan_month(settings: Settings, request: Request, delivery: Delivery) -> Plan:
+    """Look at the files and at the ledger, for what a request would come to.
 
     Raises:
         SurroundingsFailed: the database cannot be reached.
@@ -53,15 +54,20 @@ def plan_month(settings: Settings, delivery: Delivery) -> Plan:
         files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
         ledger.require_same_date(connection, delivery)
         require_unchanged(connection, tables)
-        action = "refuse" if found.problems else _action(connection, delivery, contents)
+        action = "refuse" if found.problems else _action(connection, request, delivery, contents)
     return Plan(delivery.label, str(delivery.as_of), place, action, files, found.problems)
 
 
-def _action(connection: Connection, delivery: Delivery, contents: dict[str, str]) -> str:
-    known = ledger.history_on(connection, delivery.as_of) if ledger.exists(connection) else {}
+def _action(connection: Connection, request: Request, delivery: Delivery, contents: dict[str, str]) -> str:
+    has_ledger, restates = ledger.exists(connection), request.restate is not None
+    nothing = ledger.Standing(False, None, None, None, False)
+    standing = ledger.standing(connection, delivery.as_of) if has_ledger else nothing
+    known = ledger.history_on(connection, delivery.as_of) if has_ledger else {}
+    ledger.require_ingestible(standing, delivery.label, has_history=bool(known), restates=restates)
     if any(table in known and known[table].content != content for table, content in contents.items()):
+        if restates:
+            return "land, audit and replace what is published"
         return "compare with what is published, and refuse where a row differs"
-    if contents.keys() - known.keys():
+    if contents.keys() - known.keys() or request.force:
         return "land, audit and publish"
-    published = ledger.standing(connection, delivery.as_of).load_id is not None
-    return "nothing: published already" if published else "finish what was begun"
+    return "nothing: published already" if standing.load_id else "finish what was begun"

@@ -34,6 +34,7 @@ class Relation(NamedTuple):
 
 LEDGER = "ops"
 """What a verdict on the ledger itself names as its table."""
+ATTEMPTS = 3
 SINCE = {
     "forgotten": "without those who were forgotten since",
     "migrated": "with columns that follow the declaration since",
@@ -61,16 +62,34 @@ class Verdict:
         return "" if self.table in {LEDGER, "manifest"} else "production"
 
 
-def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link] | None) -> Iterator[Verdict]:
+def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link] | None) -> list[Verdict]:
     """Hold the tables against the ledger, the ledger against its chain, and production against history.
+
+    Nothing is locked for it. What is not sound is looked at again where the ledger says other things by then: a month
+    was published meanwhile, or history restated, archived or forgotten.
 
     Args:
         tables: the declared ones.
         links: the chain; None where there is no ledger.
 
     Raises:
-        SurroundingsFailed: the ledger is of another version of streamflow.
+        SurroundingsFailed: the ledger is of another version of streamflow, or is being written all the time.
     """
+    for _ in range(ATTEMPTS):
+        before = _ledger_as_it_is(connection, links)
+        verdicts = list(_verdicts(connection, tables, links))
+        if all(verdict.sound for verdict in verdicts) or before == _ledger_as_it_is(connection, links):
+            return verdicts
+        links = chain.links(connection)
+    raise SurroundingsFailed("months were published or changed meanwhile: verify again when that has ended.")
+
+
+def _ledger_as_it_is(connection: Connection, links: Sequence[Link] | None) -> tuple[object, ...] | None:
+    """What differs once a run has changed history, production or the chain."""
+    return None if links is None else connection.execute(statement(__file__, "ledger_as_it_is")).fetchone()
+
+
+def _verdicts(connection: Connection, tables: Sequence[Table], links: Sequence[Link] | None) -> Iterator[Verdict]:
     if links is not None:
         if not ledger.is_current(connection):
             raise SurroundingsFailed(

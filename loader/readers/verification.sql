@@ -8,6 +8,11 @@ order by load_id;
 -- name: functions
 select proname, prosrc from pg_catalog.pg_proc where pronamespace = 'ops'::regnamespace;
 
+-- name: ledger_as_it_is
+select
+    (select max(link) from ops.chain) as link,
+    (select md5(string_agg(history::text, ' ' order by history.table_name, history.as_of)) from ops.history as history) as history;
+
 -- name: relation
 -- What is wrong with the table of an entry, and with the triggers that refuse changes; its columns, those of its primary key but as_of.
 select
@@ -61,7 +66,7 @@ where
 order by 1;
 
 -- name: filled
-select count(*) > 0 from {relation} where num_nonnulls({columns}) > 0;
+select count(*) > 0 from {relation} where not (row({columns}) is null);
 
 -- name: unmerged
 -- The dates whose deliveries production has yet to take in.

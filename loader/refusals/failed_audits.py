@@ -22,7 +22,11 @@ BATCH = 5_000
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")
 """What the tests of dbt and dbt_expectations call the value of the tested column."""
 
-UNUSUAL = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.errors.QueryCanceled)
+UNUSUAL = (
+    psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.errors.QueryCanceled,
+    psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex,
+    psycopg.errors.TooManyColumns, psycopg.errors.TooManyArguments,
+)  # fmt: skip
 """What the server says of SQL that works on a table and not on one row of it, or that takes too long so."""
 
 LIMITS = "set local statement_timeout = '5min'; set local enable_nestloop = {}"

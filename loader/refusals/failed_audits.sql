@@ -43,7 +43,7 @@ order by r."place in file";
 -- A row that fails only when it is taken twice is doubled: it comes with its number among those of the same value and
 -- the place of the first, which is left out. Where the audit reads other tables too, its values are taken as they are.
 with found as (
-    select jsonb_build_array({fields}) as same
+    select to_jsonb(row({fields})) as same
     from (
         {audit}
     ) as audit
@@ -66,7 +66,7 @@ delivered as (
 suspects as (
     select r."place in file", left({column}::text, {shown}) as value, named.number as value_number, verdict.alone
     from delivered as r
-    inner join named on named.same = jsonb_build_array({columns})
+    inner join named on named.same = to_jsonb(row({columns}))
     cross join lateral (
         select {fails_alone} as alone, {fails_twice} as twice
     ) as verdict

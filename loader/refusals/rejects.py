@@ -6,8 +6,9 @@ import csv
 import io
 import os
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from operator import attrgetter
 from pathlib import Path
 
@@ -23,6 +24,7 @@ GROUPS = 1_000
 """How many groups of problems are told apart; those beyond are counted."""
 FORMULA = re.compile(r"\s*[=+\-@]")
 NUMBER = re.compile(r"[+-]?[\d.,]*")
+EXACT_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 COLUMNS = [field.name for field in fields(Problem)]
 
 
@@ -121,19 +123,28 @@ def without_formulas(value: object) -> object:
     return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 
-def forget_in_rejects(folder: Path, customers: Iterable[str]) -> int:
-    """Take every row that names one of the customers out of the rejects files; returns how many files changed."""
+def forget_in_rejects(folder: Path, customers: Collection[str], *, numbers: bool = False) -> int:
+    """Take every row that names one of the customers out of the rejects files; returns how many files changed.
+
+    Args:
+        numbers: their names are numbers, so that 007 is 7.
+    """
     csv.field_size_limit(RECORD_LIMIT)
+    known = {Decimal(customer) for customer in customers if EXACT_NUMBER.fullmatch(customer)} if numbers else set()
+
+    def names_one(text: str) -> bool:
+        return text in wanted or (numbers and EXACT_NUMBER.fullmatch(text) is not None and Decimal(text) in known)
+
     changed, wanted = 0, {shown for customer in customers for shown in (customer, without_formulas(customer))}
     for path in sorted(folder.glob("month_*.csv")):
         without, dropped = path.with_suffix(".part"), 0
         with path.open(newline="", encoding="utf-8") as old, without.open("w", newline="", encoding="utf-8") as new:
             writer = csv.writer(new)
             for row in csv.reader(old):
-                if wanted.isdisjoint(row):
-                    writer.writerow(row)
-                else:
+                if any(map(names_one, row)):
                     dropped += 1
+                else:
+                    writer.writerow(row)
         if dropped:
             without.replace(path)
         without.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from psycopg import sql
 
-from loader.contract.names import OWN_COLUMNS, SQL_WORDS
+from loader.contract.names import OWN_COLUMNS, SQL_WORDS, in_sql
 from loader.database import Connection, statement
 from loader.delivery.causes import TOTAL_LINE, Cause, of_value
 from loader.delivery.csv_contract import is_total
@@ -216,15 +216,10 @@ def _key(connection: Connection, table: TableSeen, shared: Counter[str]) -> tupl
 def contract(tables: Sequence[TableSeen]) -> str:
     """The dbt sources file of tables that have a key, with their audits: templates/sources.yml filled in."""
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)  # noqa: S701 (YAML)
-    environment.filters |= {"flow": _flow, "in_sql": _in_sql}
+    environment.filters |= {"flow": _flow, "in_sql": in_sql}
     template = environment.from_string(TEMPLATE_OF_SOURCES.read_text(encoding="utf-8"))
     referred_first = sorted(tables, key=lambda table: table.references is not None)
     return template.render(tables=referred_first, sql_words=SQL_WORDS)
-
-
-def _in_sql(column: str) -> str:
-    """A column's name for an audit that puts it into SQL as it is: `user` without quotes would be who is connected."""
-    return f'"{column}"' if column in SQL_WORDS else column
 
 
 def _flow(value: str | list[str]) -> str:

@@ -15,7 +15,7 @@ from loader.contract.customers import customers_first
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.landing import enter, forgotten
+from loader.landing import enter, forgotten, name_of
 from loader.ledger.chain import Entry
 from loader.refusals.rejects import forget_in_rejects
 from loader.settings import Settings
@@ -41,9 +41,9 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class Theirs:
-    """Which rows of a table are of the customers: the column that names them, a condition and its parameters."""
+    """Which rows of a table are of the customers: whose a row is as text, a condition and its parameters."""
 
-    column: str
+    name: sql.Composed
     condition: sql.Composed
     values: dict[str, Any]
 
@@ -55,27 +55,47 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
         WrongUsage: nobody knows one of them, or the tables are declared so that nobody can be forgotten.
         SurroundingsFailed: another run is under way, this role does not own history, or the ledger is not what it was.
     """
-    wanted, tables = list(dict.fromkeys(customers)), load_contract()
+    tables = load_contract()
     _require_one_column(tables)
     with history.alone(settings) as connection:
         entries = history.entries(connection, NOTHING)
         _require_all_here(entries)
+        wanted = _named(connection, tables, customers)
         before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
         if not new:  # a run that was cut off may have left them there
             everywhere = [entry.relation for entry in entries if entry.partition_name]
             _clean(connection, [*everywhere, *(sql.Identifier("public", table.name) for table in tables)], tables)
-            return Forgotten(0, len(before), 0, forget_in_rejects(settings.home / "rejects", wanted), None, [])
-        try:
-            with history.all_or_nothing(connection, NOTHING):
-                rows, touched, left_alone, manifest = _forget(connection, entries, tables, new, reason)
-        except psycopg.DataError as error:  # text that cannot be of the key's type
-            raise WrongUsage(
-                f"{NOTHING}: one of them is no customer: {error.diag.message_primary}. Write them as in the files."
-            ) from None
+            rejects = _in_rejects(settings, tables, [*customers, *wanted])
+            return Forgotten(0, len(before), 0, rejects, None, [])
+        with history.all_or_nothing(connection, NOTHING):
+            rows, touched, left_alone, manifest = _forget(connection, entries, tables, new, reason)
         _clean(connection, touched, tables)
-    rejects = forget_in_rejects(settings.home / "rejects", wanted)
+    rejects = _in_rejects(settings, tables, [*customers, *wanted])
     return Forgotten(len(new), len(before), rows, rejects, manifest, left_alone)
+
+
+def _named(connection: Connection, tables: Sequence[Table], customers: Sequence[str]) -> list[str]:
+    """Customers as the tables name them, where 007 is 7."""
+    kind = _kind(tables)
+    query = statement(__file__, "named").format(name=name_of("customer", kind), type=sql.SQL(kind))
+    try:
+        return [name for (name,) in connection.execute(query, [list(customers)]).fetchall()]
+    except psycopg.DataError as error:
+        raise WrongUsage(
+            f"{NOTHING}: one of them is no customer: {error.diag.message_primary}. Write them as in the files."
+        ) from None
+
+
+def _in_rejects(settings: Settings, tables: Sequence[Table], customers: Sequence[str]) -> int:
+    numbers = _kind(tables) in {"int", "bigint", "numeric"}
+    return forget_in_rejects(settings.home / "rejects", customers, numbers=numbers)
+
+
+def _kind(tables: Sequence[Table]) -> str:
+    """The type that customers are of."""
+    [owner, *_] = customers_first(tables)
+    return owner.column(owner.key[0]).data_type
 
 
 def _clean(connection: Connection, relations: Iterable[sql.Identifier], tables: Sequence[Table]) -> None:
@@ -160,24 +180,24 @@ def _theirs(connection: Connection, name: str, tables: Sequence[Table], customer
     if not columns:
         return None
     column, values = columns[0], dict[str, Any](customers=customers)
-    kind = owner.column(owner.key[0]).data_type
+    kind = _kind(tables)
     parts = {"customer": sql.Identifier(column), "type": sql.SQL(kind)}
     by_customer = statement(__file__, "by_customer").format(**parts)
     key = connection.execute(statement(__file__, "key"), [f"{name}_snapshots"]).fetchall()
     if not key or column in dict(key):
-        return Theirs(column, by_customer, values)
+        return Theirs(name_of(column, kind), by_customer, values)
     parts["key"] = sql.SQL(", ").join(sql.Identifier(part) for part, _ in key)
     parts["history"] = sql.Identifier("public", f"{name}_snapshots")
     rows = connection.execute(statement(__file__, "keys").format(by_customer=by_customer, **parts), values).fetchall()
-    each = [sql.SQL("{}::{}[]").format(sql.Placeholder(part), sql.SQL(kind)) for part, kind in key]
+    each = [sql.SQL("{}::{}[]").format(sql.Placeholder(part), sql.SQL(its)) for part, its in key]
     values |= {part: [row[place] for row in rows] for place, (part, _) in enumerate(key)}
     both = statement(__file__, "by_key").format(by_customer=by_customer, each=sql.SQL(", ").join(each), **parts)
-    return Theirs(column, both, values)
+    return Theirs(name_of(column, kind), both, values)
 
 
 def _from_history(connection: Connection, entry: Entry, theirs: Theirs) -> dict[str, Any]:
     """Delete from one partition, or what was kept of one; its entry loses the rows and their part of the checksum."""
-    names = {"relation": entry.relation, "theirs": theirs.condition, "customer": sql.Identifier(theirs.column)}
+    names = {"relation": entry.relation, "theirs": theirs.condition, "name": theirs.name}
     connection.execute(statement(__file__, "make_leaving").format(**names))
     connection.execute(statement(__file__, "leaving").format(**names), theirs.values)
     sums = statement(__file__, "sums").format(**names)
@@ -197,7 +217,7 @@ def _from_table(connection: Connection, schema: str, name: str, theirs: Theirs) 
     relation = sql.Identifier(schema, name)
     if connection.execute("select to_regclass(%s)", [relation.as_string(connection)]).fetchone() == (None,):
         return []
-    names = {"relation": relation, "theirs": theirs.condition, "customer": sql.Identifier(theirs.column)}
+    names = {"relation": relation, "theirs": theirs.condition, "name": theirs.name}
     query = statement(__file__, "delete").format(**names)
     found = [customer for (customer,) in connection.execute(query, theirs.values).fetchall()]
     if schema == "staging":

@@ -20,6 +20,10 @@ inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = number
 where indrelid = to_regclass(format('public.%%I', %s::text)) and indisprimary and attname <> 'as_of'
 order by place;
 
+-- name: named
+select distinct {name}
+from unnest(%s::text [] ::{type} []) as asked (customer);
+
 -- name: by_customer
 {customer} = any(%(customers)s::text [] ::{type} []);
 
@@ -47,13 +51,13 @@ select
     count(*) as rows,
     count(*) filter (where observed_as_of = as_of) as delivered,
     ops.checksum('pg_temp.leaving'::regclass, %s::text []) as checksum,
-    array_agg({customer}::text) as customers
+    array_agg({name}) as customers
 from leaving;
 
 -- name: delete
 delete from {relation}
 where {theirs}
-returning {customer}::text;
+returning {name};
 
 -- name: update_staged
 update ops.staged set row_count = row_count - %s where table_name = %s;

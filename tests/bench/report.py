@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.bench import floors
 from tests.bench.machine import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -53,6 +54,7 @@ def page(known: dict[str, Any]) -> str:
         "![seconds of the second month against customers](benchmark.svg)",
         "",
         *_races(known),
+        *_steps(known),
         *_alone(known),
         *_cluster(known),
     ]
@@ -78,6 +80,18 @@ def _races(known: dict[str, Any]) -> list[str]:
         runs = [known["million"].get(f"{system} second", []) for system in names]
         peaks = [f"{median(run[1] for run in measured):,.0f}" if measured else "" for measured in runs]
         lines.append(f"| 1,000,000 customers, second month: peak MB | {' | '.join(peaks)} |")
+    return [*lines, ""]
+
+
+def _steps(known: dict[str, Any]) -> list[str]:
+    """The steps of a month beside their floors."""
+    if "steps" not in known:
+        return []
+    lines = ["| 1,000,000 customers, second month, step by step | seconds | floor | what its floor is |"]
+    lines.append("|---|---:|---:|---|")
+    for step, what in floors.STEPS.items():
+        taken, least = (median(column) for column in zip(*known["steps"][step], strict=True))
+        lines.append(f"| {step} | {taken:.1f} | {least:.1f} | {what} |")
     return [*lines, ""]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import servers
+from tests.bench import floors
 from tests.bench.machine import REPOSITORY, Server, Timing, generate, running_server
 from tests.bench.systems import command, rivals
 
@@ -69,6 +70,16 @@ def medium(server: Server, folder: Path, without: set[str]) -> Measured:
 def huge(server: Server, folder: Path, without: set[str]) -> Measured:
     """10,000,000 customers: the first and the second month. Takes an hour and 50 GB of disk."""
     return _race(server, generate(folder / "huge", HUGE, 2), without)
+
+
+def steps(server: Server, folder: Path, _without: set[str]) -> Measured:
+    """1,000,000 customers: each step of the second month, and the least that PostgreSQL needs for it."""
+    server.new_database("streamflow")
+    measured = floors.measure(server, generate(folder / "million", MILLION, 2))
+    server.new_database("streamflow")
+    for step, [[taken, least]] in measured.items():
+        say(f"{step}: {taken} s, at least {least} s")
+    return measured
 
 
 def usage(server: Server, folder: Path, without: set[str]) -> Measured:
@@ -175,6 +186,7 @@ QUICK = ("small", "medium")
 ALL: dict[str, Callable[[Server, Path, set[str]], Measured]] = {
     "million": million,
     "medium": medium,
+    "steps": steps,
     "usage": usage,
     "growth": growth,
     "turnover": turnover,

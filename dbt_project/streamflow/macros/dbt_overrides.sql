@@ -35,7 +35,7 @@
         {{ asked }}
     ) as audit
     left join ops.waivers as waivers
-        on waivers.audit_name = '{{ model.name }}' and waivers.load_id = (select max(staged.load_id) from ops.staged as staged)
+        on waivers.audit_name = {{ dbt.string_literal(dbt.escape_single_quotes(model.name)) }} and waivers.load_id = (select max(staged.load_id) from ops.staged as staged)
 {% endmacro %}
 
 

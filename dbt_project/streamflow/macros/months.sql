@@ -42,6 +42,12 @@
 {%- endmacro %}
 
 
+{#- The lists of dates that the compiled model reads by these macros. Other months may stand once its step has the lock. -#}
+{% macro dates_read() %}
+    {{ return(modules.re.findall("(?i)\\bas_of\\s+in\\s*\\(\\s*((?:date '[0-9-]+'(?:, )?)+|null::date)\\s*\\)", model.compiled_code)) }}
+{% endmacro %}
+
+
 {#- What production of a table is to do, as ops.plan_production says; `first` is done before it is asked. -#}
 {% macro production_plan(table_name, first='') %}
     {{ return(run_query(first ~ " select * from ops.plan_production('" ~ table_name ~ "', " ~ flags.FULL_REFRESH ~ ")").rows[0]) }}

@@ -19,4 +19,4 @@
 
 
 {#- Names, one or a list, as an array of text. -#}
-{% macro text_array(names) %}array['{{ ([names] if names is string else names) | join("', '") }}']{% endmacro %}
+{% macro text_array(names) %}array['{{ ([names] if names is string else names) | map('replace', "'", "''") | join("', '") }}']{% endmacro %}

@@ -34,12 +34,13 @@
     {%- set audited = [] -%}
     {%- for audit in audits if audit.test_metadata and audit.test_metadata.name == 'relationships' and streamflow.lets_none_pass(audit) -%}
         {%- for read in audit.sources -%}
-            {%- do audited.append([streamflow.audited_table(audit), [audit.column_name], read | last]) -%}
+            {%- set column, field = audit.column_name | replace('"', ''), audit.test_metadata.kwargs.field | replace('"', '') -%}
+            {%- do audited.append([streamflow.audited_table(audit), [column], read | last, [field]]) -%}
         {%- endfor -%}
     {%- endfor -%}
     {%- for child in graph.nodes.values() if child.config.get('incremental_strategy') == 'newest_wins' -%}
         {%- for key in child.constraints if key.type == 'foreign_key' -%}
-            {%- set checked = [] if [child.name, key.columns | list, streamflow.parent_of(key)] in audited else [source('staging', child.name)] -%}
+            {%- set checked = [] if [child.name, key.columns | list, streamflow.parent_of(key), key.to_columns | list] in audited else [source('staging', child.name)] -%}
             {%- if streamflow.key_is_new(child, key.columns) %}{% do checked.append(child.relation_name) %}{% endif -%}
             {%- set orphans = streamflow.count_orphans(checked, key, child.relation_name in checked) if checked else 0 -%}
             {%- if orphans -%}

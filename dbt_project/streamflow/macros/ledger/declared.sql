@@ -4,7 +4,6 @@ create or replace function ops.identifiers(names text []) returns text language 
     select string_agg(quote_ident(name), ', ' order by place) from unnest(names) with ordinality as listed (name, place)
 $$;
 
-drop function if exists ops.column_list(regclass, smallint []);  -- of 0.2.0
 -- The columns of a table by their numbers.
 create or replace function ops.columns(relation regclass, numbers smallint []) returns text [] language sql stable as $$
     select array_agg(attname::text order by place)
@@ -56,7 +55,6 @@ $$;
 -- Creates the tables that are not there, and `adds_columns` that were declared later; dbt would do that too, but after history has read
 -- its own table. Ends where a table is not as it is declared, before a row is written. Returns the tables that it created.
 -- `declared` is [{name, kind, columns, key}].
-drop function if exists ops.follow_declaration(jsonb);  -- of 0.2.0
 create or replace function ops.follow_declaration(declared jsonb, adds_columns boolean) returns setof text language plpgsql as $$
 declare
     wanted record;

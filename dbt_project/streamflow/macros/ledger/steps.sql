@@ -73,7 +73,6 @@ $$;
 
 -- The load that staging holds. What the server lost in a crash, as staging is not in its log, is not in staging: the ledger says so from
 -- then on, and this is the load that was lost, where it was still to be published.
-drop function if exists ops.clear_lost_staging();  -- of 0.2.0
 create or replace function ops.load_in_staging() returns bigint language plpgsql as $$
 declare
     landed record;
@@ -98,7 +97,6 @@ end
 $$;
 
 -- The dates, as SQL, whose history a new month of a table is built on; those of them that are archived, and where.
-drop function if exists ops.months_before(text);  -- of 0.2.0
 create or replace function ops.months_before(of_table text, new_month date, out dates text, out archived text, out folder text)
 language plpgsql stable as $$
 begin
@@ -117,20 +115,24 @@ begin
 end
 $$;
 
-create or replace function ops.require_months_before(of_table text, new_month date) returns void language plpgsql stable as $$
+-- `read` are the dates that a model reads, where it was compiled already.
+create or replace function ops.require_months_before(of_table text, new_month date, read text [] default null) returns void
+language plpgsql stable as $$
 declare
     before record := ops.months_before(of_table, new_month);
 begin
     if before.archived is not null then
         raise exception 'this month is built on %, which is archived in %: `streamflow archive --restore %` first. Nothing was changed.',
             before.archived, before.folder, before.archived;
+    elsif before.dates <> all(read) then
+        raise exception 'months were published or taken out while % waited: run it again. Nothing was changed.', of_table;
     end if;
 end
 $$;
 
 -- The rows that a model of history selects become a partition, entered with a checksum. One that stands is never touched, unless the
--- load restates its month from another file: then it is kept in the schema `restated`.
-create or replace function ops.build_history(parent regclass, selected regclass, key text [], names text []) returns text
+-- load restates its month from another file: then it is kept in the schema `restated`. `read` are the dates that the model reads.
+create or replace function ops.build_history(parent regclass, selected regclass, key text [], names text [], read text []) returns text
 language plpgsql as $$
 declare
     build record;
@@ -147,7 +149,7 @@ begin
         execute format('drop view %s', selected);
         return 'the history of this month stands, or nothing passed the gate';
     end if;
-    perform ops.require_months_before(build.table_name, build.as_of);
+    perform ops.require_months_before(build.table_name, build.as_of, read);
     partition := build.table_name || to_char(build.as_of, '_YYYY_MM_DD')
         || case when build.replaces is null then '' else '_load_' || build.load_id end;
     execute format('create table history.%I (like %s)', partition, parent);
@@ -185,7 +187,6 @@ $$;
 -- it is made to be what all of history says, with --full-refresh, or because a month no longer has all rows that it brought: it was
 -- restated, or is to be taken in again. `months`: those whose deliveries are read; the newest one again where there is nothing new, which
 -- changes nothing. It is not rebuilt while a published month is half restated, and would lose its rows.
-drop function if exists ops.production_plan(text, boolean);  -- of 0.2.0
 create or replace function ops.plan_production(of_table text, full_refresh boolean) returns table (
     rebuild boolean, months text, unmerged text, newest text, archived text
 ) language plpgsql stable as $$
@@ -253,7 +254,6 @@ $$;
 -- The last thing that production does: its keys, once it has rows, as building a key once is several times faster than keeping it row by
 -- row; and it has as many rows as history says of the newest month, where it took in that one for the first time. After a late month there
 -- is nothing to compare: customers whom only that one has are in no newer history.
-drop function if exists ops.finish_merge(regclass, jsonb, boolean);  -- of 0.2.0
 create or replace function ops.finish_merge(target regclass, declared jsonb, newest date) returns void language plpgsql as $$
 declare
     key record;

@@ -19,6 +19,17 @@ begin
 end
 $$;
 
+-- functions of 0.2.0 that are gone, or have other arguments
+drop function if exists
+    ops.build_history(regclass, regclass, text [], text []),
+    ops.clear_lost_staging(),
+    ops.column_list(regclass, smallint []),
+    ops.finish_merge(regclass, jsonb, boolean),
+    ops.follow_declaration(jsonb),
+    ops.months_before(text),
+    ops.production_plan(text, boolean),
+    ops.require_months_before(text, date);
+
 -- one row per attempt at a month
 create table if not exists ops.loads (
     load_id bigint generated always as identity primary key,

@@ -4,9 +4,11 @@
   and does not slow down as history grows.
 -#}
 {% macro get_incremental_as_of_partition_sql(arguments) %}
+    {%- set read = streamflow.dates_read() -%}
     {{ streamflow.begin_step(arguments.target_relation) }};
     select ops.build_history(
         '{{ arguments.target_relation }}', '{{ arguments.temp_relation }}',
-        {{ streamflow.text_array(arguments.unique_key) }}, {{ streamflow.text_array(model.columns) }}
+        {{ streamflow.text_array(arguments.unique_key) }}, {{ streamflow.text_array(model.columns) }},
+        {{ streamflow.text_array(read) if read else 'null' }}
     )
 {% endmacro %}

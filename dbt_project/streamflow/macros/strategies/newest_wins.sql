@@ -5,6 +5,10 @@
 {% macro get_incremental_newest_wins_sql(arguments) %}
     {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, streamflow.quoted(arguments.unique_key) -%}
     {%- set plan = streamflow.production_plan(target.identifier, streamflow.begin_step(target) ~ ';') -%}
+    {%- set read = streamflow.dates_read() -%}
+    {%- if read and plan.months not in read -%}
+        {%- do exceptions.raise_compiler_error("months were published or taken out while this waited: run it again. Nothing was changed.") -%}
+    {%- endif -%}
     {%- if plan.rebuild %}
     {%- if plan.unmerged %}
     {{ streamflow.count_before_merge(target, delivered, key, plan.unmerged) }};
