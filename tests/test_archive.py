@@ -36,12 +36,17 @@ def archived(streamflow: Streamflow, folder: Path, before: str = FEBRUARY) -> No
 
 def test_a_month_is_archived_and_comes_back_the_same(march: Streamflow, months: Path, tmp_path: Path) -> None:
     before, folder, manifest = texts(march, "", "_snapshots"), tmp_path / "old", tmp_path / "manifest"
+    everybody = "select user_id from users_scd2 where is_current order by user_id"
+    known = march.rows(everybody)
     march.ok("verify", "--manifest", manifest)
     done = march.ok("archive", "--before", MARCH, "--to", folder, "--json").json
 
     assert [(one["as_of"], len(one["files"])) for one in done] == [(JANUARY, len(TABLES)), (FEBRUARY, len(TABLES))]
     assert sorted(path.name for path in folder.iterdir()) == sorted(name for one in done for name in one["files"])
     assert dates(march) == [MARCH]
+    assert march.rows(everybody) == known
+    dated = "select bool_and(valid_from = observed_as_of) from users_scd2 join users using (user_id) where is_current"
+    assert march.value(dated)
     status = march.ok("status").out
     assert f"000 is archived in {folder}: streamflow archive --restore {JANUARY} brings it back" in status
     user = march.value("select min(user_id) from users_snapshots")

@@ -115,6 +115,13 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
         put("usage_agg_30d.csv", 5, "watch_hours_30d", "-0.001"),
         ["refused: 1 thing", "nothing was changed", "usage_agg_30d.csv:5", "watch_hours_30d", '"-0.001"', "not between 0 and 744", "audit_usage_watch_hours_0_to_744"],
     ),
+    "numbers of another base": (
+        each(
+            put("payments_agg_90d.csv", 5, "failed_payments_90d", "0x1F"), put("payments_agg_90d.csv", 9, "failed_payments_90d", "1_0"),
+            put("usage_agg_30d.csv", 7, "watch_hours_30d", "0b11"), put("subscriptions.csv", 8, "months_active", " -0o7"),
+        ),
+        ["refused: 4 things", "payments_agg_90d.csv:5", '"0x1F"', "(and 1 more like it)", "usage_agg_30d.csv:7", "subscriptions.csv:8"],
+    ),
     "outside the closed set": (put("subscriptions.csv", 5, "contract_type", "Lifelong"), ["subscriptions.csv:5", "is none of Month-to-month, One year, Two year. If the value is right, add it to audit_subscriptions_contract"]),
     "a long value": (put("subscriptions.csv", 5, "contract_type", '"' + "x" * 1_500_000 + '"'), ["subscriptions.csv:5", "is none of Month-to-month"]),
     "row count collapses": (shrink, ["67 % off the month before"]),

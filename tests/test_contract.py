@@ -57,6 +57,19 @@ def test_columns_of_a_training_set_have_names_of_their_own() -> None:
     assert names == ["name", "person_x", "event_timestamp_", "login_timestamp", "a_x_", "a_x", "colour"]
 
 
+def test_an_id_is_of_its_own_table() -> None:
+    """The ninth product is not of the ninth customer, nor is what references one by its own reference."""
+    tables = []
+    for name, to in (("customer", ""), ("order", "customer"), ("item", "order"), ("product", "")):
+        reference = {"references": {"table": to, "columns": f"{to}_id"}} if to else {}
+        columns = [{"name": column, "data_type": "int"} for column in ("id", *([f"{to}_id"] if to else []))]
+        declared = {"name": name, "config": {"meta": {"primary_key": "id", **reference}}, "columns": columns}
+        tables.append(Table.model_validate(declared))
+    assert {table.name: table.customer for table in found(tables)} == {
+        "customer": ("id",), "order": ("customer_id",), "item": (), "product": ()
+    }  # fmt: skip
+
+
 def declare(copy: Path, table: Any) -> None:
     """Add a table to the copy's sources file."""
     path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
@@ -71,7 +84,8 @@ def test_months_that_were_published_before_a_table_need_no_file_of_it(
     tables = [*load_contract(), Table.model_validate(PLANS)]
     for module in (ingest, plan):
         monkeypatch.setattr(module, "load_contract", lambda: tables)
-    monkeypatch.setattr(ingest, "require_models", lambda _: None)
+    for module in (ingest, plan):
+        monkeypatch.setattr(module, "require_models", lambda _: None)
     assert "nothing to do" in january.ok("ingest", "000", "--data-dir", months).out
     assert "nothing: published already" in january.ok("ingest", "000", "--data-dir", months, "--dry-run").out
     missing = january("ingest", "001", "--data-dir", months, "--dry-run")
@@ -88,6 +102,7 @@ def test_a_seventh_table_is_declared_not_programmed(
     unknown = run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months))
     assert unknown.returncode == 2
     assert "`streamflow models` writes what is missing" in unknown.stderr
+    assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months), "--dry-run").returncode == 2
     run_copy(copy, streamflow, "models")
     assert run_copy(copy, streamflow, "models", "training_set", "--overwrite").returncode == 0
     again = copy_month(months, "000", tmp_path / "again")
@@ -200,13 +215,13 @@ def test_another_key_is_refused_and_can_be_changed_back(copy: Path, january: Str
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     declared, before, month = sources.read_text(), january.state(), ("001", "--data-dir", str(months))
     document = yaml.safe_load(declared)
-    labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
-    labels["config"]["meta"]["primary_key"] = ["user_id", "churn_label"]
+    payments = next(table for table in document["sources"][0]["tables"] if table["name"] == "payments_agg_90d")
+    payments["config"]["meta"]["primary_key"] = ["user_id", "failed_payments_90d"]
     sources.write_text(yaml.safe_dump(document, sort_keys=False))
     assert run_copy(copy, january, "models", "--overwrite").returncode == 0
     refused = run_copy(copy, january, "check", *month)
     assert refused.returncode == 2
-    assert "labels has the key user_id in the database" in refused.stderr
+    assert "payments_agg_90d has the key user_id in the database" in refused.stderr
     assert january.state() == before
     sources.write_text(declared)
     assert run_copy(copy, january, "models", "--overwrite").returncode == 0
@@ -246,11 +261,17 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
         ({**PLANS, "name": "plans; drop table users"}, "String should match pattern"),
         ({**PLANS, "columns": [{"name": "user_id", "data_type": "text); drop table x; --"}]}, "Input should be"),
         ({**PLANS, "config": {"meta": {"primary_key": "user_id", "references": "people"}}}, "references people"),
+        (
+            {**PLANS, "columns": [{"name": "user_id", "data_type": "text", "config": {"meta": {"retired": True}}}]},
+            "is optional or retired",
+        ),
+        ({**PLANS, "columns": [{"name": f"c{n}", "data_type": "int"} for n in range(801)]}, "at most 800 items"),
         ("plans", "table plans cannot be used.* stands where `key: value` belongs"),
         ({**PLANS, "config": {"meta": "user_id"}}, "'user_id' stands where `key: value` belongs"),
         ({**PLANS, "columns": ["offer"]}, "'offer' stands where `key: value` belongs"),
     ],
-    ids=["no such key", "reserved column", "hostile name", "hostile type", "no such parent", "name", "meta", "column"],
+    ids=["no such key", "reserved column", "hostile name", "hostile type", "no such parent", "no key",
+         "wide", "name", "meta", "column"],
 )  # fmt: skip
 def test_an_unsound_declaration_is_named(copy: Path, table: Any, said: str) -> None:
     declare(copy, table)

@@ -149,6 +149,31 @@ def test_titles_that_differ_by_case_or_blanks_are_two_columns() -> None:
     assert column_names(["Order No", "order_no_2", "order_no"]) == ["order_no_3", "order_no_2", "order_no"]
 
 
+def test_ids_months_in_names_and_quotes_around_nothing(run: Run, tmp_path: Path) -> None:
+    """Each table has an `id` of its own, and one file is called as a part of the query that looks at it."""
+    folder = write(
+        tmp_path / "2024-01",
+        customers="id,name\n" + "".join(f"{n},c{n}\n" for n in range(1, 21)),
+        orders="id,customer_id\n" + "".join(f"{n},{n % 20 + 1}\n" for n in range(1, 30)),
+        items="id,order_id\n" + "".join(f"{n},{n % 29 + 1}\n" for n in range(1, 90)),
+        typed="code,period\na,2024_100\nb,0x1F\n",
+        **{"sims_2024-01": '"iccid","gone","n"\n"89490200001234567890","",""\n"89490200001234567891","","2"\n'},
+    )
+    run(tmp_path, "new", "no", "--from", folder)
+    contract = declared(tmp_path / "no")
+    assert {name: table["config"]["meta"] for name, table in contract.items()} == {
+        "customers": {"primary_key": "id"},
+        "orders": {"primary_key": "id", "references": {"table": "customers", "columns": "customer_id"}},
+        "items": {"primary_key": "id", "references": {"table": "orders", "columns": "order_id"}},
+        "sims": {"primary_key": "iccid", "files": "sims_????-??.csv"},
+        "typed": {"primary_key": "code"},
+    }
+    types = {column["name"]: column["data_type"] for name in ("sims", "typed") for column in contract[name]["columns"]}
+    assert types == {"iccid": "text", "gone": "text", "n": "int", "code": "text", "period": "text"}
+    assert contract["sims"]["columns"][1]["config"]["meta"] == {"optional": True}
+    assert (tmp_path / "no" / "dbt_project.yml").read_text().startswith("name: no_project\n")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -156,12 +181,15 @@ def test_titles_that_differ_by_case_or_blanks_are_two_columns() -> None:
         ("a,\n1,2\n", "x.csv does not begin with a line of column names"),
         ("a,a\n1,2\n", "x.csv has a column twice in its header"),
         ("a,{{ 7 * 7 }}\n1,2\n", "which dbt would read as a template"),
-        ("a,b\n1,2\n1,2\n", "no file of which columns tell the rows apart"),
+        ("a,b\r1,2\r", "its lines end in CR alone"),
+        (",".join(f"c{n}" for n in range(801)) + "\n", "has 801 columns, and a table 800 at most"),
+        ("a,b\n1,2\n1,2\n", "no table to make. x.csv: no column, nor two or three together, tell its rows apart"),
+        ("a,b\n", "no table to make. x.csv: it has no rows"),
     ],
 )
 def test_what_is_no_delivery_leaves_no_project(run: Run, tmp_path: Path, text: str, said: str) -> None:
     folder = write(tmp_path / "month_000", x=text)
-    result = run(tmp_path, "new", "shop", "--from", folder, code=2 if "tell" in said else 1)
+    result = run(tmp_path, "new", "shop", "--from", folder, code=2 if "no table" in said else 1)
     assert said in result.stderr
     assert not (tmp_path / "shop").exists()
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from loader.contract.names import OWN_COLUMNS
+from loader.contract.names import OF_ANY_TABLE, OWN_COLUMNS
 from loader.words import counted
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def wrong_references(tables: Sequence[Table]) -> Iterator[str]:
 def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, Table]) -> Iterator[str]:
     name = reference.table
     if name not in by_name or name == table.name:
-        yield f"references {name}, which is not declared"
+        yield f"references {name}, which is {'itself' if name == table.name else 'not declared'}"
         return
     parent, path = by_name[name], [name]
     while (further := by_name[path[-1]].references) and further.table in by_name.keys() - path:
@@ -110,7 +110,10 @@ def _most_led_to(by_name: Mapping[str, Table]) -> Table:
 
 
 def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple[str, ...]:
-    """The columns that have the key of the owner: by the references that lead there, or as the key of that name."""
+    """The columns that have the key of the owner: by the references that lead there, or as the key of that name.
+
+    An `id` is of whatever the table has, and says nothing of customers.
+    """
     if table is owner:
         return owner.key
     if table.references:
@@ -120,4 +123,4 @@ def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple
         if its and all(column in here for column in its):
             return tuple(here[column] for column in its)
     kinds = [{name: one.column(name).type_name for name in one.key} for one in (table, owner)]
-    return owner.key if kinds[0] == kinds[1] else ()
+    return owner.key if kinds[0] == kinds[1] and not OF_ANY_TABLE.issuperset(owner.key) else ()

@@ -115,6 +115,8 @@ class CsvForm(BaseModel, frozen=True):
 
 
 COMMAS = CsvForm()
+MOST_COLUMNS = 800
+"""So that two rows side by side are within the 1,664 columns of a query."""
 
 
 class Table(BaseModel):
@@ -131,7 +133,7 @@ class Table(BaseModel):
     slowly_changing: bool = False
     files: str = Field(default="", pattern=r"^[^/\\\x00-\x1f]*$")
     form: CsvForm = COMMAS
-    columns: list[Column] = Field(min_length=1)
+    columns: list[Column] = Field(min_length=1, max_length=MOST_COLUMNS)
 
     @model_validator(mode="before")
     @classmethod
@@ -146,6 +148,8 @@ class Table(BaseModel):
             if name not in names or name in self.key[:place]:
                 wrong = "named twice" if name in names else "not one of the columns"
                 raise ValueError(f"primary_key {name} is {wrong}")
+            if self.column(name).may_be_missing:
+                raise ValueError(f"primary_key {name} is optional or retired, and each row needs it")
         if clash := OWN_COLUMNS.intersection(names):
             raise ValueError(f"{', '.join(sorted(clash))} is a column that streamflow or PostgreSQL adds itself")
         if len(set(names)) < len(names):

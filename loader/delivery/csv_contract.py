@@ -42,6 +42,29 @@ def _date(form: CsvForm) -> str:
     return f"(?:{form.quote}(?:{dates}){form.quote}|{dates})"
 
 
+NUMBERS = {"int", "integer", "smallint", "bigint", "numeric"}
+
+
+def _number(form: CsvForm) -> str:
+    """A field without what PostgreSQL takes in numbers besides digits: 0x1F is 31 there, and 1_0 is 10."""
+    quote, delimiter = re.escape(form.quote), re.escape(form.delimiter)
+    nulls = "".join(f"|{re.escape(text)}" for text in form.nulls)
+    other = f"[^{quote}{delimiter}\\r\\n_xobXOB]*"
+    return f"(?:{quote}(?:{other}{nulls}){quote}|{other}{nulls})"
+
+
+def _shape(form: CsvForm) -> bytes:
+    """What makes digits of a text 0, what may begin a field a comma, and letters of other bases x."""
+    ends = form.delimiter.encode() + b"\r\n+- \t"
+    return bytes.maketrans(b"123456789XOBob" + ends, b"000000000xxxxx" + b"," * len(ends))
+
+
+def _has_odd_numbers(text: bytes, shape: bytes) -> bool:
+    """Whether there may be numbers of another base, or with underscores between digits."""
+    shaped = text.translate(shape)
+    return b",0x" in shaped or b"0_0" in shaped or shaped.startswith(b"0x")
+
+
 class Unfit(Exception):
     """A file holds a record that must not land."""
 
@@ -56,15 +79,16 @@ def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, 
     Raises:
         Unfit: a record is not as the contract wants it, or does not end.
     """
-    kinds, quote, patterns = columns.values(), form.quote.encode(), {"date": _date(form)}
+    kinds, quote = columns.values(), form.quote.encode()
+    patterns = {"date": _date(form), **dict.fromkeys(NUMBERS, _number(form))}
     record = re.escape(form.delimiter).join(patterns.get(kind, field(form)) for kind in kinds).encode()
     records = re.compile(rb"(?:(?!" + END_OF_DATA + rb")" + record + rb"\r?\n)*")
     plain_allowed, rest, last = "date" not in kinds, b"", b""
-    mended = _mending(form)
+    mended, shape = _mending(form), _shape(form) if NUMBERS.intersection(kinds) else None
 
     def in_records(text: bytes) -> int:
         """Up to where a text consists of whole records."""
-        if plain_allowed and _is_plain(text, quote):
+        if plain_allowed and _is_plain(text, quote) and not (shape and _has_odd_numbers(text, shape)):
             return text.rfind(b"\n") + 1
         good = records.match(text)
         return good.end() if good else 0

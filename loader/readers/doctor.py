@@ -23,7 +23,7 @@ from loader.settings import Settings, load_settings
 from loader.upkeep.roles import relations
 
 PREFIXES = ("POSTGRES_", "STREAMFLOW_")
-OTHERS = {"POSTGRES_PUBLISHED_PORT", VARIABLE}
+OTHERS = {"POSTGRES_PUBLISHED_PORT", "STREAMFLOW_BIN", "STREAMFLOW_CRON", VARIABLE}
 """Variables that have a meaning and are no settings of the command line; nor are those of the tests."""
 OLDEST, NEWEST = 16, 18
 STOPPED = "the embedded server is stopped; any command that needs it, or `db start`, starts it"

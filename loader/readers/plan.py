@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from loader import ledger
 from loader.contract.declared import require_unchanged
+from loader.contract.in_step import require_models
 from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import Delivery, Problem
@@ -45,6 +46,7 @@ def plan_month(settings: Settings, request: Request, delivery: Delivery) -> Plan
         WrongUsage: its tables are not as they are declared, or the month was published for another date.
     """
     tables = load_contract()
+    require_models(tables)
     with open_database(settings).connect() as connection:
         with arrived(delivery, tables, settings.home, log.info) as here:
             found = here.find(tables, ledger.came_later(connection, [table.name for table in tables], delivery.as_of))

@@ -16,4 +16,5 @@ where
     info.message is not null
     or beyond.code is not null
     or (value.kind = 'numeric' and value.text ~* 'nan|inf')
-    or (value.kind = 'date' and value.text !~ '^\d{4}-\d{2}-\d{2}$');
+    or (value.kind = 'date' and value.text !~ '^\d{4}-\d{2}-\d{2}$')
+    or (value.kind not in ('text', 'boolean', 'date') and value.text ~* '[_xob]');

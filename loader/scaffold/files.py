@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import Composed
 
+from loader.contract.tables import MOST_COLUMNS
 from loader.database import Connection
 from loader.delivery import SourceFile
 from loader.delivery.causes import HEAD, of_bytes
@@ -23,6 +25,8 @@ from loader.errors import DataRefused, WrongUsage
 DELIMITERS = ",;\t|"
 OTHER_ENCODING = "windows-1252"
 """What a file that is not UTF-8 is taken for: most spreadsheets in Western Europe write it."""
+MONTH = re.compile(r"(?<!\d)[-_. ]?(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?(?!\d)")
+"""A month, or a day of it, in the name of a file."""
 TEMPLATE = re.compile(r"\{[{%#]")
 """What dbt reads as the beginning of a template, also in a YAML file."""
 
@@ -45,7 +49,9 @@ class Export:
     @property
     def meta(self) -> dict[str, Any]:
         """What the contract has to say of it, where it is not as files are by default."""
-        plain = re.sub(r"\.gz$", "", self.name, flags=re.IGNORECASE)
+        plain = glob.escape(re.sub(r"\.gz$", "", self.name, flags=re.IGNORECASE))
+        if _without_month(plain) != plain:
+            plain = MONTH.sub(lambda found: re.sub(r"\d", "?", found[0]), plain, count=1)
         written = {"delimiter": self.delimiter, "encoding": self.encoding, "files": plain}
         usual = {"delimiter": ",", "encoding": "utf-8", "files": f"{self.table}.csv"}
         return {key: value for key, value in written.items() if value != usual[key]}
@@ -60,7 +66,7 @@ class Export:
             with connection.cursor().copy(command) as copy:
                 for chunk in SourceFile(self.path).chunks():
                     copy.write(chunk)
-        except psycopg.DataError as error:
+        except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
             where = (error.diag.context or "").split(":")[0].removeprefix("COPY ")
             is_other = isinstance(error, psycopg.errors.CharacterNotInRepertoire)
             remedy = ' Export it as UTF-8, which spreadsheets call "CSV UTF-8".' if is_other else ""
@@ -88,7 +94,8 @@ def exports(folder: Path) -> list[Export]:
 
 
 def _export(path: Path) -> Export:
-    source, table = SourceFile(path), plain_name(re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE), "table")
+    source, stem = SourceFile(path), re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    table = plain_name(_without_month(stem), "table")
     try:
         with source.open() as stream:
             if cause := of_bytes(stream.read(HEAD)):
@@ -99,6 +106,8 @@ def _export(path: Path) -> Export:
     except UNREADABLE as error:
         raise DataRefused(f"{path} {unreadable(error)}.") from None
     delimiter = max(DELIMITERS, key=first.count)
+    if "\r" in first.rstrip("\r\n"):
+        raise DataRefused(f"{path}: its lines end in CR alone, or a title has one: export it with line ends of LF.")
     header: Sequence[str] = next(csv.reader([first], delimiter=delimiter), [])
     if TEMPLATE.search(first) or TEMPLATE.search(path.name):
         raise DataRefused(
@@ -106,9 +115,17 @@ def _export(path: Path) -> Export:
         )
     if not header or not all(title.strip() for title in header):
         raise DataRefused(f"{path} does not begin with a line of column names.")
+    if len(header) > MOST_COLUMNS:
+        raise DataRefused(f"{path} has {len(header):,} columns, and a table {MOST_COLUMNS} at most: divide it.")
     if len(set(header)) < len(header):
         raise DataRefused(f"{path} has a column twice in its header: rename one of them.")
     return Export(path, table, tuple(header), delimiter, encoding)
+
+
+def _without_month(name: str) -> str:
+    """The name of a file without the month in it, unless it has nothing else."""
+    left = MONTH.sub("", name, count=1)
+    return left if re.match(r"[^\W\d]", left) else name
 
 
 def _encoding(source: SourceFile) -> str:

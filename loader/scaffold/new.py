@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from loader.contract import packages
 from loader.contract.models import write_models
 from loader.contract.tables import load_contract
@@ -58,7 +60,8 @@ def make_project(folder: Path, source: Path | None, label: str | None) -> Made:
         raise WrongUsage(f"{folder} is there already, and not empty: give another name.")
     try:
         name = "customers" if source is None else plain_name(folder.resolve().name, "table")
-        _write_frame(folder, f"{name}_project" if name in PACKAGES else name)
+        is_taken = name in PACKAGES or yaml.safe_load(name) != name  # `no` is no text in YAML
+        _write_frame(folder, f"{name}_project" if is_taken else name)
         return _example(folder) if source is None else _of_files(folder, source, label)
     except BaseException as error:
         _take_back(folder)
@@ -108,7 +111,7 @@ def _of_files(folder: Path, source: Path, label: str | None) -> Made:
     made = Made(folder, "000", notes=list(_notes(tables)))
     with_key = [table for table in tables if table.key]
     if not with_key:
-        raise WrongUsage(f"{source} has no file of which columns tell the rows apart, so there is no table to make.")
+        raise WrongUsage(f"{source} has no table to make. {'; '.join(filter(None, map(_keyless, tables)))}.")
     (folder / SOURCES).write_text(contract(with_key), encoding="utf-8")
     if not MONTH.fullmatch(source.resolve().name):
         months = folder / "exports" / "month_000"
@@ -143,8 +146,15 @@ def _mark_label(tables: list[TableSeen], label: str | None) -> None:
 def _notes(tables: list[TableSeen]) -> Iterator[str]:
     for table in tables:
         yield from table.notes
-        if not table.key:
-            yield f"{table.export.name}: no column, nor two or three together, tell its rows apart: it is not declared"
+        if why := _keyless(table):
+            yield f"{why}: it is not declared"
+
+
+def _keyless(table: TableSeen) -> str | None:
+    if table.key:
+        return None
+    why = "no column, nor two or three together, tell its rows apart" if table.rows else "it has no rows"
+    return f"{table.export.name}: {why}"
 
 
 def _finish(made: Made, data_dir: str, first_month: str | None) -> Made:
@@ -158,6 +168,9 @@ def _finish(made: Made, data_dir: str, first_month: str | None) -> Made:
         text = text.replace("# STREAMFLOW_FIRST_MONTH=2024-01", f"STREAMFLOW_FIRST_MONTH={first_month}")
     (made.folder / ".env").write_text(text, encoding="utf-8")
     tables = load_contract()
+    for table in tables:
+        if table.has_label and not table.is_per_customer:
+            made.notes.append(f"{table.name} has not one row per customer: a training set takes no label from it")
     write_models(tables)
     packages.install()
     made.tables = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations, count
 from pathlib import Path
@@ -139,19 +139,28 @@ def look_at(connection: Connection, exports: Sequence[Export]) -> list[TableSeen
     found = [table for table in tables if table.key]
     find_references(connection, found)
     if found:
-        led = Counter(table.references for table in found if not table.refers_to_lookup)
+        by_name = {table.name: table for table in found}
+        led = Counter(chain.from_iterable(_leads_to(table, by_name) for table in found))
         first = max(found, key=lambda table: (led[table.name], table.rows))
         first.customers = first.references is not None  # without a word, they are in what it refers to
     return tables
 
 
+def _leads_to(table: TableSeen, by_name: Mapping[str, TableSeen]) -> Iterator[str]:
+    """The tables that one leads to by its reference, and theirs, short of a lookup."""
+    while table.references and not table.refers_to_lookup:
+        table = by_name[table.references]
+        yield table.name
+
+
 def _seen(connection: Connection, export: Export) -> TableSeen:
     names = column_names(export.header)
-    table = sql.Identifier(export.table)
+    table = sql.Identifier("pg_temp", export.table)
     columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in names)
     connection.execute(statement(__file__, "table").format(table=table, columns=columns))
+    listed = sql.SQL(", ").join(map(sql.Identifier, names))
     form = {"delimiter": sql.Literal(export.delimiter), "encoding": sql.Literal(export.encoding)}
-    export.copy(connection, statement(__file__, "copy").format(table=table, **form))
+    export.copy(connection, statement(__file__, "copy").format(table=table, names=listed, **form))
     notes = list(_without_total(connection, export, table))
     if export.encoding == OTHER_ENCODING:
         notes.append(

@@ -2,7 +2,7 @@
 create temporary table {table} ({columns});
 
 -- name: copy
-copy {table} from stdin (format csv, header true, delimiter {delimiter}, encoding {encoding});
+copy {table} from stdin (format csv, header true, delimiter {delimiter}, encoding {encoding}, force_null ({names}));
 
 -- name: last
 select * from {table} where ctid = (select max(ctid) from {table});
@@ -15,9 +15,9 @@ delete from {table} where ctid = (select max(ctid) from {table});
 with typed as (
     select
         {column} as value,
-        {column} !~ '^[+-]?0[0-9]' and pg_input_is_valid({column}, 'integer') as is_int,
-        {column} !~ '^[+-]?0[0-9]' and pg_input_is_valid({column}, 'bigint') as is_bigint,
-        {column} !~* '^[+-]?0[0-9]|nan|inf' and pg_input_is_valid({column}, 'numeric') as is_numeric,
+        {column} !~* '^[+-]?0[0-9]|[_xob]' and pg_input_is_valid({column}, 'integer') as is_int,
+        {column} !~* '^[+-]?0[0-9]|[_xob]' and pg_input_is_valid({column}, 'bigint') as is_bigint,
+        {column} !~* '^[+-]?0[0-9]|nan|inf|[_xob]' and pg_input_is_valid({column}, 'numeric') as is_numeric,
         {column} ~ '^\d{{4}}-\d{{2}}-\d{{2}}$' and pg_input_is_valid({column}, 'date') as is_date,
         {column} !~ '[0-9]' and pg_input_is_valid({column}, 'boolean') as is_boolean
     from {table}
@@ -31,6 +31,7 @@ select
         when count(*) = 0 then 'text'
         when bool_and(is_int) then 'int'
         when bool_and(is_bigint) then 'bigint'
+        when bool_and(value ~ '^[0-9]+$') then 'text'  -- numbers of accounts are longer than those that one counts
         when bool_and(is_numeric) then 'numeric'
         when bool_and(is_date) then 'date'
         when bool_and(is_boolean) then 'boolean'

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from loader.contract.names import OF_ANY_TABLE
 from loader.database import Connection, statement
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ def find_references(connection: Connection, tables: Sequence[TableSeen]) -> None
 
 
 def _owners(tables: Sequence[TableSeen]) -> dict[str, TableSeen]:
-    """Per key of one column the table that others refer to: that which is called like it, or has most rows."""
+    """Per key of one column, or table with an `id`, the one that others refer to: called like it, or with most rows."""
     owners: dict[str, TableSeen] = {}
     for table in tables:
         if len(table.key) == 1:
-            owners[table.key[0]] = max(owners.get(table.key[0], table), table, key=_is_owner)
+            name = table.name if table.key[0] in OF_ANY_TABLE else table.key[0]
+            owners[name] = max(owners.get(name, table), table, key=_is_owner)
     return owners
 
 
@@ -52,15 +54,19 @@ def _is_owner(table: TableSeen) -> tuple[bool, int]:
 def _candidates(table: TableSeen, owners: dict[str, TableSeen]) -> Iterator[Candidate]:
     """Columns that may name rows of other tables: called as the key there, or nearly so, or of many texts.
 
-    Small numbers are found among any keys, so of numbers those that are called otherwise are none.
+    An `id` is of its own table, and `customer_id` of customers. Small numbers are found among any keys, so of numbers
+    those that are called otherwise are none.
     """
     for owner in owners.values():
         key = owner.column(owner.key[0])
         for column in table.columns if owner is not table else ():
             is_own_key = table.key == (column.name,) and _is_owner(owner) <= _is_owner(table)
-            if column.data_type != key.data_type:
+            is_of_any = key.name in OF_ANY_TABLE
+            if column.data_type != key.data_type or (is_of_any and column.name == key.name):
                 continue
-            if column.name == key.name:
+            if is_of_any and column.name in {f"{name}_{key.name}" for name in (owner.name, owner.name.rstrip("s"))}:
+                yield 0, -owner.rows, table, column, owner
+            elif column.name == key.name:
                 yield int(column.name not in table.key), -owner.rows, table, column, owner
             elif column.different > 1 and not is_own_key:
                 if column.name[:3] in {owner.name[:3], key.name[:3]}:

@@ -88,7 +88,7 @@ def _named(connection: Connection, tables: Sequence[Table], customers: Sequence[
 
 
 def _in_rejects(settings: Settings, tables: Sequence[Table], customers: Sequence[str]) -> int:
-    numbers = _kind(tables) in {"int", "bigint", "numeric"}
+    numbers = _kind(tables) not in {"text", "boolean", "date"}
     return forget_in_rejects(settings.home / "rejects", customers, numbers=numbers)
 
 

@@ -19,10 +19,10 @@ from tests.bench.systems import command
 TABLES = ("users", "subscriptions", "usage_agg_30d", "payments_agg_90d", "support_agg_90d", "labels")
 FILES_AT_ONCE = 2
 STEPS = {
-    "landing": "COPY, two files at once",
-    "audits": "every table read once",
-    "history": "CREATE TABLE AS, then its key",
-    "production": "MERGE, with no other key than user_id",
+    "landing": "COPY",
+    "audits": "one read of each table",
+    "history": "CREATE TABLE AS, a key",
+    "production": "MERGE",
 }
 """Step -> what its floor does."""
 

@@ -24,16 +24,17 @@ RACES = (
     ("million", "first"),
     ("million", "second"),
     ("usage", "second"),
+    ("huge", "first"),
     ("huge", "second"),
 )
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 
 TITLES = {
-    "million": "1,000,000 customers",
-    "medium": "200,000 customers",
+    "million": "1,000,000",
+    "medium": "200,000",
     "usage": "1,000,000, only usage changed",
-    "small": "7,043 customers",
-    "huge": "10,000,000 customers",
+    "small": "7,043",
+    "huge": "10,000,000",
 }
 
 
@@ -49,7 +50,7 @@ def page(known: dict[str, Any]) -> str:
     figures = [
         f"Measured up to {machine['measured']} on {machine['cpus']} cores, PostgreSQL {machine['postgresql']} with its"
         f" default configuration, Python {machine['python']}, load average {machine['load']}.",
-        "Seconds of whole commands, median and range. CPU is that of command and server.",
+        "Seconds of whole commands, median and range; CPU of command and server.",
         "",
         "![seconds of the second month against customers](benchmark.svg)",
         "",
@@ -66,7 +67,7 @@ def _races(known: dict[str, Any]) -> list[str]:
     names = {
         name: title for name, title in NAMES.items() if any(f"{name} second" in known.get(one, {}) for one, _ in RACES)
     }
-    lines = [f"| | {' | '.join(names.values())} |", f"|---|{'---:|' * len(names)}"]
+    lines = [f"| customers | {' | '.join(names.values())} |", f"|---|{'---:|' * len(names)}"]
     for scenario, month in RACES:
         if scenario in known:
             cells = [_spread(known, scenario, f"{system} {month}") for system in names]
@@ -76,10 +77,11 @@ def _races(known: dict[str, Any]) -> list[str]:
             runs = [known[scenario].get(f"{system} second", []) for system in names]
             cpu = [f"{median(run[2] for run in measured):.1f}" if measured else "" for measured in runs]
             lines.append(f"| {TITLES[scenario]}, second month: CPU | {' | '.join(cpu)} |")
-    if "million" in known:
-        runs = [known["million"].get(f"{system} second", []) for system in names]
-        peaks = [f"{median(run[1] for run in measured):,.0f}" if measured else "" for measured in runs]
-        lines.append(f"| 1,000,000 customers, second month: peak MB | {' | '.join(peaks)} |")
+    for scenario in ("million", "huge"):
+        if scenario in known:
+            runs = [known[scenario].get(f"{system} second", []) for system in names]
+            peaks = [f"{median(run[1] for run in measured):,.0f}" if measured else "" for measured in runs]
+            lines.append(f"| {TITLES[scenario]}, second month: peak MB | {' | '.join(peaks)} |")
     return [*lines, ""]
 
 
@@ -87,36 +89,35 @@ def _steps(known: dict[str, Any]) -> list[str]:
     """The steps of a month beside their floors."""
     if "steps" not in known:
         return []
-    lines = ["| 1,000,000 customers, second month, step by step | seconds | floor | what its floor is |"]
-    lines.append("|---|---:|---:|---|")
+    lines = ["Steps of 1,000,000 customers, second month, in seconds, and the floor of each:", ""]
     for step, what in floors.STEPS.items():
         taken, least = (median(column) for column in zip(*known["steps"][step], strict=True))
-        lines.append(f"| {step} | {taken:.1f} | {least:.1f} | {what} |")
+        lines.append(f"- {step} {taken:.1f}; {what} {least:.1f}")
     return [*lines, ""]
 
 
 def _alone(known: dict[str, Any]) -> list[str]:
-    lines = ["| streamflow alone | |", "|---|---:|"]
+    lines = ["streamflow alone:", ""]
     if (again := _seconds(known, "small", "streamflow again")) is not None:
-        lines.append(f"| 7,043 customers, the same month again | {again:.2f} s |")
+        lines.append(f"- 7,043 customers, the same month again: {again:.2f} s")
         twelve = _seconds(known, "small", "streamflow twelve months")
-        lines.append(f"| 7,043 customers, twelve months in one command | {twelve:.1f} s |")
+        lines.append(f"- 7,043 customers, twelve months in one command: {twelve:.1f} s")
         alone = _seconds(known, "small", "streamflow dbt parse")
-        lines.append(f"| `streamflow dbt parse`: importing dbt, reading the project | {alone:.1f} s |")
+        lines.append(f"- `streamflow dbt parse`: importing dbt, reading the project: {alone:.1f} s")
     if (seconds := _seconds(known, "million", "streamflow report")) is not None:
-        lines.append(f"| 1,000,000 customers, change report | {seconds:.1f} s |")
+        lines.append(f"- 1,000,000 customers, change report: {seconds:.1f} s")
     if "growth" in known:
-        lines.append(f"| 200,000 customers, month 24 against month 2 | {_slower(known, 'growth')} |")
+        lines.append(f"- 200,000 customers, month 24 against month 2: {_slower(known, 'growth')}")
     if "turnover" in known:
-        lines.append(f"| the same, with as many leaving as joining | {_slower(known, 'turnover')} |")
+        lines.append(f"- the same, with as many leaving as joining: {_slower(known, 'turnover')}")
     if "growth" in known:
         database, history = (
             median(column) for column in zip(*known["growth"]["bytes of database and of history"], strict=True)
         )
-        lines.append(f"| disk after 12 months, against history with its keys | {database / history:.2f} x |")
+        lines.append(f"- disk after 12 months, against history with its keys: {database / history:.2f} x")
     if "memory" in known:
         grown = median(known["memory"]["10000000"])
-        lines.append(f"| memory that landing files of 10,000,000 rows adds | {grown:.0f} MB |")
+        lines.append(f"- memory that files of 10,000,000 rows add: {grown:.0f} MB")
     return lines
 
 
@@ -126,7 +127,7 @@ def _cluster(known: dict[str, Any]) -> list[str]:
     if not measured:
         return []
     spread, one = (median(run[0] for run in measured[f"{name} 1000000 001"]) for name in ("cluster", "one server"))
-    return [f"| 1,000,000 customers, Citus on this machine against one server | {spread / one:.2f} x |"]
+    return [f"- 1,000,000 customers, Citus on this machine against one server: {spread / one:.2f} x"]
 
 
 def _by_month(known: dict[str, Any], scenario: str) -> list[float]:
@@ -147,7 +148,7 @@ def _spread(known: dict[str, Any], scenario: str, key: str) -> str:
     seconds = sorted(run[0] for run in known[scenario].get(key, []))
     if not seconds:
         return ""
-    return f"{median(seconds):.1f}" + (f" ({seconds[0]:.1f} to {seconds[-1]:.1f})" if len(seconds) > 1 else "")
+    return f"{median(seconds):.1f}" + (f" ({seconds[0]:.1f}\N{EN DASH}{seconds[-1]:.1f})" if len(seconds) > 1 else "")
 
 
 def _draw(known: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
--- only deliveries count, in the order of their dates: what was carried forward is no news
+-- only deliveries count, in the order of their dates: what was carried forward is no news, unless its month is archived
 with deliveries as (
     select
         snapshots.*,
@@ -19,13 +19,18 @@ with deliveries as (
         ) as delivered
     from {{ ref('subscriptions_snapshots') }} as snapshots
     inner join {{ ref('published_months') }} as published on snapshots.as_of = published.as_of
-    where snapshots.observed_as_of = snapshots.as_of
+    where
+        snapshots.observed_as_of = snapshots.as_of
+        or snapshots.observed_as_of in (
+            select gone.as_of from {{ ref('published_months') }} as gone
+            where gone.archived_in is not null
+        )
 ),
 
 versions as (
     select
         *,
-        lag(delivered) over (partition by user_id order by as_of) as delivered_before
+        lag(delivered) over (partition by user_id order by observed_as_of, as_of) as delivered_before
     from deliveries
 )
 
@@ -43,9 +48,9 @@ select
     add_on_backup,
     add_on_device_protect,
     add_on_support,
-    as_of as valid_from,
-    lead(as_of) over by_date as valid_to,
-    lead(as_of) over by_date is null as is_current
+    observed_as_of as valid_from,
+    lead(observed_as_of) over by_date as valid_to,
+    lead(observed_as_of) over by_date is null as is_current
 from versions
 where delivered is distinct from delivered_before
-window by_date as (partition by user_id order by as_of)
+window by_date as (partition by user_id order by observed_as_of)
