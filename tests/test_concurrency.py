@@ -139,6 +139,7 @@ def test_dbt_that_waited_while_months_were_built_writes_nothing_of_what_it_read_
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_history_is_not_built_on_months_that_have_gone_meanwhile(january: Streamflow, months: Path) -> None:
     land_only(january, months / "month_001", 1)
     assert january.dbt("build", "--select", "source:staging", "gate").success

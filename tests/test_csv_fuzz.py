@@ -37,13 +37,13 @@ GOOD: dict[str, st.SearchStrategy[tuple[str, Any]]] = {
     "text": st.text(st.sampled_from('ab,"\n\r\\. é漢\t\x01'), max_size=6).map(lambda text: (text, text or None)),
     "int": st.one_of(
         st.integers(-(2**31), 2**31 - 1).map(lambda number: (str(number), number)),
-        st.sampled_from([("", None), ("+5", 5), (" 7\t", 7), ("0x1F", 31), ("1_000", 1000), ("007", 7), ("8\n", 8)]),
+        st.sampled_from([("", None), ("+5", 5), (" 7\t", 7), ("007", 7), ("8\n", 8)]),
     ),
     "numeric": st.one_of(
         st.from_regex(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", fullmatch=True).map(lambda text: (text, Decimal(text))),
         st.sampled_from(
             [("", None), (" 1.50", Decimal("1.50")), (".5", Decimal("0.5")), ("1.", Decimal(1)), ("1e3", Decimal(1000)),
-             ("1E-5", Decimal("0.00001")), ("0x1F", Decimal(31)), ("1_0.5", Decimal("10.5")), ("-0", Decimal(0))]
+             ("1E-5", Decimal("0.00001")), ("-0", Decimal(0))]
         ),
     ),
     "boolean": st.sampled_from(
@@ -53,9 +53,10 @@ GOOD: dict[str, st.SearchStrategy[tuple[str, Any]]] = {
     "date": st.one_of(st.dates().map(lambda date: (date.isoformat(), date.isoformat())), st.just(("", None))),
 }  # fmt: skip
 BAD = {
-    "int": ["x", "1.5", "2147483648", "-2147483649", "\uff15", "1 2", "NaN", "1__0", "--5", " ", "'1'", "1e3", "0xG"],
+    "int": ["x", "1.5", "2147483648", "-2147483649", "\uff15", "1 2", "NaN", "1__0", "--5", " ", "'1'", "1e3", "0xG",
+            "0x1F", "1_000", "-0b1", "\v0O7"],
     "numeric": ["x", "12,50", "NaN", "\tnan", "-Infinity", "inf\n", "+inf", "1e131072", "1e-16384", "\uff11", "1e",
-                "1e100", "-1.8e308", "1e-301"],
+                "1e100", "-1.8e308", "1e-301", "0x1F", "1_0.5", "+0B1"],
     "boolean": ["maybe", "2", "o", "yess", "00", "true false", "\uff54"],
     "date": ["yesterday", "now", "05/01/2024", "2024-1-5", "2024-02-30", "0000-01-01", " 2024-01-01", "2024-01-01 BC",
              "20240101", "infinity", "\uff12024-01-01", "2024-01-01\n", "J2451187", "2024-01-01 00:00", "epoch"],

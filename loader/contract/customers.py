@@ -112,7 +112,7 @@ def _most_led_to(by_name: Mapping[str, Table]) -> Table:
 def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple[str, ...]:
     """The columns that have the key of the owner: by the references that lead there, or as the key of that name.
 
-    An `id` is of whatever the table has, and says nothing of customers.
+    An `id` is of whatever the table has, where others name the owner otherwise, as `customer_id`.
     """
     if table is owner:
         return owner.key
@@ -123,4 +123,6 @@ def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple
         if its and all(column in here for column in its):
             return tuple(here[column] for column in its)
     kinds = [{name: one.column(name).type_name for name in one.key} for one in (table, owner)]
-    return owner.key if kinds[0] == kinds[1] and not OF_ANY_TABLE.issuperset(owner.key) else ()
+    refer = (one.references for one in by_name.values() if one.references and one.references.table == owner.name)
+    is_own = OF_ANY_TABLE.issuperset(owner.key) and any(reference.columns != owner.key for reference in refer)
+    return owner.key if kinds[0] == kinds[1] and not is_own else ()

@@ -37,7 +37,7 @@ OWN_COLUMNS = frozenset(
 )
 """Columns that tables and views have besides those that are declared, streamflow's and PostgreSQL's."""
 
-OF_ANY_TABLE = frozenset("id key code no nr number uuid guid".split())  # noqa: SIM905
+OF_ANY_TABLE = frozenset("id key code no nr number".split())  # noqa: SIM905
 """What tables of different things call their keys alike."""
 
 MODELS_OF_TABLES = {"history", "production", "latest"}

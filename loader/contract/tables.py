@@ -149,7 +149,7 @@ class Table(BaseModel):
                 wrong = "named twice" if name in names else "not one of the columns"
                 raise ValueError(f"primary_key {name} is {wrong}")
             if self.column(name).may_be_missing:
-                raise ValueError(f"primary_key {name} is optional or retired, and each row needs it")
+                raise ValueError(f"primary_key {name} is optional or retired, and each row needs it: take that out")
         if clash := OWN_COLUMNS.intersection(names):
             raise ValueError(f"{', '.join(sorted(clash))} is a column that streamflow or PostgreSQL adds itself")
         if len(set(names)) < len(names):

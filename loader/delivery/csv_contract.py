@@ -37,8 +37,12 @@ def well_quoted(form: CsvForm) -> re.Pattern[str]:
     return re.compile(f"{field(form)}(?:{re.escape(form.delimiter)}{field(form)})*")
 
 
+ISO_DATE = r"\d{4}-\d\d-\d\d"
+
+
 def _date(form: CsvForm) -> str:
-    dates = "|".join([r"\d{4}-\d\d-\d\d", *map(re.escape, form.nulls), ""])
+    others = (text for text in form.nulls if not re.fullmatch(ISO_DATE, text))  # two ways to match would take for ever
+    dates = "|".join([ISO_DATE, *map(re.escape, others), ""])
     return f"(?:{form.quote}(?:{dates}){form.quote}|{dates})"
 
 
@@ -47,15 +51,15 @@ NUMBERS = {"int", "integer", "smallint", "bigint", "numeric"}
 
 def _number(form: CsvForm) -> str:
     """A field without what PostgreSQL takes in numbers besides digits: 0x1F is 31 there, and 1_0 is 10."""
-    quote, delimiter = re.escape(form.quote), re.escape(form.delimiter)
-    nulls = "".join(f"|{re.escape(text)}" for text in form.nulls)
-    other = f"[^{quote}{delimiter}\\r\\n_xobXOB]*"
-    return f"(?:{quote}(?:{other}{nulls}){quote}|{other}{nulls})"
+    quote, odd = re.escape(form.quote), "_xobXOB"
+    nulls = "".join(f"|{re.escape(text)}" for text in form.nulls if not set(text).isdisjoint(odd))
+    bare = f"[^{quote}{re.escape(form.delimiter)}\\r\\n{odd}]*"
+    return f"(?:{quote}(?:[^{quote}{odd}]*{nulls}){quote}|{bare}{nulls})"
 
 
 def _shape(form: CsvForm) -> bytes:
     """What makes digits of a text 0, what may begin a field a comma, and letters of other bases x."""
-    ends = form.delimiter.encode() + b"\r\n+- \t"
+    ends = form.delimiter.encode() + b"\r\n+- \t\v\f"
     return bytes.maketrans(b"123456789XOBob" + ends, b"000000000xxxxx" + b"," * len(ends))
 
 

@@ -25,7 +25,9 @@ from loader.errors import DataRefused, WrongUsage
 DELIMITERS = ",;\t|"
 OTHER_ENCODING = "windows-1252"
 """What a file that is not UTF-8 is taken for: most spreadsheets in Western Europe write it."""
-MONTH = re.compile(r"(?<!\d)[-_. ]?(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?(?!\d)")
+MONTH = re.compile(
+    r"(?<!\d)[-_. ]?(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01])(?![^\W_]))?(?!\d)"
+)
 """A month, or a day of it, in the name of a file."""
 TEMPLATE = re.compile(r"\{[{%#]")
 """What dbt reads as the beginning of a template, also in a YAML file."""
@@ -50,7 +52,8 @@ class Export:
     def meta(self) -> dict[str, Any]:
         """What the contract has to say of it, where it is not as files are by default."""
         plain = glob.escape(re.sub(r"\.gz$", "", self.name, flags=re.IGNORECASE))
-        if _without_month(plain) != plain:
+        stem = _stem(self.path)
+        if _without_month(stem) != stem:
             plain = MONTH.sub(lambda found: re.sub(r"\d", "?", found[0]), plain, count=1)
         written = {"delimiter": self.delimiter, "encoding": self.encoding, "files": plain}
         usual = {"delimiter": ",", "encoding": "utf-8", "files": f"{self.table}.csv"}
@@ -89,13 +92,14 @@ def exports(folder: Path) -> list[Export]:
     found = [_export(path) for path in paths]
     for one, other in combinations(found, 2):
         if one.table == other.table:
-            raise DataRefused(f"{one.name} and {other.name} would both be the table {one.table}: rename one of them.")
+            raise DataRefused(
+                f"{one.name} and {other.name} would both be the table {one.table}: rename one of them or leave it out."
+            )
     return found
 
 
 def _export(path: Path) -> Export:
-    source, stem = SourceFile(path), re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-    table = plain_name(_without_month(stem), "table")
+    source, table = SourceFile(path), plain_name(_without_month(_stem(path)), "table")
     try:
         with source.open() as stream:
             if cause := of_bytes(stream.read(HEAD)):
@@ -122,10 +126,14 @@ def _export(path: Path) -> Export:
     return Export(path, table, tuple(header), delimiter, encoding)
 
 
-def _without_month(name: str) -> str:
+def _stem(path: Path) -> str:
+    return re.sub(r"\.csv(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def _without_month(stem: str) -> str:
     """The name of a file without the month in it, unless it has nothing else."""
-    left = MONTH.sub("", name, count=1)
-    return left if re.match(r"[^\W\d]", left) else name
+    left = MONTH.sub("", stem, count=1).lstrip("-_. ")
+    return left if re.match(r"[^\W\d]", left) else stem
 
 
 def _encoding(source: SourceFile) -> str:

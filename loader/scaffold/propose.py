@@ -140,8 +140,9 @@ def look_at(connection: Connection, exports: Sequence[Export]) -> list[TableSeen
     find_references(connection, found)
     if found:
         by_name = {table.name: table for table in found}
+        directly = Counter(table.references for table in found if not table.refers_to_lookup)
         led = Counter(chain.from_iterable(_leads_to(table, by_name) for table in found))
-        first = max(found, key=lambda table: (led[table.name], table.rows))
+        first = max(found, key=lambda table: (directly[table.name], led[table.name], table.rows))
         first.customers = first.references is not None  # without a word, they are in what it refers to
     return tables
 

@@ -41,7 +41,7 @@ def _owners(tables: Sequence[TableSeen]) -> dict[str, TableSeen]:
     owners: dict[str, TableSeen] = {}
     for table in tables:
         if len(table.key) == 1:
-            name = table.name if table.key[0] in OF_ANY_TABLE else table.key[0]
+            name = f"{table.name}." if table.key[0] in OF_ANY_TABLE else table.key[0]
             owners[name] = max(owners.get(name, table), table, key=_is_owner)
     return owners
 
@@ -62,9 +62,11 @@ def _candidates(table: TableSeen, owners: dict[str, TableSeen]) -> Iterator[Cand
         for column in table.columns if owner is not table else ():
             is_own_key = table.key == (column.name,) and _is_owner(owner) <= _is_owner(table)
             is_of_any = key.name in OF_ANY_TABLE
-            if column.data_type != key.data_type or (is_of_any and column.name == key.name):
+            is_by_chance = column.data_type != "text" or column.few_values is not None
+            if column.data_type != key.data_type or (is_of_any and is_by_chance and column.name == key.name):
                 continue
-            if is_of_any and column.name in {f"{name}_{key.name}" for name in (owner.name, owner.name.rstrip("s"))}:
+            names = {owner.name, owner.name.rstrip("s"), re.sub("ies$", "y", owner.name)}
+            if is_of_any and column.name in {f"{name}_{key.name}" for name in names}:
                 yield 0, -owner.rows, table, column, owner
             elif column.name == key.name:
                 yield int(column.name not in table.key), -owner.rows, table, column, owner

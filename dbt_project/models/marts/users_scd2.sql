@@ -1,6 +1,6 @@
 -- only deliveries count, in the order of their dates: what was carried forward is no news, unless its month is archived
 with deliveries as (
-    select
+    select distinct on (snapshots.user_id, snapshots.observed_as_of)
         snapshots.*,
         row(
             snapshots.user_id,
@@ -18,12 +18,17 @@ with deliveries as (
             select gone.as_of from {{ ref('published_months') }} as gone
             where gone.archived_in is not null
         )
+    order by
+        snapshots.user_id asc,
+        snapshots.observed_as_of asc,
+        (snapshots.as_of = snapshots.observed_as_of) desc,
+        snapshots.as_of desc
 ),
 
 versions as (
     select
         *,
-        lag(delivered) over (partition by user_id order by observed_as_of, as_of) as delivered_before
+        lag(delivered) over (partition by user_id order by observed_as_of) as delivered_before
     from deliveries
 )
 
