@@ -198,7 +198,7 @@ def by(*columns: str) -> dict[str, Any]:
         ([payments(references={"table": "accounts", "column": "payer"})], "references.column Extra inputs"),
         ([payments(references=by("payer", "paid"))], "references accounts by 2 columns, and its key has 1: account_id"),
         ([payments(references=by("paid"))], "by paid, which is numeric, and accounts.account_id is bigint"),
-        ([payments(references="payments")], "references payments, which is itself"),
+        ([payments(references="payments")], "references payments, which is not declared"),
         ([with_meta(CARDS, references="debts"), with_meta({**CARDS, "name": "debts"}, references="cards")], "back"),
         ([payments(customers=True), with_meta(CARDS, customers=True)], "both say `customers: true`"),
     ],

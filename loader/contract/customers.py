@@ -27,7 +27,7 @@ def wrong_references(tables: Sequence[Table]) -> Iterator[str]:
 def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, Table]) -> Iterator[str]:
     name = reference.table
     if name not in by_name or name == table.name:
-        yield f"references {name}, which is {'itself' if name == table.name else 'not declared'}"
+        yield f"references {name}, which is not declared"
         return
     parent, path = by_name[name], [name]
     while (further := by_name[path[-1]].references) and further.table in by_name.keys() - path:
@@ -123,6 +123,11 @@ def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple
         if its and all(column in here for column in its):
             return tuple(here[column] for column in its)
     kinds = [{name: one.column(name).type_name for name in one.key} for one in (table, owner)]
-    refer = (one.references for one in by_name.values() if one.references and one.references.table == owner.name)
-    is_own = OF_ANY_TABLE.issuperset(owner.key) and any(reference.columns != owner.key for reference in refer)
-    return owner.key if kinds[0] == kinds[1] and not is_own else ()
+    return owner.key if kinds[0] == kinds[1] and not _is_of_any_table(owner, by_name) else ()
+
+
+def _is_of_any_table(owner: Table, by_name: Mapping[str, Table]) -> bool:
+    """Whether the key of the owner is called as any table's may be, and others name the owner otherwise."""
+    references = [table.references for table in by_name.values() if table.references]
+    named = {reference.columns for reference in references if reference.table == owner.name}
+    return OF_ANY_TABLE.issuperset(owner.key) and not named <= {owner.key}

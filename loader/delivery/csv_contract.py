@@ -57,14 +57,18 @@ def _number(form: CsvForm) -> str:
     return f"(?:{quote}(?:[^{quote}{odd}]*{nulls}){quote}|{bare}{nulls})"
 
 
-def _shape(form: CsvForm) -> bytes:
-    """What makes digits of a text 0, what may begin a field a comma, and letters of other bases x."""
+def _shape(form: CsvForm, kinds: Collection[str]) -> bytes | None:
+    """What makes digits 0, what may begin a field a comma, and letters of other bases x; None where there are no numbers."""
+    if NUMBERS.isdisjoint(kinds):
+        return None
     ends = form.delimiter.encode() + b"\r\n+- \t\v\f"
     return bytes.maketrans(b"123456789XOBob" + ends, b"000000000xxxxx" + b"," * len(ends))
 
 
-def _has_odd_numbers(text: bytes, shape: bytes) -> bool:
+def _has_odd_numbers(text: bytes, shape: bytes | None) -> bool:
     """Whether there may be numbers of another base, or with underscores between digits."""
+    if shape is None:
+        return False
     shaped = text.translate(shape)
     return b",0x" in shaped or b"0_0" in shaped or shaped.startswith(b"0x")
 
@@ -88,11 +92,11 @@ def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, 
     record = re.escape(form.delimiter).join(patterns.get(kind, field(form)) for kind in kinds).encode()
     records = re.compile(rb"(?:(?!" + END_OF_DATA + rb")" + record + rb"\r?\n)*")
     plain_allowed, rest, last = "date" not in kinds, b"", b""
-    mended, shape = _mending(form), _shape(form) if NUMBERS.intersection(kinds) else None
+    mended, shape = _mending(form), _shape(form, kinds)
 
     def in_records(text: bytes) -> int:
         """Up to where a text consists of whole records."""
-        if plain_allowed and _is_plain(text, quote) and not (shape and _has_odd_numbers(text, shape)):
+        if plain_allowed and _is_plain(text, quote) and not _has_odd_numbers(text, shape):
             return text.rfind(b"\n") + 1
         good = records.match(text)
         return good.end() if good else 0

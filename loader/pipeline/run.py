@@ -148,9 +148,13 @@ class Run:
             if self._restates:
                 return False
             self._require_same_rows(differing, standing)
-            self.files |= {one.name: self.files[one.name].like(known[one.name].content) for one in differing}
+            self._read_as(known, differing)
         asked = self.request.command == "ingest" or (self.request.command == "land" and standing.is_finished)
         return asked and found.files.keys() <= known.keys() and not self.request.force
+
+    def _read_as(self, known: dict[str, TableHistory], same: Sequence[Table]) -> None:
+        """Have files of the same rows be taken for those that history is of."""
+        self.files |= {one.name: self.files[one.name].like(known[one.name].content) for one in same}
 
     def _require_same_rows(self, differing: Sequence[Table], standing: ledger.Standing) -> None:
         """Land tables whose files history is not of, and refuse them unless their rows are those of history."""

@@ -60,21 +60,33 @@ def _candidates(table: TableSeen, owners: dict[str, TableSeen]) -> Iterator[Cand
     for owner in owners.values():
         key = owner.column(owner.key[0])
         for column in table.columns if owner is not table else ():
-            is_own_key = table.key == (column.name,) and _is_owner(owner) <= _is_owner(table)
-            is_of_any = key.name in OF_ANY_TABLE
-            is_by_chance = column.data_type != "text" or column.few_values is not None
-            if column.data_type != key.data_type or (is_of_any and is_by_chance and column.name == key.name):
-                continue
-            names = {owner.name, owner.name.rstrip("s"), re.sub("ies$", "y", owner.name)}
-            if is_of_any and column.name in {f"{name}_{key.name}" for name in names}:
-                yield 0, -owner.rows, table, column, owner
-            elif column.name == key.name:
-                yield int(column.name not in table.key), -owner.rows, table, column, owner
-            elif column.different > 1 and not is_own_key:
-                if column.name[:3] in {owner.name[:3], key.name[:3]}:
-                    yield GUESSED, -owner.rows, table, column, owner
-                elif column.data_type == "text" and column.few_values is None:
-                    yield GUESSED + 1, -owner.rows, table, column, owner
+            likelihood = _likelihood(table, column, owner, key) if column.data_type == key.data_type else None
+            if likelihood is not None:
+                yield likelihood, -owner.rows, table, column, owner
+
+
+def _likelihood(table: TableSeen, column: ColumnSeen, owner: TableSeen, key: ColumnSeen) -> int | None:
+    """How likely a column names rows of the owner, least first; None where it does not."""
+    if key.name in OF_ANY_TABLE:
+        names = {owner.name, owner.name.rstrip("s"), re.sub("ies$", "y", owner.name)}
+        is_by_chance = column.data_type != "text" or column.few_values is not None
+        if column.name in {f"{name}_{key.name}" for name in names}:
+            return 0
+        if column.name == key.name and is_by_chance:
+            return None
+    if column.name == key.name:
+        return int(column.name not in table.key)
+    return None if _is_own_key(table, column, owner) else _guessed(column, owner, key)
+
+
+def _is_own_key(table: TableSeen, column: ColumnSeen, owner: TableSeen) -> bool:
+    return column.different <= 1 or (table.key == (column.name,) and _is_owner(owner) <= _is_owner(table))
+
+
+def _guessed(column: ColumnSeen, owner: TableSeen, key: ColumnSeen) -> int | None:
+    if column.name[:3] in {owner.name[:3], key.name[:3]}:
+        return GUESSED
+    return GUESSED + 1 if column.data_type == "text" and column.few_values is None else None
 
 
 def _is_known(connection: Connection, table: TableSeen, column: str, owner: TableSeen) -> bool:
