@@ -58,7 +58,7 @@ def _number(form: CsvForm) -> str:
 
 
 def _shape(form: CsvForm, kinds: Collection[str]) -> bytes | None:
-    """What makes digits 0, what may begin a field a comma, and letters of other bases x; None where there are no numbers."""
+    """What makes digits 0, what may begin a field a comma, letters of other bases x; None where no number is."""
     if NUMBERS.isdisjoint(kinds):
         return None
     ends = form.delimiter.encode() + b"\r\n+- \t\v\f"
