@@ -34,6 +34,28 @@ def archived(streamflow: Streamflow, folder: Path, before: str = FEBRUARY) -> No
     streamflow.ok("archive", "--before", before, "--to", folder)
 
 
+@pytest.mark.long
+def test_a_month_that_was_restated_and_archived_leaves_one_version_of_its_rows(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """February carries forward what January said at first, and March what the restatement says."""
+    january.ok("ingest", "001", "--data-dir", months)
+    first, *later = ((months / f"month_{month}" / "users.csv").read_text() for month in ("000", "001", "002"))
+    line = next(line for line in first.splitlines()[1:] if not any(line.split(",")[0] in text for text in later))
+    user, signup_date = line.split(",")[:2]
+    folder = copy_month(months, "000", tmp_path / "corrected")
+    (folder / "users.csv").write_text(first.replace(line, line.replace(signup_date, "2020-02-02")))
+    restatement = ("--data-dir", tmp_path / "corrected", "--restate", "--reason", "a date")
+    january.ok("ingest", "000", *restatement)
+    january.ok("ingest", "002", "--data-dir", months)
+    archived(january, tmp_path / "old")
+    version = "select signup_date::text, valid_from::text, is_current from users_scd2 where user_id = %s"
+    assert january.rows(version, user) == [("2020-02-02", JANUARY, True)]
+    assert january.value("select count(*) = count(distinct (user_id, valid_from)) from users_scd2")
+    current = "select user_id, signup_date, user_gender from users_scd2 where is_current"
+    assert january.rows(f"{current} except select user_id, signup_date, user_gender from users") == []
+
+
 def test_a_month_is_archived_and_comes_back_the_same(march: Streamflow, months: Path, tmp_path: Path) -> None:
     before, folder, manifest = texts(march, "", "_snapshots"), tmp_path / "old", tmp_path / "manifest"
     everybody = "select user_id from users_scd2 where is_current order by user_id"

@@ -175,8 +175,8 @@ def test_a_column_under_another_name(csv_database: Database, tmp_path: Path) -> 
 def test_missing_numbers_in_many_columns_do_not_take_for_ever() -> None:
     """A record that is cut off by the end of a chunk matches in one way only, and is soon known to be none."""
     columns = {**{f"n{number}": "int" for number in range(40)}, **{f"d{number}": "date" for number in range(40)}}
-    form = CsvForm(nulls=("NA", "N_A", "0000-00-00"))
-    row = ",".join([*["NA"] * 39, "N_A", *["0000-00-00"] * 40]).encode() + b"\n"
+    form = CsvForm(nulls=("NA", "N_A", "N_A", "0000-00-00", "no", "no"))
+    row = ",".join([*["NA"] * 39, "N_A", *["0000-00-00"] * 20, *["no"] * 20]).encode() + b"\n"
     text = ",".join(columns).encode() + b"\n" + row * 3
     chunks = (text[place : place + 150] for place in range(0, len(text), 150))
     assert b"".join(watched(chunks, columns, form, "n0")).count(b"\n") == 4

@@ -321,14 +321,19 @@ def test_full_refresh_of_a_landed_month_counts_it(landed: Streamflow) -> None:
 
 
 def test_functions_of_another_version_are_replaced(january: Streamflow, months: Path) -> None:
-    """By the loader, and by dbt, which put the same text together: the comment of ops.loads is its hash."""
+    """By the loader, and by dbt, which put the same text together: the comment of ops.loads is its hash.
+
+    Those of 0.2.0 that had other arguments would stand beside them.
+    """
     stamp = "select obj_description('ops.loads'::regclass, 'pg_class')"
     body = "select md5(prosrc) from pg_proc where oid = 'ops.begin_step'::regproc"
     ours = january.value(stamp), january.value(body)
     assert ours[0] == hashlib.md5(ops_ddl(), usedforsecurity=False).hexdigest()
     another = (
         "create or replace function ops.begin_step(invocation text, target regclass default null) returns void"
-        " language sql as 'select'; comment on table ops.loads is 'another'"
+        " language sql as 'select'; comment on table ops.loads is 'another';"
+        "create function ops.require_months_before(text, date) returns void language sql as 'select';"
+        "create function ops.build_history(regclass, regclass, text[], text[]) returns int language sql as 'select 1'"
     )
     for apply in (
         lambda: january.ok("land", "001", "--data-dir", months), lambda: january.dbt("build"),

@@ -41,7 +41,8 @@ ISO_DATE = r"\d{4}-\d\d-\d\d"
 
 
 def _date(form: CsvForm) -> str:
-    others = (text for text in form.nulls if not re.fullmatch(ISO_DATE, text))  # two ways to match would take for ever
+    # with two ways to match a field, a record that matches in none would take for ever
+    others = (text for text in dict.fromkeys(form.nulls) if not re.fullmatch(ISO_DATE, text))
     dates = "|".join([ISO_DATE, *map(re.escape, others), ""])
     return f"(?:{form.quote}(?:{dates}){form.quote}|{dates})"
 
@@ -52,7 +53,7 @@ NUMBERS = {"int", "integer", "smallint", "bigint", "numeric"}
 def _number(form: CsvForm) -> str:
     """A field without what PostgreSQL takes in numbers besides digits: 0x1F is 31 there, and 1_0 is 10."""
     quote, odd = re.escape(form.quote), "_xobXOB"
-    nulls = "".join(f"|{re.escape(text)}" for text in form.nulls if not set(text).isdisjoint(odd))
+    nulls = "".join(f"|{re.escape(text)}" for text in dict.fromkeys(form.nulls) if not set(text).isdisjoint(odd))
     bare = f"[^{quote}{re.escape(form.delimiter)}\\r\\n{odd}]*"
     return f"(?:{quote}(?:[^{quote}{odd}]*{nulls}){quote}|{bare}{nulls})"
 
