@@ -6,7 +6,8 @@
 
 {% macro ops_steps() %}
 -- Called first in every step that writes. dbt by hand takes the run lock shared, so that nobody lands a month until the transaction ends;
--- the dbt of an ingest checks that its ingest still holds that lock. The table is locked last: whoever waits for it is known to be under way.
+-- the dbt of an ingest checks that its ingest still holds that lock. The lock of the table comes last: whoever waits for it is known to be
+-- under way. It is an advisory one, as all that one writer alone can hold on a table would wait for a vacuum of it.
 create or replace function ops.begin_step(invocation text, target regclass default null) returns void language plpgsql as $$
 declare
     ingest int := (select lock_holder from ops.runs where invocation_id = invocation);
@@ -26,7 +27,7 @@ begin
     end if;
     perform ops.require_settled_cluster();
     if target is not null then
-        execute format('lock table %s in share row exclusive mode', target);
+        perform pg_advisory_xact_lock(hashtextextended('streamflow writes ' || target::oid, 0));
     end if;
 end
 $$;
