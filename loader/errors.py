@@ -1,11 +1,11 @@
-"""The ways in which a command ends other than well; each carries the exit code that the contract gives it."""
+"""The exceptions that end a command; each carries its documented exit code."""
 
 from __future__ import annotations
 
 import psycopg
 
 FINISH = "streamflow dbt build --select complete_months+"
-"""Publishes a month whose history stands in all its tables, whatever is in staging, and mends production."""
+"""Publishes a month whose history stands in all its tables, whatever staging holds, and repairs production."""
 REMAKE = "`streamflow init` makes missing tables, `streamflow dbt run --select config.materialized:view` missing views."
 
 
@@ -28,7 +28,7 @@ class WrongUsage(StreamflowError):
 
 
 class WrongDeclaration(StreamflowError):
-    """An audit is declared so that it cannot be run, which was seen when the month had landed."""
+    """An audit cannot run as it is declared; this shows only after the month has landed."""
 
     exit_code = 2
 
@@ -52,7 +52,7 @@ class ModelsFailed(StreamflowError):
 
 
 def complaint(error: psycopg.Error | OSError) -> str:
-    """What the database or the operating system complains of, in a sentence."""
+    """The sentence for an error of the database or the operating system."""
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return (
             f"this role may not do that ({error.diag.message_primary or error}): have POSTGRES_USER name the role that"

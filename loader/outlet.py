@@ -1,4 +1,4 @@
-"""A file that may be full, or closed by its reader."""
+"""An output file whose disk may be full, or whose reader may be gone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 class Outlet(io.FileIO):
-    """What cannot be written is lost, and ends nothing; `lost` says why, unless its reader has gone and had enough."""
+    """Drops what it cannot write and raises nothing; `lost` keeps the error, except when the reader closed a pipe."""
 
     lost: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write, or remember why not."""
+        """Write the data, or keep the error in `lost`."""
         try:
             return super().write(data)
         except OSError as error:

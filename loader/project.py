@@ -1,4 +1,4 @@
-"""Where things are on disk: the project that the program works on, and what the program itself carries."""
+"""Where things are on disk: the project that the program works on, and the files shipped with the program."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from loader.errors import WrongUsage
 
 CODE = Path(__file__).resolve().parent
 SHIPPED = CODE if (CODE / "dbt_project").is_dir() else CODE.parent
-"""What the program carries: in a wheel it lies beside the code, in a checkout of the repository beside its folder."""
+"""The folder of the shipped files: in a wheel the folder of the code, in a checkout of the repository its parent."""
 PACKAGE = SHIPPED / "dbt_project" / "streamflow"
-"""The dbt package that every project takes in."""
+"""The dbt package that every project uses."""
 SOURCES = Path("models/staging/_sources.yml")
 VARIABLE = "STREAMFLOW_PROJECT_DIR"
 
 
 @dataclass(frozen=True)
 class Project:
-    """A project: its folder, which has .env and .streamflow; that of its dbt project; and that of profiles.yml."""
+    """The folders of a project: `root` has .env and .streamflow, `dbt` the dbt project, `profiles` profiles.yml."""
 
     root: Path
     dbt: Path
@@ -41,7 +41,7 @@ class Project:
 
 @cache
 def project() -> Project:
-    """The project in STREAMFLOW_PROJECT_DIR, in the folder where the program was called, or above; else its checkout.
+    """The project in STREAMFLOW_PROJECT_DIR; without it, in the current folder or one above it; else the checkout.
 
     Raises:
         WrongUsage: there is none.
@@ -61,7 +61,7 @@ def project() -> Project:
 
 
 def is_only_the_checkout() -> bool:
-    """Whether the project is the checkout's, and the program was called from elsewhere."""
+    """Whether the project is the checkout's although the program was called from outside the checkout."""
     if SHIPPED == CODE or VARIABLE in os.environ or project().root != SHIPPED:
         return False
     here = _here().resolve()
@@ -69,7 +69,7 @@ def is_only_the_checkout() -> bool:
 
 
 def expanded(path: Path) -> Path:
-    """A path with the folder of the user whom ~ or ~name stands for.
+    """The path with ~ or ~name replaced by the home folder of that user.
 
     Raises:
         WrongUsage: there is no such user.
@@ -81,7 +81,7 @@ def expanded(path: Path) -> Path:
 
 
 def model_files(folder: str = "") -> Iterator[Path]:
-    """The SQL files of all models, or of those in a folder: the project's and those of the package that it takes in."""
+    """The SQL files of the models of the project and of streamflow's package, all or those in one folder."""
     for place in (project().dbt, PACKAGE):
         yield from (place / "models" / folder).rglob("*.sql")
 
@@ -94,7 +94,7 @@ def _here() -> Path:
 
 
 def _is_trusted(folder: Path) -> bool:
-    """Whether nobody else could have put a project there, whose settings would name programs to run."""
+    """Whether this user or root owns the folder (root trusts any): a stranger's project could name programs to run."""
     return os.geteuid() == 0 or folder.stat().st_uid in {0, os.geteuid()}
 
 

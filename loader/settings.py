@@ -17,13 +17,13 @@ from loader.errors import WrongUsage
 from loader.project import VARIABLE, expanded, project
 
 Address = Annotated[str, StringConstraints(pattern=r"^(?i:[a-z][a-z0-9+.-]*)://")]
-"""Where months lie that are not on this machine, like s3://bucket/exports."""
+"""The address of months that are not on this machine, like s3://bucket/exports."""
 
 
 class Settings(BaseSettings):
-    """What the environment and .env say, checked.
+    """The validated settings of the environment and .env.
 
-    With no POSTGRES_HOST the embedded server is used, and user, password and database name are its own.
+    Without POSTGRES_HOST the embedded server is used; of the other POSTGRES_* settings only POSTGRES_DB counts then.
     """
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore")
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         return dt.date(months // 12, months % 12 + 1, 1) - dt.timedelta(days=1)
 
     def label_of(self, as_of: dt.date) -> str | None:
-        """The number of the month that a date ends, as 001; None for another day."""
+        """The number of the month whose last day is the date, as 001; None for any other day."""
         number = self.number_of(as_of.year, as_of.month)
         return f"{number:03d}" if number >= 0 and self.as_of(number) == as_of else None
 
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
 
 
 def use_project(folder: Path) -> None:
-    """From now on work on the project in a folder; programs that this one starts do so too."""
+    """From now on, work on the project in a folder; programs that this one starts use it too."""
     os.environ[VARIABLE] = str(folder.absolute())
     project.cache_clear()
     load_settings.cache_clear()
@@ -123,7 +123,7 @@ def load_settings() -> Settings:
     """Read the settings once.
 
     Raises:
-        WrongUsage: a variable holds something that cannot be used; the message names it.
+        WrongUsage: a variable has an unusable value, which the message names, or .env cannot be read.
     """
     try:
         return Settings(_env_file=project().root / ".env")  # type: ignore[call-arg]

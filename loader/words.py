@@ -1,9 +1,9 @@
-"""How numbers and their nouns, and texts of others, are put for a person."""
+"""Formats numbers with their nouns, and text from outside, for people to read."""
 
 import re
 
 NOT_TEXT = re.compile("[\udc00-\udcff]")
-"""Python's stand-ins for bytes that are not of the encoding."""
+"""Python's surrogates for bytes that are invalid in the encoding."""
 
 
 def counted(count: int, one: str) -> str:
@@ -12,12 +12,12 @@ def counted(count: int, one: str) -> str:
 
 
 def as_text(text: str) -> str:
-    """Text with escapes for bytes that are not of the encoding: the database takes no others."""
+    """Text with escapes for bytes that are invalid in the encoding, because the database rejects surrogates."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text without what would steer the terminal or turn the order of its letters: that is shown by its number."""
+    """Text with escapes for characters that steer the terminal or change the text direction, except those in `keep`."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one in keep else repr(one)[1:-1] for one in as_text(text))

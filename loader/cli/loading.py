@@ -1,4 +1,4 @@
-"""`ingest`, `land`, `check`, `status` and `verify`: a month from its files to its tables, and what became of it."""
+"""`ingest`, `land`, `check`, `status` and `verify`: load a month into its tables, and show its state."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def verify(manifest: Manifest = None, as_json: Json = False) -> None:
 
 
 def _waivers(restate: bool, waive: Sequence[str] | None, reason: str | None) -> dict[str, str]:
-    """The audits to waive, with the reason, which is there if and only if something needs one."""
+    """The audits to waive, with the reason. Require a reason exactly if something needs one."""
     given = reason if reason and reason.strip() else None
     if waive and given is None:
         raise WrongUsage('--waive needs --reason "...": say why the rows are let through.')
@@ -172,7 +172,7 @@ def _deliveries(
 
 
 def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> None:
-    """Have months ingested, landed or checked, show how each ended, and end with the exit code of that."""
+    """Ingest, land or check months, show how each ended, and exit with the code of what failed."""
     from loader.pipeline.ingest import run_months
     from loader.readers.after_publish import after_publish
 
@@ -202,14 +202,14 @@ def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> Non
 
 
 def _tell_failed(outcome: Outcome) -> None:
-    """Say what failed below a published month."""
+    """Report models and tests that failed after their month was published."""
     if outcome.failed:
         message = "the month is published, but what is built on it failed; the same command builds only these again"
         terminal.complain(message, [f"  {node}" for node in outcome.failed], month=outcome.month)
 
 
 def _told(error: StreamflowError, request: Request, delivery: Delivery, before: Sequence[Outcome]) -> Outcome:
-    """Say why a month was not taken, and return how it ended, for the months that were taken before it to be shown."""
+    """Report why a month failed, and return its outcome. If it is the first and was not refused, raise the error."""
     if isinstance(error, Refused):
         rejects = error.rejects
         more = {"month": error.outcome.month, "problems": rejects.count, "rejects": rejects.path}

@@ -1,4 +1,4 @@
-"""The command line: its commands, and how they end. Exit codes are those of the contract."""
+"""The command line: its commands, and how they end. Exit codes are those of loader/errors.py."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from loader.settings import load_settings, use_project
 from loader.words import NOT_TEXT, printable
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
-"""What typer raises where a command is used wrongly; the module that has it is not the same in all versions."""
+"""The base class of typer's usage errors; which module has it differs between versions."""
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 for kind in (typer.core.TyperArgument, typer.core.TyperOption):
-    kind.display_type = lambda *_, **__: ""  # type: ignore[method-assign] # typer names Python's types, like <bool>
+    kind.display_type = lambda *_, **__: ""  # type: ignore[method-assign] # hides names of Python's types, like <bool>
 
 app = typer.Typer(
     help="Load monthly CSV exports into PostgreSQL tables that a data or ML engineer can trust.",
@@ -59,7 +59,7 @@ def options(
     """Options of all commands: they stand before the command."""
     if project_dir is not None:
         use_project(project_dir)
-        terminal.log_to_stderr(quiet="--json" in sys.argv)  # as the .env of that project says
+        terminal.log_to_stderr(quiet="--json" in sys.argv)  # again, as that project's .env may set its form
     elif context.invoked_subcommand != "new" and is_only_the_checkout():
         log.info(f"neither this folder nor one above it has a project, so it is {SHIPPED}")
 
@@ -73,7 +73,7 @@ GROUPS = {
         *(upkeep.migrate, upkeep.archive, upkeep.forget),
     ),
 }
-"""The commands, in the order in which they come to be needed."""
+"""The commands, in the order in which a user needs them."""
 
 db = typer.Typer(help="The embedded PostgreSQL server, or the one that POSTGRES_* names.", no_args_is_help=True)
 for group, commands in GROUPS.items():
@@ -89,7 +89,7 @@ app.add_typer(db, name="db", rich_help_panel="Look after")
 
 def main() -> None:
     """Run a command and turn what it raises into a sentence and an exit code."""
-    gc.disable()  # a command is short, and looking for garbage in dbt's objects is a tenth of it
+    gc.disable()  # a command is short, and collecting garbage among dbt's objects takes a tenth of its time
     as_json = "--json" in sys.argv
     terminal.log_to_stderr(quiet=as_json)
     code, message = _run(explains_words=not as_json and not terminal.logs_json())
@@ -101,12 +101,12 @@ def main() -> None:
 
 
 def _run(*, explains_words: bool) -> tuple[int, str]:
-    """How the command ended, and why if that is not told yet; typer may explain wrong words itself, in a box."""
+    """Run the command; return its exit code, and a message if none is shown yet. typer may show usage errors itself."""
     try:
         if strange := next(filter(NOT_TEXT.search, sys.argv), None):
             raise WrongUsage(f'"{printable(strange)}" is not UTF-8: give another word, or rename the file or folder.')
         code = app(standalone_mode=explains_words)
-    except SystemExit as ended:  # typer's way to end, also of an interrupt
+    except SystemExit as ended:  # typer ends this way, also on an interrupt
         code = ended.code
     except StreamflowError as error:
         return error.exit_code, str(error)
@@ -122,7 +122,7 @@ def _run(*, explains_words: bool) -> tuple[int, str]:
 
 
 def _unexpected(error: Exception) -> str:
-    """What a bug looks like to a person: a sentence, and where the log with the traceback is."""
+    """Log the traceback of a bug; return a sentence that says what failed and where the log is."""
     what = f"an unexpected error, a bug of streamflow: {type(error).__name__}: {error}".strip().splitlines()[0]
     try:
         path = load_settings().home / "logs" / "streamflow.log"

@@ -1,4 +1,4 @@
-"""The program `streamflow`: its streams, its signals, and its end."""
+"""The program `streamflow`: its streams, its signals, and its exit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any
 from loader.outlet import Outlet
 
 SAYS_WHAT_BECAME_OF_IT = {"ingest", "land", "check", "forget"}
-"""Commands whose exit code is about the month or the customer, also where nobody could be told of it."""
+"""Commands whose exit code is about the month or the customer, even if the result could not be written."""
 
 
 def program() -> None:
-    """Run the command line. Ends without taking its objects apart one by one, which takes half a second with dbt's."""
+    """Run the command line. The process exits without freeing its objects: freeing dbt's takes half a second."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # it was closed, and the database's socket or a file would get its number
+        except OSError:  # it is closed, and without this the database's socket or a file would get its number
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     out, err = Outlet(1, "w", closefd=False), Outlet(2, "w", closefd=False)
     sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
@@ -55,13 +55,13 @@ def program() -> None:
 
 
 def _command(words: Sequence[str]) -> str | None:
-    """The command among the words: the first one that is no option and not the folder of --project-dir."""
+    """The command: the first word that is neither an option nor the folder of --project-dir."""
     pairs = zip(["", *words], words, strict=False)
     return next((word for before, word in pairs if not word.startswith("-") and before != "--project-dir"), None)
 
 
 def _text(outlet: Outlet, before: Any) -> io.TextIOWrapper:
-    """A stream in place of the one before, which takes any text; stderr and terminals get each line at once."""
+    """A stream that replaces `before` and takes any text; stderr and terminals get each line at once."""
     encoding = getattr(before, "encoding", None) or "utf-8"
     at_once = outlet.fileno() == 2 or outlet.isatty()
     return io.TextIOWrapper(io.BufferedWriter(outlet), encoding, "backslashreplace", line_buffering=at_once)

@@ -1,4 +1,4 @@
-"""`init`, `dbt`, `models`, `setup` and `doctor`: the tables, the dbt project, and what they stand on."""
+"""`init`, `dbt`, `models`, `new`, `setup` and `doctor`: the tables, the dbt project, and their surroundings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`history`, `diff`, `training-set`, `freeze` and `report`: what is read and made of published months."""
+"""`history`, `diff`, `training-set`, `freeze` and `report`: the commands that read published months."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def history(
 
 
 def _over_time(row: RowOverTime) -> Iterator[RenderableType]:
-    """The row as it was first, and what became of it: a line a date."""
+    """The row's first state, then its changes: one line per date."""
     yield Text.assemble((row.table, "bold"), "" if row.states else ": no row on any date")
     before: dict[str, Any] = {}
     for state in row.states:
@@ -65,7 +65,7 @@ def _over_time(row: RowOverTime) -> Iterator[RenderableType]:
 
 
 def _word(value: Any) -> str:
-    """A value as psql would show it, but null by name and nothing that steers the terminal."""
+    """A value as text: null and booleans as in SQL, and nothing that controls the terminal."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else printable(str(value))

@@ -49,7 +49,7 @@ def uri(as_json: Json = False) -> None:
 def psql(context: typer.Context) -> None:
     """Open psql on the database; options that follow are passed to it."""
     database = open_database(load_settings())
-    carried = server.programs() / "psql"  # it has no TLS, which a socket does not need
+    carried = server.programs() / "psql"  # this psql has no TLS; a socket needs none
     installed = shutil.which("psql")
     program = installed if installed and not (database.host.startswith("/") and carried.exists()) else str(carried)
     os.environ.update(database.libpq_environment)

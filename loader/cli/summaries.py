@@ -1,4 +1,4 @@
-"""What a person reads of months: how they were ingested, what is planned, which are known, and what is left to do."""
+"""Summaries of months for the terminal: how they were ingested, what is planned, and which are known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ON_A_SCREEN = 12
 
 
 def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
-    """A month that was taken, or found to be there already; `brief` where it is one of several."""
+    """The result of a month that was not refused; `brief` if it is one of several."""
     yield Text.assemble((done.message, "bold green"), f" ({done.timings['total']:.1f} s)")
     if done.counts and not brief:
         counts = map(attrgetter("table", *COUNTED), done.counts)
@@ -45,12 +45,12 @@ def outcome(done: Outcome, *, brief: bool) -> Iterator[RenderableType]:
 
 
 def place(uri: str) -> str:
-    """Where the tables are. The embedded server's URI is long, and `streamflow db uri` has it for who wants it."""
+    """Where the tables are. The embedded server's URI is long, so only `streamflow db uri` prints it."""
     return f"database: {'embedded' if load_settings().embedded else uri}; open it with: streamflow db psql"
 
 
 def _groups(problems: Sequence[Problem]) -> list[Group]:
-    """Problems of whole files first, those of several files as one, and then those of rows."""
+    """Problems of whole files, with the same problem of several files as one; then those of rows."""
     alike: dict[Problem, list[Problem]] = {}
     for problem in problems:
         if not problem.line:
@@ -64,9 +64,9 @@ def _groups(problems: Sequence[Problem]) -> list[Group]:
 
 
 def several(outcomes: Sequence[Outcome], untried: Sequence[str]) -> Iterator[RenderableType]:
-    """What became of several months: the rows of all files together, and which months were not tried."""
+    """The results of several months: rows summed over all tables, and which months were not tried."""
     rows = []
-    for done in outcomes:  # no date, so that it fits into 80 columns: the lines above have it
+    for done in outcomes:  # no date, to fit into 80 columns: the lines above have it
         sums = [sum(getattr(count, name) for count in done.counts) if done.counts else "" for name in COUNTED]
         rows.append([done.month, done.state, *sums, f"{done.timings['total']:.1f}"])
     yield table(["month", "state", *(name.replace("_", "\n") for name in COUNTED), "s"], rows)
@@ -86,7 +86,7 @@ def plan(planned: Plan) -> Iterator[RenderableType]:
 
 
 def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Iterator[RenderableType]:
-    """The months that the ledger knows, or the newest of them: a row each; with `hashes`, their files too."""
+    """The newest months in the ledger, or `every` one: a row each; with `hashes`, their files too."""
     shown = months if every else months[-ON_A_SCREEN:]
     yield table(["month", "as of", "state", "rows", "audits"], map(_known, shown))
     if earlier := len(months) - len(shown):

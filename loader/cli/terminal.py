@@ -22,7 +22,7 @@ from loader.settings import load_settings
 from loader.words import counted, printable
 
 PIPE_WIDTH = 1000
-"""No table is folded in a pipe."""
+"""Columns of a pipe, wide enough that no table is folded."""
 
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 
@@ -31,10 +31,10 @@ err = Console(markup=False, highlight=False, stderr=True)
 
 
 def show(as_json: bool, result: Any, *lines: RenderableType) -> None:
-    """The result of a command: as one JSON document, or as lines and tables for a person.
+    """Show the result of a command: as one JSON document, or as lines and tables for a person.
 
-    The terminal folds lines, so that a command or a path in them can be copied; a Text with an `overflow` is folded
-    between words.
+    Lines are not wrapped, so that a command or a path in them can be copied from the terminal; tables are, and so is
+    a Text with an `overflow`.
     """
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2, default=_plain) + "\n")
@@ -50,7 +50,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table without lines; numbers are set to the right, with commas between thousands."""
+    """A table without borders; numbers are right-aligned, with commas between thousands."""
     made, rows = Table(box=None, pad_edge=False, header_style="bold"), list(rows)
     for column, name in enumerate(names):
         numbers = any(isinstance(row[column], int) for row in rows)
@@ -62,12 +62,12 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
 
 
 def complain(message: str, lines: Sequence[str] | None = None, **fields: Any) -> None:
-    """One sentence on stderr, and what belongs to it in lines of their own. `fields` are for the log as JSON."""
+    """Log an error: one sentence, and its details in `lines` below it. `fields` go into the JSON log only."""
     log.error(message, extra={"fields": {"event": "error", **fields}, "lines": lines})
 
 
 def log_to_stderr(*, quiet: bool) -> None:
-    """Have the log written to stderr; `quiet` leaves complaints only, unless the log is JSON."""
+    """Write the log to stderr; `quiet` keeps only warnings and errors, unless the log is JSON."""
     handler: logging.Handler = _Person()
     if logs_json():
         handler = logging.StreamHandler(sys.stderr)
@@ -78,7 +78,7 @@ def log_to_stderr(*, quiet: bool) -> None:
 
 
 def logs_json() -> bool:
-    """Whether STREAMFLOW_LOG_FORMAT says so, also where the settings themselves are what is wrong."""
+    """Whether STREAMFLOW_LOG_FORMAT asks for JSON; it counts even if the settings are invalid."""
     try:
         return load_settings().log_format == "json"
     except WrongUsage:
@@ -86,7 +86,7 @@ def logs_json() -> bool:
 
 
 class _JsonLine(logging.Formatter):
-    """One JSON object: time, level, event, message, and what else there is to say."""
+    """One JSON object per record: time, level, event, message, and the record's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = dt.datetime.fromtimestamp(record.created, dt.timezone.utc).isoformat(timespec="milliseconds")
@@ -96,7 +96,7 @@ class _JsonLine(logging.Formatter):
 
 
 class _Person(logging.Handler):
-    """For a person: a complaint with the program's name before it, or in bold with its lines below."""
+    """Text for a person: a complaint follows the program's name, or is bold if it has lines below it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         message, lines = printable(record.getMessage(), keep="\n"), getattr(record, "lines", None)
@@ -110,7 +110,7 @@ class _Person(logging.Handler):
 
 
 def progress(*, quiet: bool) -> Progress:
-    """A line that changes on a terminal, else the log."""
+    """Progress as a line that changes on a terminal, else in the log."""
     return Progress() if quiet or logs_json() or not sys.stderr.isatty() else Line()
 
 
@@ -122,7 +122,7 @@ class Line(Progress):
         self._line = err.status("")
 
     def step(self, name: str) -> None:
-        """Show that it goes on; there is no telling how long."""
+        """Show the step's name; how long it takes is unknown."""
         self._nodes = []
         self._line.update(name)
         self._line.start()
@@ -137,5 +137,5 @@ class Line(Progress):
         self._line.update(" and ".join(counted(self._nodes.count(kind), kind) for kind in ("test", "model")) + " done")
 
     def close(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         self._line.stop()

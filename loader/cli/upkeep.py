@@ -1,4 +1,4 @@
-"""`migrate`, `abandon`, `archive` and `forget`: what is done to a database now and then."""
+"""`migrate`, `abandon`, `archive` and `forget`: occasional work on a database."""
 
 from __future__ import annotations
 

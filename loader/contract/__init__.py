@@ -1,1 +1,1 @@
-"""What is declared: the tables of the delivery, and the dbt models and packages that follow from that."""
+"""The declared tables of the delivery, and the dbt models and packages that follow from them."""

@@ -1,4 +1,4 @@
-"""How declared tables belong together: what they reference, which of them has the customers, what one trains on."""
+"""How declared tables relate: what they reference, which one has the customers, and the columns of the training set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def wrong_references(tables: Sequence[Table]) -> Iterator[str]:
-    """Why the tables cannot reference what they say they do, a sentence each without its full stop."""
+    """What is wrong with the tables' references: one sentence each, without a full stop."""
     by_name = {table.name: table for table in tables}
     for table in tables:
         if table.references:
@@ -48,10 +48,10 @@ def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, T
 
 
 def found(tables: Sequence[Table]) -> list[Table]:
-    """The tables with what follows from all of them: the columns of references, who has the customers, whose rows.
+    """The tables, completed with the columns of references, `customers`, and the `customer` columns of each.
 
-    The customers are in the table that says so, or else in that to which the most tables lead by their references, of
-    those that reference none; in the first of these where equally many do.
+    The customers are in the table declared with `customers: true`. Without one, they are in the table without
+    references that most tables lead to, directly or through others; on a tie, in the first one.
     """
     by_name = {table.name: table for table in tables}
     for table in tables:
@@ -68,20 +68,20 @@ def found(tables: Sequence[Table]) -> list[Table]:
 
 
 def customers_first(tables: Sequence[Table]) -> list[Table]:
-    """The tables in the order of declaration, but that which has the customers before the others."""
+    """The table that has the customers, then the others in the order of declaration."""
     return sorted(tables, key=lambda table: not table.customers)
 
 
 def per_customer(tables: Sequence[Table]) -> list[Table]:
-    """The tables whose key is the customer, that which has the customers first."""
+    """The tables with one row per customer; the table that has the customers comes first."""
     return [table for table in customers_first(tables) if table.is_per_customer]
 
 
 def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]:
     """Name in the training set, table and column of each feature, and then of each label.
 
-    A name that several columns have gets its table's before it. What a table of labels has besides is no feature,
-    unless it is the one that has the customers.
+    If several columns have the same name, each gets its table's name as a prefix. The other columns of a table with
+    a label are no features, unless that table has the customers.
     """
     everyone, *_ = joined = per_customer(tables)
     columns = [
@@ -110,9 +110,9 @@ def _most_led_to(by_name: Mapping[str, Table]) -> Table:
 
 
 def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple[str, ...]:
-    """The columns that have the key of the owner: by the references that lead there, or as the key of that name.
+    """The columns that hold the owner's key: found along the references, else the table's key if it is the same.
 
-    An `id` is of whatever the table has, where others name the owner otherwise, as `customer_id`.
+    A key like `id` does not count as the same if other tables reference the owner by another name, as `customer_id`.
     """
     if table is owner:
         return owner.key
@@ -127,7 +127,7 @@ def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple
 
 
 def _is_of_any_table(owner: Table, by_name: Mapping[str, Table]) -> bool:
-    """Whether the key of the owner is called as any table's may be, and others name the owner otherwise."""
+    """Whether the owner's key has a name that any table's may have, and a reference to it uses another name."""
     references = [table.references for table in by_name.values() if table.references]
     named = {reference.columns for reference in references if reference.table == owner.name}
     return OF_ANY_TABLE.issuperset(owner.key) and not named <= {owner.key}

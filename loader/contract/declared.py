@@ -1,4 +1,4 @@
-"""What the declaration says of columns beside what the database has: nothing is landed where they differ."""
+"""Compare the declared columns with those in the database: nothing is landed while they differ."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WIDER = {
     "boolean": {"text"},
     "date": {"text"},
 }
-"""Type -> the types that keep each of its values as it is."""
+"""Type -> the types that can hold each of its values unchanged."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A column that the database knows by another name, or with a narrower type, than it is declared now."""
+    """A column that has another name or a narrower type in the database than in the declaration."""
 
     table: str
     column: str
@@ -38,10 +38,10 @@ class Change:
 
 
 def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
-    """What `streamflow migrate` would do to history, production, or both.
+    """The changes that `streamflow migrate` would make to history and production.
 
     Raises:
-        WrongUsage: the declaration asks for what cannot be done to history; the message says what can.
+        WrongUsage: history cannot follow the declaration; the message says what to declare instead.
     """
     there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
     landed: dict[str, list[str]] = dict(connection.execute(statement(__file__, "landed")).fetchall())
@@ -57,7 +57,7 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
 
 
 def columns_in_database(connection: Connection, relations: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Name of a table of schema public -> its columns and their types, of those that are there."""
+    """Name of a table in schema public -> its columns and their types, for the tables that exist."""
     there: dict[str, dict[str, str]] = {}
     for relation, column, data_type in connection.execute(statement(__file__, "columns"), [relations]).fetchall():
         there.setdefault(relation, {})[column] = data_type
@@ -65,10 +65,10 @@ def columns_in_database(connection: Connection, relations: Sequence[str]) -> dic
 
 
 def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
-    """Go on only where the tables have the columns as they are declared, but for new ones.
+    """Require that the database has the columns as they are declared; new columns may still be missing.
 
     Raises:
-        WrongUsage: they do not; the message says what to do.
+        WrongUsage: a column differs; the message says what to do.
     """
     if found := changes(connection, tables):
         raise WrongUsage(
@@ -78,7 +78,7 @@ def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
 
 
 def _called(table: Table, known: Mapping[str, str]) -> dict[str, str | None]:
-    """Declared column -> which of its names the database knows; None where it is new."""
+    """Declared column -> its name in the database; None if it is new."""
     return {column.name: next((name for name in column.names if name in known), None) for column in table.columns}
 
 
@@ -89,9 +89,9 @@ def _changes(
     landed: Mapping[str, Sequence[str]],
     key: Sequence[str] | None = None,
 ) -> Iterator[Change]:
-    """What would be done to one table of the database, which has these columns and this key.
+    """The changes to one table, whose columns (`known`) and primary key (`key`) are those in the database.
 
-    `landed` are the columns of staging, as they were declared at the last landing.
+    `landed` maps each staging table to its columns, which are those declared at the last landing.
     """
     called = _called(table, known)
     if key and key != [called[name] for name in table.declared(table.key)]:
@@ -113,7 +113,7 @@ def _changes(
         if (before, narrow) != (column.name, wide):
             yield Change(table.name, column.name, before, narrow, wide)
     unknown = known.keys() - called.values() - ADDED
-    own = model_columns(model).difference(landed.get(table.name, ())) if unknown else ()  # of somebody's own model
+    own = model_columns(model).difference(landed.get(table.name, ())) if unknown else ()  # columns added by users
     if undeclared := sorted(unknown.difference(own)):
         raise WrongUsage(
             f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, and history keeps what"

@@ -1,4 +1,4 @@
-"""Whether the dbt models have what is declared, and what to do where they lack something."""
+"""Whether the dbt models have what is declared, and what to do if they lack something."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loader.project import project
 
 @dataclass(frozen=True)
 class Lacking:
-    """A file of the dbt project that is not as the declaration has it, why, and the model to write anew for it."""
+    """A file of the dbt project that differs from the declaration, why, and the model to overwrite, if any."""
 
     path: Path
     reason: str
@@ -26,7 +26,7 @@ class Lacking:
 
 
 def out_of_step(tables: Sequence[Table]) -> Iterator[Lacking]:
-    """What the models lack of the declaration; what somebody added to them is theirs."""
+    """What the models lack of the declaration. Additions by users are no difference."""
     listed = project().dbt / LIST
     if not listed.is_file() or listed.read_text(encoding="utf-8") != list_of_tables(tables):
         yield Lacking(LIST, "does not list the declared tables")
@@ -51,10 +51,10 @@ def into_step(lacking: Iterable[Lacking]) -> str:
 
 
 def require_models(tables: Sequence[Table]) -> None:
-    """Go on only where the models have every declared table and column.
+    """Require that the models have every declared table and column.
 
     Raises:
-        WrongUsage: they do not; the message says what to do.
+        WrongUsage: one is missing or differs; the message says what to do.
     """
     if lacking := list(out_of_step(tables)):
         reasons = "; ".join(map(str, lacking[:5]))
@@ -84,7 +84,7 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
 
 
 def _configured(entry: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The unique_key and the labels that are in the config of a model."""
+    """The unique_key and the labels in a model's config."""
     config = entry.get("config") or {}
     return config.get("unique_key"), (config.get("meta") or {}).get("labels")
 

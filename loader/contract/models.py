@@ -1,4 +1,4 @@
-"""The dbt models of a declared table: `streamflow models` writes those that are missing, and leaves the others."""
+"""The dbt models of declared tables: `streamflow models` writes those that are missing, and leaves the others."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ class Model:
 
     @property
     def files(self) -> dict[Path, str]:
-        """Path below dbt_project -> text, of the SQL and of the YAML."""
+        """Path below dbt_project -> text, for the SQL and the YAML file."""
         text = yaml.dump({"models": [self.properties]}, Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)
         return dict(zip(self.paths, (_render(self.template, **self.values), text), strict=True))
 
 
 def write_models(tables: Sequence[Table], names: Sequence[str] = (), *, overwrite: bool = False) -> list[Path]:
-    """Write the models that are missing, and the list of tables; with `overwrite` also those that are there.
+    """Write the missing models, and the macro that lists the tables; with `overwrite`, also existing models.
 
     Args:
-        names: only these models, where any are given.
+        names: only these models, if any are given.
 
     Returns:
-        What was written.
+        The paths below dbt_project that were written.
 
     Raises:
         SurroundingsFailed: the project cannot be written to.
@@ -96,7 +96,7 @@ def write_models(tables: Sequence[Table], names: Sequence[str] = (), *, overwrit
 
 
 def models(tables: Sequence[Table]) -> Iterator[Model]:
-    """Every model that follows from the declaration: history, production, latest, versions; the training set."""
+    """Every model that follows from the declaration: history, production, latest and scd2; the training set."""
     for table in tables:
         of_table = {"table": table}
         yield Model("models/history", "history", of_table, _history(table))
@@ -110,7 +110,7 @@ def models(tables: Sequence[Table]) -> Iterator[Model]:
 
 
 def list_of_tables(tables: Iterable[Table]) -> str:
-    """The macro by which the package knows the declared tables."""
+    """The macro that tells streamflow's dbt package the declared tables."""
     names = ", ".join(f"'{table.name}'" for table in tables)
     return (
         "{#- Written by `streamflow models` from models/staging/_sources.yml. Change that file, not this one. -#}\n"
@@ -119,7 +119,7 @@ def list_of_tables(tables: Iterable[Table]) -> str:
 
 
 def _render(template: str, **values: Any) -> str:
-    """A model's SQL. The templates use square brackets, as the models themselves are templates of dbt's."""
+    """A model's SQL. The templates use square brackets because dbt's own Jinja uses braces."""
     environment = jinja2.Environment(  # noqa: S701 (SQL, not HTML)
         loader=jinja2.PackageLoader("loader.contract"),
         variable_start_string="[[", variable_end_string="]]", block_start_string="[%", block_end_string="%]",
@@ -150,7 +150,7 @@ def _production(table: Table) -> dict[str, Any]:
 def _guarded(
     name: str, description: str, key: list[str], columns: list[dict[str, Any]], foreign: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """History or production, whose keys the database enforces."""
+    """The properties of history or production, whose keys the database enforces."""
     required = {*key, "observed_as_of"}
     return {
         "name": name,
@@ -206,7 +206,7 @@ def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
 
 
 def _row(table: Table) -> str:
-    """What a row is one of, in words."""
+    """What a row stands for, in words: a customer, or the columns of its key."""
     return "customer" if table.is_per_customer else ", ".join(table.key)
 
 
@@ -219,7 +219,7 @@ def _columns(table: Table, *added: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Dumper(yaml.SafeDumper):
-    """Indents lists below their key and repeats what is repeated, so that the file reads like a hand-written one."""
+    """Indents lists below their key and writes no YAML aliases, so that the file reads like a hand-written one."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         return True

@@ -1,4 +1,4 @@
-"""Which names a declared table and its columns may have, so that nothing they become is taken, reserved or too long."""
+"""Which names declared tables and columns may have, so that no name made from them is taken, reserved or too long."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from loader.contract.tables import Table
 
 LONGEST = 63
-"""Bytes of a name; PostgreSQL cuts off what is longer."""
+"""Bytes of a name; PostgreSQL truncates longer ones."""
 
 TableName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,39}$")]
-"""Short enough for the name of a replaced partition, with date and load, up to a million loads."""
+"""Short enough for the name of a restated partition, `TABLE_YYYY_MM_DD_load_ID`, up to a million loads."""
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,47}$")]
 
 SQL_WORDS = frozenset(
@@ -29,30 +29,30 @@ SQL_WORDS = frozenset(
     overlaps placing primary references returning right select session_user similar some symmetric system_user
     table tablesample then to trailing true union unique user using variadic verbose when where window with""".split()  # noqa: SIM905
 )
-"""Words that PostgreSQL takes as a column's name in quotes only (its manual, appendix C)."""
+"""Words that PostgreSQL accepts as column names only in quotes (appendix C of its manual)."""
 
 OWN_COLUMNS = frozenset(
     """as_of observed_as_of label_as_of event_timestamp valid_from valid_to is_current position_in_file
     delivered delivered_before tableoid xmin cmin xmax cmax ctid""".split()  # noqa: SIM905
 )
-"""Columns that tables and views have besides those that are declared, streamflow's and PostgreSQL's."""
+"""Columns that streamflow or PostgreSQL adds to tables and views."""
 
 OF_ANY_TABLE = frozenset("id key code no nr number".split())  # noqa: SIM905
-"""What tables of different things call their keys alike."""
+"""Generic names of keys, which tables of different things share."""
 
 MODELS_OF_TABLES = {"history", "production", "latest"}
-"""Folders of models that are written for each declared table."""
+"""Folders of the models that `streamflow models` writes for each declared table."""
 
 
 def in_sql(name: str) -> str:
-    """A name as PostgreSQL takes it for a column: `user` without quotes would be who is connected."""
+    """A column's name for SQL, in quotes if it is reserved: `user` without quotes is the connected role."""
     return f'"{name}"' if name in SQL_WORDS else name
 
 
 def taken(tables: Sequence[Table]) -> Iterator[str]:
-    """Why names of tables that are sound by themselves cannot be together, a sentence each."""
+    """Why valid tables cannot be declared together: a sentence for each name that is taken or too long."""
     others = {path.stem for path in model_files() if path.parent.name not in MODELS_OF_TABLES}
-    models = Counter(others | {"training_set"})  # which `new` writes after it has looked at the names
+    models = Counter(others | {"training_set"})  # which `new` writes after this check
     columns = Counter[str]()
     for table in tables:
         models.update([table.name, f"{table.name}_snapshots", f"{table.name}_scd2", f"latest_{table.name}"])

@@ -1,4 +1,4 @@
-"""Setting up the dbt packages: dbt's hub where it answers quickly, else the stand-in that the repository carries."""
+"""Install the dbt packages: from dbt's hub if it answers quickly, else the stand-in that streamflow ships."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loader.project import PACKAGE, SHIPPED, project
 
 STAND_IN = SHIPPED / "dbt_project" / "stand_in" / "dbt_expectations"
 OWN_LINK = Path(".streamflow/package")
-"""Where packages.yml of a project finds streamflow's own package, wherever the program is installed."""
+"""The link by which a project's packages.yml finds streamflow's own package, wherever the program is installed."""
 PATIENCE = 2.0
 
 
@@ -34,7 +34,7 @@ def install() -> str:
 
 
 def link_own_package() -> None:
-    """Have the project take in the dbt package of the program that runs: after an upgrade it may lie elsewhere.
+    """Link the running program's dbt package into the project: an upgrade may have moved it.
 
     Raises:
         SurroundingsFailed: the project's folder cannot be written to.
@@ -50,14 +50,14 @@ def link_own_package() -> None:
                     shutil.rmtree(link)
                 made = link.with_name(f".{link.name}.{os.getpid()}")
                 made.symlink_to(PACKAGE)
-                made.replace(link)  # in one step, as another command may be reading it
+                made.replace(link)  # atomic, as another command may be reading it
     except OSError as error:
         raise SurroundingsFailed(f"streamflow's dbt package cannot be put into the project: {error}.") from None
 
 
 def _hub_answers() -> bool:
     answered = threading.Event()
-    threading.Thread(target=_ask_hub, args=[answered], daemon=True).start()  # a name look-up knows no time limit
+    threading.Thread(target=_ask_hub, args=[answered], daemon=True).start()  # a DNS lookup has no timeout
     return answered.wait(PATIENCE)
 
 
@@ -81,9 +81,9 @@ def _dbt_deps() -> bool:
 
 
 def audit_package() -> str | None:
-    """Name and version of the dbt_expectations that is installed; None when there is none.
+    """Name and version of the installed dbt_expectations; None if there is none.
 
-    The real package says 0.6.0 of itself at every tag from 0.10.0 on: what `dbt deps` has locked is its version.
+    The real package claims version 0.6.0 at every tag from 0.10.0 on, so its version comes from package-lock.yml.
     """
     file = project().packages / "dbt_expectations" / "dbt_project.yml"
     if not file.is_file():

@@ -17,16 +17,16 @@ from loader.errors import WrongUsage
 from loader.project import project
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The one written in C takes a tenth of the time."""
+"""The loader written in C takes a tenth of the time."""
 
 DataType = Literal["text", "int", "integer", "bigint", "smallint", "numeric", "boolean", "date"]
-"""The types that keep what was delivered: no rounding, no value that the audits cannot compare."""
+"""The types that store values exactly: they round nothing, and the audits can compare every value."""
 
 Encoding = Literal[
     "utf-8", "iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252", "windows-1253",
     "windows-1254", "windows-1257",
 ]  # fmt: skip
-"""Those in which every byte of ASCII is that character, by names that PostgreSQL and Python share."""
+"""ASCII-compatible encodings, by the names that PostgreSQL and Python share."""
 
 Alias = Annotated[str, StringConstraints(min_length=1)]
 
@@ -34,7 +34,7 @@ Alias = Annotated[str, StringConstraints(min_length=1)]
 class Column(BaseModel):
     """One column of a file: its name in the header, its type, whether a file may lack it, whether it is a label.
 
-    `aliases` are other names of it in headers; `retired` is one that exports no longer bring.
+    `aliases` are its other names in headers; a `retired` column is no longer in the exports.
     """
 
     name: ColumnName
@@ -55,7 +55,7 @@ class Column(BaseModel):
 
     @property
     def type_name(self) -> str:
-        """What PostgreSQL calls its type."""
+        """PostgreSQL's name of its type."""
         return "integer" if self.data_type == "int" else self.data_type
 
     @property
@@ -65,7 +65,7 @@ class Column(BaseModel):
 
     @property
     def names(self) -> list[str]:
-        """What a header may call it."""
+        """The names that a header may have for it."""
         return [self.name, *self.aliases]
 
     @model_validator(mode="after")
@@ -83,12 +83,12 @@ Columns = Annotated[tuple[ColumnName, ...], ONE_OR_SEVERAL]
 
 
 class Reference(BaseModel, extra="forbid"):
-    """The table that rows belong to, and the columns that name one of its rows; unless said, those of its key."""
+    """The referenced table, and the columns that reference it; by default, those named like its key."""
 
     table: TableName
     columns: Columns = ()
     key: tuple[str, ...] = ()
-    """The key of that table, in the same order. Found by load_contract."""
+    """The key of the referenced table, in the order of `columns`. Set by load_contract."""
 
     @model_validator(mode="before")
     @classmethod
@@ -97,7 +97,7 @@ class Reference(BaseModel, extra="forbid"):
 
 
 class CsvForm(BaseModel, frozen=True):
-    """How a table's files are written: what COPY knows of CSV, and texts that stand for a missing value."""
+    """How a table's files are written: the CSV options of COPY, and texts that stand for a missing value."""
 
     delimiter: str = Field(default=",", pattern=r"^[\t!#$%&*,/:;<=>?@^_`|~]$")
     quote: Literal['"', "'"] = '"'
@@ -116,11 +116,11 @@ class CsvForm(BaseModel, frozen=True):
 
 COMMAS = CsvForm()
 MOST_COLUMNS = 800
-"""So that two rows side by side are within the 1,664 columns of a query."""
+"""Two rows side by side must fit into a query, which returns at most 1,664 columns."""
 
 
 class Table(BaseModel):
-    """The files of the delivery that become one table, mostly one. Columns are in the order of declaration."""
+    """A declared table, and the files that it is made from: usually one. Columns are in the order of declaration."""
 
     name: TableName
     description: str = ""
@@ -128,8 +128,8 @@ class Table(BaseModel):
     references: Reference | None = None
     customers: bool = False
     customer: tuple[str, ...] = ()
-    """The columns that say which customer a row is of; none where it is of no customer. Found by load_contract, and the
-    key of a table that stands alone."""
+    """The columns that say which customer a row belongs to; none if it belongs to no customer. Set by load_contract;
+    until then, the key."""
     slowly_changing: bool = False
     files: str = Field(default="", pattern=r"^[^/\\\x00-\x1f]*$")
     form: CsvForm = COMMAS
@@ -166,12 +166,12 @@ class Table(BaseModel):
 
     @property
     def has_label(self) -> bool:
-        """Whether the table brings what a model learns to predict."""
+        """Whether a column is a label: what a model learns to predict."""
         return any(column.label for column in self.columns)
 
     @property
     def is_per_customer(self) -> bool:
-        """Whether the table has one row per customer, and not several, or other things."""
+        """Whether the table has at most one row per customer."""
         return set(self.key) == set(self.customer)
 
     @property
@@ -181,20 +181,20 @@ class Table(BaseModel):
 
     @property
     def header_names(self) -> list[str]:
-        """What headers may call the columns."""
+        """The names that headers may have for the columns."""
         return [name for column in self.columns for name in column.names]
 
     def declared(self, header: Sequence[str]) -> list[str]:
-        """The declared names of the columns of a header."""
+        """The declared names of a header's columns."""
         return [self.column(name).name for name in header]
 
     def read_as(self, header: Iterable[str]) -> str:
-        """What has the same bytes mean other values: the form of the files, and which columns of a header are text."""
+        """What decides which values the bytes mean: the form of the files, and which columns of a header are text."""
         texts = sorted(name for name in header if self.column(name).data_type == "text")
         return f"{self.form.model_dump_json()} {texts}"
 
     def key_in(self, header: Sequence[str]) -> str:
-        """What a header calls the first column of the key."""
+        """The header's name of the first key column."""
         return header[self.declared(header).index(self.key[0])]
 
     def column(self, name: str) -> Column:
@@ -203,7 +203,7 @@ class Table(BaseModel):
 
 
 def _refuse_typing_errors(meta: dict[str, Any], known: set[str]) -> None:
-    """A key of config.meta may be somebody's own, unless it is nearly one of ours."""
+    """Refuse a key of config.meta that is nearly one of ours; any other unknown key is the user's own."""
     for name in meta.keys() - known:
         if near := difflib.get_close_matches(name, known, 1, 0.8):
             raise ValueError(f"config.meta has {name}: did you mean {near[0]}?")
@@ -218,7 +218,7 @@ def _meta(raw: Any) -> dict[str, Any]:
 
 
 def load_contract(path: Path | None = None) -> list[Table]:
-    """The tables that a sources file declares, the project's unless it is given, in the order of declaration.
+    """The tables that a sources file declares, in that order; by default, the project's sources file.
 
     Raises:
         WrongUsage: the file is not YAML or a declaration in it is unsound; the message names the table.
@@ -236,10 +236,10 @@ def load_contract(path: Path | None = None) -> list[Table]:
 
 
 def described_in(path: Path, model: str) -> dict[str, Any]:
-    """What a YAML file says of a dbt model, with its `columns` by their names; none where it does not, or is not there.
+    """The properties of a dbt model in a YAML file, its `columns` by name; none if the file or the model is missing.
 
     Raises:
-        WrongUsage: the file is not YAML, or not what dbt takes for the properties of models.
+        WrongUsage: the file is not YAML, or no properties file of dbt models.
     """
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), LOADER) if path.is_file() else None  # noqa: S506 (safe)
@@ -252,7 +252,7 @@ def described_in(path: Path, model: str) -> dict[str, Any]:
 
 
 def model_columns(model: str) -> set[str]:
-    """The columns that a dbt model's properties name, as in `production/users`; none where there is no such file."""
+    """The columns in the properties of a dbt model such as `production/users`; none if the file is missing."""
     path = (project().dbt / "models" / model).with_suffix(".yml")
     return set(described_in(path, path.stem)["columns"])
 

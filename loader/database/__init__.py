@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the embedded server or another, one PostgreSQL or a Citus cluster."""
+"""Connections to PostgreSQL: the embedded server or another one, a single PostgreSQL or a Citus cluster."""
 
 from loader.database import retries, server
 from loader.database.at_once import each_in_a_session

@@ -1,4 +1,4 @@
-"""The same work for several tables at once, each in a session of its own."""
+"""Runs the same work for several tables at once, each in its own session."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def each_in_a_session(
     at_once: int,
     given_up: threading.Event | None = None,
 ) -> list[Result]:
-    """Do the work for each item, `at_once` at a time; its results, in the order of the items.
+    """Do the work for each item, `at_once` at a time; return the results in the order of the items.
 
-    What ends one of them, an interrupt too, cancels the statements of the others, and is raised.
+    An exception in one item, or an interrupt, cancels the running statements of the others and is raised.
 
     Args:
-        given_up: is set then, for work that is between two statements.
+        given_up: is set in that case, so that work outside a statement can stop too.
     """
     connections: list[Connection] = []
 

@@ -1,4 +1,4 @@
-"""Connections: to the embedded server or to the one that POSTGRES_* names, for psycopg, psql and dbt alike."""
+"""Connections to the embedded server or to the one that POSTGRES_* names, for psycopg, psql and dbt."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from loader.settings import Settings
 
 Connection = psycopg.Connection[TupleRow]
 
-logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it tells of errors that are handled here, with values of rows
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it logs errors that are handled here, with values of rows
 
 ELSEWHERE = {"PGHOSTADDR": ""}
-"""What would lead libpq to another server than the one that is named, made empty."""
+"""Empty, because a value would lead libpq to a server other than the named one."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """One reachable database. The password is kept out of repr, URI and process list."""
+    """A database and how to reach it. The password is kept out of repr, URI and process list."""
 
     host: str
     port: int
@@ -42,7 +42,7 @@ class Database:
 
     @property
     def uri(self) -> str:
-        """A libpq URI without the password; libpq takes that from PGPASSWORD or ~/.pgpass."""
+        """A libpq URI without the password; libpq reads the password from PGPASSWORD or ~/.pgpass."""
         user, name = quote(self.user), quote(self.name)
         if self.host.startswith("/"):
             return f"postgresql://{user}@/{name}?host={quote(self.host)}&port={self.port}"
@@ -51,7 +51,7 @@ class Database:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What dbt's profile, and so `dbt` itself, reads."""
+        """The environment variables that dbt reads, through its profile and libpq."""
         return {
             "POSTGRES_HOST": self.host,
             "POSTGRES_PORT": str(self.port),
@@ -64,18 +64,18 @@ class Database:
 
     @property
     def libpq_environment(self) -> dict[str, str]:
-        """What psql and pg_dump read."""
+        """The environment variables that psql and pg_dump read."""
         where = {"PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user, "PGDATABASE": self.name}
         return where | ELSEWHERE | ({"PGPASSWORD": self.password} if self.password else {})
 
     def connect(self) -> Connection:
-        """A new connection in autocommit mode; each transaction is opened by name.
+        """Open a connection in autocommit mode; callers begin each transaction explicitly.
 
-        A server that does not answer is given some seconds, one that says that it recovers as long as it does.
+        Retries for some seconds if the server does not answer, and for as long as it says that it starts or recovers.
 
         Raises:
-            NotConnected: the server cannot be reached, or does not let us in.
-            SurroundingsFailed: it is not fit for use.
+            NotConnected: the server cannot be reached, or rejects the login.
+            SurroundingsFailed: the database is not UTF-8, or a pooler shares its sessions between transactions.
         """
         try:
             connection = retries.connecting(self._recovers)(self._open)
@@ -94,7 +94,7 @@ class Database:
         return connection
 
     def _recovers(self) -> bool:
-        """Whether the server is there, and says that it does not take connections yet."""
+        """Whether the server is running but does not accept connections yet."""
         recovers = PGconn.ping(make_conninfo(**self._parameters).encode()) == Ping.REJECT
         if recovers:
             logging.getLogger("streamflow").info(f"{self.uri} is starting or recovering: waiting for it")
@@ -111,7 +111,7 @@ class Database:
 
 
 def open_database(settings: Settings) -> Database:
-    """The database that the settings name, its server started and the database made where it is the embedded one.
+    """The database that the settings name; starts the embedded server and creates its database if necessary.
 
     Raises:
         SurroundingsFailed: the embedded server does not start.
@@ -123,12 +123,12 @@ def open_database(settings: Settings) -> Database:
     database = Database(str(server.start(settings.home)), 5432, server.USER, name, None, embedded=True)
     with replace(database, name="postgres").connect() as connection:
         if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
-            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):  # another was faster
+            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):  # another session did so
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     return database
 
 
 def running_database(settings: Settings) -> Database | None:
-    """The database that the settings name; None where that is the embedded one, and its server does not run."""
+    """The database that the settings name; None if it is the embedded one and its server is not running."""
     is_stopped = settings.embedded and server.socket_directory(settings.home) is None
     return None if is_stopped else open_database(settings)

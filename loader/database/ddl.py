@@ -1,4 +1,4 @@
-"""The ledger's SQL, which loader and dbt share, rendered from the dbt macros that hold it; these are plain Jinja."""
+"""The ledger's SQL, which loader and dbt share, rendered from dbt macros that use only plain Jinja."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = {
     "ledger/undo.sql": "ops_undo",
     "ledger/steps.sql": "ops_steps",
 }
-"""The files, in this order, and the macro in each."""
+"""The macro files, in the order in which they run, and the macro in each."""
 
 
 @cache
@@ -29,12 +29,12 @@ def _macros(path: str) -> Any:
 
 
 def ops_ddl() -> bytes:
-    """Creates the ops schema, its tables and its functions where they are missing."""
+    """SQL that creates the schemas and ops tables that are missing, and replaces the ops functions."""
     return "".join(str(getattr(_macros(path), macro)()) for path, macro in FILES.items()).encode()
 
 
 def ops_functions() -> dict[str, str]:
-    """The functions of the ledger by name, as the server keeps their bodies."""
+    """Name -> body of each ops function, exactly as the server stores it."""
     return dict(re.findall(r"function ops\.(\w+)\(.*?\$\$(.*?)\$\$", ops_ddl().decode(), re.DOTALL))
 
 

@@ -1,4 +1,4 @@
-"""What a database that goes away for a moment does to a run, and how long one waits for it to come back."""
+"""Retries: which errors mean that the database is gone, and how long a run waits for it to come back."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import tenacity
 from loader.errors import REMAKE, SurroundingsFailed
 
 ENDED_BY_THE_SERVER = {"57P01", "57P02", "57P03", "57P05"}
-"""SQLSTATEs of sessions that an administrator, a crash or a restart ended; class 08 is the network's."""
+"""SQLSTATEs of sessions that an administrator, a crash, a restart or a timeout ended; network errors are class 08."""
 
 PATIENCE = 4
-"""Seconds that a server is given which does not answer at all."""
+"""Seconds to keep trying a server that does not answer at all."""
 
 
 class NotConnected(SurroundingsFailed):
-    """The server cannot be reached, or lets nobody in."""
+    """The server cannot be reached, or rejects the login."""
 
 
 class ConnectionLost(SurroundingsFailed):
-    """The connection went away in the middle of a run; the run may be begun again."""
+    """The connection was lost during a run; the run can be started again."""
 
 
 def _may_be_there_in_a_moment(error: BaseException) -> bool:
-    """Whether the server did not come as far as to judge a password."""
+    """Whether a retry may help: the connection failed before the server asked for a password."""
     if not isinstance(error, psycopg.OperationalError):
         return False
     return error.pgconn is None or not (error.pgconn.used_password or error.pgconn.needs_password)
 
 
 def sessions_ended(connection: psycopg.Connection[Any]) -> int:
-    """How many sessions of this database the server or the network has ended so far, by the server's own count."""
+    """How many sessions of this database were abandoned, killed or ended by a fatal error, as the server counts."""
     row = connection.execute(
         "select sessions_abandoned + sessions_fatal + sessions_killed from pg_stat_database"
         " where datname = current_database()"
@@ -43,7 +43,7 @@ def sessions_ended(connection: psycopg.Connection[Any]) -> int:
 
 
 def connecting(recovers: Callable[[], bool]) -> tenacity.Retrying:
-    """Tries for some seconds to connect, and for as long as the server says that it starts or recovers."""
+    """Retries a connection for some seconds, and for as long as the server says that it starts or recovers."""
 
     def is_in_vain(state: tenacity.RetryCallState) -> bool:
         return (state.seconds_since_start or 0) > PATIENCE and not recovers()
@@ -57,10 +57,10 @@ def connecting(recovers: Callable[[], bool]) -> tenacity.Retrying:
 
 
 def whole_runs(tell: Callable[[str], object]) -> tenacity.Retrying:
-    """Begins a run again that lost its connection: after 1, 2 and 4 seconds. `tell` is told of each time.
+    """Restarts a run that lost its connection, after 1, 2 and 4 seconds; `tell` gets a message before each restart.
 
-    A run can be begun again at any time without doubling a row: staging is made anew, history and production change by
-    whole transactions, and what they have done is seen in the ledger.
+    A restart never duplicates rows: the run makes staging anew, changes history and production in whole transactions,
+    and reads in the ledger what is already done.
     """
 
     def say(state: tenacity.RetryCallState) -> None:
@@ -77,10 +77,10 @@ def whole_runs(tell: Callable[[str], object]) -> tenacity.Retrying:
 
 @contextmanager
 def telling_lost(month: str, *, was_there: bool) -> Iterator[None]:
-    """Raise ConnectionLost for what is raised inside once a session is gone, and all else as it is.
+    """Turn errors of a lost session into ConnectionLost; raise all other errors unchanged.
 
     Args:
-        was_there: whether a server that cannot be reached was there a moment ago.
+        was_there: whether the server could be reached a moment ago, so that NotConnected means ConnectionLost too.
     """
     try:
         yield
@@ -91,18 +91,18 @@ def telling_lost(month: str, *, was_there: bool) -> Iterator[None]:
 
 
 def _is_lost(error: psycopg.Error) -> bool:
-    code = error.sqlstate or "08000"  # an error without a code is the client's own, of the connection
+    code = error.sqlstate or "08000"  # the client's own connection errors have no code
     ended = code in ENDED_BY_THE_SERVER or code.startswith("08")
     return ended and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
 def reason(error: psycopg.Error) -> str:
-    """What the server, or the client, gives as the reason, without its context."""
+    """The reason that the server or the client gives, without its context."""
     return (error.diag.message_primary or str(error)).strip()
 
 
 def failure(month: str, error: psycopg.Error) -> SurroundingsFailed:
-    """The sentence for a run that the database failed, and what to do next; ConnectionLost if the session is gone."""
+    """The exception for a run that a database error ended, with what to do next; ConnectionLost for a lost session."""
     if isinstance(error, psycopg.errors.DiskFull):
         advice = f"The database's disk is full: make room, then ingest month {month} again. Nothing is half done."
     elif isinstance(error, psycopg.errors.InsufficientPrivilege):

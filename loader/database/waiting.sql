@@ -1,6 +1,6 @@
 -- name: blockers
--- Who holds a lock that a session of streamflow has been waiting for longer than some seconds: a sentence, and what ends it.
--- Row grain: session that holds one. The two threads of a dbt run wait for each other as a matter of course.
+-- The sessions that hold a lock for which a streamflow session has waited longer than the given seconds: a sentence, and SQL to end it.
+-- Row grain: holder and wanted relation. The two threads of a dbt run often wait for each other, so such pairs are left out.
 select distinct
     format(
         'session %%s of %%s (%%s), which has a lock on %%s and is %%s',

@@ -1,4 +1,4 @@
-"""A month on disk: its folder or archive, its files, and what a CSV file must look like."""
+"""A month's delivery: its folder or archive, its files, and what a CSV file must look like."""
 
 from loader.delivery.csv_contract import Unfit, watched
 from loader.delivery.files import CHANGED, UNREADABLE, SourceFile, TableFiles, hash_of, unreadable

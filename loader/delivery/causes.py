@@ -1,4 +1,4 @@
-"""Causes that are recognized from the bytes, characters and forms of values of a file."""
+"""Recognize what is wrong with a file from its bytes, its header, or the form of a value."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from loader.project import SOURCES
 from loader.words import as_text
 
 SHOWN = 200
-"""Characters of a value that a report holds."""
+"""The most characters of a value that a report shows."""
 
 Cause = tuple[str, str]
 """What is wrong, and what to do about it."""
 
 
 HEAD = 512
-"""Bytes at the beginning of a file that tell what it is."""
+"""How many bytes at the start of a file are read to recognize its format."""
 
 FORMATS: list[tuple[re.Pattern[bytes], Cause]] = [
     (re.compile(start, re.DOTALL | re.IGNORECASE), (f"{what}, not CSV", remedy))
@@ -52,7 +52,7 @@ CAUSES: dict[re.Pattern[str], Cause] = {
     DATE_AND_TIME: ("a date with a time", "Export dates as 2024-01-31"),
 }
 FORMS = {"text": [], "date": [OTHER_DATE, DATE_AND_TIME], "numeric": [DECIMAL_COMMA, THOUSANDS], "boolean": []}
-"""Data type -> forms of values that are none of it, and look like some to people; whole numbers are the others."""
+"""Data type -> forms that people read as a value of it, but that do not land; `of_value` adds the whole numbers."""
 
 BLANK = (
     "a blank or an invisible character in the name of a column",
@@ -67,14 +67,14 @@ NO_KEY = "Export each row with its key, and no line of totals"
 
 
 def of_bytes(head: bytes) -> Cause | None:
-    """Why the beginning of a file is none of CSV in an encoding that can be declared."""
+    """Why a file that begins with these bytes is not CSV in an encoding that can be declared; None if it may be."""
     if UTF_16.match(head):
         return "encoded as UTF-16", 'Export it as UTF-8, which spreadsheets call "CSV UTF-8"'
     return next((cause for start, cause in FORMATS if start.match(head)), None)
 
 
 def of_header_text(text: str, form: CsvForm, names: Collection[str]) -> Cause | None:
-    """Why a header has too few of the declared names: others are found in it with another delimiter or quote."""
+    """Name another delimiter or quote that finds more of the declared names in a header; None if none does."""
 
     def found(delimiter: str, quote: str) -> int:
         with suppress(csv.Error):
@@ -96,30 +96,30 @@ def _declare(key: str, seen: str, declared: str) -> str:
 
 
 def encoded_otherwise(form: CsvForm) -> Cause:
-    """Bytes that are not of the declared encoding."""
+    """The cause for bytes that are not in the declared encoding."""
     encoding = form.encoding.upper()
     return f"is not {encoding}", f"Export it as {encoding}, or declare `encoding: windows-1252` or another {IN_META}"
 
 
 def of_value(kind: str, text: str) -> Cause | None:
-    """Why a text that is no value of its type looks like one to somebody."""
+    """The familiar form, such as a decimal comma, of a text that is not a value of its type; None if it has none."""
     forms = FORMS.get(kind, [THOUSANDS, DECIMAL_COMMA])
     return next((CAUSES[form] for form in forms if form.fullmatch(text)), None)
 
 
 def shown(value: str) -> str:
-    """A value or name as a report may hold it: not endless, and with escapes for what is not text."""
+    """Shorten a value or name for a report, and escape bytes that are not text."""
     text = as_text(value.replace(NUL, "\\x00"))
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def without_blanks(name: str) -> str:
-    """A name without blanks and what is invisible."""
+    """The name without blanks and invisible characters."""
     return "".join(character for character in name if character.isprintable() and not character.isspace())
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """A question after the known name that comes closest; nothing where none does."""
+    """Ask whether the closest known name was meant; an empty text if no name is close."""
     by_lower = {candidate.strip().lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1, cutoff=0.75)
     return f': did you mean "{by_lower[close[0]]}"?' if close else ""

@@ -1,8 +1,8 @@
 """What a record of a CSV file looks like, and a check of a file's bytes on their way into COPY.
 
-PostgreSQL takes more. It reads `yesterday` as a date, drops quotes within a field without a word, and before version
-18 stops reading at a line `\\.`. So one pattern says what a record looks like, types of values apart, and all of a file
-must be such records. What is wrong with one that is not, refusals/diagnosis.py finds.
+COPY accepts more than the contract does: it reads `yesterday` as a date, silently drops quotes within a field, and
+before version 18 stops at a line `\\.`. So every record of a file must match one pattern. It checks the form of the
+record, and values only where COPY is too lenient. refusals/diagnosis.py finds what is wrong with a file that fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cache
 from loader.contract.tables import CsvForm
 
 RECORD_LIMIT = 1 << 20
-"""Bytes of a record at most, line ends in it included: where one seems longer, a quote is missing."""
+"""The largest size of a record in bytes, line ends included. A longer record means that a quote is missing."""
 
 END_OF_DATA = rb"\\\.[\r\n]"
 
@@ -26,14 +26,14 @@ SUMMED = re.compile(r"[+-]?[\d., '\u00a0]*\d[\d., '\u00a0]*")
 
 @cache
 def field(form: CsvForm) -> str:
-    """A field: anything in quotes, quotes in it doubled; or anything but quotes, delimiters and line ends."""
+    """Pattern of a field: quoted text with doubled quotes inside, or text without quotes, delimiters and line ends."""
     quote, delimiter = re.escape(form.quote), re.escape(form.delimiter)
     return f"(?:{quote}[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}|[^{quote}{delimiter}\\r\\n]*)"
 
 
 @cache
 def well_quoted(form: CsvForm) -> re.Pattern[str]:
-    """A record on one line, or on several within quotes, without the line end."""
+    """Pattern of a record without its line end; fields in quotes may span lines."""
     return re.compile(f"{field(form)}(?:{re.escape(form.delimiter)}{field(form)})*")
 
 
@@ -41,7 +41,7 @@ ISO_DATE = r"\d{4}-\d\d-\d\d"
 
 
 def _date(form: CsvForm) -> str:
-    # with two ways to match a field, a record that matches in none would take for ever
+    # if a field could match in two ways, a record that does not match would take exponential time
     others = (text for text in dict.fromkeys(form.nulls) if not re.fullmatch(ISO_DATE, text))
     dates = "|".join([ISO_DATE, *map(re.escape, others), ""])
     return f"(?:{form.quote}(?:{dates}){form.quote}|{dates})"
@@ -51,7 +51,7 @@ NUMBERS = {"int", "integer", "smallint", "bigint", "numeric"}
 
 
 def _number(form: CsvForm) -> str:
-    """A field without what PostgreSQL takes in numbers besides digits: 0x1F is 31 there, and 1_0 is 10."""
+    """Pattern of a field without base letters and underscores: PostgreSQL would read 0x1F as 31, and 1_0 as 10."""
     quote, odd = re.escape(form.quote), "_xobXOB"
     nulls = "".join(f"|{re.escape(text)}" for text in dict.fromkeys(form.nulls) if not set(text).isdisjoint(odd))
     bare = f"[^{quote}{re.escape(form.delimiter)}\\r\\n{odd}]*"
@@ -62,7 +62,7 @@ OF_A_BASE = re.compile(rb"0[xobXOB]")
 
 
 def _shape(form: CsvForm, kinds: Collection[str]) -> bytes | None:
-    """What makes digits 0, what may begin a field a comma, letters of other bases x; None where no number is."""
+    """Table that maps digits to 0, base letters to x, what can precede a number to a comma; None without numbers."""
     if NUMBERS.isdisjoint(kinds):
         return None
     ends = form.delimiter.encode() + b"\r\n+- \t\v\f"
@@ -70,8 +70,8 @@ def _shape(form: CsvForm, kinds: Collection[str]) -> bytes | None:
 
 
 def _has_odd_numbers(text: bytes, shape: bytes | None) -> bool:
-    """Whether there may be numbers of another base, or with underscores between digits."""
-    if shape is None or not (b"_" in text or OF_A_BASE.search(text)):  # most files end here, in a fifth of the time
+    """Whether the text may have numbers in another base, or with underscores between digits."""
+    if shape is None or not (b"_" in text or OF_A_BASE.search(text)):  # most files end here, five times as fast
         return False
     shaped = text.translate(shape)
     return b",0x" in shaped or b"0_0" in shaped or shaped.startswith(b"0x")
@@ -82,14 +82,14 @@ class Unfit(Exception):
 
 
 def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, key: str) -> Iterator[bytes]:
-    """Pass on the records of a file, each after a look at it, with empty fields in place of what stands for null.
+    """Check the records of a file and pass them on, with an empty field for each text that stands for null.
 
     Args:
-        columns: the names that the header must have, in its order, and their data types.
-        key: the column that identifies a row: the last line must not have a word for totals there.
+        columns: the column names that the header must have, in this order, and their data types.
+        key: the column that identifies a row; the last line must not have a word for totals in it.
 
     Raises:
-        Unfit: a record is not as the contract wants it, or does not end.
+        Unfit: the header has other columns, a record breaks the contract or does not end, or the last line has totals.
     """
     kinds, quote = columns.values(), form.quote.encode()
     patterns = {"date": _date(form), **dict.fromkeys(NUMBERS, _number(form))}
@@ -98,7 +98,7 @@ def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, 
     mended, shape, plain_records = _mending(form), _shape(form, kinds), _plain_records(form, list(kinds))
 
     def in_records(text: bytes) -> int:
-        """Up to where a text consists of whole records."""
+        """The length of the longest prefix that consists of whole, good records."""
         is_plain = _is_plain(text, quote) and not _has_odd_numbers(text, shape)
         if is_plain and not plain_records:
             return text.rfind(b"\n") + 1
@@ -115,7 +115,7 @@ def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, 
             last = rest[rest.rfind(b"\n", 0, end - 1) + 1 : end]
             yield mended(rest[:end])
             rest = rest[end:]
-        # a line end in what is left belongs to a field in quotes that goes on, or the record is wrong
+        # a line end in the rest is inside a quoted field that is still open, or the record is wrong
         if len(rest) > RECORD_LIMIT or (b"\n" in rest and quote not in rest):
             raise Unfit("a record is not as the contract wants it")
     if rest and in_records(rest + b"\n") <= len(rest):
@@ -127,7 +127,7 @@ def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, 
 
 
 def _plain_records(form: CsvForm, kinds: list[str]) -> re.Pattern[bytes] | None:
-    """What dates must look like in plain records, to the end of which nothing else is looked at; None without dates."""
+    """Pattern of plain records that checks only their dates; None if no column is a date."""
     if "date" not in kinds:
         return None
     to_last_date = kinds[: len(kinds) - kinds[::-1].index("date")]
@@ -138,7 +138,7 @@ def _plain_records(form: CsvForm, kinds: list[str]) -> re.Pattern[bytes] | None:
 
 
 def _header_first(chunks: Iterator[bytes], columns: list[str], form: CsvForm) -> Iterator[bytes]:
-    """The same bytes, the header by itself and with a line end. Unfit where that has not these columns."""
+    """The same bytes, but the header is a chunk of its own with a line end. Unfit if it does not have these columns."""
     read = b""
     while b"\n" not in read and len(read) <= RECORD_LIMIT:
         read += next(chunks, b"\n")
@@ -151,7 +151,7 @@ def _header_first(chunks: Iterator[bytes], columns: list[str], form: CsvForm) ->
 
 
 def is_total(fields: Sequence[str], key: int, nulls: Collection[str] = ()) -> bool:
-    """Whether a record has a word for totals in place of its key, and nothing but numbers beside it."""
+    """Whether a record has a word for totals as its key and only numbers or nulls beside it."""
     if key >= len(fields) or fields[key].strip(" \u00a0:").casefold() not in TOTALS:
         return False
     others = [text for place, text in enumerate(fields) if place != key and text and text not in nulls]
@@ -164,7 +164,7 @@ def _fields(record: bytes, form: CsvForm) -> list[str]:
 
 
 def _mending(form: CsvForm) -> Callable[[bytes], bytes]:
-    """What leaves nothing of the fields that stand for null; quoted or not, as an empty field is null either way."""
+    """A function that empties the fields that stand for null, quoted or not, as a quoted empty field is null too."""
     if not form.nulls:
         return lambda text: text
     delimiter, quote = re.escape(form.delimiter).encode(), form.quote.encode()
@@ -182,9 +182,9 @@ def _mending(form: CsvForm) -> Callable[[bytes], bytes]:
 
 
 def _is_plain(text: bytes, quote: bytes) -> bool:
-    """Whether the text has nothing that COPY would read otherwise than the contract, dates apart; most files have not.
+    """Whether COPY reads the text just as the contract does, except for dates and odd numbers; true of most files.
 
-    How many fields there are, COPY counts.
+    COPY itself checks the number of fields.
     """
     return not (
         quote in text

@@ -1,4 +1,4 @@
-"""The CSV files of a delivery as bytes, whatever they are wrapped in: plain, .gz, or members of month_NNN.zip."""
+"""The CSV files of a delivery as bytes, however they are packed: plain, .gz, or members of the month's ZIP archive."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ FURTHER = (
 KINDS = {stat.S_IFDIR: "is a folder, not a file", stat.S_IFIFO: "is a pipe, not a file"}
 
 Identity = tuple[int, ...]
-"""What tells one state of a file from another: device, inode, size, and when content and attributes last changed."""
+"""Identifies one state of a file: device, inode, size, and the times at which content and attributes last changed."""
 
 
 class FileRefused(DataRefused):
-    """A file is not one that may be read, or no longer the one that was looked at."""
+    """A file may not be read, or has changed since it was looked at."""
 
     def __init__(self, file: str, reason: str) -> None:
         super().__init__(f"{file} {reason}. Nothing was published.")
@@ -42,7 +42,7 @@ class FileRefused(DataRefused):
 
 
 UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, FileRefused)
-"""What reading a damaged, encrypted, forbidden or refused file raises."""
+"""The errors that reading a damaged, encrypted, forbidden or refused file raises."""
 
 
 def unreadable(error: BaseException) -> str:
@@ -54,11 +54,11 @@ def unreadable(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a delivery: the file at `path`, or the member of that name of the archive there.
+    """One file of a delivery: the file at `path`, or the `member` of the archive at `path`.
 
-    `links_to` is a folder that links may lead to, besides the one that the file is in; `form` is how its table says
-    it is written. The other fields are what was seen of it when it was looked at; from then on it is read only while it
-    is the same.
+    Links may lead into the file's own folder or into `links_to`. `form` is the CSV form that its table declares.
+    `identity`, `size` and `columns` are unset until the file is looked at; from then on, reading it raises
+    FileRefused if its identity has changed.
     """
 
     path: Path
@@ -71,16 +71,16 @@ class SourceFile:
 
     @property
     def name(self) -> str:
-        """What the file is called, for reports and the ledger."""
+        """The file's name in reports and the ledger."""
         return as_text(f"{self.path.name}/{self.member}" if self.member else self.path.name)
 
     @property
     def base(self) -> str:
-        """Its name without the folders that it is in."""
+        """The file's name without folders."""
         return PurePosixPath(self.member or self.path.name).name
 
     def looked_at(self) -> SourceFile:
-        """The same file, with what it is now. UNREADABLE where it cannot be read."""
+        """The same file with its current identity and size. Raises one of UNREADABLE if it cannot be read."""
         with self.opened() as stream:
             there = os.fstat(stream.fileno())
             size = zipfile.ZipFile(stream).getinfo(self.member).file_size if self.member else there.st_size
@@ -88,10 +88,10 @@ class SourceFile:
 
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
-        """The plain file itself, open; refused where it is another than was looked at, now or at the end."""
+        """Open the file or archive itself. FileRefused if it changed since it was looked at, or changes while open."""
         target, before = self._plain()
         identity = self.identity or _identity(before)
-        # not blocked by a pipe, nor led on by a link, that has taken its place in this moment
+        # do not block on a pipe or follow a link that has just replaced the file
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(target, flags), "rb") as stream:
             if _identity(os.fstat(stream.fileno())) != identity:
@@ -126,13 +126,13 @@ class SourceFile:
             yield stack.enter_context(gzip.open(stream)) if self.base.endswith(".gz") else stream
 
     def chunks(self) -> Iterator[bytes]:
-        """Its bytes, a chunk at a time."""
+        """Its unpacked bytes, a chunk at a time."""
         with self.open() as stream:
             while chunk := stream.read(CHUNK):
                 yield chunk
 
     def sha256(self) -> str:
-        """The hex digest of its bytes, the same for a file and for its compressed form."""
+        """The hex digest of its unpacked bytes, the same for a file and for its compressed form."""
         digest = hashlib.sha256()
         for chunk in self.chunks():
             digest.update(chunk)
@@ -145,37 +145,37 @@ class TableFiles:
 
     parts: tuple[SourceFile, ...]
     read_as: str = ""
-    """How the table says that they are read."""
+    """What determines how their bytes are read: Table.read_as."""
     same_as: str | None = None
-    """The content of other files that these have the rows of."""
+    """The `content` of other files that have the same rows."""
 
     def like(self, content: str | None) -> TableFiles:
-        """These files, once they are known to have the rows of others, of which history is."""
+        """The same files, marked as having the rows of other files, whose content history records."""
         return replace(self, same_as=content)
 
     def content(self, sha256: str) -> str:
-        """What tells their rows from others, before these are read: a hash of that of their bytes and of `read_as`."""
+        """Identifies their rows without reading them: `same_as` if set, or else a hash of `sha256` and `read_as`."""
         return self.same_as or hashlib.sha256(f"{sha256} {self.read_as}".encode()).hexdigest()
 
     @property
     def name(self) -> str:
-        """What they are called together."""
+        """One name for all of them."""
         first, *others = self.parts
         return f"{first.name} and {len(others)} more" if others else first.name
 
     @property
     def size(self) -> int:
-        """Bytes of all of them."""
+        """Their total size in bytes; a .gz counts as it is compressed."""
         return sum(part.size for part in self.parts)
 
 
 def takers(name: str, tables: Sequence[Table]) -> list[str]:
-    """The tables that take a file of that name, compressed or not: one, unless the delivery is wrong."""
+    """The tables that take a file of that name, compressed or not; often none, and more than one is an error."""
     return [table.name for table in tables if fnmatchcase(name.removesuffix(".gz"), table.wanted)]
 
 
 def hash_of(hashes: Sequence[str]) -> str:
-    """What the ledger keeps of a table's files: the hash of the one, or that of several hashes in their order."""
+    """The hash that the ledger keeps for a table's files: that of the one file, or a hash of all hashes in order."""
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

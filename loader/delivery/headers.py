@@ -1,4 +1,4 @@
-"""A file before it is copied: what it is now, and whether it is a CSV file with the header that is declared."""
+"""Look at a file before it is copied: record its state, and check that it is CSV with the declared header."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from loader.words import NOT_TEXT
 
 
 def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
-    """A file with what is seen of it, and what is wrong with it as a whole, or with its header."""
+    """The file with its identity, size, form and columns, and the problems of the file as a whole or its header."""
     try:
         file = replace(file.looked_at(), form=table.form)
         with file.open() as stream:
@@ -35,7 +35,7 @@ def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
         if cause:
             return file, [Problem(file.name, cause[0], line=1, remedy=cause[1])]
         records = read_records(file)
-        header = next(records, None) if file.size else None  # files of /proc have no size, and are not read
+        header = next(records, None) if file.size else None  # files in /proc have size 0 and count as empty
         if header is None or not header.fields:
             return file, [Problem(file.name, "the first line is empty" if file.size else "the file is empty", line=1)]
         if cause := _unusable(header, table):
@@ -51,7 +51,7 @@ def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
 
 
 def _unusable(header: Record, table: Table) -> Cause | None:
-    """Why the names cannot be read from a header, or none is found in it, as it is written in another form."""
+    """Why names cannot be read from a header: NUL, another encoding, CR line ends, or another delimiter or quote."""
     if NUL in header.text:
         return "the header has a NUL byte in it", "Export it as text"
     if NOT_TEXT.search(header.text):
@@ -83,7 +83,7 @@ def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
 
 
 def _of_declared(file: str, header: Collection[str], table: Table, missing: Collection[str]) -> Iterator[Problem]:
-    """The declared columns that a header lacks, or has under several of their names."""
+    """Problems of the declared columns that a header lacks or has under several names."""
     for column in table.columns:
         if column.name in missing and not column.may_be_missing:
             yield Problem(file, "the column is missing", line=1, column=column.name, remedy=MISSING_COLUMN)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a delivery. `line` counts as an editor does, from 1.
+    """One thing that is wrong with a delivery. `line` is the line number that an editor shows, from 1.
 
-    `remedy` says what to do, where the reason is one that may explain many problems.
+    `remedy` says what to do, if the reason is one that may explain many problems.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""A CSV file's records with the lines on which they begin, read on also where COPY would stop; in constant memory."""
+"""Read a CSV file's records with their line numbers, in constant memory, also past errors that stop COPY."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from loader.delivery.files import CHUNK, UNREADABLE, SourceFile, TableFiles, unr
 from loader.words import counted
 
 NUL = "\udc00"
-"""Stands for a NUL byte while a line is split, as Python's surrogates stand for bytes that are not UTF-8."""
+"""Stands for a NUL byte while a line is split, as Python's surrogates stand for bytes that are not in the encoding."""
 
 PIECE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n]|\Z)")
 LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR alone"}
 
 LONGEST = RECORD_LIMIT + CHUNK
-"""Bytes of a record that is read: of one that landed, a whole chunk may have come after the limit."""
+"""The largest record in bytes that is read here: a record can land that exceeds RECORD_LIMIT by up to one chunk."""
 
 UNEVEN = re.compile(rb"[\"']|\r(?!\n)")
-"""What a file must have in it for a record to take another number of lines than one."""
+"""Without a match of this, every record of a file takes exactly one line."""
 
 
 class Broken(Exception):
-    """A file cannot be read from the record on that begins on `line`."""
+    """A file cannot be read from the record that begins on `line` onward."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -38,7 +38,7 @@ class Broken(Exception):
 
 @dataclass
 class Record:
-    """One record: the line on which it begins as an editor counts them, its fields, its text, and what ends that."""
+    """One record: its first line as an editor counts, its fields, its text with the line end, and the line end."""
 
     line: int
     fields: list[str]
@@ -53,16 +53,16 @@ class Record:
 
     @property
     def is_well_quoted(self) -> bool:
-        """Whether quotes are around whole fields only, and doubled within."""
+        """Whether quotes enclose whole fields only and are doubled inside them."""
         bare = self.text.removesuffix(self.end)
         return self.form.quote not in bare or well_quoted(self.form).fullmatch(bare) is not None
 
     def wrong_form(self, header: Record) -> Iterator[str]:
-        """What is wrong with it whatever its values are."""
+        """Yield what is wrong with the record apart from its values."""
         fields, columns = len(self.fields), len(header.fields)
         if self.is_end_of_data:
             yield "a line \\. may not be there: PostgreSQL may take it for the end of the file"
-        elif (fields or 1) != columns:  # PostgreSQL, too, takes an empty line for one empty field
+        elif (fields or 1) != columns:  # PostgreSQL, too, reads an empty line as one empty field
             there = counted(fields, "field") if fields else "an empty line"
             yield f"{there} where the header has {columns}"
         if not self.is_well_quoted:
@@ -72,17 +72,17 @@ class Record:
 
 
 def read_records(file: SourceFile) -> Iterator[Record]:
-    """All records, the header first, a byte-order mark taken off.
+    """Yield all records, the header first, without the byte-order mark.
 
     Raises:
-        Broken: the file is damaged, or a record has no end; nothing after that was read.
+        Broken: the file is damaged, or a record has no end. Nothing after it is read.
     """
     csv.field_size_limit(LONGEST)
     taken: list[str] = []
     line, size, at_end = 1, 0, False
 
     def pieces() -> Iterator[str]:
-        """The lines for csv.reader, for which a carriage return alone ends one too."""
+        """Yield lines for csv.reader, which also ends a line at a lone carriage return."""
         nonlocal size, at_end
         mark = "\ufeff"
         with file.open() as stream:
@@ -112,9 +112,9 @@ def read_records(file: SourceFile) -> Iterator[Record]:
 
 
 class LineNumbers:
-    """From a row's place in a table's files (1 is the first of all) to its file, and its line there in an editor.
+    """Maps a row's place in a table's files (1 is the first row) to its file and its line number in an editor.
 
-    What is kept is 24 bytes for each record that does not take one line.
+    Keeps 24 bytes for each record that does not take exactly one line.
     """
 
     def __init__(self, files: TableFiles) -> None:

@@ -1,4 +1,4 @@
-"""Months that lie elsewhere, in an object store, on a web server or by SFTP: their files come here to be looked at."""
+"""Months in an object store, on a web server or on an SFTP server: fetch their files to this machine."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ from loader.words import counted
 
 ATTEMPTS = 4
 SILENCE = 60.0
-"""Seconds after which a server that says nothing is one that is gone."""
+"""Seconds after which a silent server counts as gone."""
 WEB, SFTP = "'fsspec[http]'", "'fsspec[sftp]'"
 NEEDS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "sftp": SFTP, "http": WEB, "https": WEB}
-"""Protocol -> what pip is to install for it."""
+"""Protocol -> the package that pip must install for it."""
 REQUESTS = 64
-"""How many parts of 32 kB are asked for at once by SFTP; one after the other, each waits for the way there and back."""
+"""How many 32 kB parts SFTP requests at once; one by one, each would wait for a network round trip."""
 STORES = {"s3", "gs", "gcs"}
-"""Protocols whose libraries find user and password elsewhere than in the address."""
+"""Protocols whose libraries do not take user and password from the address."""
 STATE = ("size", "ETag", "etag", "LastModified", "mtime", "updated")
-"""What tells one state of a file from another, as the file systems call it."""
+"""Keys that identify a file's state, under the names that the fsspec file systems use."""
 
 NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN}
-"""Answers of which some web servers give the last one for what they do not have."""
+"""Answers for a missing file; some web servers answer FORBIDDEN."""
 
 FORBIDDEN = {"AuthenticationException", "NoCredentialsError"}
-"""Of paramiko and botocore, which may not be installed."""
+"""Errors that no retry mends, by name: they are of paramiko and botocore, which may not be installed."""
 
 Listing = dict[str, tuple[Any, ...]]
-"""Path of a file, from the folder of months on -> its state."""
+"""Path of a file, relative to the folder of months -> its state."""
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The status with which a web server or an object store has answered."""
+    """The HTTP status that a web server or an object store answered, if the error has one."""
     known = (getattr(error, name, None) for name in ("status", "code"))
     return next((status for status in known if isinstance(status, int)), None)
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may end otherwise: not where something is not there, forbidden, or interrupted."""
+    """Whether a retry may succeed: not if the file is missing or forbidden, or the run was interrupted."""
     is_final = isinstance(error, FileNotFoundError | PermissionError) or not isinstance(error, Exception)
     if is_final or type(error).__name__ in FORBIDDEN:
         return False
@@ -63,11 +63,11 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _connect(self: Any) -> None:
-    """As SFTPFileSystem of fsspec has it, which would take any server for the right one."""
+    """Connect as fsspec's SFTPFileSystem does, but refuse unknown host keys, which fsspec accepts by default."""
     import paramiko
 
     options = {"timeout": SILENCE, **self.ssh_kwargs}
-    options.pop("url_fragment", None)  # of a path with a # in it
+    options.pop("url_fragment", None)  # fsspec adds it for a path with a # in it
     options.update({name: unquote(options[name]) for name in ("username", "password") if name in options})
     self.client = paramiko.SSHClient()
     self.client.load_system_host_keys()
@@ -77,7 +77,7 @@ def _connect(self: Any) -> None:
 
 
 def _ask_ahead(stream: Any, size: int) -> None:
-    """Ask paramiko for all of a file before it is read. Reads tell what goes wrong, not the thread that asks."""
+    """Have paramiko request the whole file ahead of the reads. Its thread hides errors, as the reads raise them."""
     ask = stream._prefetch_thread
 
     def ask_silently(*parts: Any) -> None:
@@ -89,10 +89,10 @@ def _ask_ahead(stream: Any, size: int) -> None:
 
 
 class Place:
-    """A folder of months elsewhere.
+    """A folder of months at an address.
 
     Raises:
-        WrongUsage: the address cannot be used, or the program lacks what it needs for it.
+        WrongUsage: the address cannot be used, or the package for its protocol is not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -101,7 +101,7 @@ class Place:
         protocol, _, rest = address.partition("://")
         if "?" in address:
             raise WrongUsage(f"{shown(address)} is no folder: what follows a question mark is of one file.")
-        try:  # what the libraries would complain of with the password in it
+        try:  # the libraries' own errors would show the password
             if re.match("[^/]*:.*@", rest) if protocol in STORES else urlsplit(address).port == 0:
                 raise ValueError
         except ValueError:
@@ -115,7 +115,7 @@ class Place:
         except (ImportError, ValueError):
             remedy = f"pip install {NEEDS[protocol]}" if protocol in NEEDS else f"it knows {', '.join(sorted(NEEDS))}"
             raise WrongUsage(f"streamflow cannot read {protocol}:// as it is installed: {remedy}.") from None
-        for library in ("gcsfs", "paramiko"):  # what they say besides, the error says too
+        for library in ("gcsfs", "paramiko"):  # their logs only repeat what the error says
             logging.getLogger(library).setLevel(logging.CRITICAL)
         self.options: dict[str, Any] = {}
         self.on_web, self.on_sftp = protocol in {"http", "https"}, protocol in {"sftp", "ssh"}
@@ -124,18 +124,18 @@ class Place:
         if self.on_web:
             from aiohttp import ClientTimeout
 
-            patience = ClientTimeout(sock_connect=SILENCE, sock_read=SILENCE)  # without it, 5 minutes for a whole file
+            patience = ClientTimeout(sock_connect=SILENCE, sock_read=SILENCE)  # default: 5 minutes for a whole file
             self.options["client_kwargs"] = {"timeout": patience}
-        if protocol == "s3":  # its libraries would ask again, each by itself
+        if protocol == "s3":  # turn off the retries of its libraries: _insist retries
             kind.retries = 1
             once = {"total_max_attempts": 1}
             self.options["config_kwargs"] = {"connect_timeout": SILENCE, "read_timeout": SILENCE, "retries": once}
 
     def month(self, delivery: Delivery, tables: Sequence[Table]) -> Listing:
-        """The month's archive, or those of its folder's files that a table takes; both, where the delivery is wrong.
+        """List the month's archive, or the files of its folder that a table takes; both, if the delivery is wrong.
 
         Raises:
-            NotDelivered: there is none.
+            NotDelivered: the month is not there.
             SurroundingsFailed: the place cannot be read.
         """
         paths = [path for name in delivery.names for path in (*self._files(name, tables), f"{name}.zip")]
@@ -149,15 +149,15 @@ class Place:
         raise NotDelivered(f"month {delivery.label} is not there: {shown(self.address)} has neither {names}{forbidden}")
 
     def fetch(self, path: str, target: Path) -> None:
-        """Copy a file here, and see that it came whole.
+        """Copy a file to `target`, and check that it arrived whole.
 
         Raises:
-            SurroundingsFailed: it does not, several times in a row.
+            SurroundingsFailed: every attempt failed, or the file is gone.
         """
 
         def copy() -> bool:
             before = self._state(path)
-            size = 0 if self.on_web else None  # of the parts in which it is read: not all web servers give parts
+            size = 0 if self.on_web else None  # 0: read in one piece, as not all web servers can send parts
             with self.system.open(self._at(path), "rb", block_size=size) as stream, target.open("wb") as written:
                 if self.on_sftp and before:
                     _ask_ahead(stream, before[0])
@@ -171,7 +171,7 @@ class Place:
             raise SurroundingsFailed(f"{target.name} went away from {shown(self.address)} while it was fetched.")
 
     def _files(self, folder: str, tables: Sequence[Table]) -> Iterator[str]:
-        """What a folder has that a table takes; by their usual names where a web server does not list them."""
+        """The files of a folder that a table takes; if a web server does not list it, the tables' usual file names."""
         names = self._insist(lambda: self._listed(folder)) or []
         if self.on_web:
             usual = [f"{table.wanted}{end}" for table in tables for end in ("", ".gz")]
@@ -187,17 +187,17 @@ class Place:
         try:
             return list(self.system.ls(self._at(folder), detail=False))
         except Exception as error:
-            if _status(error) == HTTPStatus.FORBIDDEN:  # many web servers list no folder, and give its files
+            if _status(error) == HTTPStatus.FORBIDDEN:  # many web servers serve files but list no folder
                 return []
             raise
 
     def _state(self, path: str) -> tuple[Any, ...] | None:
-        """What tells this state of a file from another; None for a folder."""
+        """The values of STATE for a file; None for a folder."""
         found = self.system.info(self._at(path))
         return None if found.get("type") == "directory" else tuple(found.get(key) for key in STATE)
 
     def _insist(self, action: Callable[[], Any]) -> Any:
-        """Do it, again after a while where it fails; None where the thing is not there."""
+        """Run the action, and retry after a pause if it fails; None if the file or folder is not there."""
         again = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_exponential(multiplier=0.2, max=10),
@@ -221,7 +221,7 @@ class Place:
         self.system.invalidate_cache()
         try:
             return action()
-        except FileNotFoundError as error:  # which stands for all that a web server may answer, and for no answer
+        except FileNotFoundError as error:  # fsspec raises it for any error of a web server, and for no answer
             cause, status = error.__cause__, _status(error.__cause__)
             self.forbids |= status == HTTPStatus.FORBIDDEN
             if self.on_web and cause and status not in NOT_THERE:
@@ -234,7 +234,7 @@ class Place:
 
 
 def _remove_what_was_left(incoming: Path) -> None:
-    """Customers' files that a program which was killed could not remove."""
+    """Remove customers' files that a killed process left behind."""
     import psutil
 
     for folder in incoming.iterdir():
@@ -245,10 +245,10 @@ def _remove_what_was_left(incoming: Path) -> None:
 
 @contextmanager
 def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Callable[[str], None]) -> Iterator[Delivery]:
-    """The delivery with its files on this machine, below `home`, for as long as they are needed.
+    """Fetch a delivery at an address to a temporary folder below `home`, which is removed at the end.
 
     Raises:
-        NotDelivered, SurroundingsFailed, WrongUsage: as Place has it.
+        NotDelivered, SurroundingsFailed, WrongUsage: see Place.
     """
     if delivery.address is None:
         yield delivery
@@ -266,6 +266,6 @@ def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Calla
             target.parent.mkdir(exist_ok=True)
             if is_one:
                 place.fetch(path, target)
-            else:  # folder and archive, which is refused by their names
+            else:  # both folder and archive: refused because of their names alone
                 target.touch()
         yield replace(delivery, data_dir=Path(folder))

@@ -1,4 +1,4 @@
-"""Files into staging by COPY."""
+"""Landing: files go into the staging tables by COPY, without the rows of forgotten customers."""
 
 from loader.landing.copy import LandedFile, Landing, land, new_staging_table
 from loader.landing.forgotten import enter, forgotten, name_of, take_out

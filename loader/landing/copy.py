@@ -1,4 +1,4 @@
-"""Landing: a month's files go into the staging tables by COPY, several at once, as the bytes that they are."""
+"""Landing: COPY a month's files into the staging tables, several at once, as undecoded bytes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from loader.errors import SurroundingsFailed
 from loader.landing.forgotten import take_out
 
 PLANNED_WITHOUT_STATISTICS = 50_000
-"""Rows up to which any plan of an audit is a fast one."""
+"""Up to this many rows, every plan of an audit is fast."""
 
 PATIENCE = "10s"
-"""How long a landing waits for those who read the staging table that it makes anew."""
+"""How long a landing waits for sessions that read a staging table that it replaces."""
 
 COPY = (
     "copy {} ({}) from stdin with"
@@ -32,10 +32,10 @@ COPY = (
 
 @dataclass(frozen=True)
 class LandedFile:
-    """What went into one staging table. `sha256` is of the file's bytes, unpacked.
+    """What landed in one staging table. `sha256` is the hash of the file's unpacked bytes.
 
-    Where a table has several files, `parts` has each, and `sha256` is that of their hashes. `content` is of a table's
-    bytes and of how they were read.
+    If a table has several files, `parts` has one entry for each, and `sha256` is the hash of their hashes. `content`
+    identifies the table's rows: TableFiles.content. It is empty in `parts`.
     """
 
     table: str
@@ -49,7 +49,7 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class Landing:
-    """What landed; and the tables whose files did not, with what was seen first of what is wrong with them."""
+    """What landed, and each table whose files did not land with the first problem that was found."""
 
     files: list[LandedFile]
     not_taken: dict[str, Problem]
@@ -62,9 +62,9 @@ def land(
     files: Mapping[str, TableFiles],
     at_once: int,
 ) -> Landing:
-    """Replace what staging holds by the delivery's files, `at_once` at a time; a table without a file is left empty.
+    """Replace the staging tables by the delivery's files, `at_once` tables at a time; without files, a table is empty.
 
-    Each table is one transaction, and a file that is not taken leaves its table as it was.
+    Each table is one transaction, so a file that is not taken leaves its table as it was.
     """
     given_up = threading.Event()
 
@@ -86,10 +86,10 @@ def land(
 
 @contextmanager
 def new_staging_table(connection: Connection, table: Table, delivery: Delivery) -> Iterator[sql.Identifier]:
-    """A transaction that makes the staging table anew; what happens inside is part of it.
+    """Recreate the staging table, empty, in a transaction that includes the body of the `with` statement.
 
     Raises:
-        SurroundingsFailed: another session has been reading the table for too long, or something is somebody else's.
+        SurroundingsFailed: a session reads the table too long, streamflow did not make it, or objects depend on it.
     """
     staging, name = sql.Identifier("staging", table.name), f"staging.{table.name}"
     with connection.transaction():
@@ -120,18 +120,18 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
 def _land_table(
     connection: Connection, delivery: Delivery, table: Table, files: TableFiles, given_up: threading.Event
 ) -> LandedFile | Problem:
-    """COPY the files of a table into a new staging table, one after the other, so that its rows are in their order."""
+    """COPY the files of a table into a new staging table, one after the other, so that rows keep the files' order."""
     file, parts = files.parts[0], list[LandedFile]()
     try:
         with new_staging_table(connection, table, delivery) as staging:
             for file in files.parts:
                 parts.append(_copy(connection, staging, table, file, given_up))
             rows = sum(part.rows for part in parts) - take_out(connection, staging, table)
-            if rows > PLANNED_WITHOUT_STATISTICS:  # enough statistics to plan audits by, in a tenth of the time
+            if rows > PLANNED_WITHOUT_STATISTICS:  # enough to plan audits by, in a tenth of the time
                 connection.execute("set local default_statistics_target = 10")
                 connection.execute(sql.SQL("analyze {}").format(staging))
     except (Unfit, psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError) as error:
-        # as an internal error Citus passes on what a node finds in a row
+        # Citus reports a node's error about a row as an internal error
         return Problem(file.name, str(error).partition("\n")[0])
     except UNREADABLE as error:
         return Problem(file.name, unreadable(error))
@@ -143,7 +143,7 @@ def _land_table(
 def _copy(
     connection: Connection, staging: sql.Identifier, table: Table, file: SourceFile, given_up: threading.Event
 ) -> LandedFile:
-    """COPY a file, hashing and watching the bytes on their way, until the landing is given up."""
+    """COPY a file, hashing and checking its bytes on the way; stop if the landing is given up."""
     digest, size, form = hashlib.sha256(), 0, table.form
     columns = sql.SQL(", ").join(map(sql.Identifier, table.declared(file.columns)))
     kinds = {name: table.column(name).data_type for name in file.columns}

@@ -1,5 +1,5 @@
 -- name: stranger
--- One row where a staging table's name is taken by what streamflow has not made: its own are unlogged and not vacuumed.
+-- One row if the staging table's name is taken by a relation that streamflow did not make: its own are unlogged, without autovacuum.
 select relkind
 from pg_class
 where

@@ -1,4 +1,4 @@
-"""Customers who were forgotten: known by tombstones only, and taken out of whatever lands."""
+"""Forgotten customers: only tombstones of them are kept, and their rows are deleted from whatever lands."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from loader.database import Connection, statement
 
 
 def take_out(connection: Connection, staging: sql.Identifier, table: Table) -> int:
-    """Take the rows of forgotten customers out of a table that has just landed; returns how many these were."""
-    if len(table.customer) != 1:  # of no customer, or customers who cannot be forgotten
+    """Delete the rows of forgotten customers from a table that has just landed; return how many there were."""
+    if len(table.customer) != 1:  # rows of no customer, or a customer key that `forget` refuses
         return 0
     rows = 0
     for key, tombstones in connection.execute(statement(__file__, "tombstones")).fetchall():
@@ -28,16 +28,16 @@ def take_out(connection: Connection, staging: sql.Identifier, table: Table) -> i
 
 
 def name_of(column: str, data_type: str) -> sql.Composed:
-    """A customer as text, which is the same for equal ones: 7 and 7.0 are one."""
+    """SQL for a customer as text, the same for equal customers: 7 and 7.0 are one."""
     return sql.SQL("trim_scale({})::text" if data_type == "numeric" else "{}::text").format(sql.Identifier(column))
 
 
 def forgotten(connection: Connection, customers: Collection[str]) -> set[str]:
-    """Those of the customers who were forgotten before."""
+    """Those of `customers` who were forgotten before."""
     found = connection.execute(statement(__file__, "known"), {"customers": list(customers)})
     return {customer for (customer,) in found.fetchall()}
 
 
 def enter(connection: Connection, customers: Collection[str], link: int) -> None:
-    """Have these customers never come back. `link` is the one of the chain that tells of it."""
+    """Enter tombstones of these customers, so that they never land again. `link` is the chain link that records it."""
     connection.execute(statement(__file__, "enter"), {"customers": list(customers), "link": link})

@@ -2,14 +2,14 @@
 select key::text, array_agg(tombstone) from ops.forgotten group by key;
 
 -- name: take_out
--- Only functions of PostgreSQL's own, which a cluster's nodes have too; convert_to in a subquery, as Citus deletes by no stable function.
+-- Only built-in functions, which Citus nodes have too. convert_to is in a subquery: Citus does not delete by a stable function.
 delete from {staging}
 where
     {customer} in (
         select {customer} from {staging}
         where
             sha256(convert_to({key} || {name}, 'UTF8')) = any({tombstones})
-            or sha256(convert_to({key} || {customer}::text, 'UTF8')) = any({tombstones})  -- as 0.2.0 entered them
+            or sha256(convert_to({key} || {customer}::text, 'UTF8')) = any({tombstones})  -- as version 0.2.0 entered them
     );
 
 -- name: known

@@ -1,4 +1,4 @@
-"""What streamflow keeps in schema ops, for whoever loads, looks or mends."""
+"""The ledger: reads and writes what streamflow keeps in schema ops."""
 
 from loader.ledger.attempts import (
     begin,

@@ -1,4 +1,4 @@
-"""The attempts at months: a row each in ops.loads, the lock that one of them holds, and what staging holds of it."""
+"""Attempts at months: their rows in ops.loads, the lock that one of them holds, and what staging holds."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from loader.words import printable
 
 
 def prepare(connection: Connection) -> None:
-    """Create the tables and functions of ops, or make them those of this version."""
+    """Create the tables and functions of ops, or update them to this version."""
     if not exists(connection) or not is_current(connection):
         create(connection)
 
 
 def create(connection: Connection) -> None:
-    """Create whatever of ops is missing, also where it was taken away by hand."""
+    """Create whatever is missing in ops, even if somebody dropped it by hand."""
     connection.execute(ops_ddl())
     connection.execute(sql.SQL("comment on table ops.loads is {}").format(sql.Literal(_stamp())))
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether the ledger was last prepared by this version, whatever was done to it since."""
+    """Whether this version was the last to prepare the ledger; changes by hand do not show."""
     query = "select obj_description(to_regclass('ops.loads'), 'pg_class') is not distinct from %s"
     return bool(one_row(connection, query, [_stamp()])[0])
 
 
 def _stamp() -> str:
-    """The hash of the ledger's SQL, which ops.loads has as its comment: the role that loads does not own the schema."""
+    """The hash of the ledger's SQL, kept as the comment of ops.loads: the role that loads does not own the schema."""
     return hashlib.md5(ops_ddl(), usedforsecurity=False).hexdigest()
 
 
@@ -50,7 +50,7 @@ def exists(connection: Connection) -> bool:
     """Whether this database has a ledger.
 
     Raises:
-        SurroundingsFailed: it has one of an earlier version.
+        SurroundingsFailed: the ledger is one of an earlier version.
     """
     query = "select to_regclass('ops.waivers') is not null, to_regclass('ops.loads') is not null"
     current, some = one_row(connection, query)
@@ -63,10 +63,10 @@ def exists(connection: Connection) -> bool:
 
 
 def lock(connection: Connection) -> None:
-    """Take the lock that only one ingest, landing or check may hold, for the life of the connection.
+    """Take the run lock for the life of the connection. Only one command that loads or changes months can hold it.
 
     Raises:
-        SurroundingsFailed: another run holds it; the message names it.
+        SurroundingsFailed: another run holds the lock; the message names the run.
     """
     if connection.execute("select pg_try_advisory_lock(%s, %s)", run_lock()).fetchone() != (True,):
         running = holder(connection) or "one that has ended by now"
@@ -74,7 +74,7 @@ def lock(connection: Connection) -> None:
 
 
 def holder(connection: Connection) -> str | None:
-    """Who holds the lock: the attempt that the ledger says is running, or a step of dbt by hand, which shares it."""
+    """Who holds the run lock: the ledger's running attempt, or dbt run by hand, which shares it; None if it is free."""
     held = connection.execute(statement(__file__, "holder"), run_lock()).fetchone()
     if held is None:
         return None
@@ -87,13 +87,13 @@ def holder(connection: Connection) -> str | None:
 def begin(
     connection: Connection, delivery: Delivery, command: str, restate: str | None, waive: Mapping[str, str]
 ) -> int:
-    """Enter a new attempt, and what it waives; returns its load_id.
+    """Enter a new attempt and its waivers; return its load_id.
 
-    With the lock held no other attempt can be running: those that say so were cut off, and are marked as interrupted.
+    The caller holds the lock, so attempts that are still marked as running were cut off; they become interrupted.
 
     Args:
-        restate: why a published month is to be replaced, where it is.
-        waive: audits that are to warn only, each with the reason.
+        restate: the reason for replacing a published month, if the attempt does so.
+        waive: the audits that only warn, each with the reason.
     """
     values = [command, delivery.label, delivery.as_of, who(), delivery.origin, Jsonb(_versions(connection))]
     with connection.transaction(), connection.cursor() as cursor:
@@ -105,7 +105,7 @@ def begin(
 
 
 def _versions(connection: Connection) -> dict[str, str]:
-    """Name -> version of the programs and the package of audits at work."""
+    """Name -> version of the programs in use and of the audit package."""
     version = connection.info.server_version
     return {
         "streamflow": __version__,
@@ -117,7 +117,7 @@ def _versions(connection: Connection) -> dict[str, str]:
 
 
 def take_back(connection: Connection, load_id: int) -> None:
-    """Take out an attempt that was none: the command was used wrongly."""
+    """Delete an attempt that turned out to be wrong usage of the command."""
     with connection.transaction():
         connection.execute("delete from ops.waivers where load_id = %s", [load_id])
         connection.execute("delete from ops.loads where load_id = %s", [load_id])
@@ -126,7 +126,7 @@ def take_back(connection: Connection, load_id: int) -> None:
 def set_staged(
     connection: Connection, load_id: int, delivery: Delivery, rows: Mapping[str, int], *, refused: bool = False
 ) -> None:
-    """Say what staging holds now, all tables at once: how many rows each has.
+    """Record what staging holds now: the row count of every table, in one transaction.
 
     Args:
         refused: the gate must never open for this load.
@@ -140,18 +140,18 @@ def set_staged(
 
 
 def clear_staged(connection: Connection) -> None:
-    """Say that staging holds nothing that may be read: a landing begins."""
+    """Record that staging holds nothing that may be read, as when a landing begins."""
     connection.execute("delete from ops.staged")
 
 
 def require_landed(connection: Connection, delivery: Delivery, rows: Mapping[str, int]) -> None:
-    """Go on where staging holds what landed: it is in no log, and a node that failed comes back without its part.
+    """Require that staging still holds the rows that landed: it is unlogged, so a node that crashed loses its part.
 
     Args:
         rows: how many landed, by table.
 
     Raises:
-        ConnectionLost: it does not, and says nothing of the files.
+        ConnectionLost: rows are missing, so what was found in staging says nothing about the files.
     """
     count = sql.SQL("select count(*) from {}")
     there = {table: one_row(connection, count.format(sql.Identifier("staging", table)))[0] for table in rows}
@@ -163,18 +163,18 @@ def require_landed(connection: Connection, delivery: Delivery, rows: Mapping[str
 
 
 def undo_unfinished(connection: Connection) -> None:
-    """Give up what other loads began and did not finish: audits compare with the month before, as it was published."""
+    """Undo history that other loads left unfinished: audits compare with the month before, as it was published."""
     connection.execute("select ops.require_settled_cluster(), ops.undo_unfinished_loads()")
 
 
 def enter_files(connection: Connection, load_id: int, files: Sequence[LandedFile]) -> None:
-    """Enter names, hashes and sizes of the files with the attempt."""
+    """Record the files of the attempt: names, hashes, sizes and row counts."""
     entries = Jsonb([asdict(file) for file in files])
     connection.execute("update ops.loads set files = %s where load_id = %s", [entries, load_id])
 
 
 def register_run(connection: Connection, invocation_id: str) -> None:
-    """Say that a dbt run belongs to this session: its steps go on while this session holds the lock."""
+    """Record that a dbt run belongs to this session: its steps run only while this session holds the lock."""
     connection.execute(statement(__file__, "register_run"), [invocation_id])
 
 
@@ -187,12 +187,12 @@ def finish(
     failed_nodes: Sequence[str] = (),
     error: str | None = None,
 ) -> None:
-    """Close an attempt with the state it ended in. Whether its month is published, ops.published says alone."""
+    """Close an attempt with its final state. Only ops.published says whether its month is published."""
     connection.execute(statement(__file__, "finish"), [state, Jsonb(dict(timings)), list(failed_nodes), error, load_id])
 
 
 def who() -> str:
-    """The person and the process, for the ledger."""
+    """The user, the host and the process, for the ledger."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -21,7 +21,7 @@ insert into ops.staged (table_name, load_id, as_of, row_count) values (%s, %s, %
 insert into ops.runs (invocation_id, lock_holder) values (%s, pg_backend_pid()) on conflict do nothing;
 
 -- name: holder
--- What shares the run lock of this database is dbt by hand; what holds it alone, the ledger knows, and this has null.
+-- The holder of this database's run lock. Only dbt run by hand shares the lock; an exclusive holder gives null, as the ledger names it.
 select
     case when mode = 'ShareLock' then format(
         'dbt run by hand by %%s from %%s (server process %%s), under way since %%s',

@@ -1,4 +1,4 @@
-"""The ledger's chain: what readers were given, in order, each link with a hash over itself and the one before."""
+"""The ledger's chain: the events that readers saw, in order; each link has a hash over itself and the one before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loader.database import Connection, statement
 
 @dataclass(frozen=True)
 class Entry:
-    """History of one table and date, or what a restatement kept of it, by the ledger and by the chain."""
+    """History of one table, date and load, standing or replaced by a restatement, as ledger and chain describe it."""
 
     table_name: str
     as_of: dt.date
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Link:
-    """One event, the hash that it ends with, and what is wrong with it, where something is."""
+    """One event of the chain with its hash; `wrong` says what is wrong with the link, if anything."""
 
     link: int
     tells: dict[str, Any]
@@ -46,7 +46,7 @@ class Link:
 
     @property
     def line(self) -> str:
-        """The link as a manifest has it: its number, its hash, and what it tells in short."""
+        """The link as a line of a manifest: its number, its hash, and its event in short."""
         try:
             what = _said(self.tells)
         except (KeyError, TypeError):  # somebody changed it
@@ -66,7 +66,7 @@ def _said(tells: dict[str, Any]) -> str:
 
 
 def entries(connection: Connection) -> list[Entry]:
-    """What the ledger says of history and of what restatements kept, and where it is not what the chain told."""
+    """The ledger's entries for standing and replaced history, each with how it differs from the chain, if it does."""
     with connection.cursor(row_factory=class_row(Entry)) as cursor:
         return cursor.execute(statement(__file__, "entries")).fetchall()
 
@@ -78,7 +78,7 @@ def links(connection: Connection) -> list[Link]:
 
 
 def line_of(connection: Connection, load_id: int) -> str | None:
-    """The manifest's line on the publication by that load."""
+    """The manifest's line for the publication of a load; None if the chain does not have it."""
     published = {"event": "published", "load": load_id}.items()
     told = (link for link in links(connection) if isinstance(link.tells, dict))  # somebody may have changed one
     return next((link.line for link in told if published <= link.tells.items()), None)

@@ -1,6 +1,6 @@
 -- name: entries
--- What stands and what was replaced, as the ledger says now, beside what the chain told of it last: `wrong` where they differ.
--- `event` is what told of it last, `events` all that did; null of what is not published yet.
+-- Standing and replaced history as the ledger has it now, beside the last link about it; `wrong` says where the two differ.
+-- Row grain: table, as_of and load. `event` is that of the last link, `events` those of all; null and empty before publication.
 with told as (
     select distinct on (entry."table", entry.as_of, entry.load)
         entry."table" as table_name,
@@ -49,7 +49,7 @@ full join ledger using (table_name, as_of, load_id)
 order by table_name, as_of, ledger.schema_name, load_id;
 
 -- name: links
--- The chain: whether each link holds, and a publication that it tells of is there.
+-- The chain: `wrong` says whether a link's number or hash is not right, or the publication that it records is gone.
 select
     link,
     tells,

@@ -1,4 +1,4 @@
-"""What the ledger knows of a month: what stands of it, its rows, the verdicts of its audits."""
+"""What the ledger knows about a month: its standing history, its row counts, and its audit verdicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loader.ledger.attempts import exists
 
 @dataclass(frozen=True)
 class TableCounts:
-    """What one delivery meant for one table, in rows."""
+    """How one delivery changed one table, in rows."""
 
     table: str
     delivered: int
@@ -28,7 +28,7 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class TableHistory:
-    """Complete history of one table on one as_of, and what tells the rows of its files from others."""
+    """Complete history of one table and as_of; `content` is a hash of its files and of how they were read."""
 
     counts: TableCounts
     content: str | None
@@ -50,7 +50,7 @@ class AuditResult:
 
 @dataclass(frozen=True)
 class Waiver:
-    """An audit that was to warn only on a load: who said so, when and why."""
+    """An audit that only warns on a load: who waived it, when and why."""
 
     audit_name: str
     reason: str
@@ -63,10 +63,10 @@ class Waiver:
 
 @dataclass(frozen=True)
 class Standing:
-    """What stands for a date: whether a month was ever published for it, and the folder in which it is archived.
+    """The state of one as_of: whether a month was ever published for it, and the folder in which it is archived.
 
-    `load_id` is what readers see, and `month` as it was asked for; none where a part of it is being replaced. It is
-    finished where nothing newer stands for the date, and production has taken all of it in.
+    `load_id` and `month` are those of the publication that readers see; None without one, as in an unfinished
+    restatement. `is_finished` means that no newer load is complete for the date, and that production has all of it.
     """
 
     was_published: bool
@@ -77,17 +77,17 @@ class Standing:
 
 
 def history_on(connection: Connection, as_of: dt.date, load_id: int | None = None) -> dict[str, TableHistory]:
-    """Table name -> its history on that date, of loads whose history stands in all their tables.
+    """Table name -> its history on a date, from loads whose history stands in all their tables.
 
     Args:
-        load_id: of whom what was inserted and updated is counted; what others have built has changed nothing.
+        load_id: the load whose inserted and updated rows are counted; rows of other loads count as unchanged.
     """
     rows = connection.execute(statement(__file__, "history_on"), {"load_id": load_id, "as_of": as_of})
     return {counts[0]: TableHistory(TableCounts(*counts), content) for *counts, content in rows.fetchall()}
 
 
 def came_later(connection: Connection, tables: Sequence[str], as_of: dt.date) -> set[str]:
-    """The tables of which a delivery may lack the file: they came later than its date."""
+    """The tables whose file a delivery for this date may lack, because they were declared later."""
     if not exists(connection):
         return set()
     values = {"tables": list(tables), "as_of": as_of}
@@ -95,10 +95,10 @@ def came_later(connection: Connection, tables: Sequence[str], as_of: dt.date) ->
 
 
 def require_same_date(connection: Connection, delivery: Delivery) -> None:
-    """Go on only where the month is of the date that it was published for, unless another one was asked for.
+    """Require that month and as_of fit the months that are published, unless the caller gave as_of explicitly.
 
     Raises:
-        WrongUsage: it is not; what was published with the wrong date could not be taken back.
+        WrongUsage: they do not fit; a month published with the wrong date could not be taken back.
     """
     if delivery.is_dated or not exists(connection):
         return
@@ -116,13 +116,13 @@ def require_same_date(connection: Connection, delivery: Delivery) -> None:
 
 
 def left_to_build(connection: Connection, as_of: dt.date) -> list[str] | None:
-    """The models and tests that failed below a published month; None after a run that was cut off: it may be any."""
+    """The models and tests that failed below a published month; None if the last run failed or was cut off."""
     row = connection.execute(statement(__file__, "left_to_build"), [as_of]).fetchone()
     return row[0] if row else []
 
 
 def standing(connection: Connection, as_of: dt.date) -> Standing:
-    """What stands for a date.
+    """The state of a date.
 
     Raises:
         SurroundingsFailed: a table that has history is gone; the message names it.
@@ -133,11 +133,11 @@ def standing(connection: Connection, as_of: dt.date) -> Standing:
 
 
 def require_ingestible(standing: Standing, month: str, *, has_history: bool, restates: bool) -> None:
-    """Go on only where a month can be ingested so.
+    """Require that the request can ingest the month.
 
     Raises:
-        WrongUsage: it is to be restated, and is not published.
-        SurroundingsFailed: a restatement was cut off, which this would not finish.
+        WrongUsage: the request restates a month that is not published.
+        SurroundingsFailed: a restatement of the month was cut off, and only --restate can finish it.
     """
     if restates and not standing.was_published:
         raise WrongUsage(f"month {month} is not published: ingest it without --restate.")
@@ -149,10 +149,10 @@ def require_ingestible(standing: Standing, month: str, *, has_history: bool, res
 
 
 def require_tables(connection: Connection) -> None:
-    """Go on only where every table that has history is there.
+    """Require that every table with history exists.
 
     Raises:
-        SurroundingsFailed: one is gone; the message names it.
+        SurroundingsFailed: a table is gone; the message names it.
     """
     gone = [name for (name,) in connection.execute(statement(__file__, "gone")).fetchall()]
     if gone:
@@ -164,7 +164,7 @@ def require_tables(connection: Connection) -> None:
 
 
 def is_unaudited(connection: Connection, as_of: dt.date) -> bool:
-    """Whether staging still holds a load of that date whose audits have passed and are not entered."""
+    """Whether staging still holds a load of that date whose audits have passed but have no verdicts in the ledger."""
     connection.execute("select ops.load_in_staging()")
     return bool(one_row(connection, statement(__file__, "is_unaudited"), [as_of])[0])
 
@@ -176,6 +176,6 @@ def audits_of(connection: Connection, load_id: int) -> list[AuditResult]:
 
 
 def waivers_of(connection: Connection, load_id: int) -> list[Waiver]:
-    """The audits that were to warn only on a load."""
+    """The audits that only warn on a load."""
     with connection.cursor(row_factory=class_row(Waiver)) as cursor:
         return cursor.execute(statement(__file__, "waivers"), [load_id]).fetchall()

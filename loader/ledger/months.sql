@@ -26,8 +26,8 @@ where load_id = %s
 order by array_position(array['fail', 'warn', 'pass'], status), audit_name;
 
 -- name: came_later
--- The tables of which a delivery for a date may lack the file: what was published for it had none, or others were published before
--- the table's first date.
+-- The tables whose file a delivery for a date may lack: the date is published or complete without the table, or lies before the table's
+-- first date, and some month was published before that.
 select declared.name
 from unnest(%(tables)s::text []) as declared (name)
 cross join lateral (
@@ -47,14 +47,14 @@ where
     );
 
 -- name: other_date
--- Of what date a month was published that would be of another one now.
+-- The newest as_of for which the month is published, if it is not published for the given as_of.
 select max(published.as_of)
 from ops.published as published
 where published.month = %(month)s
 having max(published.as_of) is not null and not bool_or(published.as_of = %(as_of)s);
 
 -- name: other_first_month
--- The newest published month, where by all that are published the first month is another one than this month and its date make it.
+-- The newest published month, if no published month implies the same first month as the given month and as_of do.
 with counted as (
     select month, as_of, extract(year from as_of) * 12 + extract(month from as_of) - month::int as first_month
     from ops.published
@@ -77,8 +77,8 @@ order by load_id desc
 limit 1;
 
 -- name: standing
--- One row: what was published for a date and is seen by readers, whether that is the newest that stands and production has all of it,
--- and where it is archived.
+-- One row: the publication that readers see for a date, whether it is the newest complete load and production has all of it, and
+-- the folder in which it is archived.
 select
     exists (select from ops.published as published where published.as_of = %(as_of)s) as was_published,
     (select min(archived.folder) from ops.archived as archived where archived.as_of = %(as_of)s) as archived_in,
@@ -96,7 +96,7 @@ left join lateral (
 ) as seen on true;
 
 -- name: gone
--- The tables that have history and are gone.
+-- The tables that have history but do not exist.
 select distinct 'public.' || expected.name
 from ops.history as history
 cross join lateral (values (history.table_name), (history.table_name || '_snapshots')) as expected (name)
@@ -104,7 +104,7 @@ where to_regclass(format('public.%I', expected.name)) is null
 order by 1;
 
 -- name: is_unaudited
--- Whether staging still holds a load that has no verdict, as its run was cut off once its audits had passed.
+-- Whether staging still holds a load without verdicts, because its run was cut off after its audits had passed.
 select exists (
     select from ops.staged
     where as_of = %s and load_id not in (select audits.load_id from ops.audits as audits)

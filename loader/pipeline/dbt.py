@@ -1,4 +1,4 @@
-"""dbt in this process: imported and parsed while files are copied, run with this project, profile and database."""
+"""Runs dbt in this process with this project, profile and database; parses the project while files are copied."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from loader.settings import Settings
 
 AUDIT = ["test", "--indirect-selection", "eager", "--select", "source:staging"]
 BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
-"""Unit tests are for those who change the project, whose selectors.yml may name another selection as default."""
+"""All but unit tests, which are for developers; `--select *` overrides a default of the project's selectors.yml."""
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
-"""What is left to do once history of a month stands, also where a test on history or production holds it back."""
+"""Publishes a month whose history stands, without tests: a failed one on history or production would block it."""
 BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
-"""What failed below production, with the models of somebody's own that it is built on: one of these may be mended."""
+"""Builds what failed below production, with the project's models upstream of it: the repair may be in one of them."""
 WHOLE = ["--no-fail-fast"]
-"""At the first failure dbt would end its other sessions, as if the server had, and leave out what can be built."""
+"""With fail-fast, dbt kills its other sessions, which looks as if the server did, and skips what can be built."""
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
 LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
-"""To the file to which error messages point, and not with each query, which takes time."""
+"""Logs to the file that error messages name, at level info, because logging each query takes time."""
 LOG = Path("logs", "dbt.log")
 LEADS_ASTRAY = ("RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES", "DEFER")
-"""With these, DBT_ or DBT_ENGINE_ before them, dbt would leave out audits or tables of a month, or read other ones."""
+"""Variables (after DBT_ or DBT_ENGINE_) that would make dbt leave out audits or tables, or read other tables."""
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
 PARSER = ThreadPoolExecutor(1, "dbt")
@@ -43,7 +43,7 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Node:
-    """A model, test or snapshot that did not end well: its name, what it is, `error`, `fail` or `skipped`, and why."""
+    """A node of dbt that did not succeed: its name, its kind (like model or test), its status (one of BAD), and why."""
 
     name: str
     kind: str
@@ -52,7 +52,7 @@ class Node:
 
     @classmethod
     def of(cls, result: Any) -> Node:
-        """From dbt's result of it."""
+        """Build a node from dbt's result."""
         return cls(result.node.name, str(result.node.resource_type), str(result.status), (result.message or "").strip())
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Node:
 
 @dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended, and the names of its nodes; `tests` are as dbt has them, as are its `sources`."""
+    """How a dbt invocation ended. `names` are those of its nodes; `tests` and `sources` are dbt's own objects."""
 
     success: bool
     errors: list[str] = field(default_factory=list)
@@ -71,13 +71,13 @@ class DbtRun:
     sources: Mapping[str, Any] = field(default_factory=dict)
 
     def after(self, before: DbtRun) -> DbtRun:
-        """Both runs as one, where this one did what the other had left undone."""
+        """Both runs as one; this run did what `before` left undone."""
         bad = [*self.bad, *(node for node in before.bad if node.name not in self.names)]
         errors = [*before.errors, *self.errors]
         return DbtRun(self.success and not bad, errors, self.names, bad, before.tests, before.sources)
 
     def failure(self, month: str, home: Path) -> SurroundingsFailed:
-        """Why the month was not published by it, and what to do next."""
+        """The exception that says why this run did not publish the month, and what to do next."""
         reasons = [*self.errors, *(str(node) for node in self.bad if node.status != "skipped")]
         lines = [f"dbt failed; its log is {home / LOG}", *(reasons or ["dbt ended without publishing the month"])]
         advice = f"Nothing is half published: ingest month {month} again when that is mended."
@@ -92,7 +92,7 @@ class Dbt:
         self._parsed: Future[Any] | None = None
 
     def prepare(self, database: Database) -> None:
-        """Begin to import dbt and to parse the project, which takes seconds, while other work goes on.
+        """Import dbt and parse the project in the background, which takes seconds.
 
         Raises:
             SurroundingsFailed: the packages that the project needs are not installed.
@@ -111,20 +111,20 @@ class Dbt:
         """Run dbt with the given arguments, silently.
 
         Args:
-            begun: told dbt's invocation id before anything is done.
-            done: told the kind of each node as it ends: test, model, snapshot.
+            begun: called with dbt's invocation id before dbt does anything.
+            done: called with the kind of each node as it ends, like test or model.
 
         Raises:
             SurroundingsFailed: dbt cannot parse the project, the packages that it needs are not installed, or it would
                 work on another database.
         """
-        manifest = self.manifest(database).deepcopy()  # a run leaves its marks in it
+        manifest = self.manifest(database).deepcopy()  # a run modifies it
         return _run(manifest, [*arguments, *WHOLE, *LOGGED], begun, done)
 
     def audit(self, database: Database, begun: Told, done: Told) -> DbtRun:
-        """Make the seeds that audits read, then run the audits and nothing else, silently.
+        """Load the seeds that audits read, then run the audits and nothing else, silently.
 
-        Returns the run of the seeds where one cannot be made; arguments and errors are those of `run`.
+        Returns the seed run if a seed fails. Arguments and errors are those of `run`.
         """
         from loader.refusals.audits import seeds_of_audits
 
@@ -135,10 +135,10 @@ class Dbt:
         return self.run(AUDIT, database, begun, done)
 
     def manifest(self, database: Database) -> Any:
-        """The project as dbt has parsed it.
+        """The manifest of the parsed project.
 
         Raises:
-            SurroundingsFailed: as of `run`.
+            SurroundingsFailed: as in `run`.
         """
         self.prepare(database)
         assert self._parsed is not None  # noqa: S101 (for mypy)
@@ -153,19 +153,19 @@ class Dbt:
 
 @contextlib.contextmanager
 def environment_kept() -> Iterator[None]:
-    """Afterwards the environment is as it was: dbt is told there which project and database are meant."""
+    """Restore the environment afterwards: it is where dbt is told which project and database to use."""
     before = dict(os.environ)
     try:
         yield
     finally:
-        PARSER.submit(int).result()  # a parse that is under way reads it
+        PARSER.submit(int).result()  # waits for a running parse, which reads the environment
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
 
 
 def parse() -> Any:
-    """dbt's result of parsing the project; it has the manifest.
+    """Parse the project; dbt's result has the manifest.
 
     Raises:
         SurroundingsFailed: dbt would work on another database.
@@ -195,7 +195,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
     from dbt.cli.main import dbtRunner
 
     invocations: set[str] = set()
-    operation_errors: list[str] = []  # dbt tells them in an event and nowhere else
+    operation_errors: list[str] = []  # dbt reports these in an event only
 
     def tell(event: Any) -> None:
         if event.info.invocation_id not in invocations:
@@ -223,9 +223,9 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have dbt's sessions wait for the server in Python, which hears of an interrupt at once; psycopg2's C does not.
+    """Make dbt's sessions wait for the server in Python, where an interrupt acts at once, and not in psycopg2's C code.
 
-    In another thread than the main one, which gets no signals, nothing is done.
+    Does nothing outside the main thread, because other threads get no signals.
     """
     from psycopg2.extensions import POLL_OK, POLL_READ, set_wait_callback  # type: ignore[import-untyped]
 
@@ -235,7 +235,7 @@ def _interruptible() -> Iterator[None]:
                 waiting = ([connection], []) if state == POLL_READ else ([], [connection])
                 select.select(*waiting, [])
         except KeyboardInterrupt:
-            connection.cancel()  # dbt cancels what its nodes do, and not what its hooks do
+            connection.cancel()  # dbt cancels statements of nodes, but not those of hooks
             raise
 
     if threading.current_thread() is not threading.main_thread():
@@ -249,7 +249,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def set_environment(settings: Settings, database: Database) -> None:
-    """Have the environment say what any dbt needs to know: where the project is, where its log goes, which database."""
+    """Set the variables that tell dbt where the project is, where its log goes, and which database to use."""
     told = {
         "PROJECT_DIR": str(project().dbt),
         "PROFILES_DIR": str(project().profiles),
@@ -257,6 +257,6 @@ def set_environment(settings: Settings, database: Database) -> None:
         "SEND_ANONYMOUS_USAGE_STATS": "false",
     }
     for name, value in told.items():
-        os.environ.pop(f"DBT_ENGINE_{name}", None)  # which dbt would read first
+        os.environ.pop(f"DBT_ENGINE_{name}", None)  # dbt would prefer this one
         os.environ[f"DBT_{name}"] = value
     os.environ.update(database.environment)

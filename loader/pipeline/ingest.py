@@ -25,23 +25,23 @@ from loader.settings import Settings
 def run_months(
     settings: Settings, request: Request, deliveries: Iterable[Delivery], progress: Progress
 ) -> Iterator[Outcome]:
-    """Ingest, land or check months one after the other, each published before the next begins.
+    """Ingest, land or check months one after another; each ends before the next begins.
 
-    The command of STREAMFLOW_NOTIFY is told how each ended. dbt is started once for all of them. After an exception the
-    months before it are published, and none after it was tried.
+    The STREAMFLOW_NOTIFY command is told how each month ended. dbt parses the project once for all months. An exception
+    ends the sequence: the months before it are published, and those after it are not tried.
 
     Yields:
-        How each ended. A month is published also where `failed` has models and tests that are built on it.
+        The outcome of each month. The month is published even if `failed` lists models and tests built on it.
 
     Raises:
         NotDelivered: a month is not there yet.
-        Refused: the data is not taken; nothing but the ledger has changed.
+        Refused: the data is refused; nothing of it is published.
         SurroundingsFailed: the database or dbt failed; the month can be ingested again as it is.
         WrongUsage: settings or contract cannot be used, or an audit cannot be waived.
     """
     dbt = Dbt(settings)
     for delivery in deliveries:
-        gc.collect(0)  # what the month before left: the command line looks for garbage at no other time
+        gc.collect(0)  # frees what the month before left: the command line disables automatic collection
         yield _run_month(dbt, request, delivery, progress)
 
 
@@ -52,7 +52,7 @@ def _run_month(dbt: Dbt, request: Request, delivery: Delivery, progress: Progres
 
     def attempt() -> Outcome:
         with arrived(delivery, tables, settings.home, progress.tell) as here:
-            with retries.telling_lost(delivery.label, was_there=settings.embedded):  # it was started a moment ago
+            with retries.telling_lost(delivery.label, was_there=settings.embedded):  # Run starts the embedded server
                 run = Run(dbt, request, here, tables, progress)
             with contextlib.closing(run.connection), retries.telling_lost(delivery.label, was_there=True):
                 outcome = run.execute()

@@ -1,4 +1,4 @@
-"""dbt's sessions, kept from one node to the next: dbt-postgres opens a hundred of them, one for each node."""
+"""Keeps dbt's sessions from one node to the next; dbt-postgres would open about a hundred, one for each node."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 AS_NEW = "discard temp; discard sequences; unlisten *; select pg_advisory_unlock_all(); reset all; set role {}"
-"""`set role` begins the settings of each session; `profiles.yml` says what they are."""
+"""Resets a session. The role in profiles.yml carries all session settings, so `set role {}` sets them again."""
 
 
 @contextlib.contextmanager
 def sessions_kept() -> Iterator[None]:
-    """Inside, a thread of dbt keeps its session, and the next node finds it as it is when it is opened."""
+    """Inside, each dbt thread keeps its session, and the next node finds it in the state of a new one."""
     from dbt.adapters.postgres import PostgresAdapter, PostgresConnectionManager
 
-    as_new = set[int]()  # the sessions that nobody has used since: dbt releases each of them twice
+    as_new = set[int]()  # sessions reset and not used since: dbt releases each of them twice
 
     class KeepsSessions(PostgresConnectionManager):  # type: ignore[misc]
         def set_connection_name(self, name: str | None = None) -> Any:
@@ -33,7 +33,7 @@ def sessions_kept() -> Iterator[None]:
                 connection.handle.rollback()
                 connection.transaction_open = False
                 as_new.add(id(connection))
-            except Exception:  # whatever it is, a new session does not have it
+            except Exception:  # close the session: the next node opens a new one
                 super().release()
 
     opens_anew = PostgresAdapter.ConnectionManager

@@ -1,4 +1,4 @@
-"""How a month ended, told to the command of STREAMFLOW_NOTIFY as JSON, without customers' values."""
+"""Tells the STREAMFLOW_NOTIFY command how a month ended, as JSON without customers' values."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from loader.settings import Settings
 from loader.words import counted
 
 PATIENCE = 30
-"""Seconds that the command is given."""
+"""Seconds after which the command is ended."""
 
 
 def tell_of(
     settings: Settings, command: Command, delivery: Delivery, ended: Outcome | Exception, tell: Callable[[str], object]
 ) -> None:
-    """Have the command know of a month that was published now, refused, failed or is late; not of a check that fails.
+    """Notify the command of a month that was just published, refused, failed or is late, but not of a failed check.
 
-    What databases and dbt complain of may hold values, so it stays in the log. `tell` is told where the command fails,
-    which fails nothing else.
+    Messages of the database and of dbt may contain values, so they stay in the log. If the command fails, `tell` gets
+    the reason, and nothing else fails.
     """
     month = f"month {delivery.label}"
     known: dict[str, Any] = {"command": command, "month": delivery.label, "as_of": str(delivery.as_of)}
@@ -53,7 +53,7 @@ def tell_of(
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
-    """What is known of an attempt, in names and numbers."""
+    """The facts about an attempt, in names and numbers only."""
     verdicts = {name: [audit.audit_name for audit in outcome.audits_that(name)] for name in ("fail", "warn")}
     return {
         "command": outcome.command,
@@ -70,7 +70,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
 
 
 def _send(command: SecretStr, word: Mapping[str, Any]) -> str | None:
-    """Run the command; returns how it failed. It may have a secret in it: nothing of it is told, nor what it says."""
+    """Run the command; return how it failed. The reason omits the command and its output, which may hold secrets."""
     try:
         ended = subprocess.run(
             shlex.split(command.get_secret_value()),

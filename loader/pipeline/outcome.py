@@ -21,8 +21,8 @@ class Outcome:
     """How one attempt at one month ended. `timings` are seconds per step.
 
     `state` is published, unchanged, landed, checked, refused, or failed, and `message` says it in a sentence. `failed`
-    has the models and tests that failed or were skipped after the month was published; `more_warnings` are beyond those
-    in `warnings`. `manifest` is the line of its publication, for whoever keeps a manifest.
+    has the models and tests that failed or were skipped after the month was published. `more_warnings` counts the
+    warnings that `warnings` leaves out. `manifest` is the line of the publication in a manifest.
     """
 
     command: Command
@@ -55,5 +55,5 @@ class Refused(DataRefused):
 
     @property
     def report(self) -> str:
-        """What a person is to see of it, in lines: the sentence, the first problems, and where all of them are."""
+        """The text for the terminal: the sentence, the first problems, and the file that has all of them."""
         return "\n".join([str(self), *self.rejects.as_lines()])

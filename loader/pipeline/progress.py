@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on. It goes to the log "streamflow", which is silent unless somebody listens."""
+"""Reports the progress of a run to the logger "streamflow", which is silent unless it has a handler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log.addHandler(logging.NullHandler())
 
 
 class Progress:
-    """Told of steps and dbt nodes as they pass; logs each step with its seconds. Called from several threads."""
+    """Gets steps and dbt nodes as they pass, and logs each step with its seconds. Several threads call it."""
 
     def __init__(self) -> None:
         self._month: str | None = None
@@ -21,32 +21,32 @@ class Progress:
         self._nodes: list[str] = []
 
     def month(self, label: str) -> None:
-        """The month that all that follows is about, until another is named."""
+        """Name the month that all following messages are about, until the next call."""
         self.close()
         self._month = label
 
     def step(self, name: str) -> None:
-        """A step begins, and with it the one before has ended."""
+        """Begin a step, and end the one before."""
         self.close()
         self._step, self._began, self._nodes = name, time.perf_counter(), []
         self._log(logging.DEBUG, "step_begun", name, step=name)
 
     def files(self, sizes: dict[str, int]) -> None:
-        """The files that will be copied, and their bytes."""
+        """Log the number and total size of the files that will be copied; `sizes` are in bytes."""
         size = sum(sizes.values())
         message = f"landing {counted(len(sizes), 'file')}, {size / 1e6:,.1f} MB"
         self._log(logging.INFO, "files", message, files=len(sizes), bytes=size)
 
     def node(self, kind: str) -> None:
-        """An audit (kind `test`) or a table (kind `model`) is done."""
+        """Count an audit (kind `test`) or a table (kind `model`) that is done."""
         self._nodes.append(kind)
 
     def tell(self, message: str) -> None:
-        """Something that the person at the terminal should know."""
+        """Log something that the person at the terminal should know."""
         self._log(logging.WARNING, "notice", message)
 
     def close(self) -> None:
-        """The last step has ended."""
+        """End the current step, if there is one."""
         name, self._step = self._step, None
         if name is not None:
             seconds, count = round(time.perf_counter() - self._began, 3), len(self._nodes)

@@ -1,4 +1,4 @@
-"""What is asked of a month."""
+"""What a caller asks for."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Command = Literal["ingest", "land", "check"]
 class Request:
     """What is to be done with a month's files.
 
-    `force` audits and builds again even where nothing is new; `restate` is the reason why a published month is to be
-    replaced by other rows; `waive` has the audits that are to warn only, each with the reason; `wait` is for how many
-    seconds to wait for a month that is not there yet.
+    `force` audits and builds again even if nothing is new; `restate` is the reason for replacing a published month by
+    other rows; `waive` has the audits that only warn, each with the reason; `wait` is how many seconds to wait for a
+    month that is not there yet.
     """
 
     command: Command = "ingest"

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from loader.refusals.problems import Problems
 
 WARNINGS_KEPT = 1_000
-"""How many rows of warnings a result carries; those beyond are counted."""
+"""How many rows of warnings a result carries; further ones are only counted."""
 PUBLISHED = "month {} is published already for {}, from other rows; nothing was changed: only --restate replaces it"
 FINISHED = "month {} was begun for {}, from other rows, and is published from those now: only --restate replaces it"
 BEGUN = "month {0} is begun for {1}, from other rows; `streamflow abandon {0}` gives that up"
 
 
 class Run:
-    """One attempt at one month, with what it needs at hand."""
+    """One attempt at one month: the state that its steps share, and the steps."""
 
     def __init__(self, dbt: Dbt, request: Request, delivery: Delivery, tables: list[Table], progress: Progress) -> None:
         self.dbt, self.settings, self.progress, self.request = dbt, dbt.settings, progress, request
@@ -57,7 +57,7 @@ class Run:
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
-        """A step that may have to wait for others, which is told."""
+        """Run a step; report the sessions that block it."""
         self.progress.step(name)
         with self._timed(name), telling_who_blocks(self.database, self.progress.tell):
             yield
@@ -86,7 +86,7 @@ class Run:
             if nodes := pending_nodes(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
             self._work(found)
-        except WrongUsage:  # no attempt at the month, and nothing was begun
+        except WrongUsage:  # this was no attempt at the month; nothing was begun
             ledger.take_back(self.connection, self.load_id)
             raise
         except psycopg.Error as error:
@@ -119,7 +119,7 @@ class Run:
         self._use(landing)
 
     def _use(self, landing: Landing) -> None:
-        """Do with what staging holds what the command asks for."""
+        """Do what the command asks for with the rows that landed."""
         if self.request.command == "land":
             build = "streamflow dbt build" if self.database.embedded else "dbt build"
             self._end("landed", f"month {self.delivery.label} is in staging: `{build}` does the rest")
@@ -130,9 +130,9 @@ class Run:
             self._build(landing)
 
     def _found_there(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> bool:
-        """Whether history has all of this, and no more is asked for.
+        """Whether history already has all these rows, and the command asks for nothing more.
 
-        Refused where it has other rows and is not to be restated, WrongUsage where it is archived.
+        Raises Refused if history has other rows and the request does not restate it, WrongUsage if it is archived.
         """
         with self._timed("compare"):
             contents = found.contents()
@@ -153,11 +153,11 @@ class Run:
         return asked and found.files.keys() <= known.keys() and not self.request.force
 
     def _read_as(self, known: dict[str, TableHistory], same: Sequence[Table]) -> None:
-        """Have files of the same rows be taken for those that history is of."""
+        """Treat files with the same rows as the files that history was built from."""
         self.files |= {one.name: self.files[one.name].like(known[one.name].content) for one in same}
 
     def _require_same_rows(self, differing: Sequence[Table], standing: ledger.Standing) -> None:
-        """Land tables whose files history is not of, and refuse them unless their rows are those of history."""
+        """Land tables whose files differ from those of history, and refuse them unless the rows are the same."""
         landing = self._land(differing)
         if landing.not_taken:
             raise self._refusal(self._problems().wrong_values(landing))
@@ -170,7 +170,7 @@ class Run:
             raise self._refusal(problems, message.format(standing.month or self.delivery.label, self.delivery.as_of))
 
     def _again(self, known: dict[str, TableHistory]) -> None:
-        """The same rows once more: finish what was left undone, or nothing."""
+        """Handle rows that history already has: finish what was left undone, if anything."""
         message = f"month {self.delivery.label} is published already, from these same rows: "
         left = ledger.left_to_build(self.connection, self.delivery.as_of)
         is_finished = self._standing().is_finished
@@ -204,7 +204,7 @@ class Run:
         return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
 
     def _build(self, landing: Landing) -> None:
-        """Audit what staging holds, and publish it."""
+        """Audit and publish what staging holds."""
         result = self._dbt(partial(self.dbt.run, BUILD), "audits and tables")
         self._require_passed(result)
         if not self._standing().is_finished and self._history():
@@ -217,10 +217,10 @@ class Run:
         self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")
 
     def _finish(self, before: DbtRun | None = None) -> DbtRun:
-        """Have production take in a month whose history stands; returns what that and the run before it did.
+        """Have production take in a month whose history stands; return this run and `before` as one.
 
         Raises:
-            SurroundingsFailed: it is still not published.
+            SurroundingsFailed: the month is still not published.
         """
         result = self._dbt(partial(self.dbt.run, FINISH), "tables").after(before or DbtRun(True))
         if not self._standing().is_finished:
@@ -234,7 +234,7 @@ class Run:
         return ledger.history_on(self.connection, self.delivery.as_of, self.load_id)
 
     def _published(self, result: DbtRun, message: str) -> None:
-        """A month that is published; a table whose history is of an earlier attempt is counted as unchanged."""
+        """End with a published month; tables whose history is from an earlier attempt count as unchanged."""
         self._count(self._history())
         self.outcome.failed = result.bad
         if published := self._standing().load_id:
@@ -245,7 +245,7 @@ class Run:
         self.outcome.counts = [known[table.name].counts for table in self.tables if table.name in known]
 
     def _require_passed(self, result: DbtRun) -> None:
-        """Go on only where all audits passed; the outcome gets their verdicts, and what the warnings are about.
+        """Require that no error-level audit failed; the outcome gets the verdicts and the rows behind warnings.
 
         Raises:
             Refused: an error-level audit failed.
@@ -293,5 +293,5 @@ class Run:
 
     def _close(self, state: str, error: str | None = None) -> None:
         names = [node.name for node in self.outcome.failed]
-        with contextlib.suppress(psycopg.Error):  # where the ledger cannot be reached, the next run enters the end
+        with contextlib.suppress(psycopg.Error):  # if the ledger cannot be reached, the next run marks the end
             ledger.finish(self.connection, self.load_id, state, timings=self._timings, failed_nodes=names, error=error)

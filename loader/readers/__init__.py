@@ -1,1 +1,1 @@
-"""Tools that read what is published; the way from files to tables does not know them."""
+"""Tools that read what is published; the pipeline from files to tables does not import them."""

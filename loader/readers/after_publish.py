@@ -1,4 +1,4 @@
-"""What settings ask for once a month is published: schemas of the past, old months archived, and the change report."""
+"""What settings ask for after a publish: an as-of schema, the change report, and the archiving of old months."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from loader.upkeep import archive
 
 
 def after_publish(settings: Settings, outcome: Outcome) -> None:
-    """Do it after an ingest, also where one before was cut off. What fails is logged: the month stands either way."""
+    """Run these steps after an ingest, also to catch up on an interrupted one. Errors are logged: the month stays."""
     if outcome.command != "ingest":
         return
     is_due = outcome.state == "published"
     with _logged(outcome):
         is_due = is_due or _was_cut_off(settings, outcome.as_of)
-    # the report compares with a month that may be archived then
+    # archive last: the report compares with a month that archiving may remove
     for step in (_schema, _reports, _archived) if is_due else ():
         with _logged(outcome):
             for line in step(settings, outcome.as_of):
@@ -33,7 +33,7 @@ def after_publish(settings: Settings, outcome: Outcome) -> None:
 
 @contextlib.contextmanager
 def _logged(outcome: Outcome) -> Iterator[None]:
-    """What fails inside is a line of the log."""
+    """Log an exception instead of raising it."""
     try:
         yield
     except Exception as error:
@@ -55,7 +55,7 @@ def _archived(settings: Settings, _as_of: dt.date) -> Iterator[str]:
 
 
 def _was_cut_off(settings: Settings, as_of: dt.date) -> bool:
-    """Whether a published month has no page. What else was left undone is done after the next month."""
+    """Whether a published month lacks its page. Without reports, only archiving catches up, after the next month."""
     if not settings.report or any((settings.home / "reports").glob(f"month_*_{as_of}.html")):
         return False
     with open_database(settings).connect() as connection:
@@ -63,7 +63,7 @@ def _was_cut_off(settings: Settings, as_of: dt.date) -> bool:
 
 
 def _reports(settings: Settings, as_of: dt.date) -> Iterator[str]:
-    """The month's page, and anew those of later months that are there, as they compare with it."""
+    """Rewrite existing pages of later months, as they compare with this one; its own comes last and marks success."""
     if not settings.report:
         return
     with open_database(settings).connect() as connection:

@@ -1,4 +1,4 @@
-"""What may keep streamflow from working here: looked at, one finding each, nothing changed and nothing started."""
+"""Checks for what may keep streamflow from working here. They change nothing and start no server."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from loader.upkeep.roles import relations
 
 PREFIXES = ("POSTGRES_", "STREAMFLOW_")
 OTHERS = {"POSTGRES_PUBLISHED_PORT", "STREAMFLOW_BIN", "STREAMFLOW_CRON", VARIABLE}
-"""Variables that have a meaning and are no settings of the command line; nor are those of the tests."""
+"""Known variables that are not settings. Variables of the tests, named _TEST_, are ignored too."""
 OLDEST, NEWEST = 16, 18
 STOPPED = "the embedded server is stopped; any command that needs it, or `db start`, starts it"
 LEAST = 200 * 10**6
-"""Bytes without which no month of any size goes in."""
+"""The least free bytes: with fewer, not even a small month fits."""
 
 Level = Literal["ok", "warning", "problem"]
 Found = Iterator[tuple[Level, str, str]]
@@ -36,7 +36,7 @@ Found = Iterator[tuple[Level, str, str]]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found, and for a warning or a problem what to do."""
+    """What one check found, and the remedy for a warning or a problem."""
 
     check: str
     level: Level
@@ -45,7 +45,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Every check in turn; a check that cannot be made is a problem itself, and the next one is made all the same."""
+    """Run the checks in turn. Bad settings, or a database that is stopped or unreachable, end them early."""
     yield from _findings("variables", _variables, "every STREAMFLOW_ and POSTGRES_ variable is a setting")
     yield from _findings("dbt packages", _packages)
     yield from _findings("models", _models, "in step with the contract")
@@ -75,7 +75,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _findings(check: str, look: Callable[[], Found | None], fine: str = "") -> Iterator[Finding]:
-    """What a check finds, or that all is `fine`."""
+    """The findings of a check, or `fine` if it finds nothing. A check that raises is a problem."""
     try:
         found = list(look() or ())
     except Exception as error:

@@ -1,5 +1,5 @@
 -- name: rights
--- What the role that is connected may not do and needs to, and the remedy.
+-- One row per right that the connected role needs and lacks, with the remedy.
 with ours as (
     select name, to_regnamespace(name) as oid
     from unnest(array['ops', 'staging', 'history', 'restated', 'latest', 'public']) as schemas (name)

@@ -1,4 +1,4 @@
-"""As-of schemas: the past under production's names, so that code written for production runs on it unchanged."""
+"""As-of schemas: a past date under production's table names, so that code for production runs on it unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loader.errors import SurroundingsFailed
 
 
 def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> str:
-    """Make the schema of a published date, or bring it up to date: a view for each table, no copy. Returns its name.
+    """Create or update the schema of a published date: one view per table, no copy. Returns the schema's name.
 
     Whoever may read a production table may read its view; nobody may write through it.
 
@@ -48,7 +48,7 @@ def _show(connection: Connection, schema: str, table: Table, as_of: dt.date) -> 
     try:
         with connection.transaction():
             connection.execute(create)
-    except psycopg.errors.InvalidTableDefinition:  # a column was declared since
+    except psycopg.errors.InvalidTableDefinition:  # the view lacks a column declared since then
         connection.execute(sql.SQL("drop view {}").format(view))
         connection.execute(create)
     for (reader,) in connection.execute(statement(__file__, "readers"), {"table": table.name}).fetchall():

@@ -1,12 +1,12 @@
 -- name: view
--- PostgreSQL would let a view of one table be written through, but not one that begins with WITH.
+-- The WITH makes the view read-only: PostgreSQL allows writes through a plain view of one table.
 create or replace view {view} as
 with known as (
     select {columns}
     from {history}
     where
         as_of = {as_of}
-        -- while its month is half restated, nobody sees it
+        -- hide the month while its restatement is unfinished
         and exists (
             select 1 from ops.published as published
             inner join ops.complete_loads as complete on published.load_id = complete.load_id
@@ -17,7 +17,7 @@ with known as (
 select {columns} from known;
 
 -- name: readers
--- Who may read a table, besides its owner; names are quoted where they must be.
+-- The roles that may read a table, except its owner; names are quoted where necessary.
 select distinct case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end
 from pg_catalog.pg_class as tables
 cross join aclexplode(tables.relacl) as acl

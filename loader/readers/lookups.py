@@ -1,4 +1,4 @@
-"""What history says: a customer's rows over time, and the difference between two dates. Reads only."""
+"""Read-only queries on history: a customer's rows over time, and the difference between two dates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class State:
 
 @dataclass(frozen=True)
 class RowOverTime:
-    """The row of a table with one key, oldest date first; no key and no state where the table has none."""
+    """One key's row over time, oldest date first; `key` and `states` are empty if the table has no such row."""
 
     table: str
     key: dict[str, Any]
@@ -41,8 +41,8 @@ class RowOverTime:
 
 @dataclass(frozen=True)
 class TableDifference:
-    """How one table differs between two dates; a sample has the `key`, a list where that is several columns, and
-    column -> [old, new] of what differs."""
+    """How one table differs between two dates. Each sample has a `key` (a list if the key has several columns) and
+    `changes`: column -> [old, new]."""
 
     table: str
     first_rows: int
@@ -56,7 +56,7 @@ class TableDifference:
 
 
 def chosen(name: str | None) -> list[Table]:
-    """The declared tables, or the one of that name.
+    """All declared tables, or only the one of that name.
 
     Raises:
         WrongUsage: no table of that name is declared.
@@ -68,10 +68,10 @@ def chosen(name: str | None) -> list[Table]:
 
 
 def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> list[RowOverTime]:
-    """All rows of a customer in the history of each table, or the row with that key of one that has no customers.
+    """A customer's rows in each table's history; in a table without customers, the rows whose key is `user_id`.
 
     Raises:
-        WrongUsage: no history knows the customer; the message says what to do.
+        WrongUsage: no history has the customer; the message says what to do.
     """
     found = [row for table in tables for row in _rows(connection, user_id, table)]
     if not any(row.states for row in found):
@@ -99,7 +99,7 @@ def _rows(connection: Connection, user_id: str, table: Table) -> list[RowOverTim
     )
     try:
         found = connection.execute(query, values).fetchall()
-    except psycopg.DataError:  # text that cannot be a key of this type is nobody's
+    except psycopg.DataError:  # text that the key's type does not allow matches no row
         return nothing
     rows = [(as_of, observed, dict(zip(columns, cells, strict=True))) for as_of, observed, *cells in found]
     by_key = groupby(rows, lambda row: {name: row[2][name] for name in table.key})
@@ -116,15 +116,15 @@ def _states(rows: Iterable[tuple[dt.date, dt.date, dict[str, Any]]]) -> list[Sta
 
 
 def _who(table: Table) -> tuple[str, ...]:
-    """The columns by which somebody asks for rows of a table."""
+    """The columns by which a lookup selects rows: the customer, or else the key."""
     return table.customer or table.key
 
 
 def difference(
     connection: Connection, first: dt.date, second: dt.date, tables: Sequence[Table], rows: int
 ) -> list[TableDifference]:
-    """How each table's history differs between two dates, counted by the database, with some rows of each."""
-    with connection.transaction():  # all tables as they are at one instant
+    """Per table, how history differs between two dates: counts, and at most `rows` sample rows."""
+    with connection.transaction():  # read all tables in one snapshot
         connection.execute("set transaction isolation level repeatable read read only")
         return [_difference(connection, first, second, table, rows) for table in tables]
 
@@ -157,7 +157,7 @@ def _difference(connection: Connection, first: dt.date, second: dt.date, table: 
 
 
 def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
-    """A statement of the .sql file, about one table."""
+    """A statement of the .sql file, with the names of one table."""
     parts["key"] = sql.Identifier(table.key[0])
     parts["keys"] = sql.SQL(", ").join(map(sql.Identifier, table.key))
     parts["history"] = sql.Identifier("public", f"{table.name}_snapshots")
@@ -165,7 +165,7 @@ def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
 
 
 def columns_in_history(connection: Connection, table: Table) -> list[str]:
-    """The declared columns that the table's history has in this database; none where there is no such table."""
+    """The declared columns that the table's history has in this database; none if that table does not exist."""
     history = f"{table.name}_snapshots"
     there = columns_in_database(connection, [history]).get(history, {})
     return [name for name in table.column_names if name in there]

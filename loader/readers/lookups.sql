@@ -8,9 +8,9 @@ where ({who}) = ({values})
 order by {keys}, as_of;
 
 -- name: difference
--- Rows on each date, in both, that differ in any column, and in each one. `a.key = b.key`, of the first column of the key, is true
--- where both have the row.
--- The dates are literals, so that the planner reads two partitions and no other.
+-- Row counts: on each date, on both dates, different in any column, and different in each column. `a.key = b.key` compares the first
+-- column of the key, and is true if both dates have the row.
+-- The dates are literals, so that the planner reads only their two partitions.
 select
     count(a.{key}),
     count(b.{key}),

@@ -1,4 +1,4 @@
-"""The manifest: a line per link of the chain, kept where whoever writes to the database cannot write."""
+"""The manifest: one line per link of the chain, in a file that nobody who can write to the database can change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD = "# streamflow verify --manifest: what was published. Keep it where nobody
 
 
 def compare(path: Path, links: Sequence[Link]) -> Iterator[Verdict]:
-    """A verdict on the first line that the chain does not bear out; what follows it hangs on it. One in all if none."""
+    """One verdict: the first line that differs from the chain (later hashes depend on it), or that all lines match."""
     hashes = {str(link.link): link.sha256 for link in links}
     noted = _noted(path)
     for place, number, sha256, what in noted:
@@ -27,7 +27,7 @@ def compare(path: Path, links: Sequence[Link]) -> Iterator[Verdict]:
 
 
 def extend(path: Path, links: Sequence[Link]) -> list[str]:
-    """Append the links that the manifest does not tell of yet, and return their lines."""
+    """Append the links that the manifest lacks, and return their lines."""
     noted = {number for _, number, _, _ in _noted(path)}
     new = [link.line for link in links if str(link.link) not in noted]
     if new:
@@ -38,7 +38,7 @@ def extend(path: Path, links: Sequence[Link]) -> list[str]:
 
 
 def _noted(path: Path) -> list[tuple[int, str, str, str]]:
-    """The lines: place in the file, number, hash, what they tell. None where there is no file yet."""
+    """Per entry: its line in the file, link number, hash and description. Empty if there is no file yet."""
     if not path.exists():
         return []
     found: list[tuple[int, str, str, str]] = []

@@ -1,4 +1,4 @@
-"""What the ledger says of each month, and what somebody who was woken up asks first."""
+"""What the ledger says about each month, and the status lines that somebody on call needs first."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from loader.words import counted
 
 
 def months(connection: Connection) -> list[dict[str, Any]]:
-    """Per as_of the newest attempt, and whether the month is published; oldest date first. None without a ledger."""
+    """The newest attempt per as_of, and whether the month is published; oldest date first. Empty without a ledger."""
     if not ledger.exists(connection):
         return []
     return connection.cursor(row_factory=dict_row).execute(statement(__file__, "months")).fetchall()
 
 
 def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterator[tuple[str, str]]:
-    """What was begun and not finished, or failed after its month was published, each with the command that does it.
+    """Unfinished work, and models or tests that failed after a publish, each with the command to run.
 
-    While somebody runs, only attempts that were cut off before, as the others may be theirs.
+    During a run, leave out what it may be working on: running attempts, unfinished months, and lagging production.
     """
     for month in months:
         label, last, files = month["month"], month["last_attempt"], _files(month)
@@ -49,7 +49,7 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
 
 
 def _begun(month: Mapping[str, Any]) -> tuple[str, str]:
-    """What became of a month that is not finished, and the commands that finish it or give it up."""
+    """What is left of an unfinished month, and the commands that finish it or give it up."""
     asked, what = _asked(month), "begun and not published"
     ways = [f"streamflow ingest {_files(month)}"]
     if month["published_at"]:
@@ -60,19 +60,19 @@ def _begun(month: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _asked(month: Mapping[str, Any]) -> str:
-    """A month as a command is to name it."""
+    """The arguments that name a month, with --as-of if its date is not the usual one."""
     is_usual = month["month"] == load_settings().label_of(month["as_of"])
     return f"{month['month']}" if is_usual else f"{month['month']} --as-of {month['as_of']}"
 
 
 def _files(month: Mapping[str, Any]) -> str:
-    """The same with the folder of months, where that is not the one of the settings."""
+    """The same arguments, plus --data-dir if the folder differs from the settings."""
     is_usual = month["data_dir"] == find_delivery(load_settings(), 0).origin
     return _asked(month) if is_usual else f"{_asked(month)} --data-dir {shlex.quote(month['data_dir'])}"
 
 
 def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Newest month and its age, what runs, what was left undone or refused, which audits warned or were waived."""
+    """Newest month and its age, the current run, unfinished and refused months, audits that warned or were waived."""
     running = ledger.holder(connection)
     published = [month for month in months if month["state"] == "published"]
     if published:
@@ -95,10 +95,10 @@ def headlines(connection: Connection, months: Sequence[dict[str, Any]]) -> Itera
 
 
 def warned(audits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """A sentence a finding, with the tables that have the same one; and one for each audit that only counts.
+    """One line per finding, with all tables that share it; then one line per audit that has only a number of failures.
 
     Args:
-        audits: those that warned, each with `audit`, `table`, `column`, `failures` and `finding`.
+        audits: the audits that warned, each with `audit`, `table`, `column`, `failures` and `finding`.
     """
     tables: dict[str, list[str]] = {}
     for audit in audits:

@@ -91,7 +91,7 @@ select
             )
         from ops.history as history
         cross join lateral (
-            -- a restatement leaves the tables of which it has the same file
+            -- a table whose file a restatement did not change keeps its older load, and counts no changes
             select
                 case when history.load_id = published.load_id then history.rows_inserted else 0 end as inserted,
                 case when history.load_id = published.load_id then history.rows_updated else 0 end as updated

@@ -1,4 +1,4 @@
-"""What ingesting a month would do, found out without changing anything: `ingest --dry-run`."""
+"""`ingest --dry-run`: what ingesting a month would do, without a change to the database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be done with a delivery, and what can be said against it before a row is read."""
+    """What an ingest would do with a delivery, and the problems that show before any row is read."""
 
     month: str
     as_of: str
@@ -39,11 +39,11 @@ class Plan:
 
 
 def plan_month(settings: Settings, request: Request, delivery: Delivery) -> Plan:
-    """Look at the files and at the ledger, for what a request would come to.
+    """Find out from the files and the ledger what a request would do.
 
     Raises:
         SurroundingsFailed: the database cannot be reached.
-        WrongUsage: its tables are not as they are declared, or the month was published for another date.
+        WrongUsage: the models or tables differ from the declaration, or the month was published for another date.
     """
     tables = load_contract()
     require_models(tables)

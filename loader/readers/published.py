@@ -1,4 +1,4 @@
-"""Which months are published, as readers may ask it too."""
+"""Which months are published, from the view that readers may query too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ select month, as_of, previous_as_of, load_id, published_at, archived_in from pub
 
 @dataclass(frozen=True)
 class PublishedMonth:
-    """A month that readers see, the date of the published one before it, and the folder that it is archived in."""
+    """A published month, the date of the newest earlier one that is not archived, and its archive folder, if any."""
 
     month: str
     as_of: dt.date
@@ -31,7 +31,7 @@ class PublishedMonth:
 
 
 def published_months(connection: Connection) -> list[PublishedMonth]:
-    """All published months, oldest date first; none where nothing was ever ingested."""
+    """All published months, oldest date first; empty if nothing was ever ingested."""
     try:
         return connection.cursor(row_factory=class_row(PublishedMonth)).execute(MONTHS).fetchall()
     except psycopg.errors.UndefinedTable:
@@ -39,10 +39,10 @@ def published_months(connection: Connection) -> list[PublishedMonth]:
 
 
 def find(connection: Connection, text: str) -> PublishedMonth:
-    """A published month, given as 001, or as its date where two have the same number.
+    """Find a published month by number, like 001, or by date, like 2024-02-29 or 2024-02.
 
     Raises:
-        WrongUsage: it is archived, not published, or not the only one of that number; the message says which are.
+        WrongUsage: the month is archived or not published, or several match; the message says what to do.
     """
     months = published_months(connection)
     what, found = _chosen(months, text)
@@ -61,10 +61,10 @@ def find(connection: Connection, text: str) -> PublishedMonth:
 
 
 def require_comparable(month: PublishedMonth, months: Sequence[PublishedMonth]) -> None:
-    """Go on only where a month before it can be read, or there is none.
+    """Require that an earlier month can be read, or that there is none.
 
     Raises:
-        WrongUsage: they are archived.
+        WrongUsage: all earlier months are archived.
     """
     before = [other for other in months if other.as_of < month.as_of]
     if before and month.previous_as_of is None:

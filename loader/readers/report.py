@@ -29,12 +29,12 @@ from loader.words import counted, printable
 EPOCH = dt.date(1970, 1, 1)
 NONE = "\N{EN DASH}"
 CATEGORIES_DRAWN = 6
-"""How many categories a plot draws; the others are added up."""
+"""The most bars for categories in a plot; the last bar adds up the rest."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to look at: how bad, what, and where on the page it is."""
+    """One thing to look at: its level (alert or watch), its text, and its anchor on the page."""
 
     level: str
     text: str
@@ -50,15 +50,15 @@ class Bar(NamedTuple):
 
 
 def write_month(settings: Settings, month: str, out: Path | None = None) -> tuple[Path, Report, list[Finding]]:
-    """Write a month's page and the list that it is in; returns where it is, its numbers, and what is to be looked at.
+    """Write a month's page and update the index; returns the page's path, its numbers and its findings.
 
     Args:
-        month: as 001, or as its date where two have the same number.
-        out: another file, which is in no list.
+        month: its number, like 001, or its date if two months have that number.
+        out: a file to write instead; the index stays as it is.
 
     Raises:
-        WrongUsage: the month is not published.
-        SurroundingsFailed: a view of the report is not there, or the page cannot be written.
+        WrongUsage: the month is archived or not published, or all months before it are archived.
+        SurroundingsFailed: a view of the report is missing, or the page cannot be written.
     """
     report = read_month(open_database(settings), month, load_contract())
     path = out or page_of(settings, report.month.month, report.month.as_of)
@@ -73,7 +73,7 @@ def write_month(settings: Settings, month: str, out: Path | None = None) -> tupl
 
 
 def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list[Json]]:
-    """Write the list of all published months; returns where it is, and what it lists. Pages beside it are linked."""
+    """Write the index of all published months, with links to pages in its folder; returns its path and its entries."""
     path = out or settings.home / "reports" / "index.html"
     with open_database(settings).connect() as connection:
         months = read_index(connection, load_contract())
@@ -85,17 +85,17 @@ def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list
 
 
 def page_of(settings: Settings, month: str, as_of: dt.date) -> Path:
-    """Where a month's page is unless somebody says otherwise."""
+    """The default path of a month's page."""
     return settings.home / "reports" / _page(month, as_of)
 
 
 def _page(month: str, as_of: dt.date) -> str:
-    """The name of a month's page; with the date, since two dates may have been delivered as the same month."""
+    """The file name of a month's page. It has the date, since two dates may be delivered as the same month."""
     return f"month_{month}_{as_of}.html"
 
 
 def headline(report: Report, found: list[Finding]) -> tuple[str, str]:
-    """How urgent the page is, and the one sentence for somebody who has time for one."""
+    """The level of the page (calm, watch or alert), and its summary in one sentence."""
     passed, warned = len(report.audits_that("pass")), len(report.audits_that("warn"))
     change = f" ({share(report.users['change'], sign=True)})" if report.previous else ""
     customers = counted(report.users["customers_delivered"], "customer")
@@ -109,7 +109,7 @@ def headline(report: Report, found: list[Finding]) -> tuple[str, str]:
 
 
 def findings(report: Report) -> list[Finding]:
-    """What a reader should look at: what was waived and what audits warned of, and then the worst first."""
+    """What a reader should look at: waivers and warnings of audits, then other alerts, then what to watch."""
     first = [Finding("alert", f"waived: {waived(waiver)}", "audits") for waiver in report.waivers]
     first += [Finding("alert", text, "audits") for text in warned(report.warnings)]
     found = [*_column_findings(report.columns), *_row_findings(report.customers)]
@@ -131,7 +131,7 @@ def _column_findings(columns: list[ColumnReport]) -> Iterator[Finding]:
 
 
 def _row_findings(tables: list[Json]) -> Iterator[Finding]:
-    """Tables that grew or shrank by a tenth; those with the same counts in one finding."""
+    """Tables that grew or shrank by at least a tenth; tables with the same counts share one finding."""
     counts: dict[tuple[int, float], list[str]] = {}
     for table in tables:
         if abs(table["change"] or 0) >= 0.1:
@@ -143,7 +143,7 @@ def _row_findings(tables: list[Json]) -> Iterator[Finding]:
 
 
 def environment() -> Environment:
-    """What renders the pages: every value in them is escaped, marks that turn the order of letters too."""
+    """The Jinja environment of the pages. It escapes every value, and characters that change the text direction."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -168,7 +168,7 @@ def _write(path: Path, template: str, **values: Any) -> None:
 
 
 def names(text: str) -> Markup:
-    """Text in which a name may be broken after an underscore or its table's dot, and nowhere else."""
+    """Escaped text in which a browser may break a name only after an underscore or its table's dot."""
     return Markup(re.sub(r"(_|\.(?=[a-z]))", r"\1<wbr>", str(escape(printable(text)))))  # noqa: S704 (escaped)
 
 
@@ -180,7 +180,7 @@ def share(part: float | None, sign: bool = False) -> str:
 
 
 def value(number: float | None, data_type: str) -> str:
-    """A number with as many digits as it needs; as a date, of which it counts the days since 1970."""
+    """A number with as many digits as it needs; for a date column, the date that is so many days after 1970-01-01."""
     if number is None:
         return NONE
     if data_type == "date":
@@ -191,7 +191,7 @@ def value(number: float | None, data_type: str) -> str:
 
 
 def bars(column: ColumnReport) -> list[Bar]:
-    """The distribution of a column, to draw: numbers in their order, categories with the rarer ones added up."""
+    """The bars of a column's distribution: numbers in ascending order, or common categories and the sum of the rest."""
     rows_before = sum(found["rows_before"] for found in column.bins) or 1
     rows_now = sum(found["rows_now"] for found in column.bins) or 1
     kind = column.now["data_type"]

@@ -1,4 +1,4 @@
-"""What a month and the month before it delivered in each column of a table: profiles, and the same bins for both."""
+"""What a month and the one before it delivered in each column: profiles, and counts in bins that both share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loader.database import Connection, statement
 from loader.readers.lookups import columns_in_history
 
 WATCH, ALERT = 0.1, 0.25
-"""PSI from which a distribution is said to have moved, and to have moved a lot."""
+"""PSI thresholds: from WATCH a distribution has moved, from ALERT it has moved a lot."""
 QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
 DECILES = [tenth / 10 for tenth in range(1, 10)]
 AS_NUMBER = {
@@ -25,15 +25,15 @@ AS_NUMBER = {
     "boolean": sql.SQL("{}::int::double precision"),
     "text": sql.SQL("null::double precision"),
 }
-"""Type -> SQL for a value of it as a number, where that is not just the value."""
+"""Type -> SQL that turns its values into numbers; values of other types are numbers already."""
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ColumnReport:
-    """All that is said of one column: its profile in both months, how many rows changed, and the bins of both.
+    """What the report says about one column: its profile in both months, how many rows changed, and shared bins.
 
-    Numbers are means, quantiles and bounds of values: a date as days since 1970, a boolean as 0 or 1, a text as none.
+    Means, quantiles and bounds are numbers: a date is its days since 1970, a boolean is 0 or 1, a text has none.
     """
 
     now: Json
@@ -49,19 +49,19 @@ class ColumnReport:
 
     @property
     def level(self) -> str:
-        """How far the distribution has moved: alert, watch, calm; none where nothing can be compared."""
+        """How far the distribution has moved: alert, watch or calm; `none` if there is nothing to compare."""
         if self.psi is None:
             return "none"
         return "alert" if self.psi >= ALERT else "watch" if self.psi >= WATCH else "calm"
 
 
 def psi(before: Sequence[int], now: Sequence[int], floor: float = 0.0001) -> float | None:
-    """The population stability index of two counts over the same bins; None where one month has no rows.
+    """The population stability index of two sets of counts over the same bins; None if one month has no rows.
 
     PSI = sum over the bins of (now - before) * ln(now / before), each the bin's share of its month: the symmetrised
     Kullback-Leibler divergence, after S. Kullback and R. A. Leibler, On Information and Sufficiency, Annals of
     Mathematical Statistics 22 (1951), eq. 2.6; as an index with the thresholds 0.1 and 0.25 in N. Siddiqi, Credit Risk
-    Scorecards (2006). An empty bin would make it infinite: it counts as a share of `floor`.
+    Scorecards (2006). An empty bin would make it infinite, so it counts as a share of `floor`.
     """
     rows_before, rows_now = sum(before), sum(now)
     if not rows_before or not rows_now:
@@ -73,11 +73,11 @@ def psi(before: Sequence[int], now: Sequence[int], floor: float = 0.0001) -> flo
 def read_columns(
     connection: Connection, table: Table, as_of: dt.date, previous: dt.date | None, changes: Mapping[str, Json]
 ) -> list[ColumnReport]:
-    """Of one table, in the order of declaration; none where the date delivered none of it.
+    """Reports on the columns of one table, in the order of declaration; empty if the date delivered no rows.
 
     Args:
-        previous: the published date before; None for the first.
-        changes: of each column, in how many rows its value is another one than on that date.
+        previous: the previous published date; None for the first.
+        changes: column -> how many rows were compared with `previous`, and in how many its value changed.
     """
     there = columns_in_history(connection, table)
     columns = [column for column in table.columns if column.name in there and column.name not in table.key]
@@ -93,7 +93,7 @@ def read_columns(
 
 
 def _profiles(connection: Connection, table: Table, columns: Sequence[Column], as_of: dt.date) -> dict[str, Json]:
-    """Column -> what the date delivered in it; empty where that is no row."""
+    """Column -> the profile of what the date delivered; empty if it delivered no rows."""
     if not columns:
         return {}
     query = _about(table, "profile", columns=_listed(map(_profile, columns)), as_of=sql.Literal(as_of))
@@ -125,7 +125,7 @@ def _bins(
     dates: tuple[dt.date, dt.date],
     before: Mapping[str, Json],
 ) -> dict[str, list[Json]]:
-    """Column -> its bins in their order, which are above `lower_bound` and reach to `upper_bound`."""
+    """Column -> its bins in order. A bin holds values above its `lower_bound`, up to its `upper_bound`."""
     each = [(column, sql.Identifier(f"value_{place}")) for place, column in enumerate(columns)]
     deciles = {name: profile["deciles"] or [] for name, profile in before.items()}
     query = _about(

@@ -1,5 +1,5 @@
 -- name: profile
--- What one date delivered, in one reading of its partition: a quantile of each column sorts its values and no rows.
+-- What one date delivered, in one scan of its partition. A quantile sorts the values of its column, not whole rows.
 select
     count(*) as delivered_rows,
     {columns}
@@ -18,23 +18,23 @@ jsonb_build_object(
 jsonb_build_object('null_rows', count(*) - count({column}), 'mean', avg({value}), 'quantiles', null, 'deciles', null);
 
 -- name: bins
--- The rows that two dates delivered, counted in the same bins, in one reading of both partitions. A number is in decile d where
--- fewer than d tenths of the older values, and not fewer than d - 1 tenths, are below it. A category is a bin of its own if it is
--- among the twenty most frequent and no customer's alone; bin 21 is all others, and null is no value.
+-- The rows that two dates delivered, counted in the same bins, in one scan of both partitions. Numbers have bins 1 to 10: bin d is
+-- above decile d - 1 of the older values and up to decile d. A category has its own bin if it is among the twenty most frequent, and
+-- more than one row of a date has it, so that no single customer's text shows. Bin 21 is all other categories; bin null is no value.
 with binned as (
     select
         as_of = {as_of} as is_now,
         {values}
     from {history}
     where as_of in ({as_of}, {previous}) and observed_as_of = as_of
-    offset 0 -- so that a cluster collects the rows: its nodes do not count in sets
+    offset 0 -- makes a cluster collect the rows first: its nodes cannot compute grouping sets
 ),
 
 counted as (
     select
         is_now,
         case {column_name} end as column_name,
-        -- null is the value of each column but the one that a group is of
+        -- in each group, every column except the grouped one is null
         coalesce({numbers}) as bin,
         coalesce({categories})::text as category,
         count(*) as delivered_rows
@@ -91,5 +91,5 @@ group by column_name, bin
 order by column_name, bin;
 
 -- name: decile
--- Ten without those whose upper bound is not below the value.
+-- Ten minus the number of deciles that are at or above the value. The cuts are the nine deciles, negated, in ascending order.
 10 - width_bucket(-({value}), {cuts}::double precision []);

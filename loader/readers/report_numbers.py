@@ -1,4 +1,4 @@
-"""The numbers of the change report: of customers and rows, from the views in models/marts/report and the ledger."""
+"""The numbers of the change report on customers and rows, from the views in models/marts/report and the ledger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AGES_SHOWN = 6
 
 @dataclass(frozen=True)
 class Report:
-    """The numbers of one month's page; rows as report_numbers.sql has them, each audit with a verdict per month."""
+    """The numbers of one month's page: rows as report_numbers.sql returns them, each audit with one verdict a month."""
 
     month: PublishedMonth
     previous: PublishedMonth | None
@@ -39,16 +39,16 @@ class Report:
 
     @property
     def users(self) -> Json:
-        """The customers, as the table counts them that has them."""
+        """The customer counts of the table that has the customers."""
         return self.customers[0]
 
     @property
     def deliveries(self) -> list[dt.date]:
-        """The newest deliveries that brought somebody's newest row, newest first."""
+        """Dates of the newest deliveries that brought some customer's newest row, newest first; at most AGES_SHOWN."""
         return sorted({age["observed_as_of"] for age in self.ages}, reverse=True)[:AGES_SHOWN]
 
     def shown_ages(self, table_name: str) -> list[int]:
-        """Customers of a table whose newest row came with each of `deliveries`, and with any older one."""
+        """How many customers of a table have their newest row from each of `deliveries`, and last, from older ones."""
         ages = {age["observed_as_of"]: age["customers"] for age in self.ages if age["table_name"] == table_name}
         shown = [ages.get(date, 0) for date in self.deliveries]
         return [*shown, sum(ages.values()) - sum(shown)]
@@ -64,14 +64,14 @@ class Report:
 
 
 def read_month(database: Database, month: str, tables: Sequence[Table]) -> Report:
-    """The numbers of a published month, all as they are at one instant.
+    """The numbers of a published month, all read in one snapshot.
 
     Args:
-        month: as 001, or as its date where two have the same number.
+        month: its number, like 001, or its date if two months have that number.
 
     Raises:
-        WrongUsage: the month is not published, or all months before it are archived.
-        SurroundingsFailed: a view of the report is not there.
+        WrongUsage: the month is archived or not published, or all months before it are archived.
+        SurroundingsFailed: a view of the report is missing.
     """
     with database.connect() as connection, connection.transaction():
         connection.execute(AT_ONE_INSTANT)
@@ -97,7 +97,7 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
 def _of_each_table(
     database: Database, connection: Connection, month: PublishedMonth, tables: Sequence[Table]
 ) -> dict[str, tuple[Json, list[ColumnReport]]]:
-    """Table -> its customers and its columns, as this connection's transaction sees them."""
+    """Table -> its customer counts and its columns, read in the snapshot of this connection's transaction."""
     [(instant,)] = connection.execute("select pg_export_snapshot()").fetchall()
 
     def read(another: Connection, table: Table) -> tuple[Json, list[ColumnReport]]:
@@ -113,18 +113,18 @@ def _of_each_table(
 
 
 def read_index(connection: Connection, tables: Sequence[Table]) -> list[Json]:
-    """The key numbers of every published month, newest first, from the ledger alone, whatever is archived."""
+    """The key numbers of every published month, newest first; from the ledger alone, so archived months count too."""
     months = published_months(connection)
     return _trend(connection, months[-1], tables)[::-1] if months else []
 
 
 def _trend(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Json]:
-    """Per published month up to this one, oldest first; customers are counted in the table that has them."""
+    """Numbers per published month up to this one, oldest first; customers are counted in the table that has them."""
     return _rows(connection, "trend", month, table=customers_first(tables)[0].name)
 
 
 def _changes(table: Json) -> dict[str, Json]:
-    """Column -> in how many rows its value changed; takes that out of what is said of the table's customers."""
+    """Column -> how many rows were compared, and in how many its value changed; removes both from `table`."""
     compared, changed = table.pop("compared_rows"), table.pop("changed_rows")
     if not compared:
         return {}

@@ -5,8 +5,8 @@ from ops.loads
 where load_id = %(load_id)s;
 
 -- name: customers
--- Who came, went and came back in a table; one of which nothing is known counts nobody. Both dates are named, so that the
--- planner reads two partitions and no other.
+-- One row: how many customers of a table came, went and came back; zeros if the table is unknown on that date. The filters on
+-- both dates let the planner read only two partitions.
 select
     asked.table_name,
     coalesce(users.customers_known, 0) as customers_known,
@@ -27,8 +27,8 @@ left join ops.history as before on asked.table_name = before.table_name and befo
 left join ops.history as history on asked.table_name = history.table_name and history.as_of = %(as_of)s;
 
 -- name: trend
--- The key numbers of each published month up to this one, from the ledger alone, whatever is archived. Whom a month did not
--- deliver is carried forward, so new customers are what history grows by; after a month that came late, it may shrink.
+-- The key numbers of each published month up to this one, from the ledger alone, so archived months count too. A month carries
+-- forward customers that it does not deliver, so history grows by the new ones; after a late-arriving month it may shrink.
 select
     published.month,
     published.as_of,
@@ -67,7 +67,7 @@ where as_of = %(as_of)s
 order by table_name, observed_as_of desc;
 
 -- name: audits
--- One row an audit, one verdict a load, null where it did not run; those that have not always passed come first.
+-- One row per audit, with one verdict per load, null if the audit did not run. Audits that have not always passed come first.
 with known as (
     select distinct on (audit_id) audit_id, audit_name, table_name, severity
     from ops.audits

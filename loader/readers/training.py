@@ -1,4 +1,4 @@
-"""Training sets: features as they were known on one date, labels as they were delivered on a later one, in a file."""
+"""Training sets in a file: features as known on one date, labels as delivered on the same or a later date."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REMAKE = "streamflow dbt run --select training_set"
 
 @dataclass(frozen=True)
 class Written:
-    """What has been written: rows, and where to; None for stdout."""
+    """What was written: the two dates, the rows and columns, and the file; None for stdout."""
 
     as_of: dt.date
     label_as_of: dt.date
@@ -40,17 +40,16 @@ def write(
     columns: Sequence[str],
     file: Path | None,
 ) -> Written:
-    """Stream a training set into a file, as CSV or Parquet after its name, or as CSV to stdout.
+    """Stream a training set into a file, as CSV or Parquet by its suffix, or as CSV to stdout.
 
-    Memory does not grow with the number of rows. The file appears when it is whole.
+    Memory use does not grow with the number of rows. The file appears only when it is complete.
 
     Args:
-        columns: the features and labels wanted, in this order; all of them where none is named.
+        columns: the features and labels wanted, in this order; all of them if empty.
 
     Raises:
-        WrongUsage: the label would be from before the features, a column is not there, the view is not there or takes
-            other columns for labels than are declared, or the file's name ends with neither .csv nor .parquet, or with
-            what cannot be written here.
+        WrongUsage: the label date is before the feature date, a column does not exist, the view is missing or out of
+            step with the declaration, the suffix is neither .csv nor .parquet, or pyarrow is missing for .parquet.
     """
     if label_as_of < as_of:
         raise WrongUsage(f"a label of {label_as_of} is older than features of {as_of}: a model would predict the past.")
@@ -79,7 +78,7 @@ def write(
 
 
 def _columns(connection: Connection, tables: Sequence[Table]) -> dict[str, str]:
-    """Name -> type of the view's columns, where it and its model take the declared labels from the later date."""
+    """Name -> type of the view's columns; raises WrongUsage if the view or its model is out of step."""
     lacking = [one for one in out_of_step(tables) if one.path.stem == "training_set"]
     if lacking:
         raise WrongUsage(f"{lacking[0]}: {into_step(lacking)}, then `{REMAKE}`.")
@@ -91,7 +90,7 @@ def _columns(connection: Connection, tables: Sequence[Table]) -> dict[str, str]:
 
 
 def _wanted(types: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
-    """Name -> type of the columns of the file: the customer, event_timestamp, and the columns wanted."""
+    """Name -> type of the file's columns: the customer, event_timestamp, and the columns wanted."""
     first = list(types).index(STAMP) + 1
     always, known = list(types)[:first], list(types)[first:]
     if unknown := [name for name in columns if name not in types]:
@@ -100,5 +99,5 @@ def _wanted(types: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
 
 
 def _column(name: str, data_type: str) -> sql.Composed:
-    """A truth value is written as a word, which pandas, polars and Arrow read; COPY would write t and f."""
+    """Write a boolean as true or false, which pandas, polars and Arrow read; COPY would write t or f."""
     return sql.SQL("{0}::text as {0}" if data_type == "boolean" else "{}").format(sql.Identifier(name))

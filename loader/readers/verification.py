@@ -1,4 +1,4 @@
-"""Proof that history is what was written, and that production is what follows from it: `streamflow verify`."""
+"""`streamflow verify`: proves that history is what was written, and that production follows from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loader.words import counted
 
 
 class Relation(NamedTuple):
-    """A table: what is wrong with it as a part of history, and with its triggers; its columns; its key but as_of."""
+    """A table: what is wrong with it as a partition, and with its triggers; its columns; its key without as_of."""
 
     name: str
     wrong: str | None
@@ -33,20 +33,20 @@ class Relation(NamedTuple):
 
 
 LEDGER = "ops"
-"""What a verdict on the ledger itself names as its table."""
+"""The table name in a verdict on the ledger itself."""
 ATTEMPTS = 3
 SINCE = {
     "forgotten": "without those who were forgotten since",
     "migrated": "with columns that follow the declaration since",
 }
-"""Event of the chain -> what it did to history that was written before."""
+"""Chain event -> what it did to history that was written earlier."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one table on one date, of a production table (as_of is None), or of the ledger.
+    """The finding on a table on one date, or, with as_of None, on a production table, the ledger or the manifest.
 
-    Of an archived month whose folder cannot be seen from here nothing is known: it is not `seen`, and sound.
+    An archived month whose folder cannot be reached is not `seen`: it counts as sound, as nothing is known of it.
     """
 
     table: str
@@ -58,22 +58,22 @@ class Verdict:
 
     @property
     def about(self) -> str:
-        """What it is about where that is no date."""
+        """What the verdict is about if it has no date; empty for the ledger and the manifest."""
         return "" if self.table in {LEDGER, "manifest"} else "production"
 
 
 def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link] | None) -> list[Verdict]:
-    """Hold the tables against the ledger, the ledger against its chain, and production against history.
+    """Compare the tables with the ledger, the ledger with its chain, and production with history.
 
-    Nothing is locked for it. What is not sound is looked at again where the ledger says other things by then: a month
-    was published meanwhile, or history restated, archived or forgotten.
+    This takes no lock. If a verdict is not sound and the ledger changed meanwhile, all is verified again: a month may
+    have been published, or history restated, archived or forgotten.
 
     Args:
-        tables: the declared ones.
-        links: the chain; None where there is no ledger.
+        tables: the declared tables.
+        links: the chain; None if there is no ledger.
 
     Raises:
-        SurroundingsFailed: the ledger is of another version of streamflow, or is being written all the time.
+        SurroundingsFailed: the ledger is of another version of streamflow, or changes during every attempt.
     """
     for _ in range(ATTEMPTS):
         before = _ledger_as_it_is(connection, links)
@@ -85,7 +85,7 @@ def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link
 
 
 def _ledger_as_it_is(connection: Connection, links: Sequence[Link] | None) -> tuple[object, ...] | None:
-    """What differs once a run has changed history, production or the chain."""
+    """A fingerprint that differs once a run has changed history, production or the chain."""
     return None if links is None else connection.execute(statement(__file__, "ledger_as_it_is")).fetchone()
 
 
@@ -97,7 +97,7 @@ def _verdicts(connection: Connection, tables: Sequence[Table], links: Sequence[L
                 " one, and leaves all rows as they are; then verify again."
             )
         if changed := list(_functions(connection)):
-            yield from changed  # which leaves nothing to verify by
+            yield from changed  # every other check depends on these functions
             return
         yield from _ledger(connection, links)
     try:
@@ -146,7 +146,7 @@ def _history(connection: Connection, entry: Entry) -> Verdict:
 
 
 def _rows(connection: Connection, entry: Entry) -> tuple[int, str | None]:
-    """How many rows the table of an entry has, and what is wrong with it."""
+    """How many rows an entry's table has, and what is wrong with the table, if anything."""
     is_partition = entry.schema_name == "history"
     parent = _public(connection, f"{entry.table_name}_snapshots")
     found = _look(connection, entry.relation.as_string(connection), parent if is_partition else None)
@@ -162,14 +162,14 @@ def _rows(connection: Connection, entry: Entry) -> tuple[int, str | None]:
 
 
 def _are_filled(connection: Connection, entry: Entry, columns: set[str]) -> bool:
-    """Whether a row has a value in one of the columns."""
+    """Whether any row has a value in any of the columns."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     query = statement(__file__, "filled").format(columns=names, relation=entry.relation)
     return connection.execute(query).fetchone() == (True,)
 
 
 def _strays(connection: Connection, entries: Sequence[Entry], names: Sequence[str]) -> Iterator[Verdict]:
-    """Tables with history that no entry of the ledger is of, as where the ledger was emptied."""
+    """Verdicts on history tables that have no entry in the ledger, for example because somebody emptied it."""
     known = [entry.relation.as_string(connection) for entry in entries if entry.partition_name]
     parents = [_public(connection, f"{name}_snapshots") for name in names]
     found = connection.execute(statement(__file__, "strays"), {"known": known, "parents": parents}).fetchall()
@@ -177,7 +177,7 @@ def _strays(connection: Connection, entries: Sequence[Entry], names: Sequence[st
 
 
 def _as_declared(name: str, history: Relation, production: Relation, known: set[str]) -> Iterator[Verdict]:
-    """Triggers that history lacks, and columns that nobody declared, in somebody's own model either."""
+    """Verdicts on triggers that history lacks, and on columns that neither the declaration nor a model has."""
     if history.unguarded and not history.wrong:
         yield Verdict(name, None, 0, False, history.unguarded)
     known = known | {"as_of", "observed_as_of"} | model_columns(f"history/{name}_snapshots")
@@ -190,7 +190,7 @@ def _as_declared(name: str, history: Relation, production: Relation, known: set[
 
 
 def _production(connection: Connection, name: str, history: Relation, production: Relation) -> Verdict:
-    """Compare the columns that history has too: somebody's own columns of production are theirs."""
+    """Compare production with history in the columns that both have: users may add columns to production."""
     for relation in (history, production):
         if not relation.columns:
             return Verdict(name, None, 0, False, f"{relation.name} is gone")
@@ -214,7 +214,7 @@ def _production(connection: Connection, name: str, history: Relation, production
 
 
 def _look(connection: Connection, name: str, parent: str | None = None) -> Relation:
-    """What there is of a table, and whether it is a part of another."""
+    """Look at a table, and with `parent` at whether it is a partition of that table."""
     names = {"relation": name, "parent": parent}
     [found] = connection.execute(statement(__file__, "relation"), names).fetchall()
     return Relation(name, *found)

@@ -1,5 +1,5 @@
 -- name: unlinked
--- The publications that the chain does not tell of.
+-- The publications that have no link in the chain.
 select 'the publication of month ' || month || ' by load ' || load_id || ' is none that it tells of'
 from ops.published
 where load_id not in (select (tells ->> 'load')::bigint from ops.chain where tells ->> 'event' = 'published')
@@ -14,7 +14,7 @@ select
     (select md5(string_agg(history::text, ' ' order by history.table_name, history.as_of)) from ops.history as history) as history;
 
 -- name: relation
--- What is wrong with the table of an entry, and with the triggers that refuse changes; its columns, those of its primary key but as_of.
+-- What is wrong with a table, what is wrong with its triggers that refuse changes, its columns, and its primary key without as_of.
 select
     case
         when relation.oid is null then 'its table ' || %(relation)s || ' is gone'
@@ -30,7 +30,7 @@ select
             and tgfoid = to_regprocedure('ops.refuse_change()')
             and tgenabled in ('O', 'A')
             and tgqual is null
-            -- before a statement that inserts, updates or deletes, and before truncate
+            -- statement triggers: 30 is before insert, update or delete; 34 is before truncate
             and tgtype in (30, 34)
     ) then %(relation)s || ' no longer refuses changes: its triggers are not as they were' end,
     array(
@@ -50,7 +50,7 @@ select
 from (values (to_regclass(%(relation)s))) as relation (oid);
 
 -- name: strays
--- What history shows or kept, and is no table of an entry. Asks nothing of the ledger, which may be gone.
+-- Tables of history or of replaced rows that are not in `known`. The query does not read the ledger, which may be gone.
 select relation.oid::regclass::text
 from pg_catalog.pg_class as relation
 where
@@ -69,12 +69,12 @@ order by 1;
 select count(*) > 0 from {relation} where not (row({columns}) is null);
 
 -- name: unmerged
--- The dates whose deliveries production has yet to take in.
+-- The dates whose deliveries are not merged into production yet.
 select string_agg(as_of::text, ', ' order by as_of) from ops.history where table_name = %s and merged_at is null;
 
 -- name: production
--- The newest delivered row of every customer, of archived dates as the newest one carried it forward, beside the row that
--- production has; equal numbers differ by their digits.
+-- Compares the newest delivered row of every customer with the row in production. Rows delivered on archived dates are read from
+-- the newest date, which carries them forward. `*=` compares the bytes, so 29.90 and 29.9 differ.
 with newest as (
     select distinct on ({keys}) {columns}
     from {history}

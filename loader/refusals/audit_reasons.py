@@ -1,4 +1,4 @@
-"""What a failed audit says of a row or of a table, in words."""
+"""What a failed audit says about a row or a table, in words."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ OTHER_CUSTOMERS = "Are these files of another data folder (--data-dir), or is th
 
 
 def of_row(audit: Audit) -> str:
-    """Why a row is wrong: what whoever declared the audit says of it, or else what its test is known to ask."""
+    """Why a row is wrong: the description of the audit, or else a text for its test."""
     if audit.description:
         return audit.description
     given, said = audit.arguments, _fails(audit)
-    with contextlib.suppress(LookupError):  # somebody's own test may have the name and other arguments
+    with contextlib.suppress(LookupError):  # a project's own test may have the same name and other arguments
         match audit.test:
             case "relationships":
                 known, wanted = re.findall(r"\w+", str(given["to"])), {one.name: one.wanted for one in load_contract()}
@@ -47,18 +47,18 @@ def _not_between(low: object, high: object, strictly: object) -> str:
 
 
 def remedy_of(audit: Audit) -> str | None:
-    """What to do about a row where it may be the audit that is wrong."""
+    """What to do if the audit may be wrong and not the row; None for most tests."""
     in_set = audit.test in {"expect_column_values_to_be_in_set", "accepted_values"}
     return f"If the value is right, add it to {audit.audit_name} in {audit.path}" if in_set else None
 
 
 def of_double(audit: Audit, columns: Sequence[str], number: int, first: str) -> str:
-    """Why a row is wrong that is right when it is alone.
+    """Why a row that passes alone is wrong: it repeats the values of another row.
 
     Args:
-        columns: in which rows must differ.
-        number: which of the rows with the same values it is, from 1.
-        first: where the first of them is.
+        columns: the columns in which rows must differ.
+        number: the row's number among the rows with the same values, from 1.
+        first: where the first of them is, like `line 2`.
     """
     which = {2: "second row", 3: "third row"}.get(number, f"row {number}")
     values = f"this {columns[0]}" if len(columns) == 1 else f"these values of {', '.join(columns)}"
@@ -67,7 +67,7 @@ def of_double(audit: Audit, columns: Sequence[str], number: int, first: str) -> 
 
 
 def of_table(audit: Audit, failures: int) -> tuple[str, str | None]:
-    """What is wrong with a table as a whole, with the audit's own number where that is a percentage; and what to do."""
+    """What is wrong with a table as a whole, with the number that the audit returned, and what to do about it."""
     match audit.test:
         case "row_count_change_percent":
             return f"the number of rows is {failures} % off the month before", None
@@ -78,12 +78,12 @@ def of_table(audit: Audit, failures: int) -> tuple[str, str | None]:
 
 
 def _plain(name: object) -> str:
-    """A column as it is called where SQL needs no quotes."""
+    """A column's name without the quotes of SQL."""
     return str(name).strip('"')
 
 
 def _in_sql(text: object) -> str:
-    """A text that the test puts between the quotes of SQL, so that those in it are declared twice."""
+    """Undo the doubled quotes of a text that is declared for use within an SQL string."""
     return str(text).replace("''", "'")
 
 

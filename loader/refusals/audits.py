@@ -1,4 +1,4 @@
-"""Audits, tests that read staging: what dbt says of them, which cannot be run, and which may be waived."""
+"""Audits are dbt tests that read staging: how they are declared, which cannot be run, and which may be waived."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ UNIQUE = {
     "unique", "expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique",
     "unique_combination_of_columns",
 }  # fmt: skip
-"""Tests that say that no two rows have the same values."""
+"""Tests that no two rows have the same values."""
 NOT_NULL = {"not_null", "expect_column_values_to_not_be_null"}
 COLUMN_LISTS = ("column_list", "combination_of_columns")
-"""What the tests of several columns call them."""
+"""The arguments in which a test of several columns names them."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What dbt says of one test on staging: its declaration, and the SQL that it was compiled to."""
+    """One test on staging as dbt knows it: its declaration and its compiled SQL."""
 
     audit_id: str
     audit_name: str
@@ -45,14 +45,14 @@ class Audit:
     reads: frozenset[str]
     """The staging tables that it reads."""
     others: bool
-    """Whether it reads anything besides its table."""
+    """Whether it reads anything other than its table."""
     limit: Mapping[str, str]
-    """Status -> the condition on its number that says so, like `> 50`."""
+    """Status, `fail` or `warn` -> the condition under which the audit's number means it, like `> 50`."""
     path: str
 
     @property
     def query(self) -> str:
-        """The SQL, to be used within other SQL."""
+        """The compiled SQL without its semicolon, for use within other SQL."""
         return self.compiled.rstrip().rstrip(";")
 
     @property
@@ -63,14 +63,14 @@ class Audit:
 
     @property
     def lists_rows(self) -> bool:
-        """Whether each row that its SQL gives is a failure; otherwise it gives measurements."""
+        """Whether each row that its SQL returns is a failure; otherwise the rows are measurements."""
         return re.sub(r"\s", "", self.fail_calc).lower() in {"count(*)", "count(1)"}
 
 
 def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
-    """The audit that a compiled test of dbt's is; None for a test that does not read staging, or reads a model too.
+    """A compiled dbt test as an audit; None for a test that does not read staging, or that also reads a model.
 
-    `sources` are those of dbt's manifest by unique id.
+    `sources` are the sources in dbt's manifest, by unique id.
     """
     read = [sources[name] for name in node.depends_on.nodes if name in sources]
     staged = {source.name: source for source in read if source.source_name == "staging"}
@@ -101,16 +101,16 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
 
 
 def audit_in(result: DbtRun, audit_id: str) -> Audit:
-    """An audit that ran, by its unique id, with the SQL that ran."""
+    """The audit with this unique id, with the SQL that ran."""
     nodes = (node for node in result.tests if node.unique_id == audit_id)
     return next(audit for node in nodes if (audit := audit_of(node, result.sources)))
 
 
 def require_runnable(connection: Connection, result: DbtRun) -> None:
-    """Go on only where audits that the server could not run failed for another reason than their declaration.
+    """Check that no audit ended in an error because of its declaration.
 
     Raises:
-        WrongDeclaration: one names what is not there; the message says what, and what to do.
+        WrongDeclaration: an audit did not compile, or the server rejects its SQL; the message says why and what to do.
     """
     broken = {node.name: node.message for node in result.bad if node.status == "error"}
     for node in result.tests:
@@ -121,7 +121,7 @@ def require_runnable(connection: Connection, result: DbtRun) -> None:
         try:
             with connection.transaction(force_rollback=True):
                 connection.execute(sql.SQL("explain {}").format(sql.SQL(audit.compiled)))
-        except (psycopg.errors.InsufficientPrivilege, psycopg.InternalError):  # of a Citus node, which dbt tells better
+        except (psycopg.errors.InsufficientPrivilege, psycopg.InternalError):  # Citus nodes: dbt's message is better
             continue
         except psycopg.ProgrammingError as error:
             remedy = "name the column as it is declared now"
@@ -136,26 +136,26 @@ def _not_runnable(audit: Audit, reason: str, remedy: str) -> WrongDeclaration:
 
 
 def _audits(manifest: Any) -> Iterator[tuple[Any, Audit]]:
-    """dbt's node of each audit, and what it says."""
+    """Yield dbt's node and the Audit for each audit in the manifest."""
     for node in manifest.nodes.values():
         if node.resource_type == "test" and (audit := audit_of(node, manifest.sources)):
             yield node, audit
 
 
 def seeds_of_audits(manifest: Any) -> list[str]:
-    """The names of the seeds that audits read, of dbt's manifest of this project."""
+    """The names of the seeds that audits read, from dbt's manifest of this project."""
     read = {name for node, _ in _audits(manifest) for name in node.depends_on.nodes if name in manifest.nodes}
     return sorted(manifest.nodes[name].name for name in read)
 
 
 def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str]) -> None:
-    """Go on only where each name is that of an audit that may be waived.
+    """Check that each name is that of an audit that may be waived.
 
     Args:
-        manifest: dbt's, of this project.
+        manifest: dbt's manifest of this project.
 
     Raises:
-        WrongUsage: there is no such audit, it does not refuse anything, or keys stand on it; the message says which.
+        WrongUsage: there is no such audit, it only warns, or a key depends on it; the message names the audit.
     """
     known, declared = dict[str, list[Audit]](), {table.name: table for table in tables}
     for _, audit in _audits(manifest):
@@ -176,7 +176,7 @@ def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str
 
 
 def _key_of(audit: Audit, table: Table) -> str | None:
-    """The key of the tables that would break if the audit were waived."""
+    """The key that bad rows would violate if the audit were waived, in words; None if no key depends on it."""
     columns, to = audit.columns, table.references
     if audit.test == "relationships" and to and to.table in audit.reads and columns <= set(to.columns):
         return f"the foreign key of {table.name} to {to.table}"

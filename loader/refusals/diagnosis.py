@@ -1,8 +1,8 @@
-"""What is wrong with a file that COPY did not take: all of it, each with its line, in constant memory.
+"""Find everything that is wrong with a file that did not land, with line numbers, in constant memory.
 
-PostgreSQL itself judges every value (pg_input_error_info, from version 16 on), a batch of rows at a time, so a value is
-wrong here exactly when COPY would stop at it. The rows land with null in place of what is wrong, so that the audits can
-look at the rest of the month and everything is reported in one go; such a load is refused whatever they say.
+PostgreSQL itself judges the values (pg_input_error_info, from version 16 on), a batch of rows at a time, so a value is
+wrong here exactly when it would not land. The rows land with null in place of wrong values, so that the audits can
+check the rest of the month and one report lists all problems. Such a load is refused whatever the audits say.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from loader.words import NOT_TEXT
 
 BATCH = 5_000
 BATCH_SIZE = 1 << 22
-"""Rows, and characters, that are judged at a time."""
+"""Limits of a batch, in rows and in characters."""
 
 KINDS = {"numeric": "a number", "boolean": "true or false", "date": "a date like 2024-01-31"}
 ENDLESS = re.compile(r"\s*[+-]?(nan|inf|infinity)\s*", re.IGNORECASE)
@@ -38,7 +38,7 @@ class Unread(Problem):
 
 @dataclass
 class Row:
-    """A record on its way into staging: its line in the file, its values, and what is wrong; no values if of totals."""
+    """A record on its way into staging: its line in the file, its values (none for a line of totals), its problems."""
 
     line: int
     values: list[str | None]
@@ -48,10 +48,10 @@ class Row:
 def diagnose(
     database: Database, delivery: Delivery, table: Table, files: TableFiles, stopped: Problem
 ) -> Iterator[Problem]:
-    """Yield all that is wrong with a table's files, in their order, and land the rows, null in place of what is wrong.
+    """Yield all problems of a table's files in file order, and land the rows with null in place of wrong values.
 
     Args:
-        stopped: what COPY said; it is passed on where nothing is found, since what CSV is can be seen in two ways.
+        stopped: the problem that stopped the landing; yielded if none is found, as COPY may read CSV differently.
     """
     found, place, position = False, 0, sql.Identifier(POSITION)
     with (
@@ -71,7 +71,7 @@ def diagnose(
                         if row.values and (row.values[key] is not None or not spread):
                             copy.write_row([*row.values, place])
                         elif row.values and not any(p.column in {file.columns[key], None} for p in row.problems):
-                            # Citus: the key says which node takes a row
+                            # Citus: the key decides which node takes a row, so this row cannot land
                             empty = Problem(file.name, "is empty", row.line, file.columns[key], remedy=NO_KEY)
                             row.problems.append(empty)
                         found = found or bool(row.problems)
@@ -85,7 +85,7 @@ def diagnose(
 
 
 def _rows(connection: Connection, table: Table, file: SourceFile) -> Iterator[Row]:
-    """The rows of a file with all that is wrong with each. Broken where reading ends before the file does."""
+    """The rows of a file, each with all its problems. Broken if the file cannot be read to its end."""
     kinds = [table.column(name).data_type for name in file.columns]
     records = read_records(file)
     header = next(records, None)
@@ -107,9 +107,9 @@ def _rows(connection: Connection, table: Table, file: SourceFile) -> Iterator[Ro
 
 
 def _wrong_values(connection: Connection, rows: Sequence[Row], kinds: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Data type and text of the values that PostgreSQL would not read -> why. Each is asked about once."""
+    """Data type and text of each value that would not land -> why. Each distinct value is judged once per batch."""
     typed = ((kind, value) for row in rows for kind, value in zip(kinds, row.values, strict=False) if kind != "text")
-    asked = Json(sorted({(kind, value) for kind, value in typed if value is not None}))  # a type after the other
+    asked = Json(sorted({(kind, value) for kind, value in typed if value is not None}))  # grouped by type
     found = connection.execute(statement(__file__, "wrong_values"), [asked])
     return {(kind, text): _why_wrong(kind, text, code) for kind, text, code in found}
 
@@ -123,7 +123,7 @@ def _why_wrong(kind: str, text: str, code: str | None) -> str:
 
 
 def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
-    """The records a batch at a time, so that neither many nor long ones are in memory at once."""
+    """Batches of records, limited in number and total length to bound memory."""
     batch, size = list[Record](), 0
     broken: Broken | None = None
     try:
@@ -141,7 +141,7 @@ def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
 
 
 def _row(file: SourceFile, record: Record, header: Record, kinds: Sequence[str], key: str) -> Row:
-    """A record as a row, filled up where fields are missing. What is not UTF-8 is escaped in texts, null elsewhere."""
+    """A record as a row, padded with nulls. NUL and bytes not in the encoding are escaped in texts, null elsewhere."""
     columns, form, nulls = file.columns, file.form, {"", *file.form.nulls}
     if is_total(record.fields, columns.index(key), form.nulls):
         name = shown(record.fields[columns.index(key)])

@@ -1,6 +1,6 @@
 -- name: wrong_values
--- Which of these texts, each with its type, are not values of it: by PostgreSQL's own judgement, which takes more than the contract
--- does, and by what staging takes of it.
+-- Row grain: type and text of a value that would not land, with its error code if there is one. PostgreSQL's own functions accept more
+-- than the contract and the check constraints of staging do, so the rules of these are added.
 select value.kind, value.text, coalesce(info.sql_error_code, beyond.code)
 from (select each ->> 0 as kind, each ->> 1 as text from json_array_elements(%s) as each) as value
 cross join lateral pg_input_error_info(value.text, value.kind) as info

@@ -1,4 +1,4 @@
-"""Which rows of a file a failed audit is about: its own SQL is run on each row alone, or names them by value."""
+"""Find the rows that a failed audit is about: run its SQL on each row alone, or look up the values that it returns."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from loader.refusals.audits import Audit
 
 BATCH = 5_000
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")
-"""What the tests of dbt and dbt_expectations call the value of the tested column."""
+"""What the tests of dbt and dbt_expectations call the tested column in their results."""
 
 UNUSUAL = (
     psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.errors.QueryCanceled,
     psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex,
     psycopg.errors.TooManyColumns, psycopg.errors.TooManyArguments,
 )  # fmt: skip
-"""What the server says of SQL that works on a table and not on one row of it, or that takes too long so."""
+"""Errors of SQL that works on a whole table but, run on its rows one by one, fails or takes too long."""
 
 LIMITS = "set local statement_timeout = '5min'; set local enable_nestloop = {}"
-"""Where the server takes a million unknown keys for one, a nested loop would look through all rows for each of them."""
+"""If the planner expects one unknown key and there are a million, a nested loop would scan all rows for each."""
 
 
 def failed_rows(
     connection: Connection, audit: Audit, failures: int, table: Table, files: TableFiles, status: str = "fail"
 ) -> Iterator[Problem]:
-    """The rows that a failed audit is about, in file order and in constant memory.
+    """Yield a problem for each row that a failed audit is about, in file order and in constant memory.
 
-    A problem without a line stands for an audit of the table as a whole, or of a column, and for values whose rows
-    cannot be told.
+    A problem without a line is about the whole table or a column: the audit measures these, or its rows cannot all be
+    found.
 
     Args:
-        failures: the audit's own number.
-        status: what that made of it, `fail` or `warn`.
+        failures: the number that the audit returned.
+        status: what this number means for the audit, `fail` or `warn`.
     """
     complete = False
     if audit.test == "null_percent":
@@ -64,7 +64,7 @@ def failed_rows(
 
 
 Found = Generator[Problem, None, bool]
-"""Problems, one a row; returns whether they are all that the audit has found."""
+"""Yields one problem per row; returns whether these are all that the audit found."""
 
 
 class _Search:
@@ -97,7 +97,7 @@ class _Search:
         }
 
     def goes_by_row(self) -> bool:
-        """Whether the rows that fail alone are all that is wrong."""
+        """Whether the rows that fail alone are the whole failure."""
         self.connection.execute(LIMITS.format("on"))
         with contextlib.suppress(*UNUSUAL), self.connection.transaction():
             return self.connection.execute(
@@ -115,7 +115,7 @@ class _Search:
         return True
 
     def rows_by_value(self, files: TableFiles) -> Found:
-        """The rows that have a value which the audit names."""
+        """The rows with a value that the audit returns."""
         if not (names := self._names_of_values()):
             return False
         self.connection.execute(LIMITS.format("off"))
@@ -124,7 +124,7 @@ class _Search:
         fields, columns = _fields("audit", list(names)), _fields("r", list(names.values()))
         for found in self._rows("rows_by_value", fields=fields, columns=columns):
             place, value, alone, number, first, rows, failures, named = found
-            if self.audit.others and rows != failures:  # it spares some rows that have such a value
+            if self.audit.others and rows != failures:  # some rows with such a value pass
                 return False
             values += number == (1 if alone else 2)
             (file, line), (first_file, first_line) = lines.of(place), lines.of(first)
@@ -139,7 +139,7 @@ class _Search:
             yield from cursor.execute(statement(__file__, name).format(**self.parts, **parts))
 
     def _names_of_values(self) -> dict[str, str]:
-        """What the audit calls the values that it names -> the column in which the table has them."""
+        """Name of a value in the audit's result -> the table's column that holds it."""
         names = self._output(f"({self.audit.query}\n) as audit")
         for name in VALUE_FIELDS:
             if name in names and self.audit.column_name:

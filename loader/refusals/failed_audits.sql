@@ -1,5 +1,5 @@
 -- name: columns_with_nulls
--- Row grain: column of which too many values are missing, by the audit's own limit, and how many percent are.
+-- Row grain: column with more missing values than the audit's limit allows, with their percentage.
 select column_name, null_percent
 from (
     {audit}
@@ -8,7 +8,7 @@ where null_percent {limit}
 order by column_name;
 
 -- name: audit_on_rows
--- What an audit finds among some rows: its own SQL, which reads them in place of its table.
+-- The audit's own SQL, reading the given rows in place of its table.
 with {table} as (
     {rows}
 )
@@ -18,8 +18,8 @@ select * from (
 ) as audit;
 
 -- name: audit_goes_by_row
--- One row: whether the rows that fail alone are the whole failure. They are when they fail as often alone as together,
--- and when the audit passes without them.
+-- One row: whether the rows that fail alone are the whole failure. They are if they fail as often alone as together,
+-- and if the audit passes without them.
 select counted.alone > 0 and counted.alone = counted.together and not exists ({audit_of_the_rest}) as goes_by_row
 from (
     select
@@ -28,20 +28,20 @@ from (
 ) as counted;
 
 -- name: rows_that_fail_alone
--- Row grain: row of the staging table on which, taken alone, the audit fails. In the order of the file.
+-- Row grain: row of the staging table that fails the audit when it is tested alone, in file order.
 select r."place in file", left({column}::text, {shown}) as value
 from (select *, {place} as "place in file" from {staging}) as r
 where exists ({audit_of_row})
 order by r."place in file";
 
 -- name: rows_that_pass_alone
--- Row grain: row of the staging table on which, taken alone, the audit passes.
+-- Row grain: row of the staging table that passes the audit when it is tested alone.
 {row} from {staging} as r where not exists ({audit_of_row});
 
 -- name: rows_by_value
--- Row grain: row of the staging table with a value that the audit names, in the order of the file.
--- A row that fails only when it is taken twice is doubled: it comes with its number among those of the same value and
--- the place of the first, which is left out. Where the audit reads other tables too, its values are taken as they are.
+-- Row grain: row of the staging table that fails the audit and has a value that the audit returns, in file order.
+-- A row that passes alone and fails when it is tested twice is a duplicate: it has a number among the rows of the same value,
+-- and the place of the first of them, which is left out. If the audit reads other tables too, rows are not tested: all count.
 with found as (
     select to_jsonb(row({fields})) as same
     from (

@@ -14,7 +14,7 @@ MISSING = "the file is missing"
 
 
 def not_there(delivery: Delivery) -> NotDelivered | WrongUsage:
-    """That neither the folder nor the archive of a month is there, and what is."""
+    """The error for a month that has neither a folder nor an archive; it says what is there instead."""
     folder, *others = delivery.names
     place = delivery.data_dir
     if place.is_file():
@@ -29,14 +29,14 @@ def not_there(delivery: Delivery) -> NotDelivered | WrongUsage:
 def of_names(
     delivery: Delivery, place: Path, missing: Sequence[str], takers: Mapping[SourceFile, Sequence[str]]
 ) -> Iterator[Problem]:
-    """The files that several tables would take, and those that are missing.
+    """Yield a problem for each file that several tables would take, and for each missing file.
 
     Args:
         place: the folder or archive.
         takers: each file that is there -> the tables that would take it.
 
     Raises:
-        NotDelivered: there is nothing like a delivery.
+        NotDelivered: no table takes any of the files, and no missing file seems misplaced or misnamed.
     """
     for file, names in takers.items():
         if len(names) > 1:
@@ -50,7 +50,7 @@ def of_names(
 
 
 def _why_missing(place: Path, wanted: str, strange: Sequence[str]) -> Problem:
-    """What may have become of a file that is missing. `strange` are the names of those that no table takes."""
+    """Why a file may be missing. `strange` are the names of the files that no table takes."""
     for end in ("", ".gz"):
         if deeper := next(place.glob(f"*/{wanted}{end}"), None):
             remedy = f"Move the files up into {place.name}"

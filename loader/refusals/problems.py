@@ -21,14 +21,14 @@ from loader.refusals.diagnosis import Unread, diagnose
 from loader.refusals.failed_audits import failed_rows
 
 REMEMBERED = 100_000
-"""How many wrong values are remembered."""
+"""How many problems are remembered in `told`."""
 NEARLY_NONE = 10
-"""Percent of the published customers: a file that has less of them is one of other customers."""
+"""Percent: a file with fewer of the published customers counts as a file of other customers."""
 
 
 @dataclass(frozen=True)
 class Problems:
-    """Tells what is wrong with a month's files; `files` has them by the name of their table."""
+    """Finds what is wrong with a month's files; `files` has them by table name."""
 
     database: Database
     connection: Connection
@@ -37,16 +37,16 @@ class Problems:
     tables: Sequence[Table]
     files: Mapping[str, TableFiles]
     told: set[tuple[str, int | None, str | None]] = field(default_factory=set)
-    """File, line and column of wrong values, up to a limit: what an audit says of the same ones is no news."""
+    """File, line and column of reported problems, up to REMEMBERED: audits do not report these again."""
     unread: set[str] = field(default_factory=set)
-    """Tables of which a file was not read to its end."""
+    """Tables with a file that could not be read to its end."""
     without_keys: set[str] = field(default_factory=set)
-    """Tables in which keys are wrong: which rows of others name none of their rows cannot be told."""
+    """Tables with wrong keys: audits cannot tell which rows of other tables refer to none of their rows."""
 
     def everything(
         self, of_files: Sequence[Problem], landing: Landing, audit: Callable[[], DbtRun]
     ) -> Iterator[Problem]:
-        """What is wrong with files and with values, and then what the audits say of everything else."""
+        """Yield the problems of files and values, and then the rows that audits find in everything else."""
         yield from of_files
         yield from self.wrong_values(landing)
         sound = {file.table: file.rows for file in landing.files}
@@ -57,14 +57,14 @@ class Problems:
         ledger.set_staged(self.connection, self.load_id, self.delivery, rows, refused=True)
         try:
             result = audit()
-        finally:  # nobody may build from rows with null in place of what is wrong
+        finally:  # no build may use rows with null in place of wrong values
             ledger.clear_staged(self.connection)
         for verdict in ledger.audits_of(self.connection, self.load_id):
             if verdict.status == "fail" and self._still_telling(verdict, result, set(sound), mended):
                 yield from self._rows_of(result, verdict)
 
     def wrong_values(self, landing: Landing) -> Iterator[Problem]:
-        """All that is wrong with the files that were not taken."""
+        """Yield all problems of the files that did not land."""
         for table in (table for table in self.tables if table.name in landing.not_taken):
             files, stopped = self.files[table.name], landing.not_taken[table.name]
             for problem in diagnose(self.database, self.delivery, table, files, stopped):
@@ -78,7 +78,7 @@ class Problems:
                 yield problem
 
     def other_rows(self, differing: Sequence[Table]) -> Iterator[Problem]:
-        """The landed files that hold other rows than history has from that date, with the number of customers."""
+        """Yield a problem for each table whose landed rows differ from history of that date, and say how many do."""
         for table in differing:
             name, history = self.files[table.name].name, f"{table.name}_snapshots"
             known = columns_in_database(self.connection, [history])[history]
@@ -105,7 +105,7 @@ class Problems:
                 yield Problem(name, f"rows that differ from what is published: {count:,}")
 
     def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult]) -> Iterator[Problem]:
-        """The rows that the audits with these verdicts found."""
+        """Yield the rows that the audits with these verdicts found."""
         for verdict in verdicts:
             yield from self._rows_of(result, verdict)
 
@@ -128,7 +128,7 @@ class Problems:
                 yield problem
 
     def _still_telling(self, verdict: AuditResult, result: DbtRun, sound: set[str], mended: set[str]) -> bool:
-        """Whether an audit's failure says something new where some files are missing, and wrong values are null."""
+        """Whether an audit's failure is meaningful although some files did not land and wrong values are null."""
         audit, table = audit_in(result, verdict.audit_id), verdict.table_name
         others = audit.reads - {table}
         if not others <= sound | mended or others & self.without_keys:

@@ -1,5 +1,5 @@
 -- name: rows_that_differ
--- The same columns in both; of rows with the same key, all but one differ.
+-- One row of counts. Both sides have the same columns. Of delivered rows with the same key, all but one count as differing.
 with delivered as (
     select
         {columns},

@@ -1,4 +1,4 @@
-"""The report of what is wrong with a month: in a CSV file, up to a limit, and the first rows on the screen."""
+"""The report of what is wrong with a month: a CSV file, up to a limit, and the first problems on the screen."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from loader.words import counted, printable
 
 ON_SCREEN = 20
 IN_FILE = 1_000_000
-"""How many problems a rejects file holds at most; those beyond are counted."""
+"""The most problems that a rejects file holds; further ones are only counted."""
 GROUPS = 1_000
-"""How many groups of problems are told apart; those beyond are counted."""
+"""The most groups of problems; problems of further groups are only counted."""
 FORMULA = re.compile(r"\s*[=+\-@]")
 NUMBER = re.compile(r"[+-]?[\d.,]*")
 EXACT_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
@@ -30,7 +30,7 @@ COLUMNS = [field.name for field in fields(Problem)]
 
 @dataclass
 class Group:
-    """Problems of a file that are the same but for line and value: the first, and how many there are."""
+    """Problems of a file that differ only in line and value: the first one, and how many there are."""
 
     problem: Problem
     count: int = 1
@@ -38,10 +38,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Rejects:
-    """How many problems there are, how many were written, the files concerned, the first groups, and where all are.
+    """What a report has: how many problems there are and were written, their files, their first groups, its path.
 
-    `sentence` is that with which the month is refused: the cause, where one explains the problems; `more` follows it.
-    `unwritten` says why the file does not have them.
+    `sentence` is the message of the refusal: the cause, if one explains the problems. The lines in `more` follow it.
+    `unwritten` says why the report could not be written; None if it was.
     """
 
     count: int
@@ -54,14 +54,14 @@ class Rejects:
     unwritten: str | None
 
     def as_lines(self) -> list[str]:
-        """What follows the sentence: other causes, the first groups, how many more there are, and where all are."""
+        """The lines after the sentence: `more`, the first groups, how many problems are left out, and where all are."""
         which = "all of them" if self.written == self.count else f"the first {self.written:,} of them"
         where = f"{which}: {self.path}" if not self.unwritten else f"{self.path} cannot be written: {self.unwritten}"
         return [*self.more, *listed(self.first, self.count), where]
 
 
 def grouped(problems: Iterable[Problem], groups: dict[Hashable, Group] | None = None) -> list[Group]:
-    """The first groups of the problems, up to a limit, in the order of their first ones."""
+    """Group the problems, up to GROUPS groups, in the order of their first problems. Adds to `groups` if given."""
     groups = {} if groups is None else groups
     for problem in problems:
         key = (problem.file, problem.column, problem.audit or problem.reason, problem.remedy)
@@ -73,7 +73,7 @@ def grouped(problems: Iterable[Problem], groups: dict[Hashable, Group] | None = 
 
 
 def causes(groups: Sequence[Group]) -> list[str]:
-    """A sentence for each cause that is one of a file as a whole, or explains half of the problems or more."""
+    """A sentence for each cause that concerns a whole file or explains at least half of the problems."""
     by_remedy: dict[str, list[Group]] = {}
     for group in groups:
         if group.problem.remedy:
@@ -87,7 +87,7 @@ def causes(groups: Sequence[Group]) -> list[str]:
 
 
 def _cause(remedy: str, groups: Sequence[Group]) -> str:
-    """In words that hold no customer's value: the ledger keeps them, and they may be sent elsewhere."""
+    """The sentence has no customer's value in it, as the ledger keeps it and notifications may send it elsewhere."""
     first, *others = dict.fromkeys(group.problem.file for group in groups)
     files = f"{first} and {len(others)} more" if others else first
     count = sum(group.count for group in groups)
@@ -97,9 +97,9 @@ def _cause(remedy: str, groups: Sequence[Group]) -> str:
 
 
 def listed(groups: Sequence[Group], count: int) -> list[str]:
-    """The first groups as aligned lines for a person, and how many of `count` problems are not among them.
+    """The first groups as aligned lines, and how many of `count` problems are not among them.
 
-    Each says where, column, value, why, the audit that found it, and how many more are like it.
+    Each line has the place, column, value and reason, the audit that found it, and how many more are like it.
     """
     rows, left = [], count
     for group in groups[:ON_SCREEN]:
@@ -116,7 +116,7 @@ def listed(groups: Sequence[Group], count: int) -> list[str]:
 
 
 def without_formulas(value: object) -> object:
-    """A field for a CSV file that may be opened as a spreadsheet: nothing in it is a formula, or steers a terminal."""
+    """Make a field safe for a CSV file: no formula for a spreadsheet, and no control characters for a terminal."""
     if not isinstance(value, str):
         return value
     text = printable(value, keep="\n")
@@ -124,10 +124,10 @@ def without_formulas(value: object) -> object:
 
 
 def forget_in_rejects(folder: Path, customers: Collection[str], *, numbers: bool = False) -> int:
-    """Take every row that names one of the customers out of the rejects files; returns how many files changed.
+    """Delete every row that names one of the customers from the rejects files; return how many files changed.
 
     Args:
-        numbers: their names are numbers, so that 007 is 7.
+        numbers: customers are numbers, so 007 is the same as 7.
     """
     csv.field_size_limit(RECORD_LIMIT)
     known = {Decimal(customer) for customer in customers if EXACT_NUMBER.fullmatch(customer)} if numbers else set()
@@ -153,12 +153,12 @@ def forget_in_rejects(folder: Path, customers: Collection[str], *, numbers: bool
 
 
 def write_rejects(problems: Iterable[Problem], path: Path, month: str, summary: str | None = None) -> Rejects:
-    """Write the problems to a CSV file as they come, keeping only the first of each group in memory.
+    """Write the problems to a CSV file as they come; only the first problem of each group stays in memory.
 
-    Where there are more than IN_FILE, a last row says how many: no file, and a sentence as the reason.
+    If there are more than IN_FILE, a last row without a file says in its reason how many more.
 
     Args:
-        summary: the sentence in place of one that counts the problems.
+        summary: replaces the sentence that counts the problems.
     """
     outlet = _outlet(path)
     values = attrgetter(*COLUMNS)
@@ -183,7 +183,7 @@ def write_rejects(problems: Iterable[Problem], path: Path, month: str, summary: 
 
 
 def _outlet(path: Path) -> Outlet:
-    """The file; what is wrong with a month is told also where it cannot be written."""
+    """Open the report; if that fails, discard what is written, as the screen still shows the problems."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Outlet(path, "w")

@@ -1,1 +1,1 @@
-"""Makes a project of one's own: `streamflow new`."""
+"""`streamflow new`: make a project for a user's own tables."""

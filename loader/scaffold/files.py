@@ -1,4 +1,4 @@
-"""The CSV files of one month, as they are found before anybody has declared them."""
+"""Find the CSV files of one month, and their form, before any table is declared."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from loader.errors import DataRefused, WrongUsage
 
 DELIMITERS = ",;\t|"
 OTHER_ENCODING = "windows-1252"
-"""What a file that is not UTF-8 is taken for: most spreadsheets in Western Europe write it."""
+"""The encoding assumed for a file that is not UTF-8: most spreadsheets in Western Europe write it."""
 MONTH = re.compile(
     r"(?<!\d)[-_. ]?(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01])(?![^\W_]))?(?!\d)"
 )
-"""A month, or a day of it, in the name of a file."""
+"""A month or a date in the name of a file."""
 TEMPLATE = re.compile(r"\{[{%#]")
-"""What dbt reads as the beginning of a template, also in a YAML file."""
+"""The start of a Jinja tag, which dbt renders even in YAML files."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """One file: its place, the table that it becomes, its header, what is between its fields, and its encoding."""
+    """One file: its path, the table that it becomes, its header, its delimiter, and its encoding."""
 
     path: Path
     table: str
@@ -45,12 +45,12 @@ class Export:
 
     @property
     def name(self) -> str:
-        """What the file is called."""
+        """The name of the file."""
         return self.path.name
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the contract has to say of it, where it is not as files are by default."""
+        """The properties that the contract has to declare, because they differ from the defaults."""
         plain = glob.escape(re.sub(r"\.gz$", "", self.name, flags=re.IGNORECASE))
         stem = _stem(self.path)
         if _without_month(stem) != stem:
@@ -63,7 +63,7 @@ class Export:
         """Copy it into the database.
 
         Raises:
-            DataRefused: it is no CSV file.
+            DataRefused: PostgreSQL cannot read it as CSV.
         """
         try:
             with connection.cursor().copy(command) as copy:
@@ -82,7 +82,7 @@ def exports(folder: Path) -> list[Export]:
 
     Raises:
         WrongUsage: there is no such folder, or no CSV file in it.
-        DataRefused: one is not a text with a header.
+        DataRefused: a file is no text with a usable header, or two files would become the same table.
     """
     if not folder.is_dir():
         raise WrongUsage(f"{folder} is no folder: --from names one with a month's CSV files.")
@@ -131,7 +131,7 @@ def _stem(path: Path) -> str:
 
 
 def _without_month(stem: str) -> str:
-    """The name of a file without the month in it, unless it has nothing else."""
+    """The file's name without its month, unless nothing usable remains."""
     left = MONTH.sub("", stem, count=1).lstrip("-_. ")
     return left if re.match(r"[^\W\d]", left) else stem
 
@@ -146,6 +146,6 @@ def _encoding(source: SourceFile) -> str:
 
 
 def plain_name(text: str, kind: str) -> str:
-    """A name that PostgreSQL takes without quotes, for a `table` or `column`."""
+    """A name of at most 40 lower-case letters, digits and underscores, for a `table` or `column`."""
     name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or kind
     return (f"{kind[0]}_{name}" if name[0].isdigit() else name)[:40]

@@ -1,4 +1,4 @@
-"""Write a dbt project of somebody's own: their tables, and streamflow's package."""
+"""Write a dbt project for a user's own tables, which uses streamflow's package."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from loader.settings import load_settings, use_project
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLE = SHIPPED / "dbt_project"
 MONTH = re.compile(r"month_\d{3,}|[12]\d{3}-(0[1-9]|1[0-2])")
-"""Folders that the program finds by the month's number."""
+"""Names of folders that `ingest` recognizes as months."""
 
 
 PACKAGES = {"dbt", "dbt_date", "dbt_expectations", "streamflow"}
-"""Names that dbt has for something else already."""
+"""Names of dbt packages, which a project cannot have."""
 
 
 @dataclass
 class Made:
-    """A new project: its folder, its tables, the month that it was made from, and what could not be declared."""
+    """A new project: its folder, its tables, the month that it was made from, and notes for the user."""
 
     folder: Path
     month: str
@@ -44,23 +44,23 @@ class Made:
 
 
 def make_project(folder: Path, source: Path | None, label: str | None) -> Made:
-    """Make a project of a month's CSV files, or of the shipped example.
+    """Make a project from a month's CSV files, or from the shipped example.
 
     Args:
-        folder: where; it is made, or empty.
+        folder: the project's folder, which must be missing or empty.
         source: a folder with one month of CSV files.
-        label: TABLE.COLUMN, what a model is to learn to predict.
+        label: TABLE.COLUMN, which a model learns to predict.
 
     Raises:
-        WrongUsage: the folder is not empty, there are no files, or no column of that name.
+        WrongUsage: the folder is not empty, there are no files, no file has a key, or the label is no column.
         DataRefused: a file is no CSV file.
-        SurroundingsFailed: the project cannot be written, or the database is not to be had.
+        SurroundingsFailed: the project cannot be written, or the database is not available.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WrongUsage(f"{folder} is there already, and not empty: give another name.")
     try:
         name = "customers" if source is None else plain_name(folder.resolve().name, "table")
-        is_taken = name in PACKAGES or yaml.safe_load(name) != name  # `no` is no text in YAML
+        is_taken = name in PACKAGES or yaml.safe_load(name) != name  # YAML reads `no` as a boolean
         _write_frame(folder, f"{name}_project" if is_taken else name)
         return _example(folder) if source is None else _of_files(folder, source, label)
     except BaseException as error:
@@ -71,7 +71,7 @@ def make_project(folder: Path, source: Path | None, label: str | None) -> Made:
 
 
 def _write_frame(folder: Path, name: str) -> None:
-    """All files but those of the tables."""
+    """Write the files that do not depend on the tables."""
     (folder / SOURCES).parent.mkdir(parents=True, exist_ok=True)
     (folder / SOURCES).write_text("sources: []\n", encoding="utf-8")
     text = (EXAMPLE / "dbt_project.yml").read_text(encoding="utf-8").replace("customers", name)
@@ -88,7 +88,7 @@ def _write_frame(folder: Path, name: str) -> None:
 
 
 def _take_back(folder: Path) -> None:
-    """Leave no half of a project."""
+    """Remove a project that was not finished, and stop its server."""
     server.stop(folder / ".streamflow")
     for path in list(folder.iterdir()) if folder.is_dir() else []:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -158,7 +158,7 @@ def _keyless(table: TableSeen) -> str | None:
 
 
 def _finish(made: Made, data_dir: str, first_month: str | None) -> Made:
-    """Write what follows from the contract, and the settings."""
+    """Write .env, the models, the packages and README.md."""
     text = (
         (TEMPLATES / "env")
         .read_text(encoding="utf-8")

@@ -1,1 +1,1 @@
-"""What is done to a database now and then: months archived or given up, customers forgotten, tables migrated."""
+"""Occasional work on a database: archive or abandon months, forget customers, migrate tables, make roles."""

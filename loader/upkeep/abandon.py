@@ -1,4 +1,4 @@
-"""A month that was begun and is not published is given up: the step by which another month does so, as a command."""
+"""`streamflow abandon`: give up a month that was begun and not published, as ingesting another month does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loader.upkeep import history
 
 @dataclass(frozen=True)
 class Abandoned:
-    """How it ended: the month, its date, the tables of which something was built, and a sentence."""
+    """The outcome: the month, its date, the tables whose unpublished history was dropped, and a message."""
 
     month: str
     as_of: str
@@ -23,7 +23,7 @@ class Abandoned:
 
 
 def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
-    """Give up what was begun for the delivery's date. Whatever was published for it stands afterwards.
+    """Give up what was begun for the delivery's date. What was published for that date stays.
 
     Raises:
         WrongUsage: nothing was begun, the month is published, or a later one was built on it.
@@ -47,7 +47,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
 
 
 def _begun(connection: Connection, delivery: Delivery) -> list[str]:
-    """The tables of which history has something that is not published."""
+    """The tables with unpublished history; raises WrongUsage if the month cannot be given up."""
     values = {"as_of": delivery.as_of}
     attempts, staged, tables, built_upon = one_row(connection, statement(__file__, "begun"), values)
     label, published = delivery.label, ledger.standing(connection, delivery.as_of).load_id

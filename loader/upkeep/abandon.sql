@@ -1,6 +1,6 @@
 -- name: begun
--- What there is of a date: attempts at it, whether staging holds one that is not published, the tables of which history does, and the
--- later dates that were built on that.
+-- One row about a date: the number of attempts, whether staging holds an unpublished load, the tables with unpublished history, and
+-- the later dates that were built on that history.
 select
     (select count(*) from ops.loads where as_of = %(as_of)s) as attempts,
     exists (
@@ -28,5 +28,5 @@ select
     ) as built_upon;
 
 -- name: lags
--- Whether production is to be made anew, as it has taken in what history has no longer.
+-- Whether production must be rebuilt, because it took in rows that history no longer has.
 select exists (select from ops.history where merged_at is null and rows_inserted is not null);

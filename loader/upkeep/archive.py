@@ -1,4 +1,4 @@
-"""Old months of history as Parquet files instead of partitions, and back again: provably the same."""
+"""Move old months of history from partitions to Parquet files and back, with proof that no row differs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _date_of = attrgetter("as_of")
 
 @dataclass(frozen=True)
 class Moved:
-    """A month that was archived, or restored: its date, the folder of its files, and their names."""
+    """A month that was archived or restored: its date, the folder and names of its files, and the number of rows."""
 
     as_of: dt.date
     folder: Path
@@ -36,10 +36,10 @@ class Moved:
 
 
 def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved]:
-    """Write the months before a date as Parquet, prove each file by reading it back, and then take them out.
+    """Write the months before a date as Parquet, prove each file by reading it back, then drop the partitions.
 
     Raises:
-        WrongUsage: a month cannot go: later ones have yet to be built on it, or a schema shows it.
+        WrongUsage: the newest month was built without one, a schema shows one, or a file with other rows is there.
         SurroundingsFailed: another run is under way, or history is not what the ledger says.
     """
     parquet.require_pyarrow()
@@ -59,10 +59,10 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
 
 
 def keep_newest(settings: Settings, months: int) -> Iterator[Moved]:
-    """Archive all but the newest months, as the setting says.
+    """Archive all but the newest `months` months, as STREAMFLOW_KEEP_MONTHS says.
 
     Raises:
-        WrongUsage: STREAMFLOW_ARCHIVE_DIR does not say where; else as of `archive`.
+        WrongUsage: STREAMFLOW_ARCHIVE_DIR is not set, or as in `archive`.
     """
     if settings.archive_dir is None:
         raise WrongUsage("STREAMFLOW_KEEP_MONTHS is set, and STREAMFLOW_ARCHIVE_DIR does not say where old months go.")
@@ -73,14 +73,14 @@ def keep_newest(settings: Settings, months: int) -> Iterator[Moved]:
 
 
 def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -> Iterator[Moved]:
-    """Attach archived months again, all of them where no date is named.
+    """Attach archived months again; all of them if no date is given.
 
     Args:
-        folder: where the files are now, if not where they were written to.
+        folder: where the files are now, if they were moved.
 
     Raises:
         WrongUsage: a date is not archived.
-        SurroundingsFailed: a file is not there, or is not the one that was written.
+        SurroundingsFailed: a file is missing, or is not the one that was written.
     """
     parquet.require_pyarrow()
     with history.alone(settings) as connection:
@@ -97,7 +97,7 @@ def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -
 
 
 def look(connection: Connection, entry: Entry) -> tuple[bool, str, bool]:
-    """Whether an archived month's file is sound, what is known of it, and whether its folder can be seen from here."""
+    """Whether an archived month's file is sound, a finding about it, and whether its folder can be reached."""
     path, sha256 = _files(connection)[entry.as_of][entry.table_name]
     if not path.parent.is_dir():
         return True, f"archived in {path}, which cannot be seen from here", False
@@ -116,10 +116,10 @@ def _files(connection: Connection) -> dict[dt.date, dict[str, tuple[Path, str]]]
 
 
 def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
-    """Those before a date, of all by date, but the last one of a table that the newest month no longer has: it stays.
+    """The entries of `standing` (by date) that can go. The last one of a table that the newest month lacks stays.
 
     Raises:
-        WrongUsage: the newest month does not carry all that they know.
+        WrongUsage: the newest month is not finished, or does not carry the rows of all these entries.
     """
     newest, last = max(map(_date_of, standing), default=None), {one.table_name: one for one in standing}
     finished = all(one.event for one in standing if one.as_of == newest)
@@ -170,7 +170,7 @@ def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry
 
 
 def _moved(connection: Connection, event: str, as_of: dt.date, found: Sequence[tuple[Entry, Path, str]]) -> Moved:
-    """Enter where the month is now."""
+    """Record in the chain where the month is now."""
     tables = [history.told(entry, file=path.name, sha256=sha256) for entry, path, sha256 in found]
     folder = found[0][1].parent
     history.tell(connection, event, tables, as_of=str(as_of), folder=str(folder))
@@ -178,12 +178,12 @@ def _moved(connection: Connection, event: str, as_of: dt.date, found: Sequence[t
 
 
 def _write(connection: Connection, entry: Entry, path: Path) -> None:
-    """Write the file anew; one that is there is of the same history, or is refused."""
+    """Write the file, or write it again; raises WrongUsage if a file with other rows is there."""
     relation = entry.relation.as_string(connection)
     types: dict[str, str] = dict(connection.execute(statement(__file__, "columns"), [relation]).fetchall())
     key, _ = one_row(connection, statement(__file__, "key"), [relation])
     query = statement(__file__, "rows").format(relation=entry.relation, key=sql.SQL(key))
-    for half in path.parent.glob(f".*{glob.escape(path.name)}.*"):  # of a run that was killed: there is no other now
+    for half in path.parent.glob(f".*{glob.escape(path.name)}.*"):  # left by a killed run: the lock allows no other
         half.unlink()
     with parquet.appearing(path) as made:
         with made.open("wb") as stream:
@@ -195,7 +195,7 @@ def _write(connection: Connection, entry: Entry, path: Path) -> None:
 
 
 def _fill(connection: Connection, relation: sql.Identifier, path: Path, entry: Entry) -> None:
-    """Read a file into a table, and go on only where the table is what the ledger says of history."""
+    """Read a file into a table, and require that the table's rows and checksum match the ledger."""
     names = sql.SQL(", ").join(map(sql.Identifier, parquet.columns(path)))
     query = statement(__file__, "load").format(relation=relation, columns=names)
     with connection.cursor() as cursor, cursor.copy(query) as copy:
@@ -217,7 +217,7 @@ def _listed(dates: Iterable[dt.date]) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Have a file or a folder on the disk, before the rows leave the database."""
+    """Flush a file or a folder to disk, before its rows leave the database."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

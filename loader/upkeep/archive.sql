@@ -18,7 +18,7 @@ alter table {parent} detach partition {partition};
 create table {partition} (like {parent});
 
 -- name: key
--- The primary key of history, as in its declaration, and its first column.
+-- The primary key of a table as quoted SQL text, and the first column of the key.
 select ops.identifiers(ops.primary_key(relation)), (ops.primary_key(relation))[1]
 from to_regclass(%s) as relation;
 

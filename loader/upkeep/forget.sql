@@ -1,5 +1,5 @@
 -- name: referencing
--- The column of a table that is no longer declared that says whose row it is: by its reference to the customers, or by its name.
+-- In a table that is no longer declared, the column with the customer: one that references the customers, or else has their key's name.
 select attname::text
 from pg_catalog.pg_attribute
 left join pg_catalog.pg_constraint
@@ -12,7 +12,7 @@ where
 order by conrelid is null;
 
 -- name: key
--- The columns of the key of a table of history, but as_of, and their types, in its order.
+-- The key columns of a history table without as_of, and their types, in key order.
 select attname::text, format_type(atttypid, null)
 from pg_catalog.pg_index
 cross join unnest(indkey) with ordinality as part (number, place)
@@ -34,7 +34,7 @@ select distinct {key} from {history} where {by_customer};
 ({by_customer} or ({key}) in (select * from unnest({each})));
 
 -- name: with_statistics
--- Those of these tables of schema public of whose values the server has statistics.
+-- The given tables of schema public that have column statistics.
 select distinct tablename::text
 from pg_catalog.pg_stats
 where schemaname = 'public' and tablename::text = any(%s::text []);
@@ -46,7 +46,7 @@ create temporary table leaving (like {relation});
 insert into leaving select * from {relation} where {theirs};
 
 -- name: sums
--- What is going of a table of history, and of whom.
+-- Totals of the rows to delete from a history table, and their customers.
 select
     count(*) as rows,
     count(*) filter (where observed_as_of = as_of) as delivered,

@@ -1,4 +1,4 @@
-"""What archiving, forgetting and migrating share: nobody else at work, history proved before, the chain told after."""
+"""What archive, forget and migrate share: the run lock, proof of history before, and a link of the chain after."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from loader.ledger.chain import Entry
 from loader.settings import Settings
 
 PATIENCE = "10s"
-"""How long to wait for those who read or write a table."""
+"""How long to wait for a lock on a table that others read or write."""
 
 
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[Connection]:
-    """A connection that holds the lock of a run, to a ledger of this version where there is one."""
+    """Open a connection that holds the run lock, and bring an existing ledger to this version."""
     with contextlib.closing(open_database(settings).connect()) as connection:
         ledger.lock(connection)
         if ledger.exists(connection):
@@ -33,14 +33,14 @@ def alone(settings: Settings) -> Iterator[Connection]:
 
 
 def entries(connection: Connection, nothing: str) -> list[Entry]:
-    """What the ledger says of history and of replaced rows.
+    """The ledger's entries of history and of replaced rows.
 
     Args:
-        nothing: what did not happen, in the message where something is wrong.
+        nothing: how an error message begins, like "nothing was changed".
 
     Raises:
         WrongUsage: there is no ledger.
-        SurroundingsFailed: the ledger is not what the chain says.
+        SurroundingsFailed: an entry does not match the chain.
     """
     if not ledger.exists(connection):
         raise WrongUsage(f"{nothing}: no month was ever ingested into this database.")
@@ -52,15 +52,15 @@ def entries(connection: Connection, nothing: str) -> list[Entry]:
 
 
 def archived(entries: Iterable[Entry]) -> str:
-    """The dates of those that are archived, as one text; empty where none is."""
+    """The dates of archived entries, as one text; empty if there are none."""
     return ", ".join(sorted({str(entry.as_of) for entry in entries if entry.event == "archived"}))
 
 
 def require_proved(connection: Connection, entries: Iterable[Entry], nothing: str) -> None:
-    """Go on only where the tables have the rows that the ledger says.
+    """Require that the tables have the rows that the ledger records.
 
     Raises:
-        SurroundingsFailed: one has others.
+        SurroundingsFailed: a table has other rows.
     """
     for entry in entries:
         if measured(connection, entry.relation, entry.covered) != (entry.rows, entry.checksum):
@@ -75,7 +75,7 @@ def _not_as_written(entry: Entry, reason: str, nothing: str) -> SurroundingsFail
 
 @contextlib.contextmanager
 def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
-    """One transaction, and a sentence where this role may not change a table, somebody uses one, or it is needed."""
+    """One transaction. A missing right, a table in use or a dependent object raises SurroundingsFailed with a hint."""
     try:
         with connection.transaction():
             connection.execute(sql.SQL("set local lock_timeout = {}").format(PATIENCE))
@@ -95,7 +95,7 @@ def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
 
 
 def measured(connection: Connection, relation: sql.Identifier, columns: Sequence[str]) -> tuple[int, Decimal]:
-    """The rows of a table, and their checksum over some columns."""
+    """The number of rows of a table, and their checksum over the given columns."""
     query = statement(__file__, "measured").format(relation=relation)
     rows, checksum = one_row(connection, query, [relation.as_string(connection), columns])
     return rows, checksum
@@ -110,7 +110,7 @@ def enter(
     fewer: int = 0,
     fewer_delivered: int = 0,
 ) -> None:
-    """Enter another checksum over some columns, and how many rows fewer there are, of them how many delivered ones."""
+    """Enter a new checksum and its columns, and subtract `fewer` rows, of which `fewer_delivered` were delivered."""
     name = "enter_history" if entry.schema_name == "history" else "enter_restated"
     which = {"table": entry.table_name, "as_of": entry.as_of, "load": entry.load_id}
     counts = {"fewer": fewer, "fewer_delivered": fewer_delivered}
@@ -118,13 +118,13 @@ def enter(
 
 
 def told(entry: Entry, **changed: Any) -> dict[str, Any]:
-    """What the chain tells of a table and date."""
+    """The record of a table and date for the chain, with `changed` values."""
     known = {"table": entry.table_name, "as_of": str(entry.as_of), "load": entry.load_id}
     return {**known, "rows": entry.rows, "checksum": int(entry.checksum), **changed}
 
 
 def tell(connection: Connection, event: str, tables: Sequence[dict[str, Any]], **more: Any) -> chain.Link:
-    """Add a link to the chain, by whoever runs this, and return it."""
+    """Add a link to the chain, in the name of whoever runs this, and return it."""
     tells = Jsonb({"event": event, "by": ledger.who(), "tables": tables, **more})
     (number,) = one_row(connection, statement(__file__, "tell"), [tells])
     return next(link for link in chain.links(connection) if link.link == number)

@@ -2,7 +2,7 @@
 select (select count(*) from {relation}), ops.checksum(%s::regclass, %s::text []);
 
 -- name: enter_history
--- Inserted and updated customers cannot be more than are left; null where production has yet to take them in.
+-- Rows inserted and updated are capped at the delivered rows that are left; both are null until production takes them in.
 update ops.history
 set
     rows_total = rows_total - %(fewer)s,

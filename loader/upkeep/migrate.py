@@ -1,4 +1,4 @@
-"""Tables follow a declaration that was changed: wider types and other names, in one transaction, history proved."""
+"""`streamflow migrate`: give columns new names and wider types in one transaction, after proof of history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOTHING = "nothing was changed"
 
 @dataclass(frozen=True)
 class Migrated:
-    """What was changed, or would be: columns, dates of history, rows of it, views; and views that dbt has to make."""
+    """What was changed, or would be: columns, partitions (`dates`) and their rows, views; and views left to dbt."""
 
     changes: list[str]
     done: bool
@@ -37,10 +37,10 @@ class Migrated:
 
 
 def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
-    """Have the tables follow the declaration: all of it or nothing.
+    """Change the tables as the declaration says: all of it or nothing.
 
     Raises:
-        WrongUsage: the declaration asks for what cannot be done, or months of such a table are archived.
+        WrongUsage: the declaration asks for what cannot be done, or months of a table to change are archived.
         SurroundingsFailed: another run is under way, history is not what the ledger says, a view or a key is in the
             way, or this role does not own one of them.
     """
@@ -58,14 +58,14 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
             views = [view["name"] for view in _views(connection, _columns(connection, wanted))]
             return Migrated(said, False, len(entries), rows, views)
         with history.all_or_nothing(connection, NOTHING):
-            if is_cluster(connection):  # views change over one connection a node, if nothing else asked over several
+            if is_cluster(connection):  # a change of views needs one connection per node throughout
                 connection.execute("set local citus.multi_shard_modify_mode = sequential")
             history.require_proved(connection, entries, NOTHING)
             made, left = _change(connection, _columns(connection, wanted))
             told = list(filter(None, [_enter(connection, wanted, entry) for entry in entries]))
             link = history.tell(connection, "migrated", told, columns=said)
         for relation in columns_in_database(connection, [*names, *(f"{name}_snapshots" for name in names)]):
-            # a column of another type has no statistics
+            # a column with a new type has lost its statistics
             connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", relation)))
     return Migrated(said, True, len(entries), rows, made, left, link.line)
 
@@ -86,14 +86,14 @@ def _refuse(connection: Connection, wanted: Sequence[Change], entries: Sequence[
 
 
 def _columns(connection: Connection, wanted: Sequence[Change]) -> list[dict[str, Any]]:
-    """The columns to change in production, history, replaced rows, staging and `latest`, as they are there."""
+    """The columns to change in production, history, replaced rows, staging and `latest`, with their names there."""
     names = ("table", "column", "before", "type_after")
     values = {f"{name}s": [getattr(one, name) for one in wanted] for name in names}
     return connection.cursor(row_factory=dict_row).execute(statement(__file__, "columns"), values).fetchall()
 
 
 def _depending(connection: Connection, what: str, columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The `keys` or `views` that depend on a column: how each goes, and how it is made again, in this order."""
+    """The `keys` or `views` that depend on a column, with SQL to drop and to make each; views in order of creation."""
     changed = [one for one in columns if one["is_retyped"] or (what == "views" and is_cluster(connection))]
     values = {
         "relations": [one["relation"] for one in changed],
@@ -105,9 +105,9 @@ def _depending(connection: Connection, what: str, columns: Sequence[dict[str, An
 
 
 def _views(connection: Connection, columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """dbt's views of such columns. PostgreSQL says which others are in the way of another type.
+    """dbt's views of such columns. If other views block a new type, PostgreSQL's error names them.
 
-    A name changes beneath views, but Citus sends its nodes the one that a column had when a view was made.
+    PostgreSQL lets a column change its name beneath a view; Citus sends its nodes the name from when it made the view.
     """
     views = _depending(connection, "views", columns)
     others = [view["name"] for view in views if not view["is_of_dbt"]]
@@ -120,7 +120,7 @@ def _views(connection: Connection, columns: Sequence[dict[str, Any]]) -> list[di
 
 
 def _change(connection: Connection, columns: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """Change names and types; returns the views that were made anew, and those that are left to dbt."""
+    """Change names and types; returns the views that were made again, and those that are left to dbt."""
     for one in columns:
         if one["name_there"] != one["column_name"]:
             _run(connection, one["rename"])
@@ -142,7 +142,7 @@ def _run(connection: Connection, *statements: str) -> None:
 
 
 def _made_anew(connection: Connection, view: dict[str, Any]) -> bool:
-    """Make a view anew. One that does not suit the new type is left to dbt, which builds another then."""
+    """Make a view again; False if its SQL does not suit the new type, so that dbt has to build it."""
     try:
         with connection.transaction():
             _run(connection, *view["make"])
@@ -152,7 +152,7 @@ def _made_anew(connection: Connection, view: dict[str, Any]) -> bool:
 
 
 def _enter(connection: Connection, wanted: Sequence[Change], entry: Entry) -> dict[str, Any] | None:
-    """Enter the new checksum; returns what the chain is to tell of it, nothing where it is not published yet."""
+    """Enter the new checksum; returns the record for the chain, or None if the entry is not published yet."""
     names = {one.before: one.column for one in wanted if one.table == entry.table_name}
     covered = [names.get(name, name) for name in entry.covered]
     _, checksum = history.measured(connection, entry.relation, covered)

@@ -1,6 +1,6 @@
 -- name: columns
--- Each column to change, in every table and view that shows it by its old or new name: how it is renamed, and gets its type.
--- Staging has checks that are of a type: each is dropped, and the next landing makes them anew.
+-- One row per column to change and table or view that has it under its old or new name, with SQL to rename and to retype it.
+-- Check constraints of staging depend on the type: `checks` drops them, and the next landing makes them again.
 select
     relation.oid::regclass::text as relation,
     attname::text as name_there,
@@ -33,11 +33,11 @@ inner join pg_catalog.pg_attribute
     on attrelid = relation.oid and attname in (wanted.column_name, wanted.name_before) and not attisdropped;
 
 -- name: spread_by
--- The column by which a table is spread over a cluster's nodes.
+-- The distribution column of a table on a Citus cluster.
 select column_to_column_name(logicalrelid, partkey) from pg_dist_partition where logicalrelid = to_regclass(%s);
 
 -- name: keys
--- Foreign keys from or to such a column.
+-- Foreign keys from or to a changed column, with SQL to drop and to make each.
 with changed as (
     select attrelid, attnum
     from unnest(%(relations)s::text [], %(columns)s::text [], %(befores)s::text []) as named (relation, column_name, name_before)
@@ -52,8 +52,8 @@ inner join changed on (attrelid = conrelid and attnum = any(conkey)) or (attreli
 where contype = 'f' and conparentid = 0;
 
 -- name: views
--- Views of these tables, and of those views, in the order in which they were made, so that none shows a later one: how each goes, and
--- is made again with its owner and rights. Rights that its new owner gives by default are taken first.
+-- Views of these tables, and views of those views, in order of creation, so that each comes after the views that it reads. Each has
+-- SQL to drop it, and to make it with its owner and rights. Default privileges of the current role are revoked first.
 with recursive shown as (
     select to_regclass(relation)::oid as oid from unnest(%(relations)s::text []) as relation
     union

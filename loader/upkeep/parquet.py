@@ -1,4 +1,4 @@
-"""Parquet files from what COPY writes, and back; memory does not grow with the number of rows."""
+"""Parquet files from the CSV of COPY, and back; memory use does not grow with the number of rows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from loader.errors import WrongUsage
 
 
 def require_pyarrow() -> None:
-    """Parquet files can be written and read here.
+    """Require pyarrow, which writes and reads Parquet files.
 
     Raises:
-        WrongUsage: the program is installed without what they need.
+        WrongUsage: pyarrow is not installed.
     """
     if find_spec("pyarrow") is None:
         raise WrongUsage("streamflow cannot handle Parquet as it is installed: pip install pyarrow.")
@@ -28,7 +28,7 @@ def require_pyarrow() -> None:
 
 @contextmanager
 def appearing(file: Path) -> Iterator[Path]:
-    """A file beside the one that is wanted, which takes its name when it is whole; its folder is made."""
+    """Yield a temporary path beside `file` that replaces it when the block succeeds. Creates the folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     path = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -39,7 +39,7 @@ def appearing(file: Path) -> Iterator[Path]:
 
 
 def copy_out(connection: Connection, query: Composed, stream: BinaryIO) -> int:
-    """Write what COPY gives to a stream; returns how many rows that were."""
+    """Write the output of COPY to a stream; returns the number of rows."""
     with connection.cursor() as cursor:
         with cursor.copy(query) as copy:
             for chunk in copy:
@@ -48,11 +48,11 @@ def copy_out(connection: Connection, query: Composed, stream: BinaryIO) -> int:
 
 
 def from_csv(path: Path, types: Mapping[str, str], *, exact: bool = False) -> None:
-    """Turn a CSV file into a Parquet file.
+    """Turn a CSV file into a Parquet file, in place.
 
     Args:
         types: PostgreSQL's type of each column.
-        exact: keep every digit of a numeric without a scale, as text: 29.90 is not 29.9, and no Parquet type says so.
+        exact: write numeric as text to keep all digits: 29.90 and 29.9 differ, and no Parquet type keeps both.
     """
     import pyarrow as pa
     from pyarrow import csv, parquet
@@ -96,7 +96,7 @@ def columns(path: Path) -> list[str]:
 
 
 def as_csv(path: Path) -> Iterator[bytes]:
-    """The rows of a file as COPY reads CSV, without a header."""
+    """The rows of a file as CSV for COPY, without a header, in chunks."""
     from pyarrow import csv, parquet
 
     with parquet.ParquetFile(path) as file:

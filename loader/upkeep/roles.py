@@ -22,12 +22,12 @@ from loader.upkeep import history
 NAME = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 NOTHING = "the roles are as they were"
 NOT_GRANTED = {"01006", "01007"}
-"""SQLSTATEs of the warnings with which PostgreSQL grants and revokes nothing."""
+"""SQLSTATEs of the warnings that a grant or a revoke had no effect."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a role; `password` is `kept` where it existed and none was given."""
+    """What became of a role; `password` is `kept` if the role existed and no password was given."""
 
     role: str
     purpose: str
@@ -37,7 +37,7 @@ class Made:
 
 @dataclass(frozen=True)
 class RolesMade:
-    """What was done: the roles, how many objects changed their owner, and what somebody should know of."""
+    """What was done: the roles, how many objects changed owner, and notes for the administrator."""
 
     roles: list[Made]
     handed_over: int
@@ -45,11 +45,11 @@ class RolesMade:
 
 
 def chosen(connection: Connection, loader: str | None, reader: str | None) -> dict[str, str]:
-    """Purpose -> name of both roles, given or default; looked at before anything is changed.
+    """Purpose -> name of both roles, given or default; checked before anything is changed.
 
     Raises:
-        WrongUsage: a name needs quotes, which Citus does not set everywhere, or is that of a role with more rights,
-            which is meant for something else.
+        WrongUsage: both names are equal, a name needs quotes (Citus does not always add them), or a name is that of a
+            role with more rights, which has another purpose.
     """
     asked = {"loader": loader, "reader": reader}
     names = {purpose: f"streamflow_{purpose}" if name is None else name for purpose, name in asked.items()}
@@ -93,7 +93,7 @@ def make_roles(
 
     connection.add_notice_handler(hear)
     with history.all_or_nothing(connection, NOTHING):
-        connection.execute("set local search_path = ''")  # it calls nothing that somebody put into schema public
+        connection.execute("set local search_path = ''")  # so that it calls no function that somebody put into public
         made = [_make(connection, purpose, name, passwords[purpose]) for purpose, name in roles.items()]
         for (grant,) in run("join_loader").fetchall():
             connection.execute(grant.encode())
@@ -121,7 +121,7 @@ def _make(connection: Connection, purpose: str, name: str, password: SecretStr |
         connection.execute(sql.SQL("{} role {} login").format(sql.SQL("alter" if known else "create"), role))
     if password is None:
         return Made(name, purpose, known is None, "kept" if known else "none")
-    # as the server keeps it: the password itself gets into no statement and no log
+    # hashed as the server stores it, so that no statement and no log has the password itself
     verifier = connection.pgconn.encrypt_password(password.get_secret_value().encode(), name.encode(), b"scram-sha-256")
     connection.execute(sql.SQL("alter role {} password {}").format(role, sql.Literal(verifier.decode())))
     return Made(name, purpose, known is None, "set")

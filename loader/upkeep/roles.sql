@@ -1,5 +1,5 @@
 -- name: powers
--- What a role that exists may do beyond loading or reading, if anything.
+-- What an existing role may do beyond loading or reading; no row if nothing.
 select string_agg(power, ', ')
 from pg_catalog.pg_roles as roles
 inner join pg_catalog.pg_database as databases on databases.datname = current_database()
@@ -17,13 +17,13 @@ where roles.rolname = %(role)s and is_so
 having count(*) > 0;
 
 -- name: join_loader
--- An administrator who is no superuser has to be a member of the loader, to hand tables over and to read them afterwards.
+-- An administrator who is not a superuser must be a member of the loader, to hand tables over and to read them afterwards.
 select format('grant %I to %I with inherit true, set true', loader.rolname, current_user)
 from pg_catalog.pg_roles as loader
 where loader.rolname = {loader_name} and not (pg_has_role(loader.oid, 'USAGE') and pg_has_role(loader.oid, 'SET'));
 
 -- name: rights
--- What both roles may do, apart from the loader owning its objects. Temporary tables are what dbt's unit tests need.
+-- What both roles may do, apart from the loader's ownership of its objects. dbt's unit tests need temporary tables.
 create schema if not exists ops;
 create schema if not exists staging;
 create schema if not exists history;
@@ -39,9 +39,9 @@ grant usage on schema latest, public to {reader};
 alter default privileges for role {loader} in schema latest, public grant select on tables to {reader};
 
 -- name: hand_over
--- A statement for each object that the loader does not own: all that is in streamflow's own schemas, and its relations in
--- public. The ledger is not asked which these are: the loader could write there, and be handed somebody else's table.
--- Sequences of a column go with their table. Citus takes routines and tables in this order only.
+-- One statement per object that the loader does not own yet: everything in streamflow's own schemas, and its relations in
+-- public. Their names do not come from the ledger: the loader can write to it, and could claim somebody else's table.
+-- A column's sequence changes owner with its table. Citus needs routines before tables, which `order by 1` gives.
 select format('alter routine %s owner to %I', routines.oid::regprocedure, {loader_name})
 from pg_catalog.pg_proc as routines
 where
@@ -68,7 +68,7 @@ where
 order by 1;
 
 -- name: let_read
--- A statement for each table and view that the reader may read; on a cluster also what is behind the views, of which it asks.
+-- One statement per table and view that the reader may read. A cluster also checks its rights on the tables behind the views.
 select format('revoke all on table %1$s from %2$I; grant select on table %1$s to %2$I', relations.oid::regclass, {reader_name})
 from pg_catalog.pg_class as relations
 where
@@ -85,7 +85,7 @@ select format(
 where to_regclass('pg_catalog.pg_dist_partition') is not null;
 
 -- name: notes
--- Rights that a role has from elsewhere: from PUBLIC, or as a member of other roles.
+-- Notes on rights that a role has from elsewhere: from PUBLIC, or as a member of other roles.
 select note
 from pg_catalog.pg_roles as roles
 cross join lateral (

@@ -29,7 +29,7 @@ carried_forward as (
     from {{ this }} as known
     where
         as_of in ({{ earlier }})
-        -- what a date delivered is in its own partition; a copy may be from before that date was restated
+        -- a date's deliveries are in its own partition; a carried-forward copy may predate a restatement of that date
         and (as_of = observed_as_of or observed_as_of not in ({{ earlier }}))
         and not exists (
             select 1

@@ -1,4 +1,4 @@
--- only deliveries count, in the order of their dates: what was carried forward is no news, unless its month is archived
+-- only deliveries make versions, in date order; rows that were carried forward count only for archived dates
 with deliveries as (
     select distinct on (snapshots.user_id, snapshots.observed_as_of)
         snapshots.*,

@@ -1,18 +1,18 @@
-{#- What this project changes of dbt itself, by dbt's documented ways. -#}
+{#- Overrides of dbt's own macros, in the ways that dbt documents. -#}
 
-{#- A schema in a model's config is the schema's whole name, not a suffix: the tables' homes are part of the contract. -#}
+{#- The schema in a model's config is the whole name, not a suffix, because the contract fixes where the tables are. -#}
 {% macro default__generate_schema_name(custom_schema_name, node) -%}
     {{ custom_schema_name or target.schema }}
 {%- endmacro %}
 
 
-{#- `dbt clone` asks this before it replaces a table by a copy or a view of another: history would be gone. -#}
+{#- `dbt clone` calls this before it replaces a table with a copy or a view of another one, which would destroy history. -#}
 {% macro default__can_clone_table() %}
     {{ exceptions.raise_compiler_error("`dbt clone` is not for this project: it would replace history and production") }}
 {% endmacro %}
 
 
-{#- dbt warns that a numeric without a precision rounds. In PostgreSQL it keeps every digit. -#}
+{#- Avoids dbt's warning that a numeric without a precision rounds: in PostgreSQL it keeps every digit. -#}
 {% macro postgres__get_empty_schema_sql(columns) %}
     {%- if columns.values() | rejectattr('data_type') | list %}{{ return(dbt.default__get_empty_schema_sql(columns)) }}{% endif -%}
     select
@@ -23,7 +23,7 @@
 {% endmacro %}
 
 
-{#- An audit that is waived for the load in staging warns where it would fail: dbt reports that itself, in whatever way it is run. -#}
+{#- An audit that is waived for the load in staging warns instead of failing. dbt itself reports the warning, however it is run. -#}
 {% macro postgres__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) %}
     {%- set asked = dbt.default__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
     {%- if model.config.severity | lower != 'error' or not streamflow.audited_table(model) %}{{ return(asked) }}{% endif -%}
@@ -40,9 +40,9 @@
 
 
 {#-
-  What a strategy of this project reads is a view: dbt's temporary table would write all rows once more, without statistics, and pull
-  those of a cluster through its coordinator. The strategy drops it in the same transaction: a server that goes down before dbt does so
-  leaves it there, on staging that no month could then make anew.
+  The strategies of this package read a temporary view. dbt's temporary table would write all rows a second time, without statistics,
+  and pull a cluster's rows through its coordinator. The strategy drops the view in its own transaction: if the server crashed before
+  dbt dropped the view, the view would stay, and no month could recreate the staging table that it reads.
 -#}
 {% macro postgres__create_table_as(temporary, relation, sql) %}
     {%- if temporary and model.config.incremental_strategy in streamflow.strategies() -%}
@@ -55,7 +55,7 @@
 {% endmacro %}
 
 
-{#- For them dbt need not compare columns in the catalog: the gate, or on-run-start without it, has added what is declared. -#}
+{#- With this package's strategies dbt need not compare columns: the gate, or on-run-start without it, has added the declared ones. -#}
 {% macro postgres__process_schema_changes(on_schema_change, source_relation, target_relation) %}
     {%- if model.config.incremental_strategy in streamflow.strategies() -%}
         {{ return(model.columns.values() | list) }}
@@ -65,8 +65,8 @@
 
 
 {#-
-  dbt replaces a view by renaming and dropping it: readers would wait for that behind whoever reads it in a long transaction, and
-  views and grants that others made on it would go. A view that says what it said stays as it is; dbt's own way is taken otherwise.
+  dbt replaces a view by renaming and dropping it. New readers would wait behind any long transaction that reads the view, and the views
+  and grants that others made on it would be lost. So a view with an unchanged definition stays; otherwise dbt replaces it as usual.
 -#}
 {% materialization view, adapter='postgres' %}
     {%- set existing, wanted = load_cached_relation(this), make_temp_relation(this) -%}

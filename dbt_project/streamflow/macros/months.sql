@@ -1,12 +1,12 @@
-{#- Dates that models are compiled with, as SQL for `as_of in (...)`; null where there is none. -#}
+{#- Dates that models are compiled with, as SQL for `as_of in (...)`; null if there is none. -#}
 
-{#- Whether the ledger is there to be asked; it is not where `dbt compile` meets an empty database. -#}
+{#- Whether the ledger can be queried. It is missing when `dbt compile` runs on an empty database. -#}
 {% macro ledger_is_there() %}
     {{ return(execute and adapter.get_relation(target.database, 'ops', 'gate') is not none) }}
 {% endmacro %}
 
 
-{#- The date of the month that passed the gate; null where nothing did, or staging has moved on since. -#}
+{#- The date of the month that passed the gate; null if none did, or if staging holds another load since. -#}
 {% macro month_that_passed() %}
     {%- set query -%}
         select coalesce(max(format('date %L', as_of)), 'null::date') from {{ ref('gate') }}
@@ -17,8 +17,8 @@
 
 
 {#-
-  The dates whose history a new month of a table is built on: the newest complete one before it, and any earlier one whose history was
-  written after that one, because it arrived late or was restated.
+  The dates whose history a new month of a table is built on: the newest complete date before it, and any earlier date whose history was
+  written by a later load because that date arrived late or was restated.
 -#}
 {% macro months_before(table_name) %}
     {%- set query = "select dates from ops.months_before('" ~ table_name ~ "', (select max(gate.as_of) from ops.gate as gate))" -%}
@@ -27,8 +27,8 @@
 
 
 {#-
-  Which rows of history production takes in: those that the dates of plan_production delivered. What archived dates delivered, a rebuild
-  takes from the newest one, which carried it forward.
+  The condition for the rows of history that production takes in: those that the dates of ops.plan_production delivered. A rebuild takes
+  the deliveries of archived dates from the newest date, which carried them forward.
 -#}
 {% macro newly_delivered(table_name) %}
     {%- do ref('complete_months') -%}
@@ -42,13 +42,13 @@
 {%- endmacro %}
 
 
-{#- The lists of dates that the compiled model reads by these macros. Other months may stand once its step has the lock. -#}
+{#- The lists of dates in the compiled model. A strategy checks them once it has the lock: months may have changed since. -#}
 {% macro dates_read() %}
     {{ return(modules.re.findall("(?i)\\bas_of\\s+in\\s*\\(\\s*((?:date '[0-9-]+'(?:, )?)+|null::date)\\s*\\)", model.compiled_code)) }}
 {% endmacro %}
 
 
-{#- What production of a table is to do, as ops.plan_production says; `first` is done before it is asked. -#}
+{#- The row of ops.plan_production for a table; `first` is SQL to run before that query. -#}
 {% macro production_plan(table_name, first='') %}
     {{ return(run_query(first ~ " select * from ops.plan_production('" ~ table_name ~ "', " ~ flags.FULL_REFRESH ~ ")").rows[0]) }}
 {% endmacro %}

@@ -4,7 +4,7 @@
 {% macro as_json(value) %}{{ return("'" ~ tojson(value) | replace("'", "''") ~ "'::jsonb") }}{% endmacro %}
 
 
-{#- Names, one or a list, as quoted identifiers. -#}
+{#- One name, or a list of names, as a list of quoted identifiers. -#}
 {% macro quoted(names) %}
     {%- set found = [] -%}
     {%- for name in ([names] if names is string else names) %}{% do found.append(adapter.quote(name)) %}{% endfor -%}
@@ -12,11 +12,11 @@
 {% endmacro %}
 
 
-{#- Whether two relations have the same row by its key, a list of quoted columns. -#}
+{#- The SQL condition that rows of two relations have the same key; `key` is a list of quoted columns. -#}
 {% macro same_row(left, right, key) -%}
     {%- for column in key %}{{ left }}.{{ column }} = {{ right }}.{{ column }}{{ ' and ' if not loop.last }}{% endfor -%}
 {%- endmacro %}
 
 
-{#- Names, one or a list, as an array of text. -#}
+{#- One name, or a list of names, as an SQL array of text. -#}
 {% macro text_array(names) %}array['{{ ([names] if names is string else names) | map('replace', "'", "''") | join("', '") }}']{% endmacro %}

@@ -1,13 +1,13 @@
 {#-
-  On-run-start: creates what is declared and not there yet, so that a plain `dbt build` works on an empty database and `\dt` shows
-  all tables; then enters this run in the ledger with the load that staging holds.
+  On-run-start: creates the declared tables that are missing, so that a plain `dbt build` works on an empty database and `\dt` shows
+  all tables. Then enters this run in the ledger with the load that staging holds.
 -#}
 {% macro begin_run() %}
     {%- if execute -%}
         {%- do streamflow.create_missing_tables() -%}
         insert into ops.runs (invocation_id, load_id) select '{{ invocation_id }}', ops.load_in_staging()
         on conflict (invocation_id) do update set load_id = excluded.load_id;
-        {#- where another run is under way, staging may be half of each month: this one is told so, and its audits give no verdict -#}
+        {#- ends this run if an ingest is under way: staging may then hold parts of two months, which must not be audited -#}
         {%- if 'model.streamflow.gate' in selected_resources %}
         {{ streamflow.begin_step() }};
         {%- endif %}
@@ -16,7 +16,7 @@
 {% endmacro %}
 
 
-{#- Also a run-operation: `streamflow init`. -#}
+{#- `streamflow init` also runs this macro, as a run-operation. -#}
 {% macro create_missing_tables() %}
     {%- if target.schema != 'public' -%}
         {{ exceptions.raise_compiler_error(
@@ -40,7 +40,7 @@
         {%- do run_query(ddl ~ "comment on table ops.loads is '" ~ stamp ~ "'") -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
     {%- endif -%}
-    {#- audits alone alter nothing, and a run with the gate alters what it is to publish into once they have passed -#}
+    {#- a run of audits alone adds no columns; in a run with the gate, the gate adds them after the audits have passed -#}
     {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and not streamflow.audits_alone() -%}
     {%- for created in run_query(streamflow.follow_declaration(adds_columns)).columns[0].values() if created in relations -%}
         {%- set model = relations[created] -%}
@@ -53,7 +53,7 @@
 {% endmacro %}
 
 
-{#- Whether this run has audits, or the seeds that they read, and nothing else. -#}
+{#- Whether this run consists only of audits, with or without seeds. -#}
 {% macro audits_alone() %}
     {%- set audits, others = streamflow.audits() | map(attribute='unique_id') | list, [] -%}
     {%- for id in selected_resources if id not in audits and not id.startswith('seed.') %}{% do others.append(id) %}{% endfor -%}
@@ -62,8 +62,8 @@
 
 
 {#-
-  Creates what is in schema ops, or makes it what this version has. Its hash is the comment of ops.loads: a database that has another one,
-  or none, is of another version. loader/database/ddl.py puts the same text together.
+  The DDL that creates schema ops, or upgrades it to this version. The comment of ops.loads holds the DDL's hash: if the hash is missing
+  or differs, the database has no ledger yet or that of another version. loader/database/ddl.py assembles the same text.
 -#}
 {% macro ops_ddl() %}
     {{ return(
@@ -73,11 +73,11 @@
 {% endmacro %}
 
 
-{#- The incremental strategies of this package, and what they make. -#}
+{#- The incremental strategies of this package, and the kind of table that each one fills. -#}
 {% macro strategies() %}{{ return({'as_of_partition': 'history', 'newest_wins': 'production'}) }}{% endmacro %}
 
 
-{#- Has history, production and staging follow their declaration, as SQL. -#}
+{#- The SQL that makes staging, history and production follow their declaration. -#}
 {% macro follow_declaration(adds_columns) %}
     {%- set declared = [] -%}
     {%- for staged in graph.sources.values() if staged.source_name == 'staging' -%}
@@ -90,7 +90,7 @@
 {% endmacro %}
 
 
-{#- A source or a model as ops.follow_declaration takes it. -#}
+{#- A source or a model in the form that ops.follow_declaration expects. -#}
 {% macro declaration(node, kind, key) %}
     {%- set columns = [] -%}
     {%- for column in node.columns.values() -%}
@@ -101,7 +101,7 @@
 {% endmacro %}
 
 
-{#- Promises rest on these settings, and the dbt_project.yml that has them is the project's own. -#}
+{#- History and production are safe only with these settings, which are in the dbt_project.yml that the project's owner edits. -#}
 {% macro require_guards(model) %}
     {%- set overrides_are_found = adapter.dispatch('can_clone_table', 'dbt').macro.package_name != 'dbt' -%}
     {%- if model.config.full_refresh is not sameas false or not model.config.contract.enforced or not overrides_are_found -%}
@@ -114,7 +114,7 @@
 {% endmacro %}
 
 
-{#- What a project says of all models would hold for those of this package too, whatever they say themselves. -#}
+{#- A setting that a project makes for all models also overrides the settings of this package's models. -#}
 {% macro require_own_settings() %}
     {%- set own = {
         'gate': {'materialized': 'table'},
@@ -134,7 +134,7 @@
 {% endmacro %}
 
 
-{#- The loader and the ledger know a model by its name, in its schema. -#}
+{#- The loader and the ledger find a model's table by the model's schema and name. -#}
 {% macro require_place(model, schema) %}
     {%- if model.schema != schema or model.alias != model.name -%}
         {{ exceptions.raise_compiler_error(
@@ -146,7 +146,7 @@
 {% endmacro %}
 
 
-{#- Each month makes the tables in staging anew, and what a view shows cannot be dropped. -#}
+{#- Each month recreates the staging tables, and PostgreSQL does not drop a table that a view reads. -#}
 {% macro require_no_staging(node) %}
     {%- for source_name, table_name in node.sources if source_name == 'staging' -%}
         {{ exceptions.raise_compiler_error(
@@ -159,8 +159,8 @@
 
 
 {#-
-  The first statement of every step that writes: nobody lands a month until its transaction ends. It refuses runs that leave rows out,
-  and locks the table that it is given.
+  The first statement of every step that writes. No month can land until the step's transaction ends. Refuses runs with --empty or
+  --sample, which leave rows out, and locks `relation` if it is given.
 -#}
 {% macro begin_step(relation=none) %}
     {%- if execute and (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}

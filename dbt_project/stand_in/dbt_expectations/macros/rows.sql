@@ -14,7 +14,7 @@
 {% endtest %}
 
 
-{#- A null is not in any set: say so with a row_condition where nulls are welcome. A quote within a value is written twice. -#}
+{#- A null is in no set: to allow nulls, exclude them with a row_condition. In a value, write a quote twice. -#}
 {% test expect_column_values_to_be_in_set(model, column_name, value_set, quote_values=true, row_condition=none) %}
     {{ dbt_expectations.refuse("expect_column_values_to_be_in_set", "quote_values", quote_values != true) }}
     {%- set values = [] -%}
@@ -25,7 +25,7 @@
 {% endtest %}
 
 
-{#- A null matches no expression. On PostgreSQL the real package passes over is_raw too. -#}
+{#- A null matches no expression. On PostgreSQL the real package ignores is_raw too. -#}
 {% test expect_column_values_to_match_regex(model, column_name, regex, row_condition=none, is_raw=false, flags="") %}
     {{ dbt_expectations.refuse("expect_column_values_to_match_regex", "flags", flags) }}
     {%- set pattern = dbt.string_literal(regex) -%}
@@ -49,7 +49,7 @@
 {%- endmacro %}
 
 
-{#- A condition that is null, because a value is, is not held against the row. -#}
+{#- A row passes if its condition is null because a value is null. -#}
 {% macro rows_where_not(model, condition, row_condition) %}
     select *
     from {{ model }}
@@ -58,7 +58,7 @@
 {% endmacro %}
 
 
-{#- Refuses an argument of the real package that this one would pass over, and so give another verdict. -#}
+{#- Refuses an argument of the real package that this stand-in would ignore, as its verdict could differ. -#}
 {% macro refuse(test, argument, value) %}
     {%- if value -%}
         {{ exceptions.raise_compiler_error(

@@ -8,7 +8,7 @@
 {% endtest %}
 
 
-{#- A row that has none of the values is left out; of one that has some, a null equals a null. -#}
+{#- Ignores rows whose columns are all null; in other rows a null equals a null. -#}
 {% test expect_compound_columns_to_be_unique(
     model, column_list, quote_columns=false, ignore_row_if="all_values_are_missing", row_condition=none
 ) %}

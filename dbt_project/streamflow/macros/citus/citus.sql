@@ -4,8 +4,8 @@ create or replace function ops.is_cluster() returns boolean language sql stable 
     select to_regclass('pg_catalog.pg_dist_partition') is not null
 $$;
 
--- Spreads a new table by a column, beside the history that is there (the tables that refuse changes) and is spread by a column of that
--- type, so that a customer's rows are on one node.
+-- Distributes a new table by a column. Colocates it with existing history (the tables that refuse changes) that is distributed by a column
+-- of the same type, so that a customer's rows are on one node.
 create or replace function ops.spread(relation regclass, spread_by text) returns void language plpgsql as $$
 begin
     if ops.is_cluster() then
@@ -20,7 +20,7 @@ begin
 end
 $$;
 
--- The workers that cannot be reached, or have yet to commit what was prepared there.
+-- The workers that cannot be reached, or still hold prepared transactions.
 create or replace function ops.pending_nodes() returns setof text language plpgsql as $$
 begin
     if ops.is_cluster() then
@@ -34,8 +34,8 @@ begin
 end
 $$;
 
--- A worker that failed while it committed lacks what the others have, without an error, until Citus has looked after it. Whoever reads
--- such rows to write others waits for that a little, or fails.
+-- A worker that failed during a commit lacks rows that other workers have, without an error, until Citus has recovered the transaction.
+-- A step that reads rows to write others waits about a second for the recovery, then fails.
 create or replace function ops.require_settled_cluster() returns void language plpgsql as $$
 declare
     nodes text;
@@ -52,8 +52,8 @@ begin
 end
 $$;
 
--- Nodes commit one after the other, and a reader could see some of them before and some after: for these milliseconds readers wait. Each
--- attempt is shorter than deadlock_timeout, so that no circle of waiting sessions lasts.
+-- Nodes commit one after the other, so a reader could see some nodes before and some after the commit: readers wait for these milliseconds.
+-- Each attempt is shorter than deadlock_timeout, so that no cycle of waiting sessions lasts.
 create or replace function ops.hide_until_committed(relation regclass) returns void language plpgsql as $$
 begin
     if not ops.is_cluster() then

@@ -1,6 +1,6 @@
 {#-
-  For a regular expression's brackets: blanks, control characters, and what Unicode shows as nothing. By number, as what \s matches
-  depends on the database's locale, and a zero-width space is none in any.
+  For the brackets of a regular expression: blanks, control characters, and characters that Unicode displays as nothing. They are listed
+  by number because the matches of \s depend on the database's locale, and it matches a zero-width space in none.
 -#}
 {% macro invisible_characters() -%}
     \u0001-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f
@@ -8,7 +8,7 @@
 {%- endmacro %}
 
 
-{#- That nothing blank or invisible is around a key, and that it is not too long, as SQL. A bound within the pattern takes thirty times as long. -#}
+{#- SQL: a key has no blank or invisible end, and at most 200 characters. A length bound in the pattern would be thirty times slower. -#}
 {% macro is_well_formed(column) -%}
     ({{ column }} !~ '^[{{ streamflow.invisible_characters() }}]|[{{ streamflow.invisible_characters() }}]$' and length({{ column }}) <= 200)
 {%- endmacro %}

@@ -1,6 +1,6 @@
 {#-
-  What a month delivered of a table, to select from; `as_of` is SQL. A column that was declared since, and that history gets with the next
-  month, is null. Each column is named: the gate may add one before the query is run again for what it has found.
+  A subquery of the rows that a month delivered to a table; `as_of` is SQL. A declared column that history does not have yet is null.
+  The columns are listed by name because the gate may add one before finding_of runs the audit's query again.
 -#}
 {% macro rows_delivered(table_name, as_of) -%}
     {%- set history = api.Relation.create(schema=target.schema, identifier=table_name ~ '_snapshots') -%}
@@ -16,7 +16,7 @@
 {%- endmacro %}
 
 
-{#- A table as its source declares it; an empty one before the project is read whole. -#}
+{#- A staging table as its source declares it; one without columns while dbt is still parsing the project. -#}
 {% macro staged(table_name) %}
     {%- for table in (graph.sources.values() if execute else []) if (table.source_name, table.name) == ('staging', table_name) -%}
         {{ return(table) }}
@@ -25,7 +25,7 @@
 {% endmacro %}
 
 
-{#- How many values a column has, 0, 1 or 2 for more: counting them all would read every row, and a cluster's nodes would send them. -#}
+{#- How many distinct values a column has: 0, 1, or 2 for more. Counting all would read every row, and send a cluster's to one node. -#}
 {% macro up_to_two_values(column, relation) -%}
     case when exists (select 1 from {{ relation }} where {{ column }} is not null limit 1) then
         1 + exists (

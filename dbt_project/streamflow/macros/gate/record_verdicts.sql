@@ -1,6 +1,6 @@
 {#-
-  On-run-end: enters the verdicts of the audits that ran, for the load that staging held when the run began, and closes the gate where
-  one failed. What had failed after a month was published, and was built or passed now, has not failed any more.
+  On-run-end: enters the verdicts of the audits that ran, for the load that staging held when the run began, and closes the gate if
+  one failed. Takes nodes that succeeded in this run out of ops.loads.failed_nodes, which lists failures after a month was published.
 -#}
 {% macro record_verdicts(results) %}
     {%- set verdicts = [] -%}
@@ -31,7 +31,7 @@
     inner join ops.runs as runs on runs.invocation_id = '{{ invocation_id }}'
     where
         runs.load_id = (select max(load_id) from ops.staged)
-        -- verdicts on a published load are final; it has none where its run was killed before they were entered
+        -- verdicts on a load that was published before this run are final; it has none if its run was killed before it entered them
         and (
             runs.load_id not in (select published.load_id from ops.published as published where published.published_at < runs.started_at)
             or runs.load_id not in (select known.load_id from ops.audits as known)
@@ -43,7 +43,7 @@
 {% endmacro %}
 
 
-{#- What an audit that counts its findings has found, in its words. It holds no value of a row. -#}
+{#- The findings of an audit that counts findings, as text. The text holds no value of any row. -#}
 {% macro finding_of(result) %}
     {%- if result.status in ['warn', 'fail'] and result.node.config.fail_calc == 'count(finding)' -%}
         {%- set query = "select string_agg(finding, '; ' order by finding) from (" ~ result.node.compiled_code ~ ") as found" -%}

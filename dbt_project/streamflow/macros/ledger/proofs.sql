@@ -1,7 +1,7 @@
-{#- What proves history, and makes it immutable. Plain Jinja, as the loader renders this file too. -#}
+{#- Checksums and links that prove history, and triggers that keep it immutable. Plain Jinja, as the loader renders this file too. -#}
 {% macro ops_proofs() %}
--- of all rows, whatever their order: the sum of a 64-bit hash of each. A row's hash is linear in its values: hashed once more, no
--- swap of two customers' values leaves the sum as it is. Numbers count by their digits, and nothing depends on a setting.
+-- the sum of a 64-bit hash of each row, in any order. PostgreSQL's hash of a row is linear in its values, so two customers could swap
+-- values and leave the sum as it is: it is hashed once more. Numbers are hashed by their digits, and no setting affects the result.
 create or replace function ops.checksum(relation regclass, columns text [])
 returns numeric
 language plpgsql stable as $$
@@ -38,8 +38,8 @@ begin
 end
 $$;
 
--- a link for each publication that has none: of every table the load, the rows and their checksum, as readers get them; what is
--- archived they do not get
+-- adds a link for each publication that has none, with the load, the number of rows and their checksum of every table that readers get;
+-- they do not get archived history
 create or replace function ops.link_publications() returns setof bigint language sql as $$
     select ops.add_link(jsonb_build_object(
         'event', 'published', 'at', published_at, 'load', load_id, 'as_of', as_of, 'month', month, 'tables', (
@@ -65,7 +65,7 @@ begin
 end
 $$;
 
--- rows of history come and stay; two triggers, since one for TRUNCATE among others is known to a cluster's coordinator only
+-- refuses every change of a table's rows; two triggers, as a cluster creates one that includes TRUNCATE on its coordinator only
 create or replace function ops.make_immutable(relation regclass) returns void language plpgsql as $$
 begin
     perform set_config('citus.enable_unsafe_triggers', 'on', true);

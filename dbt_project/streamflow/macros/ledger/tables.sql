@@ -10,7 +10,7 @@ begin
     elsif to_regclass('ops.loads') is not null and to_regclass('ops.waivers') is null then
         raise exception 'this database was made by an earlier version of streamflow, which kept another ledger: use a new database';
     end if;
-    -- a role without CREATE on the database is refused `create schema if not exists`, even where the schema is there
+    -- `create schema if not exists` fails for a role without CREATE on the database, even if the schema exists
     foreach name in array array['ops', 'staging', 'history', 'restated'] loop
         if to_regnamespace(name) is null then
             execute format('create schema if not exists %I', name);
@@ -19,7 +19,7 @@ begin
 end
 $$;
 
--- functions of 0.2.0 that are gone, or have other arguments
+-- functions of 0.2.0 that no longer exist, or whose arguments have changed
 drop function if exists
     ops.build_history(regclass, regclass, text [], text []),
     ops.clear_lost_staging(),
@@ -59,7 +59,7 @@ create table if not exists ops.staged (
     landed_at timestamptz not null default clock_timestamp()
 );
 
--- which load staging held when a dbt run began; lock_holder is the session of the ingest that began it, null by hand
+-- which load staging held when a dbt run began; lock_holder is the backend's process id of the ingest that began it, null for dbt by hand
 create table if not exists ops.runs (
     invocation_id text primary key,
     load_id bigint references ops.loads,
@@ -91,7 +91,7 @@ create table if not exists ops.waivers (
     primary key (load_id, audit_name)
 );
 
--- one row per table and as_of whose history stands; merged_at is when production took the delivery in
+-- one row per table and as_of that has history; merged_at is when production took the delivery in
 create table if not exists ops.history (
     table_name text not null,
     as_of date not null,
@@ -122,7 +122,7 @@ create table if not exists ops.restatements (
     primary key (table_name, as_of, replaced_load_id)
 );
 
--- one row per publication; of several for one as_of the newest load counts
+-- one row per publication; if an as_of has several, the one with the newest load counts
 create table if not exists ops.published (
     load_id bigint primary key,
     as_of date not null,
@@ -130,14 +130,14 @@ create table if not exists ops.published (
     published_at timestamptz not null
 );
 
--- what readers were given, and that some were taken out of it; each link has the SHA-256 of the one before and of what it tells
+-- one row per event that changed what readers get; sha256 is the SHA-256 of the link before's sha256 followed by `tells`
 create table if not exists ops.chain (
     link bigint primary key,
     tells jsonb not null,
     sha256 text not null
 );
 
--- history that is in files and not in the database: what the chain tells last of each table and date that was ever archived
+-- history that is in files and not in the database: tables and dates whose last link of archiving or restoring is `archived`
 create or replace view ops.archived as
 select *
 from (
@@ -158,7 +158,7 @@ from (
 ) as told
 where told.event = 'archived';
 
--- customers who must not come back, by a keyed hash of who they are; link is the one of the chain that tells of it
+-- forgotten customers, who must not land again, by a keyed hash of their id; `link` is the link of the chain that records it
 create table if not exists ops.forgotten (
     tombstone bytea primary key,
     key uuid not null,
@@ -178,8 +178,8 @@ select
 from ops.loads as loads
 cross join lateral jsonb_array_elements(loads.files) as file;
 
--- a load is complete when the history of every table that it landed stands, built by it or from the same file: production may
--- take it in. A load that built no history is not complete: its month was there already.
+-- loads that production may take in: every table that the load landed has history, built by this load or from the same file. A load
+-- that built no history is not complete, as its month was there already.
 create or replace view ops.complete_loads as
 select files.load_id, files.as_of, files.month, bool_and(history.merged_at is not null) as is_merged
 from ops.landed_files as files
@@ -190,7 +190,7 @@ having
     bool_or(history.load_id = files.load_id)
     and bool_and(coalesce(history.load_id = files.load_id or built_from.content = files.content, false));
 
--- what is to become history: landed tables without it, or whose month is restated from another file
+-- the landed tables that are to become history: those without history of that date, and those that are restated from another file
 create or replace view ops.to_build as
 select staged.table_name, staged.load_id, staged.as_of, staged.row_count, standing.partition_name as replaces
 from ops.staged as staged
@@ -199,7 +199,7 @@ left join ops.history as standing on standing.table_name = staged.table_name and
 left join ops.landed_files as built_from on built_from.load_id = standing.load_id and built_from.table_name = standing.table_name
 where standing.load_id is null or (files.restates and built_from.content <> files.content);
 
--- history of complete loads, also where a later one has replaced a part of it
+-- the history of each date that has a complete load, built by that load or by an earlier one
 create or replace view ops.standing_history as
 select history.*
 from ops.history as history
@@ -208,7 +208,7 @@ where exists (
     where complete.as_of = history.as_of and complete.load_id >= history.load_id
 );
 
--- per table that is in staging, the newest month before it whose history is complete, as far as the ledger tells how they compare
+-- per table in staging, the newest earlier month with complete history, and whether row count and file are the same by the ledger
 create or replace view ops.month_before as
 select distinct on (staged.table_name)
     staged.table_name,

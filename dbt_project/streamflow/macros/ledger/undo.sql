@@ -1,7 +1,7 @@
-{#- What gives up a load that was not finished. Plain Jinja, as the loader renders this file too. -#}
+{#- Undoes loads that were not finished. Plain Jinja, as the loader renders this file too. -#}
 {% macro ops_undo() %}
--- A load that was cut off before the history of all its tables stood is given up when another one lands, the newest one first: its
--- partitions go, and those that it was to replace come back. With a date it is whatever of that date is not published.
+-- Undoes loads that were cut off before the history of all their tables stood, the newest first, but not the load in staging: drops their
+-- partitions, and puts back those that they replaced. With `of_date`, undoes all loads of that date that are not published.
 create or replace function ops.undo_unfinished_loads(of_date date default null) returns void language plpgsql as $$
 declare
     unfinished record;
@@ -51,7 +51,7 @@ begin
     end if;
     kept := format('history.%I', entry_before ->> 'partition_name');
     execute format('alter table restated.%I set schema history', entry_before ->> 'partition_name');
-    for statement in  -- columns that were declared since
+    for statement in  -- columns that were declared after it was replaced
         select format('alter table %s add column %I %s', kept, attname, format_type(atttypid, atttypmod))
         from pg_attribute as declared
         where attrelid = parent and attnum > 0 and not attisdropped

@@ -1,6 +1,6 @@
 {#-
-  The incremental strategy of production: rows are merged by their key, and a row yields only to one of a newer observed_as_of, in
-  whatever order months arrive. A rebuilt table becomes exactly what history says, in place: keys, grants and views on it stay.
+  The incremental strategy of production: rows are merged by their key, and only a row with a newer observed_as_of replaces another one,
+  whatever the order in which months arrive. A rebuild makes the table exactly what history says, in place: keys, grants and views stay.
 -#}
 {% macro get_incremental_newest_wins_sql(arguments) %}
     {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, streamflow.quoted(arguments.unique_key) -%}
@@ -49,8 +49,8 @@
 
 
 {#-
-  Enters in ops.history that production takes in the deliveries of these dates, and, where it is for the first time, how many rows each
-  brings and of how many customers it changes a value.
+  Marks the deliveries of these dates as merged in ops.history. For a delivery that is merged for the first time, also enters how many
+  rows it inserts and in how many rows it changes a value.
 -#}
 {% macro count_before_merge(target, delivered, key, unmerged) %}
     with counted as (
@@ -78,7 +78,7 @@
 {% endmacro %}
 
 
-{#- Equal numbers are no difference, whatever their digits are, unless `by_digit`. -#}
+{#- The SQL condition that two rows differ. Equal numbers with other digits, like 1.0 and 1.00, differ only with `by_digit`. -#}
 {% macro rows_differ(left, right, columns, by_digit=false) -%}
     {%- set values = [] -%}
     {%- for column in columns -%}

@@ -1,6 +1,6 @@
 {#-
-  How many percent of those delivered in the month before are not in this one, rounded up; null without one. Nearly all are where the
-  files are of another company, or the database of other data.
+  The percentage of rows delivered in the month before that are missing from this month, rounded up; null without a month before. It is
+  close to 100 if the files belong to another company, or the database holds other data.
 -#}
 {% test gone_since_month_before_percent(model, column_name) %}
 {%- set table_name = streamflow.audited_table(context['model']) -%}

@@ -1,4 +1,4 @@
-{#- The database enforces every key that the model declares and it can enforce, so no row can break one. Row grain: missing key. -#}
+{#- The database enforces every declared key that it can enforce, so that no row can break one. Row grain: missing key. -#}
 {% test keys_are_enforced(model) %}
 {%- set node = graph.nodes.get(context['model'].attached_node, {}) if execute else {} -%}
 select type from ops.missing_keys(to_regclass('{{ node.relation_name }}'), {{ streamflow.as_json(node.constraints or []) }})

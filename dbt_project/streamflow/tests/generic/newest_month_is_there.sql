@@ -1,4 +1,4 @@
-{#- Readers see every month that production has taken in whole. Row grain: as_of that is missing. -#}
+{#- Readers see every month that all production tables have taken in. Row grain: missing as_of. -#}
 {% test newest_month_is_there(model) %}
 select complete.as_of
 from {{ ref('complete_months') }} as complete

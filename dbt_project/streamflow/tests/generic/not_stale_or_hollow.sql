@@ -1,6 +1,6 @@
 {#-
-  The rows are not those of the month before, and no column that had values there, or several, has none or a single one now. The first row
-  that differs, and the second value, end the search. Row grain: finding, in words.
+  Finds a table whose rows all equal those of the month before, a column that had values then and is empty now, and a column that had
+  several values then and has one now. Stops reading at the first different row or the second value. Row grain: finding, in words.
 -#}
 {% test not_stale_or_hollow(model) %}
     {%- do config(severity='warn', fail_calc='count(finding)') -%}

@@ -1,4 +1,4 @@
-{#- Per column the share of missing values in percent, rounded up. Row grain: column. -#}
+{#- The percentage of missing values per column, rounded up. Row grain: column. -#}
 {% test null_percent(model, columns) %}
 with counted as (
     select

@@ -1,4 +1,4 @@
-{#- By how many percent the row count differs from that of the month before, rounded up; no row without rows then. -#}
+{#- The change of the row count since the month before, in percent, rounded up; no result row if that month is missing or was empty. -#}
 {% test row_count_change_percent(model) %}
 with month_before as materialized (
     select rows_delivered from {{ source('ops', 'month_before') }}
