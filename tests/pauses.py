@@ -18,9 +18,6 @@ from tests.servers import Server, connect
 PATIENCE = 120
 """Seconds after which a run that does not come to its point has failed; none of them waits that long."""
 
-WRITES = "select pg_advisory_xact_lock(hashtextextended('streamflow writes ' || {}::regclass::oid, 0))"
-"""Takes the lock of whoever writes to a table of history or production."""
-
 POINTS: dict[str, Sequence[tuple[str, str]]] = {
     "ledger": [("ops.loads", "share")],
     "landing begins": [("ops.staged", "share")],
@@ -28,12 +25,12 @@ POINTS: dict[str, Sequence[tuple[str, str]]] = {
     "dbt begins": [("ops.runs", "share")],
     "gate": [("ops.gate", "access share")],
     "first history": [
-        (f"public.{name}_snapshots", WRITES)
+        (f"public.{name}_snapshots", "share update exclusive")
         for name in ("users", "subscriptions", "usage_agg_30d", "payments_agg_90d", "support_agg_90d", "labels")
     ],
-    "last history": [("public.labels_snapshots", WRITES)],
-    "first merge": [("public.users", WRITES)],
-    "last merge": [("public.labels", WRITES)],
+    "last history": [("public.labels_snapshots", "share update exclusive")],
+    "first merge": [("public.users", "share")],
+    "last merge": [("public.labels", "share")],
     "published": [("ops.published", "share")],
     "verdicts": [("ops.audits", "share")],
 }
@@ -45,7 +42,7 @@ FIRST_MONTH_ONLY = {"keys": [("public.users", "access share")]}
 ELSEWHERE = {
     "first audit": [("ops.waivers", "access exclusive")],
     "own model": [("public.held", "access exclusive")],
-    "own model and last merge": [("public.held", "access exclusive"), ("public.labels", WRITES)],
+    "own model and last merge": [("public.held", "access exclusive"), ("public.labels", "share")],
     "forgetting": [("history.labels_2024_01_31", "share row exclusive")],
     "forgotten": [("ops.forgotten", "share")],
     "vacuum": [("public.users", "share update exclusive")],
@@ -89,11 +86,8 @@ def paused(streamflow: Streamflow, point: str, *arguments: str | Path, applicati
         holder.execute("select set_config('application_name', %s, false)", [application_name])
         holder.execute("begin")
         for table, mode in {**POINTS, **FIRST_MONTH_ONLY, **ELSEWHERE}[point]:
-            if mode == WRITES:
-                holder.execute(sql.SQL(WRITES).format(table))
-            else:
-                name = sql.Identifier(*table.split("."))
-                holder.execute(sql.SQL("lock table {} in {} mode").format(name, sql.SQL(mode)))
+            name = sql.Identifier(*table.split("."))
+            holder.execute(sql.SQL("lock table {} in {} mode").format(name, sql.SQL(mode)))
         process = start(streamflow, *arguments)
         run = Paused(process, [])
         try:

@@ -464,6 +464,32 @@ def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be
     assert january.value("select count(*) from pg_constraint where conname = 'labels_user_id_fkey'") == 1
 
 
+def test_a_second_foreign_key_is_made_and_a_waived_audit_of_it_lets_no_row_past(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """labels refers to users by the same column: that key does not count for this one."""
+    before = january.state()
+    path = copy / "dbt_project" / "models" / "production" / "labels.yml"
+    document = yaml.safe_load(path.read_text())
+    key = {"type": "foreign_key", "columns": ["user_id"], "to": "ref('subscriptions')", "to_columns": ["user_id"]}
+    document["models"][0]["constraints"].append(key)
+    path.write_text(yaml.safe_dump(document))
+    arguments = {"to": "source('staging', 'subscriptions')", "field": "user_id"}
+    add_test(copy, "labels", "user_id", {"relationships": {"name": "ours", "arguments": arguments}})
+    edit(copy_month(months, "001", tmp_path) / "subscriptions.csv", lambda rows: rows.pop())  # a new customer's
+    waived = ("--waive", "ours", "--reason", "no matter")
+    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path), *waived)
+    assert "that name none of subscriptions by user_id: 1" in result.stderr
+    assert result.returncode == 1
+    assert january.state() == before
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    keys = "select count(*) from pg_constraint where conrelid = 'labels'::regclass and contype = 'f'"
+    assert january.value(keys) == 2
+    assert run_copy(copy, january, "ingest", "002", "--data-dir", str(months)).returncode == 0
+    assert january.value(keys) == 2
+    january.ok("verify")
+
+
 @pytest.fixture
 def named_later(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -> tuple[str, ...]:
     """The restatement that takes out the only customer whom a later month names, and does not have."""

@@ -1,7 +1,7 @@
 {#-
-  The gate's pre-hook. dbt skips the gate when an audit that it runs fails; this ends the run where audits were left out (`dbt run`,
-  --exclude, a selection, retry), and where staging is not what was audited. Then it undoes what unfinished loads left in
-  history, and adds the columns that were declared since.
+  The gate's pre-hook. dbt itself skips the gate when an audit fails. This macro ends the run if audits were left out (`dbt run`,
+  --exclude, a selection, retry), if rows would break a foreign key, or if staging is not what was audited. Then it undoes what
+  unfinished loads left in history, and adds newly declared columns.
 -#}
 {% macro require_audited_load() %}
     {%- if execute -%}
@@ -26,13 +26,15 @@
 
 
 {#-
-  Ends the run where rows name a row that production will not have: its foreign key would refuse them when history stands already. They are
-  those of staging, unless a `relationships` audit of severity error has told so before, those of production where the key is new, and
-  those of other months where a restatement takes out whom they name.
+  Ends the run if rows refer to a parent row that production will not have; otherwise the foreign key would refuse them after history was
+  built. Checks the rows of staging unless a `relationships` audit of severity error covers the key, those of production if the key is
+  new, and those of other months if a restatement removes the parent row.
 -#}
 {% macro require_references(audits) %}
     {%- set audited = [] -%}
-    {%- for audit in audits if audit.test_metadata and audit.test_metadata.name == 'relationships' and streamflow.lets_none_pass(audit) -%}
+    {%- set waived = run_query('select audit_name from ops.waivers where load_id = (select max(load_id) from ops.staged)').columns[0].values() -%}
+    {%- for audit in audits if audit.test_metadata and audit.test_metadata.name == 'relationships' and streamflow.lets_none_pass(audit)
+        and audit.name not in waived -%}
         {%- for read in audit.sources -%}
             {%- set column, field = audit.column_name | replace('"', ''), audit.test_metadata.kwargs.field | replace('"', '') -%}
             {%- do audited.append([streamflow.audited_table(audit), [column], read | last, [field]]) -%}
@@ -60,13 +62,13 @@
 {% endmacro %}
 
 
-{#- Whether a single row fails an audit of severity error, whichever it is. -#}
+{#- Whether one bad row, wherever it is in the table, is enough to fail this audit of severity error. -#}
 {% macro lets_none_pass(audit) %}
     {{ return(not audit.config.where and audit.config.fail_calc == 'count(*)' and audit.config.error_if | replace(' ', '') in ['!=0', '>0', '>=1']) }}
 {% endmacro %}
 
 
-{#- Ends the run for what the rows are, and enters it like the verdict of an audit: the month is refused. -#}
+{#- Refuses the month because of its rows: enters the finding like the verdict of an audit, and ends the run. -#}
 {% macro refuse_month(table_name, finding) %}
     {%- set entry -%}
         insert into ops.audits (load_id, audit_id, audit_name, table_name, severity, status, failures, finding)
@@ -82,12 +84,12 @@
 {% endmacro %}
 
 
-{#- Whether production of a model has rows that a foreign key, once it is there, will judge for the first time. -#}
+{#- Whether a production table has rows and lacks a foreign key, which will then check these rows for the first time. -#}
 {% macro key_is_new(child, columns) %}
     {%- set missing -%}
         select count(*) from ops.missing_keys('{{ child.relation_name }}', {{ streamflow.as_json(child.constraints) }}) as missing
         where missing.type = 'foreign_key' and missing.columns = {{ streamflow.text_array(columns) }}
-            -- a column that was declared since, and is added later, is null in all rows that are there
+            -- a declared column that the table does not have yet will be null in all existing rows
             and missing.columns <@ (select array_agg(attname::text) from pg_attribute where attrelid = '{{ child.relation_name }}'::regclass)
     {%- endset -%}
     {{ return(
@@ -97,11 +99,11 @@
 {% endmacro %}
 
 
-{#- The table that a foreign key refers to. `to` is ref('users') in the graph, and the relation's name in a compiled model: both end in it. -#}
+{#- The table that a foreign key refers to. `to` is ref('users') in the graph and a relation in a compiled model: both end in its name. -#}
 {% macro parent_of(key) %}{{ return(modules.re.findall('\\w+', key.to) | last) }}{% endmacro %}
 
 
-{#- How many values of a foreign key in these relations its parent has neither in staging nor in production, nor in history where asked. -#}
+{#- Counts the distinct values of a foreign key that its parent lacks in staging, in production and, if `in_history`, in history. -#}
 {% macro count_orphans(relations, key, in_history) %}
     {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
     {%- set parent = streamflow.parent_of(key) -%}
@@ -132,7 +134,7 @@
 {% endmacro %}
 
 
-{#- The tests that read staging, and nothing that is built after it; of one severity, where it is given. -#}
+{#- The tests that read staging and no model; only those of `severity`, if it is given. -#}
 {% macro audits(severity=none) %}
     {%- set found = [] -%}
     {%- for node in graph.nodes.values() if node.resource_type == 'test' and streamflow.audited_table(node) -%}
@@ -142,7 +144,7 @@
 {% endmacro %}
 
 
-{#- The staging table that a test is declared on, or the first one that a singular test names; none where it reads models, not only seeds. -#}
+{#- The staging table that a test is declared on, or the first one that a singular test names; none if the test also reads a model. -#}
 {% macro audited_table(test) %}
     {%- set named = test.sources | selectattr(0, 'equalto', 'staging') | map('last') | list -%}
     {%- set built = [] -%}

@@ -1,13 +1,13 @@
-{#- What the steps of a dbt run do in the database besides their rows. Plain Jinja: the loader renders this file too, before dbt is up. -#}
+{#- What the steps of a dbt run do in the database besides selecting rows. Plain Jinja: the loader renders this file before dbt is up. -#}
 
-{#- The two keys of the advisory lock that an ingest holds alone, and the steps of a dbt run by hand share. -#}
+{#- The two keys of the advisory run lock. An ingest holds it exclusively; the steps of dbt by hand share it. -#}
 {% macro run_lock() %}24336, 1{% endmacro %}
 
 
 {% macro ops_steps() %}
--- Called first in every step that writes. dbt by hand takes the run lock shared, so that nobody lands a month until the transaction ends;
--- the dbt of an ingest checks that its ingest still holds that lock. The lock of the table comes last: whoever waits for it is known to be
--- under way. It is an advisory one, as all that one writer alone can hold on a table would wait for a vacuum of it.
+-- Every step that writes calls this first. dbt by hand shares the run lock, so that no month lands until its transaction ends; the dbt run
+-- of an ingest checks that the ingest still holds that lock. The table's lock comes last, so that whoever waits for it is already covered
+-- by the run lock. It holds off other people's writes too, with which a merge could deadlock.
 create or replace function ops.begin_step(invocation text, target regclass default null) returns void language plpgsql as $$
 declare
     ingest int := (select lock_holder from ops.runs where invocation_id = invocation);
@@ -27,12 +27,12 @@ begin
     end if;
     perform ops.require_settled_cluster();
     if target is not null then
-        perform pg_advisory_xact_lock(hashtextextended('streamflow writes ' || target::oid, 0));
+        execute format('lock table %s in share row exclusive mode', target);
     end if;
 end
 $$;
 
--- The gate opens where staging is what this run audited. Of a published load the server may have lost the rows.
+-- Raises unless staging still holds what this run audited; rows of a published load are not counted, as a crash may have lost them.
 create or replace function ops.open_gate(invocation text) returns void language plpgsql as $$
 declare
     audited bigint := (select load_id from ops.runs where invocation_id = invocation);
@@ -58,7 +58,7 @@ begin
 end
 $$;
 
--- A load that had passed, and of which an audit has failed since, is to pass again before anything is built from it.
+-- If this run failed an audit of a load that is not published, that load must pass the gate again before anything is built from it.
 create or replace function ops.close_gate(invocation text) returns void language plpgsql as $$
 begin
     if to_regclass('ops.gate') is not null and exists (
@@ -72,8 +72,8 @@ begin
 end
 $$;
 
--- The load that staging holds. What the server lost in a crash, as staging is not in its log, is not in staging: the ledger says so from
--- then on, and this is the load that was lost, where it was still to be published.
+-- Returns the load that staging holds. Staging tables are unlogged, so a crash of the server empties them: then this empties ops.staged,
+-- and returns the lost load only if that was still to be published.
 create or replace function ops.load_in_staging() returns bigint language plpgsql as $$
 declare
     landed record;
@@ -97,7 +97,7 @@ begin
 end
 $$;
 
--- The dates, as SQL, whose history a new month of a table is built on; those of them that are archived, and where.
+-- The dates, as SQL, whose history a new month of a table is built on; which of them are archived, and in which folder.
 create or replace function ops.months_before(of_table text, new_month date, out dates text, out archived text, out folder text)
 language plpgsql stable as $$
 begin
@@ -116,7 +116,7 @@ begin
 end
 $$;
 
--- `read` are the dates that a model reads, where it was compiled already.
+-- Raises if one of these dates is archived, or if they differ from `read`, the dates in the compiled model; null is not compared.
 create or replace function ops.require_months_before(of_table text, new_month date, read text [] default null) returns void
 language plpgsql stable as $$
 declare
@@ -131,8 +131,8 @@ begin
 end
 $$;
 
--- The rows that a model of history selects become a partition, entered with a checksum. One that stands is never touched, unless the
--- load restates its month from another file: then it is kept in the schema `restated`. `read` are the dates that the model reads.
+-- Fills a new partition with the rows that a history model selects, and enters it with a checksum. Never changes an existing partition;
+-- if the load restates the month from another file, moves it to the schema `restated`. `read` has the dates that the model reads.
 create or replace function ops.build_history(parent regclass, selected regclass, key text [], names text [], read text []) returns text
 language plpgsql as $$
 declare
@@ -184,10 +184,10 @@ begin
 end
 $$;
 
--- What production of a table is to do, its dates as SQL. `unmerged`: the complete months that it has not taken in yet. `rebuild`: whether
--- it is made to be what all of history says, with --full-refresh, or because a month no longer has all rows that it brought: it was
--- restated, or is to be taken in again. `months`: those whose deliveries are read; the newest one again where there is nothing new, which
--- changes nothing. It is not rebuilt while a published month is half restated, and would lose its rows.
+-- What production of a table is to do; dates are SQL. `unmerged`: the complete months that it has not taken in yet. `rebuild`: whether it
+-- is rebuilt from all of history, because of --full-refresh, or because one of these months may lack rows that it brought before: it was
+-- restated, or is taken in again. `months`: the months whose deliveries are read; without a new one the newest again, which changes
+-- nothing. Raises instead of rebuilding while a published month is half restated, as the month's rows would be lost.
 create or replace function ops.plan_production(of_table text, full_refresh boolean) returns table (
     rebuild boolean, months text, unmerged text, newest text, archived text
 ) language plpgsql stable as $$
@@ -232,29 +232,9 @@ begin
 end
 $$;
 
--- The keys that a model declares, its table can have, and does not have. A cluster enforces a reference only within a node, by what both
--- tables are spread by, which is the first column of the key.
-create or replace function ops.missing_keys(target regclass, declared jsonb) returns table (
-    type text, columns text [], references_table text, references_columns text []
-) language sql stable as $$
-    select key.type, key.columns, key."to", key.to_columns
-    from jsonb_to_recordset(declared) as key (type text, columns text [], "to" text, to_columns text [])
-    where key.type in ('primary_key', 'foreign_key')
-        and not exists (
-            select from pg_constraint
-            where conrelid = target and convalidated and contype = case key.type when 'primary_key' then 'p' else 'f' end::"char"
-        )
-        and (
-            key.type = 'primary_key'
-            or not ops.is_cluster()
-            or key.columns[1] = jsonb_path_query_first(declared, '$[*] ? (@.type == "primary_key").columns[0]') #>> '{}'
-        )
-    order by key.type desc
-$$;
-
--- The last thing that production does: its keys, once it has rows, as building a key once is several times faster than keeping it row by
--- row; and it has as many rows as history says of the newest month, where it took in that one for the first time. After a late month there
--- is nothing to compare: customers whom only that one has are in no newer history.
+-- The last step of production. Adds missing keys after the rows, as building a key once is several times faster than maintaining it row by
+-- row. If production took in the newest month for the first time, checks that it has as many rows as history has of that month. After a
+-- late month it cannot check: customers whom only that month has are in no newer history.
 create or replace function ops.finish_merge(target regclass, declared jsonb, newest date) returns void language plpgsql as $$
 declare
     key record;
@@ -267,7 +247,7 @@ begin
             execute format('alter table %s add primary key (%s)', target, key.named);
             execute format('analyze %s', target);
         else
-            -- an index finds whom a deleted customer takes along, where the primary key does not
+            -- `on delete cascade` finds rows by this index, unless the primary key begins with the same columns
             if key.columns <> (ops.primary_key(target))[:cardinality(key.columns)] then
                 execute format('create index on %s (%s)', target, key.named);
             end if;
