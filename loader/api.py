@@ -1,9 +1,9 @@
-"""The steps as Python functions, for orchestrators and notebooks. What is in `__all__` is the public surface.
+"""The commands as Python functions, for orchestrators and notebooks. `__all__` lists the public surface.
 
-Each does what the command of the same name does, prints nothing, and returns a typed result; its steps go to the log
-"streamflow". Where the command would end with another exit code than 0, a function raises: `Refused` or `DataRefused`
+Each function does what its command does, prints nothing, and returns a typed result; its steps go to the logger
+"streamflow". If the command's exit code would not be 0, the function raises an error: `Refused` or `DataRefused`
 (1), `WrongUsage` or `WrongDeclaration` (2), `SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Each of
-them is a `StreamflowError` and carries its `exit_code`.
+these is a `StreamflowError` and carries its `exit_code`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
 
 
 _ONE_AT_A_TIME = threading.RLock()
-"""dbt is told in the environment which project and database are meant, and all threads share that."""
+"""dbt reads project and database from the environment, which all threads share, so calls run one at a time."""
 
 
 def ingest_month(
@@ -67,20 +67,20 @@ def ingest_month(
     settings: Settings | None = None,
     waive: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Land, audit and publish one month, or nothing of it: its state is "published", or "unchanged" if it was before.
+    """Land, audit and publish a whole month or nothing: the state is "published", or "unchanged" if it already was.
 
     Args:
         month: its number, as 1 or "001".
-        data_dir: the folder of months, or its address; that of the settings unless given.
-        as_of: another date than the month's last day.
-        force: audit and build again even where nothing is new.
-        restate: the reason why a published month is to be replaced by other rows.
-        settings: other settings than those of the environment and .env.
-        waive: audits that are to warn only, by name, each with the reason why.
+        data_dir: the folder of months, or its address; by default that of the settings.
+        as_of: the date of the month, by default its last day.
+        force: audit and build again even if nothing is new.
+        restate: the reason for replacing a published month by other rows.
+        settings: settings to use in place of those of the environment and .env.
+        waive: the names of audits that only warn, each with the reason.
 
     Raises:
-        Refused: the data is not taken; its `outcome` and `rejects` say why. Another attempt ends the same.
-        ModelsFailed: the month is published, and what is built on it failed. Another attempt builds only that.
+        Refused: the data is refused; `outcome` and `rejects` say why. A retry with the same data ends the same.
+        ModelsFailed: the month is published, but models or tests built on it failed. A retry builds only those.
         NotDelivered: the month's folder or archive is not there yet.
         SurroundingsFailed: no database, another run under way, a full disk: the month can be ingested again as it is.
         WrongUsage: the arguments or the settings cannot work.
@@ -101,42 +101,42 @@ def check_month(
     as_of: dt.date | None = None,
     settings: Settings | None = None,
 ) -> Outcome:
-    """Land and audit one month and publish nothing: its state is "checked". All else is as of `ingest_month`."""
+    """Land and audit one month and publish nothing: the state is "checked". All else is as in `ingest_month`."""
     return _run(Request("check"), month, data_dir, as_of, settings)
 
 
 def abandon_month(month: int | str, as_of: dt.date | None = None, settings: Settings | None = None) -> Abandoned:
-    """Give up a month that was begun and is not published: the database is as it was before it was begun.
+    """Give up a month that was begun but not published: the database becomes what it was before the month.
 
     Raises:
         WrongUsage: nothing was begun, the month is published, or a later one was built on it.
-        SurroundingsFailed: another run is under way, or dbt failed.
+        SurroundingsFailed: another run is under way.
     """
     with _surroundings():
         settings = _current(settings)
-        return abandon.abandon(settings, find_delivery(settings, parse_month(str(month)), as_of=as_of))
+        return abandon.abandon(settings, find_delivery(settings, parse_month(str(month), settings), as_of=as_of))
 
 
 def migrate(dry_run: bool = False, settings: Settings | None = None) -> Migrated:
-    """Have the tables follow a declaration in which a column got a wider type or another name: all of it or nothing.
+    """Change the tables to follow a declaration that widens or renames columns: all of it or nothing.
 
     Args:
-        dry_run: only say what would be changed.
-        settings: other settings than those of the environment and .env.
+        dry_run: only return what would be changed.
+        settings: settings to use in place of those of the environment and .env.
 
     Raises:
-        WrongUsage: the declaration asks for what cannot be done, or months of such a table are archived.
-        SurroundingsFailed: another run is under way, history is not what the ledger says, or something is in the way.
+        WrongUsage: the declaration asks for an impossible change, or months of a changed table are archived.
+        SurroundingsFailed: another run is under way, history differs from the ledger, or a view, key or role blocks it.
     """
     with _surroundings():
         return migration.migrate(_current(settings), dry_run=dry_run)
 
 
 def last_month(day: dt.date | None = None, settings: Settings | None = None) -> str:
-    """The number of the month before the one that a day (today unless given) is in: what a monthly schedule ingests.
+    """The number of the last month that ended before the month of `day` (default: today), for monthly schedules.
 
     Raises:
-        WrongUsage: the first month of all was not over by then.
+        WrongUsage: not even the first month was over on that day.
     """
     settings, day = _current(settings), day or dt.date.today()
     number = settings.number_of(day.year, day.month) - 1
@@ -149,10 +149,10 @@ def last_month(day: dt.date | None = None, settings: Settings | None = None) -> 
 def verify(settings: Settings | None = None, manifest: Path | None = None) -> list[Verdict]:
     """Prove that history is as it was written and that production follows from it: a verdict per table and date.
 
-    Nothing is raised for one that is not `sound`; SurroundingsFailed and WrongUsage as of `ingest_month`.
+    A verdict that is not `sound` raises nothing; SurroundingsFailed and WrongUsage are as in `ingest_month`.
 
     Args:
-        manifest: a file that tells what was published before. What it does not tell yet is added to it if all is sound.
+        manifest: a file with the links of the chain so far. New links are appended to it if all verdicts are sound.
     """
     with _surroundings(), open_database(_current(settings)).connect() as connection:
         links = chain.links(connection) if ledger.exists(connection) else None
@@ -169,14 +169,14 @@ def _run(
 ) -> Outcome:
     with _surroundings(), environment_kept(), contextlib.closing(Progress()) as progress:
         settings = _current(settings)
-        delivery = find_delivery(settings, parse_month(str(month)), data_dir, as_of)
+        delivery = find_delivery(settings, parse_month(str(month), settings), data_dir, as_of)
         [outcome] = run_months(settings, request, [delivery], progress)
         after_publish(settings, outcome)
     return outcome
 
 
 def _current(settings: Settings | None) -> Settings:
-    """The settings given, or those that environment, .env and current folder name now: another call had others."""
+    """The given settings, or those of environment, .env and current folder as they are now, not at an earlier call."""
     project.cache_clear()
     load_settings.cache_clear()
     return settings or load_settings()
@@ -184,7 +184,7 @@ def _current(settings: Settings | None) -> Settings:
 
 @contextlib.contextmanager
 def _surroundings() -> Iterator[None]:
-    """What the database and the operating system complain of is one exception here; another thread waits."""
+    """Turn errors of the database and the operating system into SurroundingsFailed; let in one thread at a time."""
     try:
         with _ONE_AT_A_TIME:
             yield

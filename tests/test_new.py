@@ -174,6 +174,25 @@ def test_ids_months_in_names_and_quotes_around_nothing(run: Run, tmp_path: Path)
     assert (tmp_path / "no" / "dbt_project.yml").read_text().startswith("name: no_project\n")
 
 
+def test_customers_are_marked_where_more_tables_refer_to_a_lookup(run: Run, tmp_path: Path) -> None:
+    countries = ("DE", "FR", "IT")
+    by_country = {
+        name: f"{name}_no,country_code\n" + "".join(f"{start + n},{countries[n % 3]}\n" for n in range(60))
+        for name, start in (("shop", 100), ("depot", 300), ("route", 500))
+    }
+    folder = write(
+        tmp_path / "2024-01",
+        countries="code,tax\n" + "".join(f"{country},19\n" for country in countries),
+        users="user_id,tax_class\n" + "".join(f"u{n},{n % 2}\n" for n in range(40)),
+        bills="bill_no,user_id\n" + "".join(f"{900 + n},u{n % 40}\n" for n in range(70)),
+        **by_country,
+    )
+    run(tmp_path, "new", "bank", "--from", folder)
+    meta = {name: table["config"]["meta"] for name, table in declared(tmp_path / "bank").items()}
+    assert [meta[name]["references"]["table"] for name in by_country] == ["countries"] * 3
+    assert [name for name in meta if meta[name].get("customers")] == ["users"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -280,6 +280,31 @@ def test_a_month_is_waited_for(
     assert january.value("select count(*) from published_months") == 3
 
 
+def test_a_look_that_fails_is_not_taken_for_the_one_before(
+    january: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file grows at the first pause, and during the look that fails."""
+    labels = copy_month(months, "001", tmp_path) / "labels.csv"
+    text, look, failing = labels.read_text(), waiting._listing, list[bool]()
+    labels.write_text(text[: len(text) // 4])
+
+    def may_fail(*arguments: Any) -> Any:
+        if failing and failing.pop():
+            raise SurroundingsFailed("the server does not answer")
+        return look(*arguments)
+
+    steps: list[Callable[[], object]] = [
+        lambda: labels.write_text(text[: len(text) // 2]),
+        lambda: failing.append(True),
+        lambda: labels.write_text(text),
+        lambda: None,
+    ]
+    monkeypatch.setattr(waiting, "sleep", lambda _: steps.pop(0)())
+    monkeypatch.setattr(waiting, "_listing", may_fail)
+    january.ok("ingest", "001", "--data-dir", tmp_path, "--wait", "6h")
+    assert steps == []
+
+
 def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "PAUSE", 0.01)
     assert january("ingest", "001", "--data-dir", tmp_path, "--wait", "1s").code == 4

@@ -78,6 +78,7 @@ def test_a_month_by_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("2023-12", "2024-13", "2024-2"):
         with pytest.raises(WrongUsage):
             parse_month(wrong)
+    assert parse_month("2024-02", Settings(STREAMFLOW_FIRST_MONTH="2023-02")) == 12  # type: ignore[call-arg]
 
 
 def test_a_month_keeps_the_date_that_it_was_published_for(january: Streamflow, months: Path) -> None:

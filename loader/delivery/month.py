@@ -1,4 +1,4 @@
-"""A month's delivery on disk: where its files are, and whether their headers are those of the contract."""
+"""A month's delivery: where its files are, and whether their headers match the contract."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from loader.project import expanded
 from loader.settings import Settings, load_settings
 
 MONTH = re.compile(r"(month_(?:\d{3}|[1-9]\d{3})|\d{4}-\d\d)(?:\.zip)?", re.ASCII)
-"""What the folder of a month, or its archive, may be called."""
+"""Names that a month's folder or archive may have."""
 
 
 def is_address(place: str | Path) -> bool:
-    """Whether a folder of months lies elsewhere."""
+    """Whether a folder of months is an address such as s3://..., and not a path on this machine."""
     return bool(re.match(r"[a-z][a-z0-9+.-]*://", str(place), re.IGNORECASE))
 
 
 def shown(text: str) -> str:
-    """A text with addresses as they may be written down: without user, password and what follows a question mark.
+    """Remove user, password and query string from the addresses in a text, so that it may be written down.
 
-    A password may have blanks and quotes in it, so all up to the last @ goes.
+    A password may contain blanks and quotes, so everything up to the last @ goes.
     """
     return re.sub(r"(://).*@|\?[^\s'\"]*", r"\1", text)
 
 
 @dataclass(frozen=True)
 class Found:
-    """The files of a delivery that can be read, by table, and what is wrong with folder, files and headers."""
+    """The readable files of a delivery by table, and what is wrong with the folder, the files and their headers."""
 
     files: dict[str, TableFiles]
     problems: list[Problem]
 
     def look_at(self, files: Sequence[SourceFile], table: Table) -> None:
-        """Add the files of a table with what is seen of them, or what is wrong with them."""
+        """Look at the files of a table, then add them to `files`, or what is wrong with them to `problems`."""
         names = [file.base.removesuffix(".gz") for file in files]
         if twice := [file.name for file, name in zip(files, names, strict=True) if names.count(name) > 1]:
             self.problems.append(Problem(table.wanted, f"is there more than once: {', '.join(twice)}"))
@@ -56,7 +56,7 @@ class Found:
             self.files[table.name] = TableFiles(parts, table.read_as(header))
 
     def hashes(self) -> dict[str, str]:
-        """Table -> the hash of its files. A file that cannot be read to its end is one more problem."""
+        """Table -> the hash of its files. Adds a problem for a table whose files cannot be read to the end."""
         hashes = {}
         for table, files in self.files.items():
             try:
@@ -66,15 +66,15 @@ class Found:
         return hashes
 
     def contents(self) -> dict[str, str]:
-        """Table -> what tells the rows of its files from others. Problems are added as by `hashes`."""
+        """Table -> what identifies the rows of its files: TableFiles.content. Adds problems as `hashes` does."""
         return {table: self.files[table].content(sha256) for table, sha256 in self.hashes().items()}
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """The month that was asked for: the folder of months it is in, the date it speaks for, where links may lead.
+    """The requested month: the folder of months that has it, its as_of date, and where links may lead.
 
-    `calendar` is the month as 2024-02, which its folder or archive may be called too.
+    `calendar` is the month as 2024-02, which may also be the name of its folder or archive.
     """
 
     month: int
@@ -83,36 +83,36 @@ class Delivery:
     links_to: Path | None = None
     calendar: str | None = None
     address: str | None = None
-    """Where the folder of months lies, if not on this machine."""
+    """The address of the folder of months, if it is not on this machine."""
     is_dated: bool = False
-    """Whether the date was asked for, and does not follow from the first month of the settings."""
+    """Whether the caller chose the date; otherwise it follows from STREAMFLOW_FIRST_MONTH."""
 
     @property
     def origin(self) -> str:
-        """The folder of months, or its address, as it may be written down."""
+        """The folder of months, or its address without user, password and query string."""
         return shown(self.address) if self.address else str(self.data_dir)
 
     @property
     def label(self) -> str:
-        """The month as people write it: three digits."""
+        """The month as people write it: at least three digits."""
         return f"{self.month:03d}"
 
     @property
     def names(self) -> list[str]:
-        """What its folder may be called, and its archive but for .zip."""
+        """Names that its folder may have, and its archive with .zip added."""
         return [f"month_{self.label}", *([self.calendar] if self.calendar else [])]
 
     @property
     def there(self) -> list[Path]:
-        """Its folder or archive: one, unless the delivery is wrong."""
+        """Its folder or archive, if it is there; more than one is an error."""
         paths = [self.data_dir / f"{name}{end}" for name in self.names for end in ("", ".zip")]
         return [path for path in paths if path.exists()]
 
     def find(self, tables: Sequence[Table], may_be_missing: Collection[str] = ()) -> Found:
-        """Look for the files of every table, but for those that may be missing, and at their headers.
+        """Find the files of every table and check their headers. Tables in `may_be_missing` need no file.
 
         Raises:
-            NotDelivered: neither the folder nor the archive of the month is there, or it has nothing like a delivery.
+            NotDelivered: the month's folder and archive are missing, or nothing in them resembles a delivery.
         """
         name = self.names[0]
         try:
@@ -160,10 +160,10 @@ def find_delivery(
     return Delivery(month, folder, as_of or last_day, settings.links_to, f"{last_day:%Y-%m}", address, bool(as_of))
 
 
-def parse_month(text: str) -> int:
+def parse_month(text: str, settings: Settings | None = None) -> int:
     """The number of a month given as 1, 001, month_001 or by its date, 2024-02; WrongUsage for anything else."""
     if date := re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])", text.strip(), re.ASCII):
-        number = load_settings().number_of(int(date[1]), int(date[2]))
+        number = (settings or load_settings()).number_of(int(date[1]), int(date[2]))
         if number < 0:
             raise WrongUsage(f"{text} is before the first month of all, STREAMFLOW_FIRST_MONTH.")
         return number
@@ -174,7 +174,7 @@ def parse_month(text: str) -> int:
 
 
 def parse_months(text: str) -> list[int]:
-    """The numbers of one month, or of the first and the last of several: 000..011; WrongUsage for anything else."""
+    """The numbers of one month, or of a range of months like 000..011; WrongUsage for anything else."""
     first, dots, last = text.partition("..")
     months = list(range(parse_month(first), parse_month(last if dots else first) + 1))
     if not months:
@@ -183,10 +183,10 @@ def parse_months(text: str) -> list[int]:
 
 
 def months_in(data_dir: Path | str) -> dict[Path, str]:
-    """The folders and archives of months that are in a folder here, with the number of each, in the order of these."""
+    """Folder or archive of each month in a local folder -> the month's label, in label order; empty for an address."""
     found = {}
     for path in [] if is_address(data_dir) else Path(data_dir).glob("*"):
         if name := MONTH.fullmatch(path.name):
-            with suppress(WrongUsage):  # of before the first month of all
+            with suppress(WrongUsage):  # it is before STREAMFLOW_FIRST_MONTH
                 found[path] = f"{parse_month(name[1]):03d}"
     return dict(sorted(found.items(), key=lambda item: item[1]))

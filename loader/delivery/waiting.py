@@ -1,4 +1,4 @@
-"""Wait for a month that is not there yet, or still being written."""
+"""Wait for a month that is not there yet or is still being written."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def parse_patience(text: str | None) -> float:
 
 
 def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell: Callable[[str], None]) -> None:
-    """Go on when the files of all tables are there and the same at two looks, or when patience is at its end."""
+    """Return when all tables have files and two looks in a row find the same, or after `patience` seconds."""
     if patience <= 0:
         return
     deadline, before = monotonic() + patience, _listing(delivery, tables)
     tell(f"waiting for month {delivery.label}")
-    now: Listing = {}
     while (left := deadline - monotonic()) > 0:
         sleep(min(PAUSE, left))
-        with suppress(SurroundingsFailed):  # one look that fails is not the last one
+        now: Listing = {}
+        with suppress(SurroundingsFailed):  # a failed look does not end the wait
             now = _listing(delivery, tables)
         if now == before and _is_complete(now, tables):
             return
@@ -55,6 +55,6 @@ def _listing(delivery: Delivery, tables: Sequence[Table]) -> Listing:
 
 
 def _is_complete(listing: Listing, tables: Sequence[Table]) -> bool:
-    """Whether each table has a file; an archive is looked into later."""
+    """Whether each table has a file, or there is an archive, which is opened later."""
     there = {table for path in listing for table in takers(PurePosixPath(path).name, tables)}
     return len(there) == len(tables) or any(path.endswith(".zip") for path in listing)

@@ -1,4 +1,4 @@
-"""A contract for files that nobody has declared: tables, types, keys, references and audits, from one month of them."""
+"""Propose a contract from one month of files: tables, types, keys, references and audits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from loader.scaffold.references import find_references
 from loader.words import counted
 
 SEARCHED = 8
-"""Columns of which a key of several is looked for; the first ones, as keys stand first."""
+"""How many columns, likeliest first, are tried as parts of a composite key."""
 SHOWN = 3
 """How many values a note shows."""
 MEND_FEW = "Correct the file and begin again; or declare the type, and what stands for no value under `nulls`"
@@ -32,7 +32,7 @@ TEMPLATE_OF_SOURCES = Path(__file__).parent / "templates" / "sources.yml"
 
 @dataclass
 class ColumnSeen:
-    """A column of a file: its name in the header, the one that it gets, and what its values are."""
+    """A column of a file: its name in the header, its name in the table, and what its values are."""
 
     header: str
     name: str
@@ -49,7 +49,7 @@ class ColumnSeen:
 
     @property
     def cause(self) -> Cause | None:
-        """Why most values are texts that look like numbers or dates to people."""
+        """Why most values of a text column look like numbers or dates but are not; None if most do not."""
         sample = self.sample or [] if self.data_type == "text" else []
         found = Counter(of_value("numeric", text) or of_value("date", text) for text in sample)
         cause, times = found.most_common(1)[0] if found else (None, 0)
@@ -57,7 +57,7 @@ class ColumnSeen:
 
     @property
     def almost(self) -> str | None:
-        """What keeps a column from being of numbers or dates, as four fifths or more of its values are."""
+        """Which values keep a text column from being numeric or a date, if at least four fifths of its values fit."""
         kinds = ("number", self.numbers, self.no_numbers), ("date", self.dates, self.no_dates)
         for kind, fit, others in kinds if self.data_type == "text" else ():
             if others and fit * 5 >= self.filled * 4 > 0:
@@ -69,18 +69,18 @@ class ColumnSeen:
 
     @property
     def is_never_negative(self) -> bool:
-        """Whether it has numbers, and none below zero."""
+        """Whether it holds numbers, none of them negative."""
         return bool(self.filled) and self.data_type in {"int", "bigint", "numeric"} and not self.has_negative
 
     @property
     def names_things(self) -> bool:
-        """Whether it is of a type that keys are of."""
+        """Whether its type is one that keys have."""
         return self.data_type in {"text", "int", "bigint"}
 
 
 @dataclass
 class TableSeen:
-    """A file, and what was found in it. `key` is empty where no columns tell its rows apart."""
+    """A file, and what was found in it. `key` is empty if no columns tell its rows apart."""
 
     export: Export
     rows: int
@@ -92,7 +92,7 @@ class TableSeen:
     customers: bool = False
     label: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
-    """What was guessed, or seen to be written otherwise than it will be taken."""
+    """What was guessed, and values whose form the user should check or correct."""
 
     @property
     def name(self) -> str:
@@ -109,28 +109,28 @@ class TableSeen:
         return [column.name for column in self.columns if column.filled == self.rows and column.name not in self.key]
 
     def closed_set(self, column: ColumnSeen) -> list[str]:
-        """The values that a text has over and over; none where there are many, or dbt would read one as a template."""
+        """The values that a text column repeats; none if there are many, or if dbt would read one as a template."""
         repeated = column.data_type == "text" and column.different * 10 <= column.filled
         return column.few_values or [] if repeated and not any(map(TEMPLATE.search, column.few_values or [])) else []
 
     @property
     def refers_to_lookup(self) -> bool:
-        """Whether few values of a column are those of another table, which tells nothing of who the customers are."""
+        """Whether it references a lookup table by a column with few values: that says nothing about customers."""
         if self.refers_by is None or self.refers_by == self.refers_to or self.refers_by in self.key:
             return False
         return self.column(self.refers_by).few_values is not None
 
     @property
     def single_keys(self) -> list[str]:
-        """The columns that tell rows apart by themselves; a measure that does so does it by chance."""
+        """The unique columns of a key's type: a measure is unique only by chance."""
         return [column.name for column in self.columns if column.names_things and column.different == self.rows > 0]
 
 
 def look_at(connection: Connection, exports: Sequence[Export]) -> list[TableSeen]:
-    """Copy the files into temporary tables, and find what they are.
+    """Copy the files into temporary tables, and find their columns, types, keys and references.
 
     Raises:
-        DataRefused: a file is no CSV file.
+        DataRefused: PostgreSQL cannot read a file as CSV.
     """
     tables = [_seen(connection, export) for export in exports]
     shared = Counter(name for table in tables for name in table.single_keys)
@@ -143,12 +143,13 @@ def look_at(connection: Connection, exports: Sequence[Export]) -> list[TableSeen
         directly = Counter(table.references for table in found if not table.refers_to_lookup)
         led = Counter(chain.from_iterable(_leads_to(table, by_name) for table in found))
         first = max(found, key=lambda table: (directly[table.name], led[table.name], table.rows))
-        first.customers = first.references is not None  # without a word, they are in what it refers to
+        # by itself, load_contract finds only a table without references, and does not know lookups from other tables
+        first.customers = first.references is not None or any(table.refers_to_lookup for table in found)
     return tables
 
 
 def _leads_to(table: TableSeen, by_name: Mapping[str, TableSeen]) -> Iterator[str]:
-    """The tables that one leads to by its reference, and theirs, short of a lookup."""
+    """The tables that a table leads to, directly and through others, without lookups."""
     while table.references and not table.refers_to_lookup:
         table = by_name[table.references]
         yield table.name
@@ -182,7 +183,7 @@ def _seen(connection: Connection, export: Export) -> TableSeen:
 
 
 def _without_total(connection: Connection, export: Export, table: sql.Identifier) -> Iterator[str]:
-    """Take a line of totals out again, which would make texts of all columns that it has a word in."""
+    """Delete a last line of totals, whose word, like `Total`, would make its column text; yield a note about it."""
     for row in connection.execute(statement(__file__, "last").format(table=table)).fetchall():
         fields = [value or "" for value in row]
         if any(is_total(fields, place) for place in range(len(fields))):
@@ -191,7 +192,7 @@ def _without_total(connection: Connection, export: Export, table: sql.Identifier
 
 
 def column_names(header: Sequence[str]) -> list[str]:
-    """Names that PostgreSQL takes without quotes for the columns of a header, each once."""
+    """A plain, unique name for each column of a header."""
     names: list[str] = []
     for title in header:
         name = plain_name(title, "column")
@@ -202,7 +203,7 @@ def column_names(header: Sequence[str]) -> list[str]:
 
 
 def _key(connection: Connection, table: TableSeen, shared: Counter[str]) -> tuple[str, ...]:
-    """The column, or the fewest columns, that tell rows apart: those that other files have as theirs before others."""
+    """The fewest columns, up to three, that tell rows apart; columns that are unique in other files too come first."""
 
     position = [column.name for column in table.columns].index
 

@@ -11,7 +11,7 @@ select * from {table} where ctid = (select max(ctid) from {table});
 delete from {table} where ctid = (select max(ctid) from {table});
 
 -- name: column
--- What the values of one column are: by PostgreSQL's own judgement, but 007 is no number, 1 is no boolean, and a date begins with its year.
+-- What the values of one column are, as PostgreSQL parses them; but 007 is no number, 1 is no boolean, and a date must be YYYY-MM-DD.
 with typed as (
     select
         {column} as value,
@@ -31,13 +31,13 @@ select
         when count(*) = 0 then 'text'
         when bool_and(is_int) then 'int'
         when bool_and(is_bigint) then 'bigint'
-        when bool_and(value ~ '^[0-9]+$') then 'text'  -- numbers of accounts are longer than those that one counts
+        when bool_and(value ~ '^[0-9]+$') then 'text'  -- leading zeros, or too long for bigint: no quantity, but an identifier
         when bool_and(is_numeric) then 'numeric'
         when bool_and(is_date) then 'date'
         when bool_and(is_boolean) then 'boolean'
         else 'text'
     end as data_type,
-    coalesce(bool_or(is_numeric and value like '%%-%%'), false) as has_negative,
+    coalesce(bool_or(is_numeric and ltrim(value) like '-%%'), false) as has_negative,
     (
         select array_agg(few.value order by few.value) from (select distinct {column} as value from {table} where {column} is not null limit 13) as few
         having count(*) <= 12

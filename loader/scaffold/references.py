@@ -1,4 +1,4 @@
-"""Which tables refer to which, found in the values of one month of files."""
+"""Find which tables refer to which, from the names and values of columns in one month of files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from loader.scaffold.propose import ColumnSeen, TableSeen
 
     Candidate = tuple[int, int, TableSeen, ColumnSeen, TableSeen]
-    """How likely, least first; then a table, its column, and the table of which that would name rows."""
+    """The rank, 0 being the likeliest; minus the owner's rows; a table, its column, and the owner that it may name."""
 
 GUESSED = 2
-"""From here on a column is not called as the key is to which it refers."""
+"""From this rank on, a reference is guessed from a similar name or from values, and a note says so."""
 
 
 def find_references(connection: Connection, tables: Sequence[TableSeen]) -> None:
-    """Say of each table which other one it refers to: by the name of its key, or else by what a column holds."""
+    """Set which table each table refers to: by a column named like the key there, or else by a column's values."""
     owners = _owners(tables)
     candidates = [candidate for table in tables for candidate in _candidates(table, owners)]
     for likelihood, _, table, column, owner in sorted(candidates, key=lambda one: one[:2]):
@@ -37,7 +37,7 @@ def find_references(connection: Connection, tables: Sequence[TableSeen]) -> None
 
 
 def _owners(tables: Sequence[TableSeen]) -> dict[str, TableSeen]:
-    """Per key of one column, or table with an `id`, the one that others refer to: called like it, or with most rows."""
+    """Key column, or `TABLE.` for a key like `id` -> the table that has it and is named like it, or has most rows."""
     owners: dict[str, TableSeen] = {}
     for table in tables:
         if len(table.key) == 1:
@@ -52,10 +52,10 @@ def _is_owner(table: TableSeen) -> tuple[bool, int]:
 
 
 def _candidates(table: TableSeen, owners: dict[str, TableSeen]) -> Iterator[Candidate]:
-    """Columns that may name rows of other tables: called as the key there, or nearly so, or of many texts.
+    """Columns that may refer to other tables: named like the key there, or nearly so, or with many different texts.
 
-    An `id` is of its own table, and `customer_id` of customers. Small numbers are found among any keys, so of numbers
-    those that are called otherwise are none.
+    An `id` of numbers refers to no other table; `customer_id` refers to customers. Numbers in a column with an
+    unrelated name do not count, as small numbers occur among any keys.
     """
     for owner in owners.values():
         key = owner.column(owner.key[0])
@@ -66,7 +66,7 @@ def _candidates(table: TableSeen, owners: dict[str, TableSeen]) -> Iterator[Cand
 
 
 def _likelihood(table: TableSeen, column: ColumnSeen, owner: TableSeen, key: ColumnSeen) -> int | None:
-    """How likely a column names rows of the owner, least first; None where it does not."""
+    """The rank of a column that may refer to the owner, 0 being the likeliest; None if it does not."""
     if key.name in OF_ANY_TABLE:
         names = {owner.name, owner.name.rstrip("s"), re.sub("ies$", "y", owner.name)}
         is_by_chance = column.data_type != "text" or column.few_values is not None

@@ -1,4 +1,4 @@
-"""Customers who must be forgotten: out of production, all of history, kept rows and staging, for good."""
+"""`streamflow forget`: delete customers for good from production, all of history, kept rows, staging and rejects."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Forgotten:
-    """How many customers, and how many more had been forgotten before; rows deleted; rejects files that changed; the
-    tables that were left alone, as they do not say of which customer a row is."""
+    """How many customers were forgotten now, and how many before; rows deleted; rejects files changed; the line for the
+    manifest; and the tables left alone, because their rows do not name a customer."""
 
     customers: int
     before: int
@@ -41,7 +41,7 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class Theirs:
-    """Which rows of a table are of the customers: whose a row is as text, a condition and its parameters."""
+    """Which rows of a table are the customers': SQL for a row's customer as text, a condition, and its parameters."""
 
     name: sql.Composed
     condition: sql.Composed
@@ -52,8 +52,8 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
     """Forget customers, all of them or none, and keep later deliveries and old files from bringing them back.
 
     Raises:
-        WrongUsage: nobody knows one of them, or the tables are declared so that nobody can be forgotten.
-        SurroundingsFailed: another run is under way, this role does not own history, or the ledger is not what it was.
+        WrongUsage: no table has one of them, or the declaration does not tell which rows are a customer's.
+        SurroundingsFailed: another run is under way, a month is archived, a right is missing, or the ledger is wrong.
     """
     tables = load_contract()
     _require_one_column(tables)
@@ -63,9 +63,10 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
         wanted = _named(connection, tables, customers)
         before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
-        if not new:  # a run that was cut off may have left them there
-            everywhere = [entry.relation for entry in entries if entry.partition_name]
-            _clean(connection, [*everywhere, *(sql.Identifier("public", table.name) for table in tables)], tables)
+        if not new:  # an interrupted run may have skipped the cleaning
+            others = [sql.Identifier(schema, table.name) for table in tables for schema in ("staging", "public")]
+            everywhere = [entry.relation for entry in entries if entry.partition_name] + others
+            _clean(connection, [relation for relation in everywhere if _is_there(connection, relation)], tables)
             rejects = _in_rejects(settings, tables, [*customers, *wanted])
             return Forgotten(0, len(before), 0, rejects, None, [])
         with history.all_or_nothing(connection, NOTHING):
@@ -76,7 +77,7 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
 
 
 def _named(connection: Connection, tables: Sequence[Table], customers: Sequence[str]) -> list[str]:
-    """Customers as the tables name them, where 007 is 7."""
+    """The customers, written as in the tables: where keys are numbers, 007 becomes 7."""
     kind = _kind(tables)
     query = statement(__file__, "named").format(name=name_of("customer", kind), type=sql.SQL(kind))
     try:
@@ -93,13 +94,17 @@ def _in_rejects(settings: Settings, tables: Sequence[Table], customers: Sequence
 
 
 def _kind(tables: Sequence[Table]) -> str:
-    """The type that customers are of."""
+    """The type of the key of customers."""
     [owner, *_] = customers_first(tables)
     return owner.column(owner.key[0]).data_type
 
 
+def _is_there(connection: Connection, relation: sql.Identifier) -> bool:
+    return connection.execute("select to_regclass(%s)", [relation.as_string(connection)]).fetchone() != (None,)
+
+
 def _clean(connection: Connection, relations: Iterable[sql.Identifier], tables: Sequence[Table]) -> None:
-    """Take deleted rows out of the files and the statistics: so few never bring autovacuum there."""
+    """Take deleted rows out of the files and the statistics: so few rows do not trigger autovacuum."""
     for relation in relations:
         connection.execute(sql.SQL("vacuum (analyze) {}").format(relation))
     of_all_dates = [f"{table.name}_snapshots" for table in tables]
@@ -108,7 +113,7 @@ def _clean(connection: Connection, relations: Iterable[sql.Identifier], tables: 
 
 
 def _require_one_column(tables: Sequence[Table]) -> None:
-    """Refuse to begin where rows of a customer could not be told."""
+    """Refuse a declaration in which no single column tells whose a row is."""
     by_name = {table.name: table for table in tables}
     for table in tables:
         parent = by_name[table.references.table] if table.references else None
@@ -134,7 +139,7 @@ def _forget(
     connection: Connection, entries: Sequence[Entry], tables: Sequence[Table], customers: list[str], reason: str
 ) -> tuple[int, list[sql.Identifier], list[str], str]:
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
-    owner = customers_first(tables)[0].name  # last, as it takes rows of other tables along
+    owner = customers_first(tables)[0].name  # last, as deletes from it cascade to other tables
     in_order = sorted(names, key=lambda name: name == owner)
     found = [(name, _theirs(connection, name, tables, customers)) for name in in_order]
     theirs = {name: which for name, which in found if which}
@@ -151,7 +156,7 @@ def _forget(
 def _delete(
     connection: Connection, entries: Sequence[Entry], theirs: Mapping[str, Theirs]
 ) -> tuple[Counter[str], list[sql.Identifier], list[dict[str, Any]]]:
-    """Delete rows of these tables wherever they are; returns how many were whose, what to vacuum, and what to tell."""
+    """Delete the rows everywhere; returns a count per customer, the tables to vacuum, and records for the chain."""
     whose, touched, told = Counter[str](), list[sql.Identifier](), list[dict[str, Any]]()
     for entry in entries:
         if (which := theirs.get(entry.table_name)) and (gone := _from_history(connection, entry, which))["rows"]:
@@ -169,10 +174,10 @@ def _delete(
 
 
 def _theirs(connection: Connection, name: str, tables: Sequence[Table], customers: list[str]) -> Theirs | None:
-    """Which rows of a table go; None where no row is of a customer.
+    """Which rows of a table to delete; None if no column names a customer.
 
-    A row that was of one of them on any date goes from all dates: without its newest version an older one, of somebody
-    else, would be what history says.
+    A row that belonged to one of them on any date is deleted on all dates. Otherwise an older version, which names
+    somebody else, would become its newest one.
     """
     [owner, *_], table = customers_first(tables), next((table for table in tables if table.name == name), None)
     asked = {"table": name, "customers": owner.name, "key": owner.key[0]}
@@ -196,7 +201,7 @@ def _theirs(connection: Connection, name: str, tables: Sequence[Table], customer
 
 
 def _from_history(connection: Connection, entry: Entry, theirs: Theirs) -> dict[str, Any]:
-    """Delete from one partition, or what was kept of one; its entry loses the rows and their part of the checksum."""
+    """Delete from a partition or a kept copy, and subtract the rows and their checksum from its ledger entry."""
     names = {"relation": entry.relation, "theirs": theirs.condition, "name": theirs.name}
     connection.execute(statement(__file__, "make_leaving").format(**names))
     connection.execute(statement(__file__, "leaving").format(**names), theirs.values)
@@ -213,9 +218,9 @@ def _from_history(connection: Connection, entry: Entry, theirs: Theirs) -> dict[
 
 
 def _from_table(connection: Connection, schema: str, name: str, theirs: Theirs) -> list[str]:
-    """Delete from production or staging; returns whose rows they were."""
+    """Delete from production or staging; returns the customer of each deleted row."""
     relation = sql.Identifier(schema, name)
-    if connection.execute("select to_regclass(%s)", [relation.as_string(connection)]).fetchone() == (None,):
+    if not _is_there(connection, relation):
         return []
     names = {"relation": relation, "theirs": theirs.condition, "name": theirs.name}
     query = statement(__file__, "delete").format(**names)
