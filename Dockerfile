@@ -4,10 +4,10 @@ RUN useradd --no-log-init --uid 10001 --home-dir /var/lib/streamflow --shell /us
  && install --directory --owner streamflow --group streamflow --mode 0750 /var/lib/streamflow
 WORKDIR /app
 
-# Extras of pyproject.toml.
+# The extras of pyproject.toml to install.
 ARG EXTRAS="[parquet]"
-# The dependencies, in a layer that lasts until these files change. pip installs them together with a package only,
-# so there is an empty one. It is editable: the code that is copied to /app/loader below takes its place.
+# The dependencies, in a layer that is rebuilt only when these files change. pip installs them only with a package, so
+# that is empty here. Its install is editable: the code that is copied to /app/loader below becomes the package.
 COPY pyproject.toml setup.py constraints.txt ./
 RUN mkdir loader dbt_project profiles seeds_data \
  && touch README.md loader/__init__.py \
@@ -17,7 +17,7 @@ COPY profiles profiles
 COPY dbt_project dbt_project
 COPY loader loader
 COPY orchestration orchestration
-# The last step that downloads anything. What it leaves is root's: the program can read it and not change it.
+# The last step that downloads anything. Root owns its files: the program can read them, but not change them.
 RUN export DBT_SEND_ANONYMOUS_USAGE_STATS=false DBT_LOG_PATH=/tmp/dbt DBT_TARGET_PATH=/tmp/dbt \
  && streamflow setup \
  && streamflow models \

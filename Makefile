@@ -11,7 +11,7 @@ MONTH ?=
 DATA_DIR ?=
 AS_OF ?=
 PORT ?= 8080
-# What follows the command: make dbt ARGS="build --select gate+"
+# More arguments for the command, like make dbt ARGS="build --select gate+"
 ARGS ?=
 OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
@@ -22,7 +22,7 @@ help: ## This list
 
 setup: $(VENV)/installed ## Make .venv and install what a month needs
 
-tools: $(VENV)/tools # besides, what tests and lint need
+tools: $(VENV)/tools # also what tests and lint need
 
 SOURCES := pyproject.toml setup.py constraints.txt
 

@@ -1,4 +1,4 @@
--- The members of the cluster that docker-compose.yml describes, told to its coordinator when its volume is new.
+-- Tells the coordinator in docker-compose.yml its address and its workers. Runs once, when its volume is new.
 select citus_set_coordinator_host('citus', 5432);
 select citus_add_node('citus-worker-1', 5432);
 select citus_add_node('citus-worker-2', 5432);

@@ -21,13 +21,13 @@ class Unsound(StreamflowError):
 
 
 def worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
-    """Only surroundings mend themselves: refused data and wrong usage end the same however often they are tried."""
+    """Whether to retry: only failures of surroundings can pass; refused data and wrong usage fail again each time."""
     return isinstance(state.result(raise_on_failure=False), SurroundingsFailed)
 
 
 @task(retries=3, retry_delay_seconds=[60, 300, 900], retry_condition_fn=worth_another_try, persist_result=False)
 def ingest(month: str, data_dir: str | None = None) -> Outcome:
-    """Land, audit and publish the month; where it is refused, the log has what is wrong with it."""
+    """Land, audit and publish the month; if it is refused, the log says what is wrong with it."""
     try:
         return ingest_month(month, data_dir)
     except Refused as error:
@@ -37,7 +37,7 @@ def ingest(month: str, data_dir: str | None = None) -> Outcome:
 
 @task(retries=3, retry_delay_seconds=60, retry_condition_fn=worth_another_try, persist_result=False)
 def prove() -> int:
-    """Verify history and production; returns how many verdicts there are, all of them sound."""
+    """Verify history and production. Returns the number of verdicts; raises Unsound if any is not sound."""
     verdicts = verify()
     if unsound := [
         f"{verdict.table} {verdict.as_of or ''}: {verdict.finding}" for verdict in verdicts if not verdict.sound
@@ -48,7 +48,7 @@ def prove() -> int:
 
 @flow(name="streamflow-month", persist_result=False)
 def month_flow(month: str | None = None, data_dir: str | None = None) -> Outcome:
-    """Ingest a month, then prove that the database is sound. Without a month: the one before the run was due."""
+    """Ingest a month, then prove that the database is sound. Default: the month before the one it was due in."""
     outcome: Outcome = ingest(month or last_month(flow_run.scheduled_start_time.date()), data_dir)
     prove()
     return outcome

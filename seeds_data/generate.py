@@ -51,7 +51,7 @@ MISSING = 2
 
 
 class Band(NamedTuple):
-    """Customers with `first` to `last` months_active: weight, contract weights, share with a family."""
+    """Customers with `first` to `last` months_active: their weight, weights of contracts, share with a family."""
 
     first: int
     last: int
@@ -100,7 +100,7 @@ PAPERLESS_SHARE = np.array([0.55, 0.77, 0.29])  # by net
 DEPENDENTS_SHARE = np.array([(0.115, 0.589), (0.014, 0.145)])  # by senior, family
 STREAM_SHARE = np.array([(0.20, 0.38, 0.60), (0.36, 0.56, 0.75), (0.0, 0.0, 0.0)])  # by net, age
 ADD_ON_SHARE = np.array([(0.22, 0.46, 0.75), (0.15, 0.32, 0.59), (0.0, 0.0, 0.0)])  # by net, age
-BOTH_STREAMS_SHARE = 0.3  # whose movies plan simply follows their tv plan
+BOTH_STREAMS_SHARE = 0.3  # whose movies plan always equals their tv plan
 
 SKIP_WEIGHTS = (67, 325, 790, 1350, 1760, 1750, 1490, 1120, 670, 330, 190, 95, 40, 15, 5)
 REBUFFER_WEIGHTS = (1380, 2760, 2680, 1780, 900, 370, 90, 30, 7, 3)
@@ -211,7 +211,7 @@ class Dice:
         return self.uniform(n) < share
 
     def below(self, limits: Ints) -> Ints:
-        """Whole numbers from 0 to limit - 1, all as likely."""
+        """Whole numbers from 0 to limit - 1, all equally likely."""
         return np.minimum((self.uniform(len(limits)) * limits).astype(np.int64), limits - 1)
 
     def weighted(self, weights: Sequence[int], n: int) -> Ints:
@@ -220,7 +220,7 @@ class Dice:
         return np.searchsorted(edges, self.below(np.full(n, edges[-1])), side="right").astype(np.int64)
 
     def weighted_by(self, weights: Ints) -> Ints:
-        """As weighted, with weights of each customer's own: shape (n, number of positions)."""
+        """Like weighted, but each customer has its own weights: shape (n, number of positions)."""
         edges = np.cumsum(weights, axis=1)
         rolls = self.below(edges[:, -1])
         return np.asarray(np.sum(rolls[:, None] >= edges, axis=1), dtype=np.int64)
@@ -352,7 +352,7 @@ def first_month(seed: int, users: int) -> Customers:
 
 
 def leave_and_return(dice: Dice, customers: Customers, churn: float) -> None:
-    """Some of those present leave, rather those labelled so; a few of those away before this month return."""
+    """Some of those present leave, more often if they are labelled so; a few of those away return."""
     n = len(customers)
     leave_share = churn * np.where(customers.churn_label, LEAVE_IF_LABELLED, LEAVE_OTHERWISE)
     leaves = customers.present & dice.chance(leave_share, n)
@@ -391,7 +391,7 @@ def redrawn(dice: Dice, customers: Customers, share: float, old: Ints, new: Ints
 
 
 def change_usage(dice: Dice, customers: Customers, number: int) -> None:
-    """Everybody watches for another time than before; devices, skips and rebuffer events change for some."""
+    """Watched hours change for everybody; devices, skips and rebuffer events change for some."""
     c, n = customers, len(customers)
     c.hours = np.where(c.present, draw_hours(dice, c, number), c.hours)
     c.devices = redrawn(dice, c, DEVICES_REDRAWN, c.devices, 1 + dice.below(np.full(n, 3)))

@@ -1,4 +1,4 @@
-"""Audits of every kind, declared as in YAML, of one small file, with the lines of the rows that are guilty of each."""
+"""Audits of every kind on one small file, declared as in YAML, each with the lines of its guilty rows."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ u3,60,7,Male,d@x.org,2024-01-01,2024-02-01,u1
 Row = dict[str, Any]
 
 Guilty = Mapping[int, str] | set[int] | None
-"""Lines, perhaps with what is said of each; None for one problem without a line."""
+"""Lines, or line -> the reason that is reported; None means one problem without a line."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One test: what it is called, on which column if any, its arguments and configuration, and who is guilty of it."""
+    """One dbt test: name, column, arguments, configuration, guilty rows. `real`: the stand-in does not have it."""
 
     test: str
     guilty: Guilty
@@ -41,7 +41,7 @@ class Case:
     description: str = ""
 
     def declared(self, name: str) -> dict[str, Any]:
-        """As it stands in YAML."""
+        """The test as it stands in YAML."""
         declared = {"name": name, "arguments": dict(self.arguments), "config": dict(self.config)}
         return {self.test: {**declared, "description": self.description}}
 
@@ -229,7 +229,7 @@ SINGULAR: dict[str, tuple[str, Guilty]] = {
         None,
     ),
 }
-"""Tests that are queries of their own. The last one names `ghost` for one of its two rows, and does not say which."""
+"""Singular tests. The last one returns `ghost` for one of the two rows that have it, and does not say which."""
 
 TABLE = Table.model_validate(
     {"name": "customers", "config": {"meta": {"primary_key": "user_id"}},

@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the command line itself: make docs-reference."""
+"""Writes docs/cli.md from the text of --help: make docs-reference."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Ctrl-C ends a command with 130, SIGTERM with 143. make ends with 2 on any error:
 
 
 def commands(command: Any, path: str = "streamflow") -> Iterator[tuple[str, Any]]:
-    """Every command that is no group, with its full name."""
+    """Yield each visible command with its full name; groups are left out."""
     children = getattr(command, "commands", None)
     if children is None:
         yield path, command
@@ -58,9 +58,9 @@ def page() -> str:
 
 
 def section(name: str, command: Any, explained: dict[tuple[str, str], str], level: int) -> str:
-    """One command: its description, then what it takes, a line for those that are explained alike.
+    """One command: its description, then its parameters; those with the same explanation share a line.
 
-    What another command has explained is not repeated: `explained` says which one has.
+    An explanation that an earlier command gave is not repeated: `explained` maps it to that command.
     """
     lines: dict[str, list[str]] = {}
     for parameter in command.params:

@@ -46,13 +46,13 @@ EMBEDDED = [f"pg{version}" for version in os.environ.get("STREAMFLOW_TEST_VERSIO
 SERVERS = [CITUS] if CITUS_URI else EMBEDDED
 TABLES = [table.name for table in load_contract()]
 WITHOUT_DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
-"""Off on the server that tests share: none of them kills it. Checkpoints come with each database that is dropped."""
+"""Off on the shared server, as no test kills it: each dropped database forces a checkpoint, which is cheaper so."""
 FROM_ONE_PARSE = {"--select", "--exclude", "--exclude-resource-type", "--full-refresh", "--empty"}
-"""Options of dbt's build, run and test for which it need not parse the project itself."""
+"""Options with which dbt's build, run and test can reuse the project that was parsed once."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Unless STREAMFLOW_TEST_LONG is set, each test is run on one of the servers only, in turn, long ones on none."""
+    """Unless STREAMFLOW_TEST_LONG is set, leave out long tests, and run each other test on one server only, in turn."""
     if os.environ.get("STREAMFLOW_TEST_LONG"):
         return
     long = [item for item in items if item.get_closest_marker("long")]
@@ -70,7 +70,7 @@ def _case(item: pytest.Item) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _dbt_does_not_look_at_the_stack() -> Iterator[None]:
-    """dbt notes which module made each of its flags, by reading the source of every frame: two fifths of the time."""
+    """To note which module made a flag, dbt reads the source of every stack frame: two fifths of the time."""
     from dbt_common.behavior_flags import BehaviorFlagRendered
 
     with pytest.MonkeyPatch.context() as patch:
@@ -80,14 +80,14 @@ def _dbt_does_not_look_at_the_stack() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _dbt_tells_no_details() -> Iterator[None]:
-    """As in an ingest, so in what tests run by hand."""
+    """Leave out debug events when tests run dbt by hand, as an ingest does."""
     with without_debug_events():
         yield
 
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
-    """Counts what a fuzzing test tried; the sums are shown after the tests, and survive a test run on several cores."""
+    """Counts what a fuzzing test tries. The sums, over all worker processes, are shown after the tests."""
     counts = Counter[str]()
     yield counts
     request.node.user_properties.extend(counts.items())
@@ -139,7 +139,7 @@ class Streamflow:
             patch.setattr(dbt, "parse", parsed_once)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = _exit_code()
-        load_settings.cache_clear()  # they were of that environment
+        load_settings.cache_clear()  # it holds the settings of that environment
         return Result(code, out.getvalue(), err.getvalue())
 
     def ok(self, *arguments: str | Path) -> Result:
@@ -149,9 +149,9 @@ class Streamflow:
         return result
 
     def dbt(self, *arguments: str) -> Any:
-        """Run dbt in this process as a person would by hand: with nothing but POSTGRES_* set.
+        """Run dbt in this process, as a person would by hand, with the environment of this database.
 
-        What is built, run or tested is the project as it was parsed once, which saves half a second.
+        `build`, `run` and `test` reuse the project that was parsed once, which saves half a second.
         """
         from dbt.cli.main import dbtRunner
 
@@ -164,7 +164,7 @@ class Streamflow:
             manifest = None
             if is_parsed and self.environment["DBT_PROFILES_DIR"] == profiles:
                 patch.setenv("DBT_PROJECT_DIR", folder)
-                manifest = parsed_once().result.deepcopy()  # a run leaves its marks in it
+                manifest = parsed_once().result.deepcopy()  # a run changes it
             logs = [] if "--log-level-file" in asked else ["--log-level-file", "info"]
             options = ["--project-dir", folder, "--log-path", self.environment["LOGS"], *logs]
             return dbtRunner(manifest=manifest).invoke([*arguments, *options])
@@ -175,7 +175,7 @@ class Streamflow:
         return bool(self.value("select exists (select 1 from pg_extension where extname = 'citus')"))
 
     def acting_as(self, user: str, password: str | None = None) -> Streamflow:
-        """The same database with another role's eyes and hands."""
+        """The command line and a connection to the same database, both as another role."""
         environment = {**self.environment, "POSTGRES_USER": user, "POSTGRES_PASSWORD": password or "none needed"}
         return Streamflow(environment, connect(environment, "streamflow", user, password))
 
@@ -189,7 +189,7 @@ class Streamflow:
         return value
 
     def table(self, name: str) -> list[tuple[Any, ...]]:
-        """A table's rows in a fixed order; [] where it is not there."""
+        """A table's rows in a fixed order; [] if there is no such table."""
         if self.value("select to_regclass(%s) is null", name):
             return []
         query = sql.SQL("select * from {}").format(sql.Identifier(*name.split(".")))
@@ -225,7 +225,7 @@ def parsed_once() -> Any:
     from dbt.cli.main import dbtRunner
 
     parsed = dbtRunner().invoke(["parse", "--no-write-json", *dbt.QUIET])
-    gc.freeze()  # it stays, and need not be looked through for garbage again
+    gc.freeze()  # it is never freed, so garbage collection can skip it
     return parsed
 
 
@@ -235,13 +235,13 @@ def _exit_code() -> int:
     except SystemExit as end:
         return int(end.code or 0)
     finally:
-        gc.enable()  # which a command turns off, as its process ends with it
+        gc.enable()  # a command turns it off, since its process usually ends with it
     return 0
 
 
 @pytest.fixture(scope="session", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running PostgreSQL, or the cluster. Durability is off: no test here pulls the plug."""
+    """A running PostgreSQL without durability, as no test kills it, or the cluster."""
     if request.param == CITUS:
         yield cluster(str(CITUS_URI))
         return
@@ -263,14 +263,14 @@ def dbt_target(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def new_database(server: Server, dbt_target: Path, tmp_path: Path) -> Iterator[Callable[..., Streamflow]]:
-    """Makes a database, empty or a copy of another, and the command line on it. It always has the same name: dbt keeps
-    that in what it parses."""
+    """Makes a database, empty or a copy of another, and returns the command line on it. The name is always the same,
+    since dbt keeps it in the parsed project."""
     with contextlib.ExitStack() as stack:
 
         def make(template: str | None = None) -> Streamflow:
             server.make("streamflow", template)
             connection = stack.enter_context(contextlib.closing(connect(server, "streamflow")))
-            if server.workers:  # some tests take history's triggers away
+            if server.workers:  # some tests disable or drop history's triggers
                 connection.execute("set citus.enable_unsafe_triggers = on")
             return Streamflow(environment(server, dbt_target, tmp_path), connection)
 
@@ -278,7 +278,7 @@ def new_database(server: Server, dbt_target: Path, tmp_path: Path) -> Iterator[C
 
 
 def environment(server: Server, dbt_target: Path, folder: Path) -> dict[str, str]:
-    """The settings for a server, with what is written going below `folder`."""
+    """The settings for a server; all files but dbt's target are written below `folder`."""
     return {
         **server.variables,
         "POSTGRES_USER": "postgres",
@@ -306,7 +306,7 @@ def csv_database(server: Server) -> Database:
 
 @pytest.fixture
 def role_names(server: Server) -> Iterator[list[str]]:
-    """Three names for roles, which a server has for all its databases: dropped afterwards, with what they own."""
+    """Three names for roles. All databases of a server share its roles, so these are dropped after the test."""
     names = [f"{purpose}_{secrets.token_hex(4)}" for purpose in ("loader", "reader", "owner")]
     yield names
     server.drop("streamflow")
@@ -325,7 +325,7 @@ def streamflow(new_database: Callable[..., Streamflow]) -> Streamflow:
 def kept(
     server: Server, dbt_target: Path, folder: Path, name: str, template: str | None = None
 ) -> Iterator[Streamflow]:
-    """The command line on a database, empty or a copy, that is kept under a name afterwards, to copy."""
+    """The command line on a database, empty or a copy; afterwards the database is kept as the template `name`."""
     server.make("streamflow", template)
     with contextlib.closing(connect(server, "streamflow")) as connection:
         yield Streamflow(environment(server, dbt_target, folder), connection)
@@ -334,7 +334,7 @@ def kept(
 
 @pytest.fixture(scope="session")
 def january_published(server: Server, dbt_target: Path, months: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a database in which month 000 of `months` is published, to copy."""
+    """The name of a template database in which month 000 of `months` is published."""
     with kept(server, dbt_target, tmp_path_factory.mktemp("january"), "january") as streamflow:
         streamflow.ok("ingest", "000", "--data-dir", months)
     return "january"
@@ -350,7 +350,7 @@ def january(new_database: Callable[..., Streamflow], january_published: str) -> 
 def february_published(
     server: Server, dbt_target: Path, january_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The name of a database in which months 000 and 001 of `months` are published, to copy."""
+    """The name of a template database in which months 000 and 001 of `months` are published."""
     folder = tmp_path_factory.mktemp("february")
     with kept(server, dbt_target, folder, "february", january_published) as streamflow:
         streamflow.ok("ingest", "001", "--data-dir", months)
@@ -367,7 +367,7 @@ def february(new_database: Callable[..., Streamflow], february_published: str) -
 def march_published(
     server: Server, dbt_target: Path, february_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The name of a database in which months 000 to 002 of `months` are published, to copy."""
+    """The name of a template database in which months 000 to 002 of `months` are published."""
     with kept(server, dbt_target, tmp_path_factory.mktemp("march"), "march", february_published) as streamflow:
         streamflow.ok("ingest", "002", "--data-dir", months)
     return "march"
@@ -383,7 +383,7 @@ def march(new_database: Callable[..., Streamflow], march_published: str) -> Stre
 def restated_published(
     server: Server, dbt_target: Path, february_published: str, months: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, str]:
-    """The name of a database with a restated month, to copy, and what its manifest is."""
+    """The name of a template database with a restated month, and the text of its manifest."""
     folder = tmp_path_factory.mktemp("restated")
     with kept(server, dbt_target, folder, "restated", february_published) as streamflow:
         set_value(copy_month(months, "001", folder) / "labels.csv", 3, "churn_label", "")
@@ -396,7 +396,7 @@ def restated_published(
 def restated(
     new_database: Callable[..., Streamflow], restated_published: tuple[str, str], tmp_path: Path
 ) -> tuple[Streamflow, Path]:
-    """A database with a restated month, and its manifest."""
+    """The command line on a database with a restated month, and the path of its manifest."""
     name, manifest = restated_published
     path = tmp_path / "manifest"
     path.write_text(manifest)
@@ -405,7 +405,7 @@ def restated(
 
 @pytest.fixture(scope="session")
 def undisturbed(server: Server, february_published: str) -> Any:
-    """Production and history after January and February, nothing having gone wrong."""
+    """Production and history after undisturbed ingests of January and February."""
     server.make("streamflow", february_published)
     with contextlib.closing(connect(server, "streamflow")) as connection:
         return Streamflow({}, connection).state()
@@ -421,7 +421,7 @@ def months(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_months() -> Path:
-    """The two real months, where they are at hand."""
+    """The folder of the two real months; skips the test if there is none."""
     if not SHARED_DATA.is_dir():
         pytest.skip("the real months are not at hand")
     return SHARED_DATA
@@ -439,7 +439,7 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def use_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
-    """Has the code that a test calls work on the project in that folder."""
+    """Makes the code that a test calls in this process use the project in a folder."""
 
     def use(folder: Path) -> None:
         monkeypatch.setenv(VARIABLE, str(folder))
@@ -452,7 +452,7 @@ def use_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], No
 def run_copy(copy: Path, streamflow: Streamflow, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line of the copy, on the database of `streamflow`.
 
-    The first time dbt is given what it knows of the project that was copied, so that it parses what was changed.
+    The first run takes over dbt's partial parse of the original project, so that dbt parses only what was changed.
     """
     environment = {**os.environ, **streamflow.environment}
     parsed, target = Path(environment["DBT_TARGET_PATH"]) / "partial_parse.msgpack", copy / "dbt_project" / "target"

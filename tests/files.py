@@ -1,4 +1,4 @@
-"""Changing the files of a month for a test."""
+"""Changes the files of a month for a test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def edit(path: Path, change: Callable[[Rows], object]) -> None:
 
 
 def set_value(path: Path, line: int, column: str, value: str) -> None:
-    """Set one value; lines count as in an editor."""
+    """Set one value; `line` counts records, and the header is 1."""
 
     def change(rows: Rows) -> None:
         rows[line - 1][rows[0].index(column)] = value
@@ -35,7 +35,7 @@ def set_value(path: Path, line: int, column: str, value: str) -> None:
 
 
 def value_at(path: Path, line: int, column: str) -> str:
-    """One value; lines count as in an editor."""
+    """One value; `line` counts records, and the header is 1."""
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))
     return rows[line - 1][rows[0].index(column)]
@@ -48,7 +48,7 @@ def write(path: Path, rows: Sequence[Sequence[str]]) -> None:
 
 
 def write_month(folder: Path, customers: Mapping[str, int]) -> None:
-    """Write a small valid month in which one number per customer sets a value in every table."""
+    """Write a small valid month; each customer's number sets a value in every table."""
     folder.mkdir(parents=True)
     tables: dict[str, tuple[str, Callable[[int], str]]] = {
         "users": (

@@ -1,4 +1,4 @@
-"""Runs the command line in a process of its own that has imported dbt before, which takes seconds."""
+"""Runs the command line in a process forked from one that has imported dbt, as importing it takes seconds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FORKS.set_forkserver_preload(["dbt.adapters.postgres", "dbt.cli.main", "psycopg"
 
 
 class Forked:
-    """`streamflow ARGUMENTS` as it runs, with the loader in `code` and `folder` as current folder.
+    """A running `streamflow ARGUMENTS`, with the loader in `code` and `folder` as its current folder.
 
-    It can be waited for, sent signals and asked how it ended as a `subprocess.Popen`; `stderr` is what it says.
+    It has some methods and attributes of `subprocess.Popen`; `stderr` reads what the process writes there.
     """
 
     def __init__(self, code: Path, folder: Path, environment: Mapping[str, str], arguments: Sequence[str]) -> None:
@@ -43,7 +43,7 @@ class Forked:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, less than 0 where a signal killed it, None while it runs."""
+        """Its exit code: negative if a signal killed it, None while it runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
@@ -51,7 +51,7 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for its end, for so many seconds."""
+        """Wait for its end, at most `timeout` seconds."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired([*self._arguments], timeout or 0)
@@ -65,7 +65,7 @@ class Forked:
         self._process.kill()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it wrote to stdout, and what it said on stderr, once it has ended; after `timeout` it is killed."""
+        """Wait for its end; returns stdout and stderr. After `timeout` seconds, kill it and raise TimeoutExpired."""
         if not self._said:
             with self.stderr, ThreadPoolExecutor(1) as reader:
                 said = reader.submit(self.stderr.read)
@@ -82,7 +82,7 @@ class Forked:
 def run_forked(
     code: Path, folder: Path, environment: Mapping[str, str], arguments: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run `streamflow ARGUMENTS` in a folder, with the loader in `code`; returns how it ended and what it said."""
+    """Run `streamflow ARGUMENTS` in a folder, with the loader in `code`; returns its exit code and output."""
     process = Forked(code, folder, environment, arguments)
     out, err = process.communicate()
     return subprocess.CompletedProcess(arguments, process.returncode or 0, out, err)

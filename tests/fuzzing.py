@@ -1,4 +1,4 @@
-"""How much is made up by hypothesis, and what is counted while it is."""
+"""How many examples hypothesis makes up for a test, and which."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fuzz(*, short: int, long: int, shrink: bool = True) -> Callable[[Any], Any]:
     Args:
         short: how many examples.
         long: how many when STREAMFLOW_TEST_LONG is set.
-        shrink: whether to look for the shortest example that fails; not where one takes seconds.
+        shrink: whether to look for the shortest failing example; False if one example takes seconds.
     """
     return settings(
         max_examples=long if LONG else short,

@@ -1,4 +1,4 @@
-"""What a field stands for by the rules of docs/data-contract.md, in Python and without a database."""
+"""The values of fields in Python, without a database: a looser reading than docs/data-contract.md (it takes 0x1F)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 WRONG = object()
-"""What a text stands for that the rules do not allow in its column."""
+"""The value of a text that may not be in its column."""
 
 DIGITS = "[0-9]+(?:_[0-9]+)*"
 DECIMAL = rf"[+-]?(?:{DIGITS}(?:\.(?:{DIGITS})?)?|\.{DIGITS})(?:[eE][+-]?{DIGITS})?"
@@ -18,7 +18,7 @@ BLANKS = " \t\n\v\f\r"
 
 
 def judged(kind: str, text: str | None) -> Any:
-    """The value of a field of that type: None where it is empty, WRONG where it has none."""
+    """The value of a field of type `kind`: None if the field is empty, WRONG if it has no value of that type."""
     if not text:
         return None
     if re.search("[\udc00-\udcff]", text):  # bytes that are not UTF-8, and NUL, as Python keeps them

@@ -1,4 +1,4 @@
-"""The steps that may be killed, the servers that they are killed on, and what there is before and after each."""
+"""The steps that tests kill, the servers to kill them on, and what the database holds before and after each step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEXT = "--data-dir {months}"
 
 @dataclass(frozen=True)
 class Step:
-    """The step that it comes after, its command, and where it is killed; none of these where it only comes after."""
+    """The name of the step before it, its command, and the points to kill it at, if it is ever killed."""
 
     after: str
     command: str
@@ -48,20 +48,20 @@ STEPS = {
 }
 
 VICTIMS = ("loader", "session", "backend", "postmaster", "server", "all")
-"""`session` is ended as by an administrator, the rest is killed: `server` is all of it, `all` the loader too."""
+"""`session` is terminated as by an administrator, the others are killed: `server` whole, `all` with the loader."""
 NEED_A_SERVER = {"backend", "postmaster", "server", "all"}
-"""What takes down the sessions of everybody else as well."""
+"""Victims whose end also ends all other sessions of the server."""
 
 SHORT = {
     ("next", "session", "last merge"),
     ("next", "all", "last merge"),
     ("forgotten", "session", "forgotten"),
 }
-"""What every run of the tests tries; the rest is for long ones."""
+"""The cells that every test run tries; the others are for long runs."""
 
 
 def cells(*, own_server: bool) -> list[Any]:
-    """Step, victim and point: the matrix. The loader is killed in the next month at all points that there are."""
+    """The matrix of step, victim and point. In step `next`, the loader is killed at every one of POINTS."""
     return [
         pytest.param(name, victim, point, marks=() if (name, victim, point) in SHORT else pytest.mark.long)
         for name, step in STEPS.items()
@@ -73,7 +73,7 @@ def cells(*, own_server: bool) -> list[Any]:
 
 @dataclass
 class Place:
-    """A server, and the command line on it. It may be killed if it has a home of its own, or commands: down and up."""
+    """A server with the command line on it. It may be killed if it has a `home`, or `commands` to stop and start it."""
 
     server: Server
     environment: dict[str, str]
@@ -88,14 +88,14 @@ class Place:
         return [word.format(**{**self.names, **names}) for word in STEPS[step].command.split()]
 
     def run(self, *arguments: str | Path) -> str:
-        """What `streamflow ARGUMENTS` prints, run as a process of its own."""
+        """Run `streamflow ARGUMENTS` as a process of its own; returns its stdout."""
         command = [str(Path(sys.executable).with_name("streamflow")), *map(str, arguments)]
         env = {**os.environ, **self.environment}
         return subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     @contextlib.contextmanager
     def streamflow(self) -> Iterator[Streamflow]:
-        """The command line, and a connection to the server as it is now; one that was killed is started again."""
+        """The command line and a new connection; an embedded server that was killed is started again."""
         if self.home:
             self.run("db", "start")
         with contextlib.closing(connect(self.server, "streamflow")) as connection:
@@ -108,10 +108,10 @@ class Place:
         self.server.make("streamflow", template)
         if self.home or self.commands:
             with contextlib.closing(connect(self.server, "postgres")) as admin:
-                admin.execute("checkpoint")  # what a copied sequence gives out is in the log only after the next one
+                admin.execute("checkpoint")  # only after it does a copied sequence log its next values
 
     def note(self, step: str) -> Any:
-        """What the database holds when a step is done and nothing went wrong; it is kept as a template."""
+        """What the database holds after an undisturbed step; the first call runs the step and keeps a template."""
         if step not in self.states:
             self.before(step)
             with self.streamflow() as streamflow:
@@ -121,14 +121,14 @@ class Place:
         return self.states[step]
 
     def before(self, step: str) -> Any:
-        """Make the database what it is before a step; returns what it holds."""
+        """Put the database in its state before a step; returns what it holds."""
         before = STEPS[step].after
         state = self.note(before) if before else None
         self.copy(f"after_{before}" if before else None)
         return state
 
     def kill(self, victim: str, loader: Forked, waiting: list[int]) -> None:
-        """Kill; `waiting` are the processes of the server that work for the loader."""
+        """Kill a victim; `waiting` are the pids of the server processes that work for the loader."""
         if victim in {"loader", "all"}:
             loader.kill()
         if victim == "session":

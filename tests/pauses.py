@@ -1,4 +1,4 @@
-"""Stopping a run at a chosen point, by holding the lock that it needs next; no clock is involved."""
+"""Stops a run at a chosen point by holding the lock that it needs next, not by timing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.forked import Forked
 from tests.servers import Server, connect
 
 PATIENCE = 120
-"""Seconds after which a run that does not come to its point has failed; none of them waits that long."""
+"""Seconds after which a run that has not reached its point has failed; a sound run never takes that long."""
 
 POINTS: dict[str, Sequence[tuple[str, str]]] = {
     "ledger": [("ops.loads", "share")],
@@ -34,10 +34,10 @@ POINTS: dict[str, Sequence[tuple[str, str]]] = {
     "published": [("ops.published", "share")],
     "verdicts": [("ops.audits", "share")],
 }
-"""Where a run can be stopped -> the tables to lock, and how: each lock lets readers through and the next step not."""
+"""Point of a run -> the tables to lock, and the mode: it lets readers through and stops the next step."""
 
 FIRST_MONTH_ONLY = {"keys": [("public.users", "access share")]}
-"""The keys of a table are built after its first rows."""
+"""A table's keys are built once, after its first rows."""
 
 ELSEWHERE = {
     "first audit": [("ops.waivers", "access exclusive")],
@@ -51,15 +51,15 @@ ELSEWHERE = {
     "last attached": [("public.users_snapshots", "share update exclusive")],
     "told": [("ops.chain", "share")],
 }
-"""The same of what is no ingest."""
+"""More points: of other commands, and of a project with a model that reads the table `held`."""
 
 
 class EndedBefore(AssertionError):
-    """The run came to its end, and not to the point."""
+    """The run ended before it reached the point."""
 
 
 class Paused:
-    """A run that stands still: its process, the server processes that wait, and, once it has ended, what it said."""
+    """A stopped run: its process, the pids of the server processes that wait, and its output once it has ended."""
 
     def __init__(self, process: Forked, waiting: list[int]) -> None:
         self.process, self.waiting = process, waiting
@@ -74,9 +74,9 @@ def start(streamflow: Streamflow, *arguments: str | Path) -> Forked:
 
 @contextlib.contextmanager
 def paused(streamflow: Streamflow, point: str, *arguments: str | Path, application_name: str = "") -> Iterator[Paused]:
-    """Run `streamflow ARGUMENTS` up to a point, and let it go on at the end, if it still lives.
+    """Run `streamflow ARGUMENTS` up to a point; when the block ends, the run goes on if it is still alive.
 
-    `application_name` is what the session that holds it up is called.
+    `application_name` is the name of the session that holds the lock.
     """
     server = Server(streamflow.connection.info.host, streamflow.connection.info.port)
     with (
@@ -102,7 +102,7 @@ def paused(streamflow: Streamflow, point: str, *arguments: str | Path, applicati
 def waiting_for(
     holder: psycopg.Connection[Any], watch: psycopg.Connection[Any], process: Forked, point: str
 ) -> list[int]:
-    """The sessions that wait for the holder, as soon as there are any."""
+    """The pids of the sessions that wait for the holder, as soon as there are any."""
     query = "select array(select pid from pg_stat_activity where %s = any (pg_blocking_pids(pid))), pg_sleep(0.02)"
     for _ in range(PATIENCE * 50):
         [(waiting, _)] = watch.execute(query, [holder.info.backend_pid]).fetchall()

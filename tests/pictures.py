@@ -29,7 +29,7 @@ PROGRAM = [
 
 
 class Scene:
-    """A project of its own: made-up months in a folder, an empty database, and the command line on both."""
+    """Made-up months in a folder, an empty database, and the command line on both."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / ".streamflow"
@@ -42,7 +42,7 @@ class Scene:
         }  # fmt: skip
 
     def streamflow(self, *words: str, code: int = 0) -> str:
-        """What a command says, with the folders of this machine taken out."""
+        """Run a command; returns its output without the names of this machine's folders."""
         command = [*PROGRAM, *words]
         done = subprocess.run(
             command, env=self.environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
@@ -54,7 +54,7 @@ class Scene:
 
 
 def terminal(command: str, said: str, picture: str) -> None:
-    """A picture of a terminal in which a command was given. It asks no font of the network."""
+    """Draw a terminal with a command and its output. The picture loads no font from the network."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text(f"$ {command}", style="bold"))
     console.print(Text.from_ansi(said.rstrip("\n")))
@@ -65,7 +65,7 @@ def terminal(command: str, said: str, picture: str) -> None:
 
 
 def screen(address: str, size: str, picture: str, scale: int = 1) -> None:
-    """A picture of a page in Chromium, with `scale` times as many pixels a side."""
+    """Draw a page in Chromium, with `scale` times as many pixels per side."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         raise SystemExit("no Chromium here: apt-get install chromium")
@@ -81,7 +81,7 @@ def screen(address: str, size: str, picture: str, scale: int = 1) -> None:
 
 
 def spoil(scene: Scene) -> str:
-    """A copy of month 001 in which some values are wrong; returns its folder of months."""
+    """Copy month 001 with some wrong values; returns the folder of months that has the copy."""
     folder = copy_month(scene.folder / "exports", "001", scene.folder / "incoming")
     set_value(folder / "users.csv", 12, "user_gender", "F")
     set_value(folder / "subscriptions.csv", 40, "monthly_fee", "79,85")
@@ -91,12 +91,12 @@ def spoil(scene: Scene) -> str:
 
 
 def main() -> None:
-    """Draw all four."""
+    """Draw all four pictures."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         scene = Scene(Path(folder))
         try:
-            scene.streamflow("dbt", "parse", "--quiet")  # which is needed once, and no part of a month's time
+            scene.streamflow("dbt", "parse", "--quiet")  # needed once, so it must not count in a month's time
             terminal("make ingest MONTH=000", scene.streamflow("ingest", "000"), "ingest.svg")
             refused = scene.streamflow("ingest", "001", "--data-dir", spoil(scene), code=1)
             terminal("make ingest MONTH=001 DATA_DIR=incoming", refused, "refusal.svg")

@@ -1,4 +1,4 @@
-"""A small declared table, and what the loader makes of a file of it: landing and diagnosis, no audits, no months."""
+"""A small declared table, and how the loader reads a file of it: landing and diagnosis only, without audits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Reading:
-    """What the loader made of a file, on Citus or not. `to_the_end`: nothing of the file was left unread."""
+    """How the loader read a file. `to_the_end`: it was not taken, and diagnosis read all of it."""
 
     problems: list[Problem]
     rows: list[Row]
@@ -45,7 +45,7 @@ class Reading:
 
     @property
     def lines(self) -> set[int | None]:
-        """The lines that are reported."""
+        """The lines that have a reported problem."""
         return {problem.line for problem in self.problems}
 
 
@@ -57,7 +57,7 @@ def read(
     table: Table = TABLE,
     name: str = "things.csv",
 ) -> Reading:
-    """Have the loader read a file as it reads those of a month, `chunk` bytes at a time."""
+    """Have the loader read `data` as a file of a month, `chunk` bytes at a time."""
     path = folder / "month_000" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)

@@ -38,13 +38,13 @@ On every table: @EVERY@.
 
 
 def settings() -> str:
-    """docs/settings.md."""
+    """The text of docs/settings.md."""
     lines = (f"- `{name}`{f' (`{default}`)' if default else ''}: {meaning}" for name, default, meaning in _variables())
     return SETTINGS + "\n".join(lines) + "\n" + ENVIRONMENT
 
 
 def example() -> str:
-    """docs/example.md."""
+    """The text of docs/example.md."""
     path = REPOSITORY / "dbt_project" / "models" / "staging" / "_sources.yml"
     tables = yaml.safe_load(path.read_text(encoding="utf-8"))["sources"][0]["tables"]
     listed = [set(_named(_audits(table), _prefix(table))) for table in tables]
@@ -79,7 +79,7 @@ def _table(table: dict[str, Any], every: list[str]) -> str:
 
 
 def _prefix(table: dict[str, Any]) -> str:
-    """What the names of a table's audits begin with, like audit_users_."""
+    """The prefix of a table's audit names, like audit_users_."""
     return "_".join([*next(iter(_audits(table))).split("_")[:2], ""])
 
 

@@ -1,4 +1,4 @@
-"""Made-up scripts: months in any order, with gaps, repeats, restatements, and deliveries that are wrong in places."""
+"""Random scripts of ingests: months in any order, with gaps, repeats, restatements and defective deliveries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Files = dict[str, dict[str, Row]]
 
 
 class Change(NamedTuple):
-    """A defect: what makes it, and the file and line that a report must name (0: the file as a whole)."""
+    """A defect: the function that makes it, and the file and line that the rejects must name (line 0: any line)."""
 
     file: str
     line: int
@@ -31,7 +31,7 @@ class Change(NamedTuple):
 
 @dataclass
 class Step:
-    """One command: a month, what each customer's row says in it, the form of its files, and what is wrong with it."""
+    """One ingest: its month, the number that sets each customer's values, the form of its files, and their defects."""
 
     number: int
     customers: dict[str, int]
@@ -62,7 +62,7 @@ VALUES = [
 
 
 def as_folder(path: Path) -> None:
-    """A folder in place of the file."""
+    """Replace the file by a folder."""
     path.unlink()
     path.mkdir()
 
@@ -78,7 +78,7 @@ WHOLE_FILES: dict[str, Callable[[Path], object]] = {
 
 
 def rewritten(change: Callable[[Rows], Rows], **dialect: object) -> Callable[[Path], object]:
-    """Writes a file anew, its rows changed and in another dialect of CSV."""
+    """Return a function that rewrites a file with changed rows or in another dialect of CSV."""
 
     def rewrite(path: Path) -> None:
         text = io.StringIO(newline="")
@@ -90,7 +90,7 @@ def rewritten(change: Callable[[Rows], Rows], **dialect: object) -> Callable[[Pa
 
 
 def packed(path: Path) -> None:
-    """The file as gzip."""
+    """Replace the file by its gzip."""
     path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
 
@@ -107,7 +107,7 @@ FORMS: dict[str, Callable[[Path], object]] = {
 }
 
 customers = st.sampled_from([f"customer-{letter}" for letter in "abcdefghijklm"])
-# Six to nine of them: more than half as many again would be refused.
+# Six to nine customers: the audit of row counts refuses a change of more than 50 %.
 months = st.dictionaries(customers, st.integers(0, 99), min_size=6, max_size=9).map(
     lambda month: dict(sorted(month.items()))
 )
@@ -115,7 +115,7 @@ months = st.dictionaries(customers, st.integers(0, 99), min_size=6, max_size=9).
 
 @st.composite
 def defects(draw: st.DrawFn) -> list[Change]:
-    """One to three, each in a place of its own."""
+    """One to three wrong values, each in another table; at times also a defect of a whole file in one more table."""
     chosen = draw(st.lists(st.sampled_from(VALUES), min_size=1, max_size=3, unique_by=lambda value: value[0]))
     found = []
     for table, column, value in chosen:
@@ -130,7 +130,7 @@ def defects(draw: st.DrawFn) -> list[Change]:
 
 @st.composite
 def scripts(draw: st.DrawFn) -> list[Step]:
-    """Months in any order, with gaps; some of them again, with other rows, restated, or broken at first."""
+    """Months in any order, with gaps: some defective at first, some again, in another form or with other rows."""
     script: list[Step] = []
     numbers: list[int] = draw(st.lists(st.integers(0, 5), min_size=2, max_size=4, unique=True))
     for number in numbers:
@@ -154,7 +154,7 @@ def scripts(draw: st.DrawFn) -> list[Step]:
 
 
 def deliver(step: Step, data: Path) -> Files:
-    """Write the files of a step; returns what they say, as PostgreSQL writes it."""
+    """Write the files of a step. Returns their rows without the defects, spelled as PostgreSQL spells them."""
     folder = data / f"month_{step.number:03d}"
     shutil.rmtree(data, ignore_errors=True)
     write_month(folder, step.customers)
@@ -169,5 +169,5 @@ def deliver(step: Step, data: Path) -> Files:
         for path in sorted(folder.iterdir()):
             FORMS[step.form](path)
     if step.form == "gzip":
-        step.form = "plain"  # what counts is what is in it
+        step.form = "plain"  # a gzip counts as the file inside it
     return files

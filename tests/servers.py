@@ -25,35 +25,35 @@ class Server:
 
     @property
     def empty(self) -> str:
-        """The database to copy for an empty one."""
+        """The template of an empty database."""
         return EMPTY_ON_CITUS if self.workers else "template1"
 
     @property
     def variables(self) -> dict[str, str]:
-        """What streamflow needs to know to find it."""
+        """The settings with which streamflow finds this server."""
         return {"POSTGRES_HOST": self.host, "POSTGRES_PORT": str(self.port)}
 
     def make(self, database: str, template: str | None = None) -> None:
-        """Make a database, a copy of another one or empty, in place of one of that name."""
+        """Make a database, from a template or empty; an older one of this name is dropped."""
         self.drop(database)
         statement = sql.SQL("create database {} template {}")
         self.everywhere(statement.format(sql.Identifier(database), sql.Identifier(template or self.empty)))
 
     def drop(self, database: str) -> None:
-        """Take a database away, whoever is connected to it, and whatever a node that was killed was committing."""
+        """Drop a database, with its sessions and the transactions that a killed node left prepared."""
         self._roll_back(database)
         self._close(database)
         self.everywhere(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database)))
 
     def keep(self, database: str, name: str) -> None:
-        """Make a database a template of another name, to which nobody can connect."""
+        """Rename a database and forbid connections to it, so that it can serve as a template."""
         self.drop(name)
         self._close(database)
         names = (sql.Identifier(database), sql.Identifier(name))
         self.everywhere(sql.SQL("alter database {} rename to {}").format(*names))
 
     def _close(self, database: str) -> None:
-        """End all sessions of a database for good: the daemon of Citus comes back where it may."""
+        """End all sessions of a database and forbid new ones: otherwise the daemon of Citus reconnects."""
         for statement in (
             "update pg_database set datallowconn = false where datname = {}",
             "select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = {}",
@@ -61,7 +61,7 @@ class Server:
             self.everywhere(sql.SQL(statement).format(database))
 
     def _roll_back(self, database: str) -> None:
-        """End the transactions that are prepared in a database, which would keep it from being dropped."""
+        """Roll back the prepared transactions of a database on the workers: they would prevent its drop."""
         for host, port in self.workers:
             node = Server(host, port)
             with contextlib.closing(connect(node, "postgres")) as admin:
@@ -82,13 +82,13 @@ class Server:
 def connect(
     server: Server | Mapping[str, str], database: str, user: str = SUPERUSER, password: str | None = None
 ) -> psycopg.Connection[Any]:
-    """A connection, as the superuser unless somebody else is named, to a server or to the one that settings name."""
+    """Connect to a server, or to the one that the settings name; as the superuser unless `user` is given."""
     at = server if isinstance(server, Server) else Server(server["POSTGRES_HOST"], int(server["POSTGRES_PORT"]))
     return psycopg.connect(host=at.host, port=at.port, user=user, password=password, dbname=database, autocommit=True)
 
 
 def cluster(uri: str) -> Server:
-    """The cluster whose coordinator a URI names, with an empty database to copy; the URI's own one is left alone."""
+    """The cluster whose coordinator a URI names. Makes its empty template; does not change the URI's own database."""
     with psycopg.connect(uri, autocommit=True) as coordinator:
         found = coordinator.execute(
             "select nodename, nodeport from pg_dist_node where noderole = 'primary' and groupid <> 0 and isactive"

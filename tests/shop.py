@@ -1,4 +1,4 @@
-"""The tables of somebody else for tests: a shop, with keys and references of every kind, and three months of it."""
+"""A user's own tables for tests: a shop, with keys and references of every kind, and three months of files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def column(name: str, data_type: str, *tests: Any, **meta: bool) -> dict[str, An
 
 
 def known_to_accounts() -> dict[str, Any]:
-    """The audit that the delivery's accounts have that value."""
+    """The audit that the value is an account_id in the same delivery."""
     return {"relationships": {"arguments": {"to": "source('staging', 'accounts')", "field": "account_id"}}}
 
 
@@ -101,19 +101,19 @@ TABLES: list[dict[str, Any]] = [
 
 
 class Shop:
-    """A copy of the project with these tables in place of the shipped ones, and their files."""
+    """A copy of the project that declares these tables instead of the shipped ones, and a folder for their files."""
 
     def __init__(self, copy: Path, streamflow: Streamflow, data: Path) -> None:
         self.copy, self.streamflow, self.data = copy, streamflow, data
 
     def __call__(self, *words: str, code: int = 0) -> str:
-        """Run the copy's command line, which must end with that code; what it printed."""
+        """Run the copy's command line, which must end with `code`. Returns stdout, or stderr if `code` is not 0."""
         done = run_copy(self.copy, self.streamflow, *words)
         assert done.returncode == code, (words, done.stdout, done.stderr)
         return done.stdout if code == 0 else done.stderr
 
     def json(self, *words: str) -> Any:
-        """What a command prints with --json."""
+        """The parsed output of a command with --json."""
         return json.loads(self(*words, "--json"))
 
     def deliver(self, as_of: str, files: Files) -> str:
@@ -130,14 +130,14 @@ class Shop:
         self("ingest", self.deliver(as_of, files), "--data-dir", str(self.data), *more)
 
     def rows(self, name: str, as_of: str | None = None) -> list[Row]:
-        """What production has of a table, or history of a date: values as text, and when they were delivered."""
+        """The rows of a table in production, or in history as of a date: values as text, and observed_as_of."""
         columns = ", ".join(f"{column}::text" for column in [*FILES[JANUARY][name][0].split(","), "observed_as_of"])
         if as_of is None:
             return sorted(self.streamflow.rows(f"select {columns} from {name}"), key=str)
         return sorted(self.streamflow.rows(f"select {columns} from {name}_snapshots where as_of = %s", as_of), key=str)
 
     def holds(self, files: Mapping[str, Files], history: Mapping[str, list[str]]) -> None:
-        """Production is made of all files, and history of each date of those that it knew; all of it is proven."""
+        """Assert that production follows from all files and each as_of of history from the given dates; then verify."""
         for name in KEYS:
             assert self.rows(name) == state(name, files, sorted(files)), name
             for as_of, dates in history.items():
@@ -155,7 +155,7 @@ def state(name: str, files: Mapping[str, Files], dates: Sequence[str]) -> list[R
 
 
 def without(files: Mapping[str, Files], customer: str, payment: str) -> dict[str, Files]:
-    """The files as if the customer, and a payment that once was theirs, had never been in them."""
+    """The files without the customer's rows, and without a payment that once was the customer's."""
     kept: dict[str, Files] = {}
     for date, tables in files.items():
         kept[date] = {name: [lines[0]] for name, lines in tables.items()}

@@ -1,4 +1,4 @@
-"""A month that was begun can be given up: what was there before it stands, and nothing of it comes back by itself."""
+"""A month that was begun can be given up: the state before it stands, and no later run publishes it by itself."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ REASON = ("--restate", "--reason", "the export was cut")
 
 @contextmanager
 def last_history_fails(streamflow: Streamflow, partition: str) -> Iterator[None]:
-    """What is built within breaks off at the last table of history."""
+    """Inside the block, a build fails at the last history table."""
     streamflow.connection.execute(f"create table history.{partition} ()".encode())
     yield
     streamflow.connection.execute(f"drop table history.{partition}".encode())
 
 
 def half_built(streamflow: Streamflow, months: Path) -> None:
-    """February has history in some tables."""
+    """Begin February: only some tables get its history."""
     with last_history_fails(streamflow, "labels_2024_02_29"):
         assert streamflow("ingest", "001", "--data-dir", months).code == 3
     assert streamflow.value("select count(*) between 1 and 5 from ops.history where as_of = '2024-02-29'")
@@ -65,7 +65,7 @@ def test_a_begun_month_is_given_up(january: Streamflow, months: Path, undisturbe
 def test_a_restatement_that_was_cut_off_is_given_up(
     restated: tuple[Streamflow, Path], months: Path, tmp_path: Path, declare: Declare
 ) -> None:
-    """What was published comes back, also where a column was added meanwhile, or got another type."""
+    """What was published comes back, even if a column was added or changed its type meanwhile."""
     streamflow, manifest = restated
     state, kept = streamflow.state(), streamflow.rows("select * from ops.restatements")
     folder = copy_month(months, "001", tmp_path)
@@ -95,7 +95,7 @@ def test_a_restatement_that_was_cut_off_is_given_up(
 def test_a_restatement_on_which_a_later_month_was_built_is_not_given_up_before_it(
     february: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """Nor where another restatement has replaced it since."""
+    """Nor is a second restatement that has replaced it since."""
     history = ("build", "--exclude", "path:models/production+")
     for hours, later in (("7.25", 2), ("8.25", None)):
         folder = copy_month(months, "001", tmp_path / hours)
@@ -114,7 +114,7 @@ def test_a_restatement_on_which_a_later_month_was_built_is_not_given_up_before_i
 
 
 def test_what_is_not_given_up(january: Streamflow) -> None:
-    """A published month, one that nobody began, and anything while another run is under way."""
+    """A published month, a month that was never begun, and any month while another run is under way."""
     before = january.state()
     for month, reason in {"000": "with --restate --reason", "002": "was never begun", "x": "not a month"}.items():
         result = january("abandon", month)

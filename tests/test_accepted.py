@@ -1,4 +1,4 @@
-"""Forms of a file that are as good as the exports' own: the tables become the same."""
+"""Accepted variants of the files: they give the same tables as the files that the exports write."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.test_bad_input import Spoil, each, replace
 
 
 def mark_byte_order(folder: Path) -> None:
-    """A byte-order mark before the header."""
+    """Put a byte-order mark before the header."""
     (folder / "users.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "users.csv").read_bytes())
 
 
 def strip_the_end(folder: Path) -> None:
-    """No newline at the end."""
+    """Remove the newline at the end."""
     path = folder / "usage_agg_30d.csv"
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
 
@@ -38,7 +38,7 @@ def quote(folder: Path) -> None:
 
 
 def reverse(folder: Path) -> None:
-    """The columns the other way round."""
+    """Reverse the order of the columns."""
 
     def change(rows: Rows) -> None:
         for row in rows:
@@ -48,7 +48,7 @@ def reverse(folder: Path) -> None:
 
 
 def spell(true: str, false: str) -> Spoil:
-    """Other words for true and false, one after the other; blanks are between them."""
+    """Replace True and False by other words in turn; each argument has its words separated by blanks."""
     words = {"True": cycle(true.split()), "False": cycle(false.split())}
 
     def change(rows: Rows) -> None:
@@ -59,14 +59,14 @@ def spell(true: str, false: str) -> Spoil:
 
 
 def pack(folder: Path, which: str = "*") -> None:
-    """Replace every file by its compressed form, or those of that name."""
+    """Replace the files that match `which` by compressed ones."""
     for path in list(folder.glob(which)):
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
 
 
 def pack_into_zip(folder: Path) -> None:
-    """Replace the folder by an archive of its files, compressed before."""
+    """Replace the folder by an archive of compressed files."""
     pack(folder)
     to_zip(folder)
 
@@ -80,7 +80,7 @@ def to_zip(folder: Path) -> None:
 
 
 def add_a_note(folder: Path) -> None:
-    """An unknown file beside the others."""
+    """Add an unknown file."""
     (folder / "notes.txt").write_text("x")
 
 
@@ -95,7 +95,7 @@ OF_ONE_FILE: dict[str, Spoil] = {
     "an unknown file beside them": add_a_note,
 }
 OF_ALL: dict[str, Spoil] = {"zip": to_zip, "gzip within zip": pack_into_zip}
-"""In every run the forms of one file are together in one month, and each is alone with `make test-long`."""
+"""Every run applies OF_ONE_FILE to one month, all at once; `make test-long` also applies each variant alone."""
 ACCEPTED = [
     pytest.param(each(*OF_ONE_FILE.values()), id="all that a file may be"),
     *(pytest.param(change, id=name) for name, change in OF_ALL.items()),

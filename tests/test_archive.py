@@ -1,4 +1,4 @@
-"""Old months leave the database as Parquet files, proven first, and come back the same."""
+"""Old months are archived as Parquet files that are proven first, and restored unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "202
 
 
 def texts(streamflow: Streamflow, *suffixes: str) -> dict[str, list[str]]:
-    """Tables to the last digit: psycopg takes 70.7 and 70.70 for the same."""
+    """The rows of tables as text: as numbers, 70.7 and 70.70 would be equal in Python."""
     found = {}
     for name in (f"{table}{suffix}" for table in TABLES for suffix in suffixes):
         query = sql.SQL("select t::text from {} as t order by 1").format(sql.Identifier(name))
@@ -38,7 +38,7 @@ def archived(streamflow: Streamflow, folder: Path, before: str = FEBRUARY) -> No
 def test_a_month_that_was_restated_and_archived_leaves_one_version_of_its_rows(
     january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """February carries forward what January said at first, and March what the restatement says."""
+    """February carries forward the first version of January, and March the restated one."""
     january.ok("ingest", "001", "--data-dir", months)
     first, *later = ((months / f"month_{month}" / "users.csv").read_text() for month in ("000", "001", "002"))
     line = next(line for line in first.splitlines()[1:] if not any(line.split(",")[0] in text for text in later))
@@ -129,7 +129,7 @@ def test_production_is_mended_where_all_but_the_newest_month_are_archived(
 
 @pytest.mark.long
 def test_production_and_new_months_do_without_what_is_archived(march: Streamflow, months: Path, tmp_path: Path) -> None:
-    """A rebuild and a restatement take customers of archived months from the newest one."""
+    """A rebuild and a restatement take customers of archived months from the newest month, which carries them."""
     march.ok("ingest", "003", "--data-dir", months)
     again = copy_month(months, "003", tmp_path / "again")
     path = again / "labels.csv"
@@ -214,7 +214,7 @@ def test_what_must_stay_is_refused(march: Streamflow, months: Path, tmp_path: Pa
 
 
 def test_a_restated_month_comes_back_as_it_was(restated: tuple[Streamflow, Path], months: Path, tmp_path: Path) -> None:
-    """Not as the rows that it replaced, which are kept."""
+    """The restated rows come back, not the rows that they replaced, which are kept too."""
     streamflow, manifest = restated
     streamflow.ok("ingest", "002", "--data-dir", months)
     before = texts(streamflow, "_snapshots")
@@ -253,7 +253,7 @@ def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months
 def test_a_month_whose_tables_need_different_months_is_begun_in_none_without_them(
     march: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """Usage of April is built on January too, which was restated after March."""
+    """April's usage is also built on January, because January was restated after March."""
     for month in ("000", "003"):
         other = copy_month(months, month, tmp_path / "other")
         set_value(other / "usage_agg_30d.csv", 3, "watch_hours_30d", "7.25")

@@ -1,4 +1,4 @@
-"""A backup made as docs/operations.md says can be restored, proves itself, and goes on with the next month."""
+"""A backup made as docs/operations.md says can be restored, passes `verify`, and takes the next month."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.test_server import Embedded
 
 @pytest.fixture
 def fresh_server(january: Streamflow, tmp_path: Path) -> Iterator[Embedded]:
-    """An embedded server of the same version that knows nothing yet."""
+    """An empty embedded server of the same version."""
     if january.on_citus:
         pytest.skip("a cluster's backup goes into a cluster: test_scale_out moves a database there")
     embedded = Embedded(tmp_path / "restored", f"pg{january.connection.info.server_version // 10000}")

@@ -1,4 +1,4 @@
-"""Every way in which a delivery can be wrong: exit 1, the place and the reason, and nothing moved."""
+"""Every way in which a delivery can be wrong: exit 1, the place and the reason, and nothing changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def append(name: str, line: bytes) -> Spoil:
 
 
 def each(*spoils: Spoil) -> Spoil:
-    """Several at once."""
+    """Do all of these."""
     return lambda folder: [spoil(folder) for spoil in spoils]
 
 
@@ -43,18 +43,18 @@ def header(name: str, change: Callable[[list[str]], object]) -> Spoil:
 
 
 def double(name: str, value: Callable[[str], str]) -> Spoil:
-    """Give the customer on line 4 another row at the end, his id changed by `value`."""
+    """Append a second row for the customer on line 4, with the id changed by `value`."""
     return lambda folder: edit(folder / name, lambda rows: rows.append([value(rows[3][0]), *rows[3][1:]]))
 
 
 def shrink(folder: Path) -> None:
-    """Leave 20 of 60 customers."""
+    """Leave 20 customers; the month before has 60."""
     for table in TABLES:
         edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(slice(21, None)))
 
 
 def explode(folder: Path) -> None:
-    """Twice the customers and more."""
+    """Triple the customers."""
     for table in TABLES:
         edit(
             folder / f"{table}.csv",
@@ -63,7 +63,7 @@ def explode(folder: Path) -> None:
 
 
 def widen(folder: Path) -> None:
-    """One more column."""
+    """Add a column."""
 
     def change(rows: Rows) -> None:
         for row in rows:
@@ -73,7 +73,7 @@ def widen(folder: Path) -> None:
 
 
 def as_folder(folder: Path) -> None:
-    """A folder in place of a file."""
+    """Put a folder in place of a file."""
     (folder / "labels.csv").unlink()
     (folder / "labels.csv").mkdir()
 
@@ -164,7 +164,7 @@ ALONE = {
     "header only", "too many fields", "blank line", "bad UTF-8 in the header", "NUL byte in the header", "a quote within the header",
     "a quote without an end in the header", "unterminated quote", "end-of-data line", "steering the terminal",
 }  # fmt: skip
-"""What only `make test-long` ingests alone: the headers are there together too, and tests/test_csv.py reads such rows."""
+"""Cases for `make test-long`: another case combines the headers, and tests/test_csv.py reads such rows."""
 CASES = [pytest.param(*case, id=name, marks=[pytest.mark.long] if name in ALONE else []) for name, case in BAD.items()]
 
 
@@ -177,7 +177,7 @@ def test_bad_input(january: Streamflow, months: Path, tmp_path: Path, spoil: Spo
 
 
 def refused(january: Streamflow, data_dir: Path) -> Result:
-    """How the ingest of a February that is refused ended: nothing has moved, and all of it is in the rejects file."""
+    """Ingest a February that must be refused: nothing changes, and the rejects file has every problem."""
     before = january.state()
     result = january("ingest", "001", "--data-dir", data_dir)
     assert result.code == 1, result
@@ -208,7 +208,7 @@ def test_unreadable_file(streamflow: Streamflow, months: Path, tmp_path: Path) -
 def test_a_month_is_refused_also_where_its_rejects_cannot_be_written(
     streamflow: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """A folder that cannot be made, or a full disk."""
+    """The folder cannot be made, or the disk is full."""
     set_value(copy_month(months, "000", tmp_path) / "users.csv", 5, "user_gender", "unknown")
     rejects = Path(streamflow.environment["STREAMFLOW_HOME"]) / "rejects"
     rejects.parent.mkdir(exist_ok=True)
@@ -223,7 +223,7 @@ def test_a_month_is_refused_also_where_its_rejects_cannot_be_written(
 def test_no_value_is_in_a_log_of_the_driver(
     streamflow: Streamflow, months: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """COPY complains of a wrong value while the reader of the bytes has given up on a quote."""
+    """COPY fails on a wrong value while the code that reads the bytes fails on a quote without an end."""
     path = copy_month(months, "000", tmp_path) / "users.csv"
     set_value(path, 3, "has_family", "perhaps")
     path.write_text(path.read_text() + '"never closed,2024-01-01\n')
@@ -232,7 +232,7 @@ def test_no_value_is_in_a_log_of_the_driver(
 
 
 def refused_without_rejects(streamflow: Streamflow, months: Path, reason: str) -> None:
-    """The screen has what is wrong, and why no file has it."""
+    """The screen shows what is wrong, and why there is no rejects file."""
     result = streamflow("check", "000", "--data-dir", months)
     assert result.code == 1
     assert "users.csv:5 " in result.err
@@ -274,7 +274,7 @@ FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\u202e=1"
 
 
 def test_rejects_run_no_formula(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """Excel and others run a cell of a CSV file that begins with one of these; a number may keep its sign."""
+    """Excel and others run a CSV cell that begins with one of these as a formula; a number may keep its sign."""
     folder = copy_month(months, "001", tmp_path)
     for line, formula in enumerate(FORMULAS, 2):
         set_value(folder / "subscriptions.csv", line, "contract_type", formula)

@@ -1,4 +1,4 @@
-"""Every kind of value that a delivery may not have: all of them in one month, and each alone."""
+"""Every kind of value that a delivery may not have: all of a group in one month, and each alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.test_bad_input import HOSTILE, refused
 
 
 class Bad(NamedTuple):
-    """A value as it is in the file, where it is, and what is said of it."""
+    """A wrong value as bytes, its place, and a part of the reason that is reported."""
 
     file: str
     line: int
@@ -23,7 +23,7 @@ class Bad(NamedTuple):
 
 
 def put(folder: Path, *values: Bad) -> None:
-    """Have the values in a month's files: first a mark for each, as they may be no text."""
+    """Put the values into a month's files: first a marker for each, as a value may be bytes that are no text."""
     for number, bad in enumerate(values):
         set_value(folder / bad.file, bad.line, bad.column, f"<{number}>")
     for number, bad in enumerate(values):
@@ -74,7 +74,7 @@ NO_USER = "no such user_id in users.csv"
 def test_every_bad_value_of_a_month_is_named(
     january: Streamflow, months: Path, tmp_path: Path, values: dict[str, Bad]
 ) -> None:
-    """Besides, those that belong to a customer whose id is wrong in users.csv are named, and nothing else."""
+    """The only other rows named are those of customers whose id is wrong in users.csv."""
     put(copy_month(months, "001", tmp_path), *values.values())
     refused(january, tmp_path)
     found = [(row["file"], int(row["line"]), f"{row['reason']} [{row['audit']}]") for row in rejects_of(january, "001")]

@@ -1,4 +1,4 @@
-"""Where one cause explains what is wrong, the first line of the refusal says it, and what to do."""
+"""If one cause explains the problems, the first line of the refusal names it and says what to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def first_line(result: Result) -> str:
 
 
 def as_xlsx(data: bytes) -> bytes:
-    """A zip archive, which is what such a spreadsheet is."""
+    """The data in a zip archive: an xlsx file is one."""
     with zipfile.ZipFile(stream := io.BytesIO(), "w") as archive:
         archive.writestr("xl/worksheets/sheet1.xml", data)
     return stream.getvalue()
@@ -79,7 +79,7 @@ def test_of_values(january: Streamflow, months: Path, tmp_path: Path) -> None:
 
     edit(folder / "subscriptions.csv", with_commas)
     (folder / "payments_agg_90d.csv").open("a").write("Total,120\n")
-    for name in ("users", "labels"):  # a customer less, and rows of others that name nobody, are no news then
+    for name in ("users", "labels"):  # an id that is not UTF-8: that its rows elsewhere name nobody is not reported
         path = folder / f"{name}.csv"
         path.write_bytes(b"\xff".join(path.read_bytes().split(b"-", 1)))
     result = january("check", "001", "--data-dir", tmp_path)
@@ -92,7 +92,7 @@ def test_of_values(january: Streamflow, months: Path, tmp_path: Path) -> None:
 
 
 def test_of_a_line_of_totals(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """A word is found wherever it stands in the way of nothing else; sums under no key, by the audit of the key."""
+    """A word for totals is found even if the line is otherwise sound; sums without a key fail the key's audit."""
     folder = copy_month(months, "001", tmp_path)
     (folder / "users.csv").open("a").write("Summe:,,,,,")
     (folder / "payments_agg_90d.csv").open("a").write(",120\n")
@@ -143,7 +143,7 @@ def test_of_forms_of_values(csv_database: Database, tmp_path: Path) -> None:
 
 
 def test_who_is_called_total_is_a_customer(csv_database: Database, tmp_path: Path) -> None:
-    """Nothing but numbers beside it makes a line of totals, and only the last line is looked at in a sound file."""
+    """A line of totals has nothing but numbers beside the word; in a sound file, only the last line can be one."""
     header = b"user_id,number,amount,flag,note\n"
     assert read(csv_database, tmp_path, header + b"Total,1,2.5,,\na,1,1,t,\n").taken
     assert read(csv_database, tmp_path, header + b"Total,1,2.5,t,\n").taken
@@ -156,7 +156,7 @@ def test_who_is_called_total_is_a_customer(csv_database: Database, tmp_path: Pat
 
 
 def of_others(months: Path, month: str, to: Path) -> Path:
-    """The same month of other customers."""
+    """A copy of the month with other customers."""
     folder = copy_month(months, month, to)
     for path in folder.iterdir():
         edit(path, lambda rows: [row.__setitem__(0, f"other-{row[0]}") for row in rows[1:]])

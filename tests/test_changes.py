@@ -1,4 +1,4 @@
-"""docs/changes.md, block after block: the declaration changes, months go on, and history stays provable."""
+"""Runs docs/changes.md block by block: the declaration changes, months follow, and history stays provable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK = re.compile(r"^```(yaml|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def change(copy: Path, block: str) -> None:
-    """Change the declaration of the copy as a block says: keys of the columns that it names, by name or alias."""
+    """Apply a block to the copy's declaration: add its columns, or update those with that name or alias."""
     path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     document = yaml.safe_load(path.read_text())
     name = block.partition("\n")[0].removeprefix("# ")
@@ -35,7 +35,7 @@ def change(copy: Path, block: str) -> None:
 
 
 def delivered(months: Path, to: Path) -> None:
-    """The months that the page tells of."""
+    """Write the months that the page describes."""
     for month in ("001", "002", "003"):
         folder = copy_month(months, month, to)
         set_value(folder / "users.csv", 3, "user_gender", "Other")
@@ -53,7 +53,7 @@ def delivered(months: Path, to: Path) -> None:
 def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -> None:
     delivered(months, tmp_path / "data")
     january.environment["STREAMFLOW_DATA_DIR"] = str(tmp_path / "data")
-    if not january.on_citus:  # where it would be in the way of another name
+    if not january.on_citus:  # on Citus, it would keep `migrate` from renaming the column
         january.connection.execute("create view ours as select rebuffer_events_7d from latest.usage_agg_30d")
     for language, text in BLOCK.findall((REPOSITORY / "docs" / "changes.md").read_text(encoding="utf-8")):
         if language == "yaml":
@@ -84,7 +84,7 @@ def test_the_page_works(copy: Path, january: Streamflow, months: Path, tmp_path:
 
 
 def a_check_adds_no_column(copy: Path, streamflow: Streamflow) -> None:
-    """Its name may be a slip: the tables get it with the month that is published."""
+    """The name of a new column may be a slip, so the tables get it only when a month is published."""
     assert run_copy(copy, streamflow, "check", "001").returncode == 0
     assert run_copy(copy, streamflow, "dbt", "build", "--select", "source:staging").returncode == 0
     columns = "select attrelid::regclass::text from pg_attribute where attname = 'payment_method'"
@@ -98,7 +98,7 @@ def a_check_adds_no_column(copy: Path, streamflow: Streamflow) -> None:
 def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(
     copy: Path, january: Streamflow, months: Path, undisturbed: Any
 ) -> None:
-    """It once left the month begun and not finished for ever, and the doctor found no problem."""
+    """Once, the month then stayed unfinished for ever, and the doctor found no problem."""
     half_built(january, months)
     change(copy, "# payments_agg_90d\n- name: failed_payments_90d\n  data_type: numeric\n")
     models = ("payments_agg_90d_snapshots", "payments_agg_90d", "latest_payments_agg_90d", "training_set")
@@ -121,7 +121,7 @@ def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(
 def test_an_audit_warns_of_a_table_that_gets_a_column(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """What it has found is asked once more when the run ends, and the column is there by then."""
+    """The run queries the finding again when it ends, and by then the table has the column."""
     labels = copy_month(months, "001", tmp_path) / "labels.csv"
     header, *lines = labels.read_text().splitlines()
     assert header == "user_id,churn_label"
@@ -154,7 +154,7 @@ def test_names_of_a_column_are_its_own(aliases: list[str], said: str) -> None:
 
 
 def labels_tell_of_somebody(copy: Path, streamflow: Streamflow) -> None:
-    """Labels get a column that names a customer, and that alone: the reference of before goes."""
+    """Give labels a column that references users, in place of their reference by user_id."""
     path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     document = yaml.safe_load(path.read_text())
     labels = next(table for table in document["sources"][0]["tables"] if table["name"] == "labels")
@@ -166,7 +166,7 @@ def labels_tell_of_somebody(copy: Path, streamflow: Streamflow) -> None:
 
 
 def told_by(folder: Path, customer: str) -> None:
-    """The first label of a month was told by somebody, the others by nobody."""
+    """Add the column told_by to the labels of a month: `customer` in the first row, nothing in the others."""
     header, first, *rows = (folder / "labels.csv").read_text().splitlines()
     lines = [f"{header},told_by", f"{first},{customer}", *(f"{row}," for row in rows)]
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
@@ -183,7 +183,7 @@ def test_a_new_column_may_bring_a_reference_of_its_own(
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
     assert result.returncode == 0, result
     keys = "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'labels'::regclass and contype = 'f'"
-    if not january.on_citus:  # which has no such key where it is not what rows are spread by
+    if not january.on_citus:  # it has no foreign key on a column other than the distribution column
         assert "FOREIGN KEY (told_by) REFERENCES users(user_id)" in january.value(keys)
     january.ok("verify")
 
@@ -192,7 +192,7 @@ def test_a_new_column_may_bring_a_reference_of_its_own(
 def test_a_restatement_may_take_out_whom_only_superseded_rows_name(
     copy: Path, streamflow: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """A late month names him; production has the newer row of the same label, which no longer does."""
+    """A late month names the customer; production has the newer row of that label, which no longer does."""
     labels_tell_of_somebody(copy, streamflow)
     first, late = (copy_month(months, month, tmp_path / "first") for month in ("001", "000"))
     edit(first / "users.csv", lambda rows: rows.append(["only-here", *rows[1][1:]]))

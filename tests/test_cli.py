@@ -1,4 +1,4 @@
-"""The command contract: words, exit codes, where results go."""
+"""The contract of the command line: commands, exit codes, where results go."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_where_no_project_is_the_example_is_named(tmp_path: Path) -> None:
 
 
 def test_help_needs_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As from a wheel, which has no example to fall back on."""
+    """As when installed from a wheel, which has no example project to fall back on."""
     monkeypatch.setattr("loader.project.SHIPPED", CODE)
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -78,7 +78,7 @@ def test_help_needs_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def would_do(*words: str) -> list[str]:
-    """What make would do where nothing is set up yet."""
+    """The commands that make would run if nothing is set up yet."""
     command = ["make", "--dry-run", "--no-print-directory", "--directory", str(REPOSITORY), "VENV=/nowhere", *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 

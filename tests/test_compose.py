@@ -1,6 +1,6 @@
-"""docker-compose.yml, .env.example and the workflow: what no linter can say of them.
+"""docker-compose.yml, .env.example and the workflow: checks that no linter makes.
 
-`make lint` reads them by their schemas, tests/test_image.py builds the image, and the workflow starts the containers.
+`make lint` validates their schemas, tests/test_image.py builds the image, and the workflow starts the containers.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _strings(value: Any) -> list[str]:
 
 
 def _compose_variables() -> dict[str, set[str | None]]:
-    """Name -> the defaults given for it, for every variable that docker-compose.yml takes from outside."""
+    """Name -> its defaults, for every variable that docker-compose.yml reads from the environment."""
     found: dict[str, set[str | None]] = {}
     for text in _strings(COMPOSE):
         for braced, default, bare in VARIABLE.findall(text):
@@ -76,7 +76,7 @@ def _compose_variables() -> dict[str, set[str | None]]:
 
 
 def _env_example() -> dict[str, str]:
-    """Name -> default, of the lines of .env.example that set something once their # is taken away."""
+    """Name -> default of each variable in .env.example, commented out or not."""
     lines = ENV_EXAMPLE.read_text(encoding="utf-8").splitlines()
     return {match[1]: match[2] for line in lines if (match := re.fullmatch(r"(?:# )?([A-Z][A-Z0-9_]*)=(.*)", line))}
 

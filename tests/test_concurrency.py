@@ -1,4 +1,4 @@
-"""Several at once: one run at a time, whoever began it, and readers who neither wait nor see half of it."""
+"""Sessions at the same time: one run at a time, and readers who neither wait nor see half a month."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def said(result: Any) -> str:
     ["last merge", *(pytest.param(p, marks=pytest.mark.long) for p in ("first history", "last history"))],
 )
 def test_while_a_month_is_being_ingested(january: Streamflow, months: Path, point: str) -> None:
-    """Readers neither wait nor see a part of it, and nobody else may begin; then it is there."""
+    """Readers do not wait, `latest` shows no part of the month, no other run may begin; then the month is there."""
     january.connection.execute("set statement_timeout = '5s'")
     latest, history = january.latest(), january.history()
     with paused(january, point, "ingest", "001", "--data-dir", months) as first:
@@ -58,7 +58,7 @@ def test_while_a_month_is_being_ingested(january: Streamflow, months: Path, poin
 
 
 def test_dbt_by_hand_is_told_of_another_run_as_it_begins(january: Streamflow, months: Path) -> None:
-    """What staging holds meanwhile may be half of each month: an audit of it fails for no reason, and is no verdict."""
+    """Staging may hold parts of two months meanwhile: an audit of it can fail for no reason, and is no verdict."""
     land_only(january, months / "month_001", 1)
     january.connection.execute("select pg_advisory_lock(%s, %s)", run_lock())
     result = january.dbt("build")
@@ -71,7 +71,7 @@ def test_dbt_by_hand_is_told_of_another_run_as_it_begins(january: Streamflow, mo
 
 @pytest.mark.long
 def test_an_ingest_that_ends_while_dbt_by_hand_audits_does_not_open_its_gate(january: Streamflow, months: Path) -> None:
-    """Some of its audits were of half a month. The same command again builds the month."""
+    """Some audits by hand may have seen half a month. The same command, run again, builds the month."""
     land_only(january, months / "month_001", 1)
     before = january.state()
     january.connection.execute("select pg_advisory_lock(%s, %s)", run_lock())
@@ -125,7 +125,7 @@ def test_dbt_in_another_database_of_the_server_is_not_named(january: Streamflow,
 def test_dbt_that_waited_while_months_were_built_writes_nothing_of_what_it_read_before(
     january: Streamflow, months: Path
 ) -> None:
-    """Production that is to take in a late month has read another one: the month would be lost in it."""
+    """Before it waits, the model reads which months to merge: it would lose the late month that is built meanwhile."""
     january.ok("ingest", "002", "--data-dir", months)
     land_only(january, months / "month_001", 1)
     before = january.production()
@@ -155,7 +155,7 @@ def test_history_is_not_built_on_months_that_have_gone_meanwhile(january: Stream
 
 @pytest.mark.long
 def test_a_landing_between_two_steps_of_dbt_by_hand(january: Streamflow, months: Path) -> None:
-    """What passed the gate is not built from what has been landed since."""
+    """A month that passed the gate is not built from rows that were landed later."""
     land_only(january, months / "month_001", 1)
     with paused(january, "first history", "dbt", "build", "--quiet") as by_hand:
         by_hand.process.kill()
@@ -169,7 +169,7 @@ def test_a_landing_between_two_steps_of_dbt_by_hand(january: Streamflow, months:
 def test_a_landing_that_a_reader_of_staging_holds_up_gives_up(
     january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Staging is half of each month then: dbt by hand publishes nothing of it, and the same command goes on."""
+    """Staging then holds parts of two months: dbt by hand publishes none of it, and the same ingest works later."""
     monkeypatch.setattr("loader.landing.copy.PATIENCE", "1ms")
     before = january.state()
     with contextlib.closing(connect(january.environment, "streamflow")) as reader, reader.transaction():
@@ -185,7 +185,7 @@ def test_a_landing_that_a_reader_of_staging_holds_up_gives_up(
 
 
 def test_a_landing_while_audits_run_keeps_the_gate_shut(january: Streamflow, months: Path) -> None:
-    """The audits of a run are about the load that staging held when it began."""
+    """The audits of a run count only for the load that staging held when the run began."""
     land_only(january, months / "month_001", 1)
     before = january.state()
     january.connection.execute("""
@@ -204,7 +204,7 @@ def test_a_landing_while_audits_run_keeps_the_gate_shut(january: Streamflow, mon
 
 
 def test_dbt_stops_when_its_ingest_has_lost_the_lock(january: Streamflow, months: Path, undisturbed: Any) -> None:
-    """Somebody else may have it by now. The ingest begins again by itself."""
+    """Another run may hold the lock by then. The ingest begins again by itself."""
     with paused(january, "last history", "ingest", "001", "--data-dir", months) as run:
         assert january.rows(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'streamflow'"
@@ -232,7 +232,7 @@ def test_half_a_month_is_not_published_by_hand(january: Streamflow, months: Path
 
 
 def half_built(streamflow: Streamflow, months: Path) -> None:
-    """February has been landed, and the history of some tables was built."""
+    """Land February, and build its history in some tables only."""
     land_only(streamflow, months / "month_001", 1)
     streamflow.connection.execute("create table history.labels_2024_02_29 ()")
     assert not streamflow.dbt("build").success
@@ -256,7 +256,7 @@ def test_a_month_that_was_cut_off_may_come_corrected(january: Streamflow, months
 
 @pytest.mark.long
 def test_a_whole_month_that_comes_corrected_is_a_restatement(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """Once its history stands in all tables, a month is as good as published, and is published first."""
+    """Once all tables have its history, a month counts as published: the next ingest publishes it first."""
     with paused(january, "first merge", "ingest", "001", "--data-dir", months) as run:
         run.process.kill()
         run.process.wait(PATIENCE)
@@ -273,7 +273,7 @@ def test_a_whole_month_that_comes_corrected_is_a_restatement(january: Streamflow
 
 
 def names_who_blocks(streamflow: Streamflow, run: Paused) -> None:
-    """The waiting run names the session that it waits for, on its screen, and so does the doctor."""
+    """The waiting run and the doctor both name the session that holds the lock."""
     told = next(line for line in run.process.stderr if "waiting for" in line)
     session = r"waiting for session \d+ of postgres \(the reader(, [\d.]+)?\), which has a lock on (public\.)?\w+"
     assert re.search(session, told), told
@@ -295,7 +295,7 @@ def test_who_holds_a_lock_that_an_ingest_waits_for_is_named(january: Streamflow,
 
 @pytest.mark.long
 def test_a_reader_of_empty_tables_is_named_where_their_keys_are_built(streamflow: Streamflow, months: Path) -> None:
-    """There is no time limit: the first month goes on when the reader has ended, and nothing is lost."""
+    """There is no time limit: the first month goes on once the reader has ended, and loses nothing."""
     streamflow.ok("init")
     with paused(streamflow, "keys", "ingest", "000", "--data-dir", months, application_name="the reader") as run:
         names_who_blocks(streamflow, run)

@@ -42,7 +42,7 @@ def test_models_are_in_step_with_the_declaration() -> None:
 
 
 def test_columns_of_a_training_set_have_names_of_their_own() -> None:
-    """Also where a name with its table's before it is that of another column, or of one that the view has besides."""
+    """Even if a name prefixed with its table's is that of another column, or of one that the view adds."""
     tables = [
         Table.model_validate({
             "name": name,
@@ -58,7 +58,7 @@ def test_columns_of_a_training_set_have_names_of_their_own() -> None:
 
 
 def test_an_id_is_of_its_own_table() -> None:
-    """The ninth product is not of the ninth customer, nor is what references one by its own reference."""
+    """A product does not belong to the customer with the same id, nor does an item that references an order."""
     tables = []
     for name, to in (("customer", ""), ("order", "customer"), ("item", "order"), ("product", "")):
         reference = {"references": {"table": to, "columns": f"{to}_id"}} if to else {}
@@ -164,7 +164,7 @@ def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: St
 
 @pytest.mark.long
 def test_a_model_that_somebody_edited_stays_edited(copy: Path, streamflow: Streamflow, months: Path) -> None:
-    """Tests, tags, grants, access, a derived column: no command reverts them, and dbt does as they say."""
+    """Tests, tags, grants, access, a derived column: only `models --overwrite` reverts them, and dbt applies them."""
     sql, properties = (copy / "dbt_project" / "models" / "production" / f"labels.{kind}" for kind in ("sql", "yml"))
     sql.write_text(
         sql.read_text().replace("        churn_label,\n", "        churn_label,\n        not churn_label as stayed,\n")

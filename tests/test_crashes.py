@@ -1,4 +1,4 @@
-"""Killed at any point, by whatever kills: the next ingest of that month ends as an undisturbed one would have."""
+"""Whatever is killed, and at whatever point: the same command, run again, ends as an undisturbed run would have."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.test_gate import published
 
 
 def ends_as_undisturbed(streamflow: Streamflow, months: Path, undisturbed: Any) -> None:
-    """Ingest February once more, now that whoever ran is gone, and look."""
+    """Ingest February again once the killed run is gone, and compare with an undisturbed run."""
     wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
     streamflow.ok("ingest", "001", "--data-dir", months)
     assert streamflow.state() == undisturbed
@@ -41,7 +41,7 @@ def wait_until(streamflow: Streamflow, condition: str) -> None:
 
 
 def points(*short: Any, long: Iterable[Any] = ()) -> list[Any]:
-    """Where to strike: `short` in every run, the rest in long runs only; all points where none are named for those."""
+    """Points to strike at: `short` in every test run, `long` (by default all others of POINTS) in long runs only."""
     rest = long or [point for point in POINTS if point not in short]
     return [*short, *(pytest.param(point, marks=pytest.mark.long) for point in rest)]
 
@@ -83,7 +83,7 @@ def test_interrupted_at_the_keyboard(january: Streamflow, months: Path, undistur
 
 @pytest.fixture(scope="module")
 def names(months: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | Path]:
-    """What the commands of the steps name."""
+    """Values for the placeholders in the commands of the steps."""
     other = tmp_path_factory.mktemp("other")
     set_value(copy_month(months, "001", other) / "labels.csv", 3, "churn_label", "")
     user = value_at(months / "month_000" / "users.csv", 3, "user_id")
@@ -94,7 +94,7 @@ def names(months: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 def place(
     server: Server, dbt_target: Path, names: dict[str, str | Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Place:
-    """The server of all tests, which stays up."""
+    """The server that all tests share, which is never killed."""
     home = tmp_path_factory.mktemp("kills")
     return Place(server, environment(server, dbt_target, home), {**names, "folder": home / "archive"})
 
@@ -103,7 +103,7 @@ def place(
 def own_place(
     server: Server, names: dict[str, str | Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    """An embedded server that may be killed, or the coordinator of a cluster by the commands that kill and start it."""
+    """An embedded server that may be killed, or a cluster with the commands that kill and start its coordinator."""
     home = tmp_path_factory.mktemp("crashing")
     if server.workers:
         commands = [os.environ.get(f"STREAMFLOW_TEST_CITUS_COORDINATOR_{way}") for way in ("DOWN", "UP")]
@@ -127,7 +127,7 @@ def own_place(
 
 
 def killed(place: Place, step: str, victim: str, point: str, folder: Path) -> None:
-    """What a killed step leaves is sound, and its command, once more, makes it what it would have been."""
+    """A killed step leaves a sound state, and its command, run again, ends as an undisturbed step would have."""
     undisturbed, before, command = place.note(step), place.before(step), place.command(step, folder=folder)
     is_ingest, takes_loader = command[0] == "ingest", victim in {"loader", "all"}
     with place.streamflow() as streamflow, paused(streamflow, point, *command) as run:
@@ -193,7 +193,7 @@ def test_dbt_by_hand_is_killed(place: Place, step: str, point: str) -> None:
 @pytest.mark.parametrize("step", points("forgotten", long=["archived", "restored"]))
 @pytest.mark.long
 def test_after_dbt_by_hand_was_killed(place: Place, step: str, tmp_path: Path) -> None:
-    """A month half built does not keep anybody from being forgotten; an archive waits until it is finished."""
+    """With a month half built, `forget` and `archive --restore` work; archiving is refused until it is finished."""
     undisturbed, _ = place.note(f"{step}, next"), place.before(step)
     command, following = place.command(step, folder=tmp_path), place.command(f"{step}, next")
     with place.streamflow() as streamflow:

@@ -1,4 +1,4 @@
-"""Files that PostgreSQL reads otherwise than the contract says, and places that are hard to report."""
+"""Files that PostgreSQL would not read as the contract says, and problems whose line is hard to tell."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TAKEN: dict[str, tuple[bytes, list[str | None]]] = {
 def test_taken(csv_database: Database, tmp_path: Path, rows: bytes, users: list[str], chunk: int) -> None:
     reading = read(csv_database, tmp_path, HEADER + rows, chunk)
     if reading.on_citus and None in users:
-        assert [problem.reason for problem in reading.problems] == ["is empty"]  # no node is the one for such a row
+        assert [problem.reason for problem in reading.problems] == ["is empty"]  # without a key, it belongs to no node
         return
     assert reading.taken, reading.problems
     assert [row["user_id"] for row in reading.rows] == users
@@ -64,7 +64,7 @@ REFUSED: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
     "a quote without an end": (GOOD + b'"u,1,2,t,2024-01-31,\n' + GOOD * 3, [(3, "has no end. What follows was not read")]),
     "NUL beside quotes": (b'"u\0","1",2,t,2024-01-31,\n', [(2, "holds a NUL byte")]),
 }  # fmt: skip
-"""Name -> the rows of a file, and what is reported: line and a part of the reason."""
+"""Name -> the rows of a file, and the line and a part of the reason of each problem that is reported."""
 
 
 @pytest.mark.parametrize("chunk", [5, 1 << 18])
@@ -90,7 +90,7 @@ def test_the_end_of_a_chunk_is_not_that_of_a_line(csv_database: Database, tmp_pa
 
 
 def test_lines_that_end_in_carriage_returns_are_refused(csv_database: Database, tmp_path: Path) -> None:
-    """PostgreSQL takes them; editors, and what watches dates, do not see a line end there."""
+    """PostgreSQL accepts them; editors, and the code that checks dates, see no line end there."""
     reading = read(csv_database, tmp_path, (HEADER + b"u,1,2,t,yesterday,\n").replace(b"\n", b"\r"))
     assert [problem.line for problem in reading.problems] == [1]
     assert "end in CR alone" in reading.problems[0].reason
@@ -108,7 +108,7 @@ def test_lines_that_end_in_carriage_returns_are_refused(csv_database: Database, 
 def test_a_record_has_an_end(
     csv_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: bytes
 ) -> None:
-    """What is kept of a file in memory is a record; a file that seems to be one record is not read to its end."""
+    """The loader keeps one record in memory, so it stops reading a file that seems to be one endless record."""
     monkeypatch.setattr(csv_contract, "RECORD_LIMIT", 2000)
     monkeypatch.setattr(records, "LONGEST", 2000)
     reading = read(csv_database, tmp_path, HEADER + GOOD + rows, chunk=500)
@@ -136,7 +136,7 @@ def test_a_file_that_is_cut_off_is_read_up_to_there(csv_database: Database, tmp_
 
 
 def test_a_header_of_many_columns_is_looked_at_once(csv_database: Database, tmp_path: Path) -> None:
-    """A hundred thousand of them would take hours, were each one compared with each."""
+    """Comparing each of 100,000 columns with every other would take hours."""
     names = b",".join(b"c%d" % number for number in range(100_000))
     reading = read(csv_database, tmp_path, HEADER[:-1] + b"," + names + b"\n" + GOOD)
     assert len(reading.problems) == 100_000
@@ -147,7 +147,7 @@ def test_a_header_of_many_columns_is_looked_at_once(csv_database: Database, tmp_
 
 @pytest.mark.parametrize("header", [b"", b"user_id", b"day,user_id", b"user_id,day,day", b"user_id,Day", b"\xff,day"])
 def test_rows_below_another_header_than_was_looked_at_do_not_land(header: bytes) -> None:
-    """Should a file be written anew with the size and times that it had, between two ticks of the clock."""
+    """This catches a file that is rewritten with the same size and times, between two ticks of the clock."""
     columns = {"user_id": "text", "day": "date"}
     for good in (b"user_id,day", b'\xef\xbb\xbf"user_id",day\r'):
         assert b"".join(watched(iter([good, b"\na,2024-01-31\n"]), columns, COMMAS, "day")).endswith(b"31\n")
@@ -156,7 +156,7 @@ def test_rows_below_another_header_than_was_looked_at_do_not_land(header: bytes)
 
 
 def test_a_column_under_another_name(csv_database: Database, tmp_path: Path) -> None:
-    """It lands in its column, is reported as the file calls it, and comes under one name only."""
+    """It lands in its column and is reported under the file's name for it; a second name for it is refused."""
     header = b'"Amount, in EUR",user_id,number,flag\n'
     reading = read(csv_database, tmp_path, header + b"1.50,a,1,t\n")
     assert [(row["user_id"], row["amount"]) for row in reading.rows] == [("a", "1.50")]
@@ -173,7 +173,7 @@ def test_a_column_under_another_name(csv_database: Database, tmp_path: Path) -> 
 
 
 def test_missing_numbers_in_many_columns_do_not_take_for_ever() -> None:
-    """A record that is cut off by the end of a chunk matches in one way only, and is soon known to be none."""
+    """A record cut off by the end of a chunk could match in one way only, so the pattern fails at once."""
     columns = {**{f"n{number}": "int" for number in range(40)}, **{f"d{number}": "date" for number in range(40)}}
     form = CsvForm(nulls=("NA", "N_A", "N_A", "0000-00-00", "no", "no"))
     row = ",".join([*["NA"] * 39, "N_A", *["0000-00-00"] * 20, *["no"] * 20]).encode() + b"\n"

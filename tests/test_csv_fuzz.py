@@ -1,4 +1,4 @@
-"""Reading CSV, against files made up by hypothesis: what lands is what the file says, and what is wrong is reported."""
+"""Files made up by hypothesis: the values in a file land, and what is wrong is reported."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.judge import WRONG, judged
 from tests.reading import KINDS, Row, read
 
 BOM = b"\xef\xbb\xbf"
-# ---- Files made of fields whose meaning is known, so that nothing needs to read them to know what is in them
+# ---- Files made of fields whose values are known, so that the test needs no reader of its own
 
 
 @dataclass(frozen=True)
 class Field:
-    """The bytes of a field, the value they stand for, WRONG for none, and whether its quotes are where none may be."""
+    """The bytes of a field, its value (WRONG if it has none), and whether it has quotes where none may be."""
 
     raw: bytes
     value: Any
@@ -66,12 +66,12 @@ STRAY_QUOTE = [b'a"b', b'5" x 6"', b'"a"b', b'""b', b'a""b', b'"a" ', b' "a"', b
 
 
 def quoted(text: str) -> bytes:
-    """A field as it is when it is quoted."""
+    """The text as a quoted field."""
     return b'"' + text.replace('"', '""').encode() + b'"'
 
 
 def written(draw: st.DrawFn, text: str) -> bytes:
-    """A field quoted where it must be, and perhaps where it need not."""
+    """The text as a field: quoted if it must be, and perhaps if it need not."""
     return quoted(text) if re.search(r'[,"\r\n]', text) or draw(st.booleans()) else text.encode()
 
 
@@ -93,7 +93,7 @@ def fields(draw: st.DrawFn, kind: str, *, sound: bool) -> Field:
 
 @dataclass(frozen=True)
 class File:
-    """A file, the rows it stands for, and by line what is wrong: columns, or None for the line as a whole."""
+    """A file, its rows, and line -> what is wrong there: columns, or None for the line as a whole."""
 
     data: bytes
     rows: list[Row]
@@ -173,7 +173,7 @@ def test_what_a_file_says_lands_and_what_is_wrong_is_reported(
 
 
 def same(row: Row) -> Row:
-    """A row in a form in which equal means equal to the last digit."""
+    """The row in a form that is equal only if every digit is."""
     amount = row["amount"] if row["amount"] in {None, WRONG} else Decimal(row["amount"])
     digits = max(0, -int(amount.as_tuple().exponent)) if isinstance(amount, Decimal) else None
     return {**row, "amount": (amount, digits)}
@@ -192,7 +192,7 @@ DATED = HEADER + b",day"
 
 @st.composite
 def soups(draw: st.DrawFn) -> bytes:
-    """A header, and then rows with tokens strewn in, or tokens only."""
+    """A header, then rows with tokens inserted at random, or tokens only."""
     header, dates = draw(st.sampled_from([(DATED, [b",2024-01-31", b',"2024-01-31"']), (HEADER, [b"", b""])]))
     data = header + draw(st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"]))
     plain, quoted = b"u,1,2.50,True" + dates[0] + b"\n", b'"u","1","","no"' + dates[1] + b"\r\n"
@@ -250,7 +250,7 @@ def read_loosely(data: bytes) -> Iterator[tuple[int, list[str]]]:
 
 
 def is_wrong(record: list[str], kinds: Sequence[str]) -> bool:
-    """Whether a record holds anything that may not be there."""
+    """Whether a record has too many or too few fields, or a wrong value."""
     if len(record) != len(kinds):
         return True
     return any(judged(kind, value) is WRONG for kind, value in zip(kinds, record, strict=True))

@@ -19,7 +19,7 @@ LINES = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines(
 
 
 def _required() -> list[Requirement]:
-    """What the program and its extras ask for."""
+    """The direct dependencies of the program and of its extras."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"].values()
     return [Requirement(line) for line in [*project["dependencies"], *(line for extra in extras for line in extra)]]

@@ -1,4 +1,4 @@
-"""Equal numbers that are written with other digits, and the largest and smallest numbers."""
+"""Equal numbers with different digits, like 29.9 and 29.90, and the largest and smallest numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRITTEN = {"000": "29.90", "001": "29.9", "002": "29.900"}
 
 @pytest.fixture
 def three(months: Path, tmp_path: Path) -> tuple[Path, str]:
-    """Three months in which one customer's fee is the same number each time, written otherwise; and the customer."""
+    """Three months in which one customer's fee is the same number with different digits; and the customer's id."""
     user = value_at(months / "month_000" / OF_FEES, 2, "user_id")
     for month, text in WRITTEN.items():
         write_fee(copy_month(months, month, tmp_path), user, text)
@@ -36,7 +36,7 @@ def write_fee(folder: Path, user: str, text: str) -> None:
 
 
 def fees(streamflow: Streamflow, user: str) -> tuple[str, list[str]]:
-    """The digits of production and of history, oldest date first."""
+    """A customer's fee, as text, in production and in history, oldest date first."""
     query = f"select {FEE}::text from subscriptions_snapshots where user_id = %s order by as_of"
     return (
         str(streamflow.value(f"select {FEE}::text from subscriptions where user_id = %s", user)),
@@ -58,7 +58,7 @@ def test_the_newest_deliverys_digits_stand_in_every_order(
 
 
 def test_other_digits_are_no_change(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """The same number in other digits is not counted as an update, is the same file's rows, and makes no version."""
+    """The same number with other digits is no update, is not refused as another row, and makes no new version."""
     folder = copy_month(months, "000", tmp_path)
     text = value_at(folder / OF_FEES, 2, FEE)
     user = value_at(folder / OF_FEES, 2, "user_id")
@@ -79,7 +79,7 @@ def test_a_restatements_digits_stand(streamflow: Streamflow, three: tuple[Path, 
     for month in ("000", "001"):
         streamflow.ok("ingest", month, "--data-dir", folder)
     write_fee(folder / "month_001", user, "29.9000")
-    for name in ("users.csv", OF_FEES):  # a difference that is one of numbers too, without which nothing is restated
+    for name in ("users.csv", OF_FEES):  # a real difference: other digits alone restate nothing
         edit(folder / "month_001" / name, lambda rows: rows.append(["new", *rows[1][1:]]))
     streamflow.ok("ingest", "001", "--data-dir", folder, "--restate", "--reason", "two more digits")
     assert fees(streamflow, user) == ("29.9000", ["29.90", "29.9000"])

@@ -1,4 +1,4 @@
-"""A full disk: said in a sentence, nothing half done, and the next ingest of that month ends as it should."""
+"""A full disk: an error of one sentence, nothing half done, and the next ingest of that month ends as it should."""
 
 from __future__ import annotations
 

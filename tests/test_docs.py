@@ -1,4 +1,4 @@
-"""The dbt docs as one HTML file: opened in headless Chromium, the lineage leads from a source to production."""
+"""The dbt docs as one HTML file: in headless Chromium, the lineage graph leads from a source to production."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ setInterval(function () {
 
 @pytest.fixture
 def chromium() -> str:
-    """The browser."""
+    """The path of the browser."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium here: apt-get install chromium")
@@ -44,7 +44,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def page(server: Server, dbt_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The static docs of an initialised database, and beside them what they were made from."""
+    """The static docs of an initialised database, beside the manifest and the catalog that they were made from."""
     folder = tmp_path_factory.mktemp("page")
     with kept(server, dbt_target, folder, "documented") as streamflow:
         streamflow.ok("init")
@@ -55,7 +55,7 @@ def page(server: Server, dbt_target: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def dump(chromium: str, page: Path, fragment: str, profile: Path) -> str:
-    """What the page has become after its scripts have run."""
+    """The DOM of the page after its scripts have run."""
     flags = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
         "--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}",
@@ -76,7 +76,7 @@ def reachable(edges: list[Any], start: str) -> set[str]:
 
 
 def links(page: Path) -> list[str]:
-    """What the overview's links to the graph select: one table's way, and all tables."""
+    """The selections in the overview's links to the graph: the lineage of one table, then of all tables."""
     docs = json.loads((page.parent / "manifest.json").read_text())["docs"]
     overview = next(doc for name, doc in docs.items() if name.endswith("__overview__"))
     found: list[str] = re.findall(r"g_v=1&([^)]*)", overview["block_contents"])
@@ -110,7 +110,7 @@ def test_every_model_and_column_is_documented(page: Path) -> None:
             assert column["description"], (node["unique_id"], column["name"])
     catalog = json.loads((page.parent / "catalog.json").read_text())
     for unique_id, node in (catalog["nodes"] | catalog["sources"]).items():
-        of_history = re.sub(r"\.latest_(\w+)$", r".\1_snapshots", unique_id)  # which has them described
+        of_history = re.sub(r"\.latest_(\w+)$", r".\1_snapshots", unique_id)  # history describes latest's columns
         declared = (manifest["nodes"] | manifest["sources"])[of_history]["columns"]
         of_staging = {"as_of", POSITION} if CITUS_URI else {"as_of"}
         added = of_staging if unique_id.startswith("source.customers.staging.") else set()

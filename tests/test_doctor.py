@@ -16,7 +16,7 @@ from tests.test_terminal import begun_and_not_published
 
 
 def found(result: Any, check: str) -> list[tuple[str, str]]:
-    """Level and text of a check's findings."""
+    """The level and the text of each finding of a check."""
     return [(f["level"], f"{f['message']}: {f['remedy']}") for f in result.json["findings"] if f["check"] == check]
 
 

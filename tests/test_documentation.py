@@ -1,4 +1,4 @@
-"""The documentation as text: links lead somewhere, what is generated is up to date, what is named is there."""
+"""The documentation as text: no link is broken, generated pages are up to date, what they name exists."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_figures_are_those_that_were_measured() -> None:
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
-    """What is in backticks in the first cell of each row of the tables below a heading."""
+    """The words in backticks in the first cell of each table row below a heading."""
     text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
     section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     assert section
@@ -128,7 +128,7 @@ def test_every_message_that_is_explained_is_one() -> None:
 
 @pytest.mark.long
 def test_the_cases_are_as_many_as_the_docs_count() -> None:
-    """The tables of docs/reliability.md; what `make test-long` runs is collected, on one version of PostgreSQL."""
+    """Compares docs/reliability.md with the tests that `make test-long` collects for one version of PostgreSQL."""
     page = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
     counted = [
         (int(cases), tuple(f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", files)))

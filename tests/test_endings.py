@@ -1,4 +1,4 @@
-"""How a command ends whatever it is given and wherever its output goes: no traceback, no wrong exit code."""
+"""Whatever a command is given, and wherever its output goes, it ends with the right exit code and no traceback."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_words_that_are_not_utf_8_end_the_program(streamflow: Streamflow, words:
 
 
 def told_of_settings(streamflow: Streamflow, value: str, *names: str) -> None:
-    """Each of these settings is named where it has that value."""
+    """Set each of these settings to that value: the error names the setting."""
     kept = streamflow.environment
     for name in names:
         streamflow.environment = {**kept, name: value}
@@ -124,7 +124,7 @@ def test_no_project_to_be_found(
     assert (result.code, "the current folder was removed" in result.err) == (2, True)
 
 
-@pytest.mark.usefixtures("use_project")  # the tests after this one find the repository's own project again
+@pytest.mark.usefixtures("use_project")  # later tests find the repository's own project again
 def test_the_log_is_as_the_named_project_says(streamflow: Streamflow, copy: Path) -> None:
     (copy / ".env").write_text("STREAMFLOW_LOG_FORMAT=json\n")
     [entry] = [json.loads(line) for line in streamflow("--project-dir", copy, "ingest", "077").err.splitlines()]
@@ -137,7 +137,7 @@ def test_nobody_s_home_in_the_settings(streamflow: Streamflow) -> None:
 
 @pytest.fixture
 def nobody_reads() -> Iterator[IO[bytes]]:
-    """A pipe whose reader has gone, as `| head -1` goes."""
+    """A pipe whose reader has gone, as after `| head -1`."""
     there, here = os.pipe()
     os.close(there)
     with os.fdopen(here, "wb") as stream:
@@ -264,7 +264,7 @@ SHOWN = "\\x1b[2J\\u202e\\u2066"
 
 
 def test_nothing_that_is_shown_steers_a_terminal(january: Streamflow, months: Path) -> None:
-    """Whoever can write into the ledger, or has a strange name, does not reach the terminal of those who look."""
+    """Escape sequences in the ledger, in arguments or in names of variables do not reach the terminal."""
     january.connection.execute(
         "insert into ops.loads"
         " (command, month, as_of, started_by, data_dir, versions, state, error, failed_nodes, files)"

@@ -1,4 +1,4 @@
-"""The rows that are listed for a failed audit are the guilty ones, whichever test of dbt it is, and no innocent one."""
+"""Exactly the guilty rows of a failed audit are listed, whichever dbt test the audit is."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tests.test_stand_in import REAL, is_real, write_dbt_project
 
 @dataclass(frozen=True)
 class Audited:
-    """The failed audits of a database by name, with the number that dbt gave each."""
+    """The failed audits of a database by name, each with the number of failures that dbt counted."""
 
     connection: psycopg.Connection[Any]
     audits: dict[str, tuple[Audit, int]]
     file: SourceFile
 
     def problems(self, name: str, **changes: Any) -> list[Problem]:
-        """What is listed for an audit, or for one that is a little different."""
+        """The problems that are listed for an audit, with `changes` made to it."""
         audit, failures = self.audits[name]
         return list(
             failed_rows(
@@ -47,7 +47,7 @@ class Audited:
         )
 
     def deliver(self, rows: str) -> None:
-        """Put other rows in the place of those in staging and in the file."""
+        """Replace the rows in staging and in the file."""
         self.file.path.write_text(f"{HEADER}\n{rows}")
         self.connection.execute("truncate staging.customers")
         copy = f"copy staging.customers ({HEADER}) from stdin (format csv)"
@@ -57,7 +57,7 @@ class Audited:
 
 @pytest.fixture(scope="module", params=["stand-in", "real"])
 def audited(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """All cases, tested by dbt with one of the packages in a project of its own."""
+    """All cases, tested by dbt in a project of their own, with the stand-in or the real package."""
     if request.param == "real" and not is_real(REAL):
         pytest.skip("the real dbt_expectations is not at hand")
     folder = tmp_path_factory.mktemp("failed_rows")
@@ -74,7 +74,7 @@ def audited(request: pytest.FixtureRequest, server: Server, tmp_path_factory: py
 
 
 def write_project(folder: Path, *, real: bool) -> None:
-    """A dbt project that declares every case and little else."""
+    """Write a dbt project that declares the cases and little else."""
     packages = folder / "dbt_packages"
     if real:
         shutil.copytree(REAL, packages)
@@ -95,7 +95,7 @@ def write_project(folder: Path, *, real: bool) -> None:
 
 
 def run_dbt(folder: Path, server: Server) -> dict[str, tuple[Audit, int]]:
-    """Name -> audit and number of failures, of all tests of the project; each must have failed."""
+    """Run all tests of the project, each of which must fail; returns name -> audit and number of failures."""
     from dbt.cli.main import dbtRunner
 
     options = ["--project-dir", str(folder), "--profiles-dir", str(REPOSITORY / "profiles"), "--quiet"]
@@ -191,7 +191,7 @@ def test_a_failure_that_is_no_longer_there_is_one_problem(audited: Audited) -> N
 
 
 def test_unknown_keys_do_not_take_the_square_of_their_number(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server takes the rows that the condition leaves for one, and would look through all of them for each."""
+    """The planner expects the condition to leave one row, and might scan all of the rows for each of them."""
     monkeypatch.setattr(failed_audits, "LIMITS", failed_audits.LIMITS.replace("5min", "5s"))
     audited.deliver("".join(f",121,3,Other,q%{{s}},,,ghost {number}\n" for number in range(10_000)))
     try:
@@ -203,7 +203,7 @@ def test_unknown_keys_do_not_take_the_square_of_their_number(audited: Audited, m
 
 
 def doubles(counts: Callable[[Row], bool] = lambda _: True) -> Callable[[list[Row]], set[int]]:
-    """Lines of rows whose user an earlier row has, among those that count."""
+    """Lines of rows whose user an earlier row has too; only rows that `counts` accepts are compared."""
 
     def guilty(rows: list[Row]) -> set[int]:
         users = [row["user_id"] if counts(row) else None for row in rows]
@@ -239,7 +239,7 @@ JUDGES = {
     "own": each(lambda r: r["fee"] is not None and r["fee"] < 0),
     "own_with_import": each(lambda r: r["gender"] not in {None, "Female", "Male"}),
 }
-"""Who is guilty, said once more in Python."""
+"""The guilty rows of each case, found once more in Python."""
 
 VALUES = {
     "user_id": st.sampled_from([None, "u1", "u2", "u3", "u4", "it''s {} %s"]),

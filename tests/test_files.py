@@ -1,4 +1,4 @@
-"""What was looked at is what lands: files that are replaced meanwhile, links, and what is not a plain file."""
+"""Only plain files land, as they were looked at: files replaced meanwhile, links, pipes and the like."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Change = Callable[[Path], object]
 
 
 def without_a_column(path: Path) -> None:
-    """Another file of that name, in which a column is gone, with the size and the time of the first."""
+    """Replace the file by one that lacks a column and has the same size and time."""
     before = path.stat()
     other = path.with_suffix(".new")
     other.write_bytes(path.read_bytes())
@@ -33,26 +33,26 @@ def without_a_column(path: Path) -> None:
 
 
 def with_other_values(path: Path) -> None:
-    """The same file with as many other bytes, and the time that it had."""
+    """Change bytes of the file in place, and keep its size and time."""
     before = path.stat()
     path.write_bytes(path.read_bytes().replace(b"True", b"true"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def with_two_headers(path: Path) -> None:
-    """The header once more."""
+    """Repeat the header."""
     text = path.read_bytes()
     path.write_bytes(text[: text.index(b"\n") + 1] + text)
 
 
 def as_a_pipe(path: Path) -> None:
-    """Something whose reader waits for a writer."""
+    """Replace the file by a pipe, whose reader waits for a writer."""
     path.unlink()
     os.mkfifo(path)
 
 
 def as_a_link(path: Path) -> None:
-    """A link to a file elsewhere, with the same rows."""
+    """Replace the file by a link to one with the same rows elsewhere."""
     path.rename(path.parent.parent / "elsewhere.csv")
     path.symlink_to("../elsewhere.csv")
 
@@ -100,7 +100,7 @@ def test_files_of_a_published_month_that_are_replaced_while_they_are_compared(
 
 
 def a_socket(path: Path) -> None:
-    """Something that can be listened at."""
+    """Make a socket. This changes the current folder, as the path of a socket must be short."""
     with socket.socket(socket.AF_UNIX) as listener:
         os.chdir(path.parent)
         listener.bind(path.name)
@@ -131,7 +131,7 @@ def test_only_plain_files_are_read(
     files: dict[str, tuple[Change, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # or the socket leaves the tests in another folder
+    monkeypatch.chdir(tmp_path)  # back to the current folder after the test: a_socket leaves it
     folder = copy_month(months, "001", tmp_path)
     for table, (make, _) in files.items():
         (folder / f"{table}.csv").unlink()
@@ -167,7 +167,7 @@ def test_the_environment_is_not_read_even_where_links_may_lead_there(
 def test_links_within_the_folder_and_to_the_folder_of_the_setting(
     january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """The month's own folder may be a link too: whoever names the folder of months says what is in it."""
+    """The month's own folder may be a link too: whoever names the folder of months is trusted with its entries."""
     pool = copy_month(months, "001", tmp_path / "pool")
     folder = copy_month(months, "001", tmp_path / "linked")
     (folder / "labels.csv").unlink()

@@ -1,4 +1,4 @@
-"""A customer who must be forgotten is in no table any more, does not come back, and everybody else is as they were."""
+"""A forgotten customer is in no table any more and does not come back; the rows of all others stay as they were."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def customer(months: Path, line: int = 3) -> str:
 
 
 def mentions(streamflow: Streamflow, text: str) -> list[str]:
-    """The tables of the whole database with a row that has that text in it."""
+    """The tables of the whole database in which a row contains the text."""
     tables = streamflow.rows(
         "select attrelid::regclass::text, array_agg(attname::text)"
         " from pg_attribute inner join pg_class on pg_class.oid = attrelid and relkind in ('r', 'm')"
@@ -59,7 +59,7 @@ def test_a_customer_is_forgotten_everywhere(restated: tuple[Streamflow, Path], m
     before = streamflow.state()
     streamflow.connection.execute("analyze")
     in_statistics = "select count(*) from pg_stats where strpos(histogram_bounds::text, %s) > 0"
-    assert streamflow.on_citus or streamflow.value(in_statistics, user) > len(TABLES)  # a cluster's are on its nodes
+    assert streamflow.on_citus or streamflow.value(in_statistics, user) > len(TABLES)  # Citus has them on its nodes
 
     done = streamflow.ok("forget", user, *WHY, "--json").json
 
@@ -111,7 +111,7 @@ def test_a_forgotten_customer_does_not_come_back(
 
 
 def test_lines_of_bad_rows_are_those_of_the_file(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """Rows of forgotten customers do not count as rows, and still count as lines."""
+    """Rows of forgotten customers do not land, but still count as lines of the file."""
     january.ok("forget", customer(months, 2), customer(months, 3), *WHY)
     folder = copy_month(months, "001", tmp_path)
     set_value(folder / "usage_agg_30d.csv", 20, "watch_hours_30d", "-1")
@@ -137,13 +137,13 @@ def test_rejects_forget_too(january: Streamflow, months: Path, tmp_path: Path) -
     path = Path(january.environment["STREAMFLOW_HOME"]) / "rejects" / "month_001.csv"
     before = path.read_text()
     assert january.ok("forget", user, *WHY, "--json").json["rejects"] == 1
-    path.write_text(before)  # as a run leaves it that is cut off before
+    path.write_text(before)  # as if the first run had been cut off before it edited the file
     assert january.ok("forget", user, *WHY, "--json").json["rejects"] == 1
     assert rejects_of(january, "001") == [problem for problem in problems if problem["value"] != user]
 
 
 def test_rejects_forget_who_looks_like_a_formula(tmp_path: Path) -> None:
-    """In the file their name has an apostrophe before it, or numbers in place of what cannot be seen."""
+    """In the file, such an id has an apostrophe before it, or escapes in place of invisible characters."""
     customers = ["=A1", "-A2", "A\u200b3"]
     path = tmp_path / "month_000.csv"
     write_rejects([Problem("users.csv", "wrong", value=user) for user in [*customers, "other"]], path, "000")
@@ -198,7 +198,7 @@ def test_what_is_refused_changes_nothing(january: Streamflow, months: Path, argu
 
 
 def test_all_or_nothing(january: Streamflow, months: Path) -> None:
-    """What fails at the last step has changed nothing."""
+    """A failure at the last step leaves everything unchanged."""
     before = january.state()
     january.connection.execute(b"alter table ops.forgotten add constraint never check (false)")
     assert january("forget", customer(months), *WHY).code == 3
@@ -221,7 +221,7 @@ def test_killed_at_its_last_step(january: Streamflow, months: Path) -> None:
 
 
 def test_killed_before_it_cleaned_up(january: Streamflow, months: Path) -> None:
-    """The same command does that then."""
+    """The same command, run again, cleans up."""
     user = customer(months)
     with paused(january, "vacuum", "forget", user, *WHY) as run:
         run.process.kill()
@@ -231,12 +231,12 @@ def test_killed_before_it_cleaned_up(january: Streamflow, months: Path) -> None:
     assert january.ok("forget", user, *WHY, "--json").json["before"] == 1
     assert january.on_citus or january.value(cleaned) == before + 1
     january.ok("verify")
-    january.connection.execute("drop table labels cascade")  # like one that is declared, and not built yet
+    january.connection.execute("drop table labels cascade")  # as if it were declared and not built yet
     january.ok("forget", user, *WHY)
 
 
 def test_nothing_is_forgotten_in_a_ledger_that_was_tampered_with(january: Streamflow, months: Path) -> None:
-    """Otherwise what was forged would be entered anew, as if it were right."""
+    """Otherwise the ledger would record what was forged as right."""
     january.connection.execute(b"update ops.history set checksum = 0 where table_name = 'labels'")
     result = january("forget", customer(months), *WHY)
     assert result.code == 3

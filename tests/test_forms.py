@@ -1,4 +1,4 @@
-"""Files as they come: another delimiter, quote, encoding, marks for null, file names, several files of one table."""
+"""Other forms of files: delimiter, quote, encoding, texts that stand for null, names, several files of one table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORM = """
 
 
 def in_three_files(folder: Path) -> None:
-    """The users of a month in another form: in the second file with the columns the other way round."""
+    """Write the users of a month into three files of another form; the second has its columns in reverse order."""
     with (folder / "users.csv").open(newline="") as stream:
         header, *rows = csv.reader(stream)
     (folder / "users.csv").unlink()
@@ -50,7 +50,7 @@ def in_three_files(folder: Path) -> None:
 def test_a_table_in_a_form_of_its_own(
     january: Streamflow, undisturbed: Any, months: Path, copy: Path, tmp_path: Path
 ) -> None:
-    """The same month, its users in three files: the same tables; what is wrong is said of the file that it is in."""
+    """A month with its users in three files gives the same tables; each problem names the file that has it."""
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     declared = "\n            primary_key: user_id\n            slowly_changing: true"
     sources.write_text(sources.read_text().replace(declared, FORM, 1))
@@ -99,7 +99,7 @@ def test_a_table_in_a_form_of_its_own(
 def test_the_same_bytes_that_are_read_otherwise_since_are_other_rows(
     january: Streamflow, months: Path, copy: Path
 ) -> None:
-    """They are refused, corrected by a restatement, and the same rows from then on."""
+    """They are refused; a restatement corrects the month, and from then on they are the same rows."""
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     declared = "\n            primary_key: user_id\n            slowly_changing: true\n            references: users"
     assert declared in sources.read_text()
@@ -119,7 +119,7 @@ def test_the_same_bytes_that_are_read_otherwise_since_are_other_rows(
 
 
 def test_what_has_bytes_read_otherwise() -> None:
-    """The form, and whether a column of the file is text; a wider type reads the same values."""
+    """Another form does, and so does text as the type of a column; a wider type reads the same values."""
     [number] = [column for column in TABLE.columns if column.data_type == "int"]
     ways = [TABLE.read_as(["user_id", "number"]), TABLE.model_copy(update={"form": CsvForm(nulls=("-",))}).read_as([])]
     for kind in ("bigint", "text"):
@@ -174,7 +174,7 @@ def test_what_is_written_in_a_form_is_read_in_it(
 
 
 def test_every_encoding_is_one_that_server_and_python_know(csv_database: Database) -> None:
-    """Each byte of it that Python reads, the server reads as the same character."""
+    """The server reads each byte that Python can decode as the same character."""
     with csv_database.connect() as connection:
         for encoding in get_args(Encoding):
             data = bytes(range(1, 128 if encoding == "utf-8" else 256))

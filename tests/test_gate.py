@@ -1,4 +1,4 @@
-"""Nothing gets past the gate but a load whose audits all ran and passed, whichever way dbt is run."""
+"""Only a load whose audits all ran and passed gets past the gate, whichever way dbt is run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.files import copy_month, edit, set_value
 
 @pytest.fixture
 def landed(january: Streamflow, months: Path) -> Streamflow:
-    """January is published; February has been landed."""
+    """January is published, February is landed."""
     streamflow = january
     land_only(streamflow, months / "month_001", 1)
     return streamflow
@@ -72,7 +72,7 @@ def test_no_way_round_the_gate(landed: Streamflow, selection: str) -> None:
 
 
 def test_audits_and_models_are_one_run(landed: Streamflow) -> None:
-    """What an earlier run found may be of other rows: only a run that audits builds."""
+    """An earlier run may have audited other rows: only a run that audits also builds."""
     before = landed.state()
     assert landed.dbt("test").success
     assert not landed.dbt("run").success
@@ -104,7 +104,7 @@ def test_failed_audit_skips_every_model(january: Streamflow, months: Path, tmp_p
     ids=["rows lost", "rows added"],
 )
 def test_staging_that_is_not_what_was_landed_is_not_published(landed: Streamflow, table: str, change: str) -> None:
-    """What is there passes its audits; a landing between the audits and the gate is in tests/test_concurrency.py."""
+    """The rows pass their audits. For a landing between audits and gate, see tests/test_concurrency.py."""
     landed.connection.execute(change.encode())
     before = landed.state()
     result = landed.dbt("build")
@@ -116,7 +116,7 @@ def test_staging_that_is_not_what_was_landed_is_not_published(landed: Streamflow
 
 
 def test_a_month_whose_rows_the_server_lost_is_to_be_landed_again(landed: Streamflow, months: Path) -> None:
-    """Staging is in no log of the server, and empty after a crash: to build nothing would say that all is well."""
+    """Staging is unlogged, so it is empty after a crash: a build that did nothing would look like a success."""
     before = landed.state()
     for table in TABLES:
         landed.connection.execute(sql.SQL("truncate staging.{}").format(sql.Identifier(table)))
@@ -149,7 +149,7 @@ def test_a_month_that_fails_an_audit_after_it_passed_is_to_pass_again(landed: St
 
 @pytest.fixture
 def bad(january: Streamflow, months: Path, tmp_path: Path) -> Streamflow:
-    """January is published; a February with an unknown customer has been landed."""
+    """January is published, a February with an unknown customer is landed."""
     folder = copy_month(months, "001", tmp_path)
     set_value(folder / "labels.csv", 2, "user_id", "stranger")
     land_only(january, folder, 1)
@@ -214,7 +214,7 @@ def test_no_variable_of_dbt_has_a_check_or_an_ingest_leave_out_audits(
 
 
 def test_no_deferral_gets_a_bad_month_past_the_gate(bad: Streamflow, tmp_path: Path) -> None:
-    """The state is of a project in which the month had passed."""
+    """The state is a manifest of the same project, so deferred references lead to the same tables."""
     before = bad.state()
     state = tmp_path / "state"
     state.mkdir()
@@ -236,7 +236,7 @@ def test_audits_of_nothing_leave_no_verdict(bad: Streamflow) -> None:
 
 
 def test_what_a_model_file_says_is_what_runs(landed: Streamflow) -> None:
-    """`dbt compile` gives the SQL with real dates, `dbt show` rows that are there."""
+    """`dbt compile` gives SQL with real dates, `dbt show` rows that are in the table."""
     assert landed.dbt("build").success
     compiled = landed.dbt("compile", "--select", "users_snapshots", "users").result.results
     text = {result.node.name: result.node.compiled_code for result in compiled}
@@ -321,9 +321,9 @@ def test_full_refresh_of_a_landed_month_counts_it(landed: Streamflow) -> None:
 
 
 def test_functions_of_another_version_are_replaced(january: Streamflow, months: Path) -> None:
-    """By the loader, and by dbt, which put the same text together: the comment of ops.loads is its hash.
+    """Both the loader and dbt replace them, by the same text: the comment of ops.loads is its hash.
 
-    Those of 0.2.0 that had other arguments would stand beside them.
+    They drop functions of 0.2.0 that had other arguments, and would otherwise stay beside the new ones.
     """
     stamp = "select obj_description('ops.loads'::regclass, 'pg_class')"
     body = "select md5(prosrc) from pg_proc where oid = 'ops.begin_step'::regproc"
@@ -359,7 +359,7 @@ def test_functions_of_another_version_are_replaced(january: Streamflow, months: 
 def test_rows_that_are_lost_before_they_are_audited_say_nothing_of_the_files(
     january: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A node that fails and is back at once has lost its part of staging, and ended no session of the run."""
+    """A node that fails and comes back at once loses its part of staging, and may end no session of the run."""
     command, month, *from_others = what.split()
     if from_others:  # the same rows, in files of other bytes
         edit(copy_month(months, month, tmp_path) / "labels.csv", lambda rows: rows.insert(1, rows.pop()))
@@ -384,7 +384,7 @@ def test_rows_that_are_lost_each_time_end_the_run(
 
 
 def losing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
-    """The first times that a month has landed, staging loses rows at once. Each landing adds to what is returned."""
+    """Make staging lose rows after each of the first `times` landings. Each landing adds to the list returned."""
     landings: list[str] = []
 
     def losing(database: Database, delivery: Delivery, *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The made-up months: the same for ever, and sound by the project's own audits (test_ingest takes them in)."""
+"""The made-up months are always the same. That they pass the audits is tested in tests/test_ingest.py."""
 
 from __future__ import annotations
 

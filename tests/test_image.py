@@ -1,7 +1,7 @@
-"""The Dockerfile's steps are carried out in an empty folder, and the program is run from what they leave.
+"""Carries out the Dockerfile's steps in an empty folder, and runs the program from the result.
 
 No Docker engine is needed: this machine's Python in a venv is the base image, and absolute paths are below the folder.
-So a user's rights are not tested here, only the modes of the files.
+So the rights of the image's user are not tested, only the modes of the files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from docker.utils import exclude_paths
 
 from tests.conftest import REPOSITORY, Streamflow
 
-# These change the machine itself, so programs of the same names do nothing in their place.
+# These change the machine itself, so programs of the same names that do nothing replace them.
 SYSTEM = ("useradd", "install", "apt-get", "chown")
 INSIDE = re.compile(r"(?<![\w./-])(?=/(?:app|tmp|var)\b)")  # before an absolute path of the image
 HANDED_ON = re.compile(r"HOME|LANG|PIP_\w+|SSL_\w+|\w+_proxy", re.IGNORECASE)  # what pip may need to reach a registry
@@ -93,7 +93,7 @@ class Image:
             file = Path(f"{self.folder / target}{below}")
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             shutil.copyfile(REPOSITORY / path, file)
-            file.chmod(0o600)  # as a checkout may have it that nobody else can read
+            file.chmod(0o600)  # as in a checkout that only its owner can read
 
     def run(self, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the image's last WORKDIR."""
@@ -115,13 +115,13 @@ class Image:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> None:
-    """Skips a test where pip reaches no registry."""
+    """Skips a test if pip reaches no registry."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--retries", "0"]
     if subprocess.run([*command, "--dest", tmp_path, "setuptools"], capture_output=True, check=False).returncode:
         pytest.skip("pip reaches no package registry")
 
 
-@pytest.mark.long  # a minute; the workflow builds the image itself
+@pytest.mark.long  # it takes a minute, and the workflow builds the image with Docker
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("extras", ["", "[prefect]"])
 def test_the_image_builds_and_ingests(extras: str, streamflow: Streamflow, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_image_builds_and_ingests(extras: str, streamflow: Streamflow, tmp_p
         flow = image.run(["python", "orchestration/prefect_flow.py", "--help"])
         assert flow.returncode == 0, flow
     assert image.files() == built, "a container's file system is read-only"
-    shutil.rmtree(image.root)  # hundreds of megabytes, of use after a failure only
+    shutil.rmtree(image.root)  # hundreds of megabytes, useful only after a failure
 
 
 def test_the_program_runs_as_the_user_that_was_made_who_is_not_root() -> None:

@@ -1,4 +1,4 @@
-"""History refuses to be changed, and a checksum tells when somebody managed to."""
+"""History refuses changes, and a checksum reveals a change that somebody forced."""
 
 from __future__ import annotations
 

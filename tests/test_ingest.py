@@ -383,7 +383,7 @@ def test_a_run_that_changes_nothing_says_so(january: Streamflow, months: Path) -
 
 
 def test_tables_that_are_gone_are_missed_and_made_anew(february: Streamflow, months: Path) -> None:
-    """Also with customers whom February has not delivered."""
+    """With the customers whom February did not deliver, too."""
     before = february.state()
     february.connection.execute("drop table users cascade")
     result = february("ingest", "002", "--data-dir", months)

@@ -1,4 +1,4 @@
-"""Keys of other names and of several columns, references by other names, and a lookup, in a shop of somebody else."""
+"""Another shop's tables: keys of other names and of several columns, references by other names, and a lookup."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.shop import (
 
 @pytest.fixture
 def shop(copy: Path, streamflow: Streamflow, tmp_path: Path) -> Shop:
-    """The copy of the project, with models for these tables."""
+    """The copy of the project, with models for the tables of tests/shop.py only."""
     models = copy / "dbt_project" / "models"
     for folder in ("history", "production", "marts/latest"):
         shutil.rmtree(models / folder)
@@ -92,7 +92,7 @@ def test_tables_of_somebody_else(shop: Shop, tmp_path: Path) -> None:
 
 
 def reads_well(shop: Shop, training_set: Path) -> None:
-    """What the reading commands say of the three months."""
+    """Check what the reading commands say of the three months."""
     found = shop.json("history", "72")["tables"]
     assert [(row["table"], row["key"]) for row in found] == [
         ("invoices", {"account_id": 72, "invoice_no": 1}),
@@ -155,12 +155,12 @@ VISITS = table(
 
 
 def with_meta(declared: dict[str, Any], **meta: Any) -> dict[str, Any]:
-    """The table with something else said of it."""
+    """The declared table, with these keys of `meta` added or changed."""
     return {**declared, "config": {"meta": {**declared["config"]["meta"], **meta}}}
 
 
 def whose(path: Path, *tables: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Table -> the columns that say whose its rows are."""
+    """Table -> the columns that tell which customer a row belongs to."""
     return {one.name: one.customer for one in load_contract(write_sources(path / "_sources.yml", list(tables)))}
 
 
@@ -179,12 +179,12 @@ def test_whose_a_row_is_follows_from_references(tmp_path: Path) -> None:
 
 
 def payments(**meta: Any) -> dict[str, Any]:
-    """The payments, with something else said of them."""
+    """The declared payments, with these keys of `meta` added or changed."""
     return with_meta(TABLES[2], **meta)
 
 
 def by(*columns: str) -> dict[str, Any]:
-    """A reference to accounts."""
+    """A reference to accounts by these columns."""
     return {"table": "accounts", "columns": list(columns)}
 
 

@@ -25,7 +25,7 @@ PROFILES = [table.name for table in load_contract() if table.slowly_changing]
 
 
 def taken(streamflow: Streamflow, as_of: str, label_as_of: str, file: Path) -> list[dict[str, str]]:
-    """The rows of a training set, from its file, by customer."""
+    """Write a training set to a file; returns its rows, sorted by customer."""
     streamflow.ok("training-set", "--as-of", as_of, "--label-as-of", label_as_of, "--out", file)
     with file.open(newline="", encoding="utf-8") as stream:
         return sorted(csv.DictReader(stream), key=lambda row: row["user_id"])
@@ -64,7 +64,7 @@ def test_features_are_those_of_the_date(february: Streamflow, tmp_path: Path) ->
     "order", [("002", "001"), pytest.param(("001", "002"), marks=pytest.mark.long)], ids=" then ".join
 )
 def test_no_later_value_can_enter(january: Streamflow, months: Path, tmp_path: Path, order: tuple[str, ...]) -> None:
-    """Whatever is delivered for later dates, in any order, and restated: the features of January stay."""
+    """The features of January stay, whatever is delivered or restated for later dates, in any order."""
     before = taken(january, JANUARY, JANUARY, tmp_path / "before.csv")
     for month in order:
         january.ok("ingest", month, "--data-dir", months)
@@ -106,7 +106,7 @@ def test_nothing_published_yet(streamflow: Streamflow) -> None:
 
 
 def program(streamflow: Streamflow, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """The installed program, in a process of its own."""
+    """Run the installed program in a process of its own."""
     command = [str(Path(sys.executable).with_name("streamflow")), *arguments]
     return subprocess.run(command, env={**os.environ, **streamflow.environment}, capture_output=True, check=True)
 
@@ -187,7 +187,7 @@ def test_the_contract_of_a_view_is_held_where_its_sql_is_the_same(
 
 
 def test_readers_of_marts_neither_wait_nor_lose_what_they_made(january: Streamflow, months: Path) -> None:
-    """A view that says what it said is left alone, with the views and grants on it, and whoever reads it."""
+    """A view whose SQL is the same is left alone, with its grants, its readers and the views on it."""
     january.connection.execute("create view mine as select * from latest.labels")
     january.connection.execute("grant select on published_months to pg_monitor")
     with contextlib.closing(connect(january.environment, "streamflow")) as reader, reader.transaction():
@@ -200,7 +200,7 @@ def test_readers_of_marts_neither_wait_nor_lose_what_they_made(january: Streamfl
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.long
 def test_versions_follow_as_of(january: Streamflow, months: Path, profile: str) -> None:
-    """On every date a delivered row is that of the one version that is valid then, late months and reruns or not."""
+    """On every date, a delivered row equals the one version that is valid then, also after late months and reruns."""
     for month in ("003", "001", "004", "001", "002"):
         january.ok("ingest", month, "--data-dir", months)
     columns = next(table.column_names for table in load_contract() if table.name == profile)
@@ -312,7 +312,7 @@ def test_who_reads_production_reads_the_past(february: Streamflow, role_names: l
     _, reader, _ = role_names
     february.connection.execute(f"create role {reader} login".encode())
     february.connection.execute(f"grant select on labels, training_set, published_months to {reader}".encode())
-    if february.on_citus:  # a view gives no rights of its own to what it shows
+    if february.on_citus:  # a view there does not read with its owner's rights
         behind = ", ".join(f"{table}_snapshots" for table in TABLES)
         february.connection.execute(f"grant select on {behind}, ops.loads, ops.history, ops.chain to {reader}".encode())
         february.connection.execute(
@@ -331,7 +331,7 @@ def test_who_reads_production_reads_the_past(february: Streamflow, role_names: l
 
 @pytest.mark.long
 def test_another_column_is_the_label(copy: Path, january: Streamflow) -> None:
-    """A model or view of before would take it from the wrong date: it is not read until it is made anew."""
+    """An older model or view would take the label from the wrong date, so it is refused until it is made anew."""
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     text = sources.read_text()
     marked = "            config:\n              meta:\n                label: true\n"

@@ -1,4 +1,4 @@
-"""`migrate`: tables follow a declaration with wider types or other names, history stays proved, and nothing is lost."""
+"""`migrate`: tables follow a declaration with wider types or other names; history stays proven, nothing is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Declare = Callable[..., None]
 
 @pytest.fixture(name="declare")
 def declaring(monkeypatch: pytest.MonkeyPatch) -> Declare:
-    """Declares columns anew, as table.column={...}, for commands of this process that do not start dbt."""
+    """Declares columns anew, as table__column={...}, for commands of this process that do not start dbt."""
 
     def declared(**columns: dict[str, Any]) -> None:
         tables = []
@@ -53,7 +53,7 @@ def as_text(tables: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[list[str
 
 
 def test_history_follows_and_stays_proved(restated: tuple[Streamflow, Path], declare: Declare) -> None:
-    """All kinds of types, and a name: of history, what a restatement kept, production, staging; no value changes."""
+    """Types of all kinds and a name change in history, rows that a restatement kept, production and staging."""
     streamflow, manifest = restated
     state, kept = streamflow.state(), streamflow.table("restated.labels_2024_02_29")
     key = {} if streamflow.on_citus else {"labels__user_id": {"name": "customer", "aliases": ["user_id"]}}
@@ -136,7 +136,7 @@ VIEWS = """
 
 
 def test_dbts_views_come_back_as_they_were(january: Streamflow, declare: Declare, role_names: list[str]) -> None:
-    """And views on them, and those of a past month: text, owner, rights of the view and of its columns."""
+    """So do views on them and views of a frozen month: text, owner, and rights on the view and its columns."""
     january.ok("freeze", "000")
     owner, reader = (sql.Identifier(name) for name in role_names[:2])
     run = january.connection.execute
@@ -164,7 +164,7 @@ def test_dbts_views_come_back_as_they_were(january: Streamflow, declare: Declare
 
 
 def test_views_of_others_are_in_the_way(january: Streamflow, declare: Declare) -> None:
-    """On a table, on a partition, and on a view of dbt's: named, and nothing is changed."""
+    """A view on a table, on a partition, or on a view of dbt is named, and nothing is changed."""
     declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
     before = january.state()
     for relation in ("payments_agg_90d", "history.payments_agg_90d_2024_01_31", "latest.payments_agg_90d"):
@@ -192,7 +192,7 @@ def test_the_loader_can_and_rights_stay_as_they_were(
 
 
 def test_what_does_not_suit_the_new_type(january: Streamflow, declare: Declare) -> None:
-    """A view is left to dbt, which knows another for that type; what others made of one is in the way."""
+    """A view of dbt that does not suit the type is left to dbt; what others made from a view is in the way."""
     declare(users__signup_date={"data_type": "text"}, subscriptions__monthly_fee={"data_type": "text"})
     january.connection.execute(
         "create function mine() returns bigint begin atomic select count(signup_date) from latest.users; end"

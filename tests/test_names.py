@@ -1,4 +1,4 @@
-"""Names that SQL reserves, or that PostgreSQL would cut: they work everywhere, or are refused before anything lands."""
+"""Names that SQL reserves, or that PostgreSQL would truncate, work everywhere or are refused before anything lands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = {"table": "text", "end": "date", "limit": "numeric", "case": "boolean", 
 
 
 def table_of(name: str) -> dict[str, Any]:
-    """A table whose columns are words that SQL reserves."""
+    """A table whose columns are named by words that SQL reserves."""
     columns = [{"name": column, "data_type": kind, "quote": True} for column, kind in KINDS.items()]
     accepted = {"accepted_values": {"arguments": {"values": ["x", "y"]}}}
     columns[0] |= {"data_tests": [accepted]}
@@ -31,7 +31,7 @@ def table_of(name: str) -> dict[str, Any]:
 
 
 def deliver(folder: Path, months: Path, name: str, change: Callable[[str], str] = str) -> None:
-    """Write the months with a file of that table."""
+    """Copy two months, each with a file of that table added."""
     for month in ("month_000", "month_001"):
         shutil.copytree(months / month, folder / month, dirs_exist_ok=True)
         users = [line.split(",")[0] for line in (folder / month / "users.csv").read_text().splitlines()[1:]]
@@ -108,7 +108,7 @@ def test_names_that_cannot_work_are_refused(copy: Path, table: dict[str, Any], s
 
 
 def test_a_column_of_the_training_set_that_would_be_cut_is_refused(copy: Path) -> None:
-    """Two tables with a column of one name: the training set has it twice, with the table's name before it."""
+    """If two tables share a column's name, the training set puts the table's name before it."""
     for name in ("a" * 20, "b" * 20):
         declare(copy, {**table_of(name), "columns": [KEY, {"name": "c" * 43, "data_type": "text"}]})
     with pytest.raises(WrongUsage, match="is longer than 63"):

@@ -1,4 +1,4 @@
-"""A project of one's own: from CSV files and the wheel alone, in a folder outside the repository."""
+"""A user's project: made from CSV files with the wheel alone, in a folder outside the repository."""
 
 from __future__ import annotations
 
@@ -144,13 +144,13 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
 
 
 def test_titles_that_differ_by_case_or_blanks_are_two_columns() -> None:
-    """Each keeps its name where it is one: the other's title is its alias, and no header has one name twice."""
+    """A title that is a plain name keeps it; the other title gets a number, so that no name occurs twice."""
     assert column_names(["id", "Name", "name"]) == ["id", "name_2", "name"]
     assert column_names(["Order No", "order_no_2", "order_no"]) == ["order_no_3", "order_no_2", "order_no"]
 
 
 def test_ids_months_in_names_and_quotes_around_nothing(run: Run, tmp_path: Path) -> None:
-    """Each table has an `id` of its own, and one file is called as a part of the query that looks at it."""
+    """Each table has its own `id`; `typed` is also the name of a CTE in the query that examines a column."""
     folder = write(
         tmp_path / "2024-01",
         customers="id,name\n" + "".join(f"{n},c{n}\n" for n in range(1, 21)),
@@ -224,9 +224,9 @@ def test_a_folder_that_is_no_project_is_named(run: Run, tmp_path: Path) -> None:
 
 
 def month_of_a_shop(folder: Path, accounts: int, **header: str) -> Path:
-    """A month of somebody else's tables: accounts, their invoices by two columns, a lookup that nothing refers to.
+    """A month of a user's tables: accounts, invoices with a key of two columns, and a lookup of countries.
 
-    `user` is a word that SQL reserves.
+    SQL reserves the word `user`.
     """
     numbers = range(1000, 1000 + accounts)
     account = header.get("account", "User,country,opened,churned")

@@ -1,4 +1,4 @@
-"""The command of STREAMFLOW_NOTIFY hears how each month ended, and nothing that it does changes how."""
+"""The command of STREAMFLOW_NOTIFY gets the outcome of each month, and cannot change it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from loader.settings import Settings, load_settings
 from tests.conftest import Streamflow
 from tests.files import copy_month, set_value, value_at
 
-SECRET = "https://hooks.example/T0KEN"  # noqa: S105 (of no one's)
+SECRET = "https://hooks.example/T0KEN"  # noqa: S105 (made up)
 
 
 @pytest.fixture
 def heard(january: Streamflow, tmp_path: Path) -> Path:
-    """The file to which each word is appended, a line each; the command has a secret among its arguments."""
+    """The file to which the command appends each message as a line; one of its arguments is a secret."""
     program = tmp_path / "hear.py"
     program.write_text("import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n'); print('heard')")
     command = [sys.executable, str(program), str(tmp_path / "heard"), SECRET]
@@ -31,7 +31,7 @@ def heard(january: Streamflow, tmp_path: Path) -> Path:
 
 
 def words(heard: Path) -> list[dict[str, Any]]:
-    """What was heard."""
+    """The messages that the command got."""
     return [json.loads(line) for line in heard.read_text().splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""The Python functions, the Prefect flow, and the examples for Airflow and Dagster where those are installed."""
+"""The Python functions; the Prefect flow and the examples for Airflow and Dagster, if those are installed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.files import copy_month
 
 
 def load(path: str) -> Any:
-    """A Python file of the repository that is in no package."""
+    """Import a Python file of the repository that is in no package."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
     assert spec is not None
     assert spec.loader is not None
@@ -38,7 +38,7 @@ def load(path: str) -> Any:
 
 @pytest.fixture
 def here(streamflow: Streamflow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Streamflow]:
-    """This process's own settings name the empty database."""
+    """Have the settings of this process name the empty database."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
     for name, value in streamflow.environment.items():
         monkeypatch.setenv(name, value)
@@ -86,7 +86,7 @@ def test_the_steps_are_in_the_log_and_nowhere_else(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(log, "handlers", [logging.NullHandler()])
-    monkeypatch.setattr(log, "propagate", True)  # which a command that ran in this process has switched off
+    monkeypatch.setattr(log, "propagate", True)  # an earlier command in this process has switched it off
     caplog.set_level(logging.INFO, "streamflow")
     api.check_month(0, months)
     assert [message.split(":")[0] for message in caplog.messages if " s" in message] == ["landing", "audits"]
@@ -117,9 +117,9 @@ def test_wrong_usage_is_an_exception(month: str, more: dict[str, Any]) -> None:
 
 
 class Attempts(list[str]):
-    """What became of each attempt that an orchestrator made: a state, or the exception's name.
+    """The outcome of each attempt that an orchestrator made: a state, or the exception's name.
 
-    The server cannot be reached until the first attempt has failed: its socket is where nobody looks.
+    The server is unreachable until the first attempt has failed: POSTGRES_HOST is a folder that does not exist yet.
     """
 
     def __init__(self, module: Any, here: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ class Attempts(list[str]):
         monkeypatch.setattr(module, "ingest_month", self._attempt)
 
     def server_is_there(self) -> None:
-        """From now on the server can be reached."""
+        """Make the server reachable from now on."""
         self._socket.symlink_to(self._server)
 
     def _attempt(self, *arguments: Any) -> api.Outcome:
@@ -156,7 +156,7 @@ def bad_months(months: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def prefect_server() -> Iterator[None]:
-    """A Prefect server of the tests' own."""
+    """A Prefect server for these tests."""
     pytest.importorskip("prefect", reason="Prefect is not installed")
     from prefect.testing.utilities import prefect_test_harness
 
@@ -166,7 +166,7 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture
 def prefect_flow(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module of the flow, which does not wait before it tries again."""
+    """The module of the flow, which retries an ingest without a pause."""
     module = load("orchestration/prefect_flow.py")
     monkeypatch.setattr(module, "ingest", module.ingest.with_options(retry_delay_seconds=0))
     return module
@@ -188,7 +188,7 @@ def test_the_prefect_flow_gives_up_on_a_server_that_stays_away(
 ) -> None:
     attempts = Attempts(prefect_flow, here, tmp_path, monkeypatch)
     attempts.server_is_there()
-    monkeypatch.setenv("POSTGRES_USER", "nobody")  # whom the server does not know: no waiting for it to come up
+    monkeypatch.setenv("POSTGRES_USER", "nobody")  # an unknown role: unlike an unreachable server, not waited for
     load_settings.cache_clear()
     with pytest.raises(api.SurroundingsFailed):
         prefect_flow.month_flow("000", str(months))
@@ -237,11 +237,11 @@ echo "$@" >> "{calls}"
 [ -e "{there}" ] || {{ : > "{there}"; export POSTGRES_HOST=/nowhere; }}
 exec "{python}" -c "from loader.cli.main import main; main()" "$@"
 """
-"""The command line, which does not find the server the first time unless `there` is there."""
+"""The command line. Its first call cannot reach the server unless the file `there` exists."""
 
 
 def run_dag(here: Streamflow, months: Path, folder: Path, *, server_is_there: bool) -> tuple[dict[str, Any], list[str]]:
-    """Run the DAG as of the day after January; the state and the tries of each task, and the commands that were run."""
+    """Run the DAG as of 2024-02-01. Returns each task's state and number of tries, and the commands that were run."""
     calls, there, program, dags = folder / "calls", folder / "there", folder / "streamflow", folder / "airflow" / "dags"
     dags.mkdir(parents=True)
     shutil.copy(REPOSITORY / "docs" / "orchestrators" / "airflow_dag.py", dags)
@@ -279,7 +279,7 @@ def test_the_airflow_dag_does_not_try_a_refused_month_again(here: Streamflow, ba
 
 @pytest.fixture
 def dagster_assets(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module of the assets, which do not wait before they are tried again."""
+    """The module of the assets, which are retried without a pause."""
     pytest.importorskip("dagster", reason="Dagster is not installed")
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
     module = load("docs/orchestrators/dagster_assets.py")

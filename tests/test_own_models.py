@@ -1,4 +1,4 @@
-"""A user's own models, tests, snapshots and exposures: built after each publish, and never in a month's way."""
+"""A user's own models, tests, snapshots and exposures: built after each publish, which their failure does not undo."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def add_test(copy: Path, table_name: str, column_name: str, test: dict[str, Any]
 
 @pytest.fixture
 def ours(copy: Path) -> Path:
-    """The project with a view, a table, an incremental model, a snapshot, tests and an exposure of somebody's own."""
+    """The project with a user's own view, table, incremental model, snapshot, tests and exposure."""
     write(copy, "models/ours/churned.sql", VIEW)
     write(copy, "models/customers_by_date.sql", TABLE)
     write(copy, "models/ours/deep/known_by_date.sql", INCREMENTAL)
@@ -106,7 +106,7 @@ def test_everything_of_ones_own_is_built_month_after_month(ours: Path, streamflo
 def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
     copy: Path, january: Streamflow, months: Path, point: str, reads: str, when: str
 ) -> None:
-    """Nor the month without its verdicts, where staging still has its rows."""
+    """The month also gets its verdicts, as staging still holds its rows."""
     own = "{{ config(materialized='table') }} select count(*) as n from {{ ref('%s') }}, held"
     write(copy, "models/own.sql", own % reads)
     january.connection.execute("create table held as select 1 as one")
@@ -187,7 +187,7 @@ def test_a_target_of_another_database_is_refused(copy: Path, january: Streamflow
 def test_a_month_whose_build_ended_in_a_failing_hook_of_ones_own_is_published(
     copy: Path, january: Streamflow, months: Path
 ) -> None:
-    """dbt runs the hooks of the project first, and then none of the package: it does not enter the verdicts either."""
+    """dbt runs the project's hook first; as it fails, the package's hook that enters the verdicts does not run."""
     write(copy, "models/off.sql", "{{ config(enabled=false) }} select 1 as a")
     settings = copy / "dbt_project" / "dbt_project.yml"
     said = settings.read_text()
@@ -204,7 +204,7 @@ def test_a_month_whose_build_ended_in_a_failing_hook_of_ones_own_is_published(
 
 @pytest.mark.long
 def test_a_contract_of_ones_own_is_held_as_dbt_holds_it(copy: Path, january: Streamflow) -> None:
-    """A column needs a type, and a name that is not quoted is any case's."""
+    """Each column needs a type, and an unquoted name matches in any case."""
     write(copy, "models/ours.sql", "select 1 as UserId, 1.5::numeric as fee")
     ours = {
         "name": "ours",
@@ -222,7 +222,7 @@ def test_a_contract_of_ones_own_is_held_as_dbt_holds_it(copy: Path, january: Str
 
 
 def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: Streamflow, months: Path) -> None:
-    """Whatever flags and selectors the project has."""
+    """The fail_fast flag and the default selector of the project change nothing about that."""
     settings = ours / "dbt_project" / "dbt_project.yml"
     settings.write_text(settings.read_text().replace("flags:\n", "flags:\n  fail_fast: true\n"))
     write(
@@ -341,7 +341,7 @@ def test_a_test_of_ones_own_on_staging_is_an_audit(
 
 
 def test_an_audit_may_read_a_seed(copy: Path, streamflow: Streamflow, months: Path) -> None:
-    """It is built before, also where only the audits are run; dbt has to be told that the gate waits for it."""
+    """The seed is built before the audits, in `check` too; `ingest` demands that audited_besides names the seed."""
     write(copy, "seeds/contracts.csv", "contract\nMonth-to-month\nTwo year\n")
     add_test(copy, "subscriptions", "contract_type", {
         "relationships": {"name": "ours", "arguments": {"to": "ref('contracts')", "field": "contract"}}
@@ -434,9 +434,9 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
 def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be_given_up(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """Where the audit of a reference only warns, production's foreign key would refuse what history has already.
+    """If the audit of a reference only warns, production's foreign key would refuse rows that history has already.
 
-    An audit that they are in some other list says nothing of that key.
+    An audit of the same column against another list, here a seed, is no audit of that key.
     """
     before = january.state()
     folder = copy_month(months, "001", tmp_path)
@@ -467,7 +467,7 @@ def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be
 def test_a_second_foreign_key_is_made_and_a_waived_audit_of_it_lets_no_row_past(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """labels refers to users by the same column: that key does not count for this one."""
+    """labels refers to users by the same column; that foreign key does not replace the one to subscriptions."""
     before = january.state()
     path = copy / "dbt_project" / "models" / "production" / "labels.yml"
     document = yaml.safe_load(path.read_text())
@@ -476,7 +476,7 @@ def test_a_second_foreign_key_is_made_and_a_waived_audit_of_it_lets_no_row_past(
     path.write_text(yaml.safe_dump(document))
     arguments = {"to": "source('staging', 'subscriptions')", "field": "user_id"}
     add_test(copy, "labels", "user_id", {"relationships": {"name": "ours", "arguments": arguments}})
-    edit(copy_month(months, "001", tmp_path) / "subscriptions.csv", lambda rows: rows.pop())  # a new customer's
+    edit(copy_month(months, "001", tmp_path) / "subscriptions.csv", lambda rows: rows.pop())  # of a new customer
     waived = ("--waive", "ours", "--reason", "no matter")
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path), *waived)
     assert "that name none of subscriptions by user_id: 1" in result.stderr
@@ -492,7 +492,7 @@ def test_a_second_foreign_key_is_made_and_a_waived_audit_of_it_lets_no_row_past(
 
 @pytest.fixture
 def named_later(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -> tuple[str, ...]:
-    """The restatement that takes out the only customer whom a later month names, and does not have."""
+    """A restatement of February that removes a customer whom no file of March but labels has."""
     labels_may_name_nobody(copy)
     for month, tables in (("001", TABLES), ("002", ["labels"])):
         folder = copy_month(months, month, tmp_path)
@@ -505,7 +505,7 @@ def named_later(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -
 def test_a_restatement_without_whom_a_later_month_names_is_refused_before_it_is_begun(
     copy: Path, january: Streamflow, named_later: tuple[str, ...]
 ) -> None:
-    """Production's foreign key would refuse what remains of him when history was replaced already."""
+    """Otherwise production's foreign key would refuse his remaining rows after history was replaced."""
     before = january.state()
     refused = run_copy(copy, january, *named_later)
     assert refused.returncode == 1
@@ -547,7 +547,7 @@ def test_rows_of_a_table_that_is_no_longer_declared_are_not_deleted_with_whom_th
 
 
 def labels_may_name_nobody(copy: Path, config: str = "severity: warn") -> None:
-    """The audit of the reference of labels does not hold all of them back."""
+    """Configure the reference audit of labels so that it does not refuse every row that names nobody."""
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     known = "name: audit_labels_user_id_known_to_users\n"
     assert known in sources.read_text()
@@ -555,7 +555,7 @@ def labels_may_name_nobody(copy: Path, config: str = "severity: warn") -> None:
 
 
 def undeclare_labels(copy: Path) -> None:
-    """Take the table out of the project, with what is built on it."""
+    """Remove labels from the project, with every model that reads it."""
     models = copy / "dbt_project" / "models"
     sources = yaml.safe_load((models / "staging" / "_sources.yml").read_text())
     [staging] = [source for source in sources["sources"] if source["name"] == "staging"]

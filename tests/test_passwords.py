@@ -1,4 +1,4 @@
-"""Passwords are asked for and fit, and appear nowhere: no output, file, ledger, server log or command line has them."""
+"""Roles log in with passwords, which appear nowhere: in no output, file, ledger, server log or command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOT_SSL = "server does not support SSL, but SSL was required"
 
 @contextmanager
 def configured(server: Server, **settings: str) -> Iterator[None]:
-    """The server with other settings than its own."""
+    """Change settings of the server, and reset them afterwards."""
     with closing(connect(server, "postgres")) as admin:
         for name, value in settings.items():
             admin.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(value)))
@@ -43,7 +43,7 @@ def configured(server: Server, **settings: str) -> Iterator[None]:
 
 
 def reload(server: Server) -> None:
-    """Have the server read its files again; returns when those who connect from now on find what is in them."""
+    """Have the server reload its configuration files; returns once new sessions use their content."""
     with closing(connect(server, "postgres")) as admin:
         before = admin.execute("select pg_conf_load_time(), pg_reload_conf()").fetchall()[0][0]
     for _ in range(10_000):
@@ -55,7 +55,7 @@ def reload(server: Server) -> None:
 
 @pytest.fixture
 def asking(server: Server, role_names: list[str]) -> Iterator[None]:
-    """The server asks these roles for their passwords, and nobody else."""
+    """The server asks these roles, and no others, for their passwords."""
     if server.workers:
         pytest.skip("whom a cluster asks for passwords is said in files of its nodes")
     with closing(connect(server, "postgres")) as admin:
@@ -125,7 +125,7 @@ def test_any_password_will_do_for_loader_and_dbt(roles: Roles, months: Path, pas
 
 
 class Watched:
-    """The program `streamflow` in processes of its own, and what could be seen of it."""
+    """Runs `streamflow` in processes of its own; records its output and the command lines of the machine."""
 
     def __init__(self, streamflow: Streamflow, folder: Path) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "STREAMFLOW_"))}
@@ -139,9 +139,9 @@ class Watched:
         self.command_lines: set[str] = set()
 
     def __call__(self, *arguments: str | Path, **environment: str) -> int:
-        """Run a command; what it prints goes into files. Looks at all command lines of the machine meanwhile.
+        """Run a command, its output into files; record all command lines of the machine meanwhile.
 
-        It gets no end of input before it has been seen as what it is to become, so that psql is there long enough.
+        With `psql`, its stdin stays open until the process has become psql, so that psql is seen before it ends.
         """
         program = [str(Path(sys.executable).with_name("streamflow")), *map(str, arguments)]
         number = len(list(self.folder.glob("*.out")))
@@ -221,7 +221,7 @@ def test_a_password_appears_nowhere(
 
 
 class Refusing:
-    """Something that listens like a server without TLS, and keeps what it is sent."""
+    """Listens like a server without TLS, and keeps what clients send after it has refused TLS."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -241,7 +241,7 @@ class Refusing:
                 self.heard += client.recv(1024)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._socket.close()
 
 

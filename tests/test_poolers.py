@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not instal
 
 @contextlib.contextmanager
 def pooled(server: Server, streamflow: Streamflow, *settings: str) -> Iterator[Server]:
-    """Puts a PgBouncer with these settings between the command line and the server, and gives where it listens."""
+    """Put a PgBouncer with these settings between the command line and the server; yields where it listens."""
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer"))
     (folder / "users").write_text('"postgres" ""\n')
     lines = [
@@ -61,14 +61,14 @@ def pooled(server: Server, streamflow: Streamflow, *settings: str) -> Iterator[S
 
 
 def locks(streamflow: Streamflow) -> list[Any]:
-    """The advisory locks that any session has."""
+    """The advisory locks of all sessions."""
     return streamflow.rows("select pid, mode from pg_locks where locktype = 'advisory'")
 
 
 def test_a_pool_of_sessions(january: Streamflow, server: Server, months: Path) -> None:
     if server.workers:
         pytest.skip("one pool for one server")
-    pool_ends = {"idle_session_timeout"}  # a server that ends what is idle ends what the pool keeps
+    pool_ends = {"idle_session_timeout"}  # the server would end the idle sessions of the pool
     set_to(january, {name: value for name, value in WORST.items() if name not in pool_ends})
     with pooled(server, january, "pool_mode = session"):
         two_months(january, months)

@@ -1,4 +1,4 @@
-"""The promises about order, repetition, history, restatement and refusal, against a short model of the rules."""
+"""Checks order, repetition, history, restatement and refusal against a short model of the rules."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Model:
         self.history: dict[str, dict[int, dict[str, tuple[int, Row]]]] = {table: {} for table in TABLES}
 
     def known(self, table: str, until: int) -> dict[str, tuple[int, Row]]:
-        """Every customer's newest row among the deliveries for months up to one."""
+        """Customer -> the newest row in the deliveries for months up to `until`, and its month."""
         state: dict[str, tuple[int, Row]] = {}
         for number in sorted(number for number in self.published if number <= until):
             state |= {customer: (number, row) for customer, row in self.published[number][table][1].items()}
         return state
 
     def take(self, step: Step, files: Files) -> Literal["published", "unchanged", "refused"]:
-        """What a command must come to, having changed the model where it publishes."""
+        """The outcome that an ingest must have. Changes the model if the ingest publishes."""
         before = self.published.get(step.number)
         same = before is not None and all(before[table][1] == files[table] for table in TABLES)
         if step.defects or (before is not None and not same and not step.restate):
@@ -52,7 +52,7 @@ class Model:
 
 
 def compare(streamflow: Streamflow, model: Model) -> None:
-    """Every row of every table, with its dates."""
+    """Assert that production and history have exactly the rows of the model, with their dates."""
     for table in TABLES:
         with_values = ", ".join(f"{column}::text" for column in columns(streamflow, table))
         production = streamflow.rows(f"select {with_values}, observed_as_of::text from {table}")

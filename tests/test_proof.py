@@ -1,4 +1,4 @@
-"""What `verify` proves: every way to tamper with what was published is found and named, and nothing else is."""
+"""`verify` finds and names every kind of tampering with what was published, and raises no false alarm."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LAST = "(select max(link) from ops.chain)"
 
 
 def unguarded(relation: str, change: str) -> str:
-    """A change of history by its owner, who takes the triggers off for it."""
+    """A change of history by its owner, who disables the triggers for it."""
     return f"alter table {relation} disable trigger user; {change}; alter table {relation} enable trigger user"
 
 
@@ -43,7 +43,7 @@ FORGED = f"{unguarded(JANUARY, CHANGE.format(JANUARY))}; {FITTING}"
 
 @dataclass(frozen=True)
 class Tamper:
-    """What somebody did, what `verify` says of it, and of which table and date."""
+    """Tampering statements, and the finding that `verify` must have for them, with its table and date."""
 
     did: str
     finding: str
@@ -155,13 +155,13 @@ HIDDEN = {
 
 
 def do(streamflow: Streamflow, statements: str) -> None:
-    """Run statements one by one: a cluster's nodes take no several at once."""
+    """Run statements one by one: a cluster's nodes do not take several at once."""
     for statement in sqlparse.split(statements):
         streamflow.connection.execute(statement.encode())
 
 
 def wrong(verdicts: list[dict[str, str]]) -> list[tuple[str, str | None, str]]:
-    """Table, date and finding of what is not sound."""
+    """Table, date and finding of each verdict that is not sound."""
     return [(one["table"], one["as_of"], one["finding"]) for one in verdicts if not one["sound"]]
 
 
@@ -256,7 +256,7 @@ def test_other_digits_of_the_same_number_are_found(january: Streamflow) -> None:
      "intervalstyle = sql_standard"],
 )  # fmt: skip
 def test_no_setting_changes_a_checksum(january: Streamflow, months: Path, setting: str) -> None:
-    """One written with the setting of one day is computed with that of another."""
+    """A checksum that was written under one setting is the same under another."""
     january.connection.execute(f"alter database streamflow set {setting}".encode())
     january.ok("verify")
 

@@ -1,4 +1,4 @@
-"""How production takes months in."""
+"""How production takes in months."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ $$;
 create event trigger views_come on ddl_command_end when tag in ('CREATE VIEW') execute function witness();
 create event trigger views_go on sql_drop execute function witness();
 """
-"""Sees temporary views come and go."""
+"""Records the temporary views that are created and dropped, with their transactions."""
 
 GONE = "select min(user_id) from labels where user_id not in (select user_id from staging.labels)"
-"""Somebody of the month before whom this one has not."""
+"""A customer of the month before who is not in this one."""
 
 
 def test_no_temporary_view_outlives_its_transaction(january: Streamflow, months: Path) -> None:
-    """Where the server goes down it would stay, on a staging table that the next landing is to make anew."""
+    """If the server crashed, the view would stay, and depend on a staging table that the next landing replaces."""
     if january.on_citus:
         pytest.skip("event triggers are the coordinator's alone")
     january.connection.execute(WITNESS)
@@ -64,12 +64,12 @@ def test_the_first_month_leaves_every_key(streamflow: Streamflow, months: Path) 
     assert kinds >= {(table, "f") for table in TABLES if table != "users"}
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         streamflow.rows("insert into labels values ('nobody', true, '2024-01-31')")
-    with pytest.raises(psycopg.Error, match="duplicate key"):  # Citus says so as an internal error
+    with pytest.raises(psycopg.Error, match="duplicate key"):  # Citus raises it as an internal error
         streamflow.rows("insert into users select * from users limit 1")
 
 
 def test_counts_are_what_happened_to_production(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """Of a new month, of a late one, and of one restated."""
+    """For a new month, a late-arriving one and a restated one."""
 
     def production() -> dict[str, dict[str, Any]]:
         query = "select user_id, to_jsonb(t) - 'observed_as_of' from {} as t"
@@ -93,7 +93,7 @@ def test_counts_are_what_happened_to_production(january: Streamflow, months: Pat
 def test_months_that_are_taken_in_together_are_counted_one_by_one(
     march: Streamflow, months: Path, new_database: Callable[..., Streamflow], january_published: str
 ) -> None:
-    """The first is whole and not merged, as after a kill, when the second comes."""
+    """When the second comes, the first is complete in history but not merged, as after a kill."""
     counts = "select table_name, as_of, rows_inserted, rows_updated from ops.history order by 1, 2"
     one_by_one, state = march.rows(counts), march.state()
     march.connection.close()
@@ -106,7 +106,7 @@ def test_months_that_are_taken_in_together_are_counted_one_by_one(
 
 
 def test_files_that_are_those_of_the_month_before(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """Nothing differs but the dates; whom the month before carried forward is carried forward again."""
+    """Only the dates and one value differ; customers that the month before carried forward are carried again."""
     data = tmp_path / "data"
     copy_month(months, "001", data)
     january.ok("ingest", "001", "--data-dir", data)

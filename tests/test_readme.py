@@ -17,7 +17,7 @@ SHIPPED = REPOSITORY / "seeds_data"
 
 
 def lines(text: str) -> list[str]:
-    """What is compared: not how long something took, where something is, and what a hash is."""
+    """The lines to compare, without durations, paths and hashes."""
     text = re.sub(r"\d+\.\d s\b", "N s", re.sub(r"\b[0-9a-f]{64}\b", "HASH", text))
     text = re.sub(r"\S+/(rejects|reports)/", r"\1/", text)
     shown = [line.rstrip() for line in text.splitlines()]
@@ -40,7 +40,7 @@ def test_the_readme_shows_what_is_printed(streamflow: Streamflow, tmp_path: Path
     del streamflow.environment["STREAMFLOW_REPORT"]
     streamflow.ok("ingest", "000")
     second = streamflow.ok("ingest", "001")
-    *steps, report = lines(second.err)  # on a terminal the report is the last line of all
+    *steps, report = lines(second.err)  # a terminal shows the line about the report last, after stdout
     assert lines(shown[0]) == [*steps, *lines(second.out), report]
     for (_, query), output in zip(blocks[2:8:2], shown[1:4], strict=True):
         assert lines(output) == lines(psql(streamflow, query))

@@ -1,4 +1,4 @@
-"""Months that lie elsewhere, and months that are waited for."""
+"""Months at a remote address, and months that `--wait` waits for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.files import copy_month
 def served(
     folder: Path, cut: Callable[[str], bool] = lambda _: False, answer: Callable[[str], int | None] = lambda _: None
 ) -> Iterator[str]:
-    """A web server for a folder; files that `cut` picks end in the middle, and `answer` is what it has to say else."""
+    """Serve a folder by HTTP. Files that `cut` picks end in the middle; a code from `answer` replaces the response."""
 
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *arguments: Any) -> None:
@@ -43,14 +43,14 @@ def served(
             code = answer(self.path)
             if code:
                 self.send_error(code)
-            if code is not None:  # 0 is no answer at all
+            if code is not None:  # 0: no answer at all
                 self.close_connection = True
                 return None
             return super().send_head()
 
         def copyfile(self, source: Any, outputfile: Any) -> None:
             if not cut(self.path):
-                with suppress(ConnectionError):  # of whoever has waited long enough
+                with suppress(ConnectionError):  # the client has given up
                     super().copyfile(source, outputfile)
                 return
             whole = source.read()
@@ -70,7 +70,7 @@ def served(
 
 
 def test_a_month_on_a_web_server(streamflow: Streamflow, months: Path) -> None:
-    """One file is cut off the first time, another is not to be had; no secret of the address is written down."""
+    """One file is cut off at first, another is unavailable at first; no secret of the address is written down."""
     asked: list[str] = []
     looked: list[str] = []
 
@@ -120,13 +120,13 @@ def test_an_archive_and_a_folder_that_is_not_listed(streamflow: Streamflow, mont
 
 
 def january_at(place: Place, *wanted: str) -> Listing:
-    """What a place has of month 000; of files that are called so, where that is said."""
+    """The files of month 000 at a place; if `wanted` is given, those with these names."""
     tables = [table.model_copy(update={"files": name}) for table, name in zip(load_contract(), wanted, strict=False)]
     return place.month(find_delivery(Settings(), 0, place.address), tables or load_contract())
 
 
 def test_names_that_an_address_cannot_have_as_they_are(tmp_path: Path) -> None:
-    """A web server lists them as they are in addresses."""
+    """A web server lists such names percent-encoded."""
     names = ["50% off & more.csv", 'it\'s "%41" ü #1.csv', "plain.csv"]
     (tmp_path / "100% ours" / "2024-01").mkdir(parents=True)
     for name in names:
@@ -150,7 +150,7 @@ def test_a_server_that_does_not_answer_has_not_said_that_a_file_is_not_there(mon
 
 
 def test_a_server_may_be_slow_but_not_silent(months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """aiohttp gives a whole file five minutes, where it is not told otherwise."""
+    """By default, aiohttp allows five minutes for a whole file."""
     import aiohttp
 
     monkeypatch.setattr(aiohttp.client, "DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
@@ -257,7 +257,7 @@ def test_a_month_in_google_cloud_storage(streamflow: Streamflow, months: Path, m
 def test_a_month_is_waited_for(
     january: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until all of it is there, and is the same at two looks."""
+    """The wait ends once all files are there and two looks in a row find the same."""
     steps: list[Callable[[], object]] = [
         (tmp_path / "month_001").mkdir,
         lambda: shutil.copy(months / "month_001" / "users.csv", tmp_path / "month_001"),
@@ -283,7 +283,7 @@ def test_a_month_is_waited_for(
 def test_a_look_that_fails_is_not_taken_for_the_one_before(
     january: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file grows at the first pause, and during the look that fails."""
+    """The file grows in the first pause, and again in the pause after the look that fails."""
     labels = copy_month(months, "001", tmp_path) / "labels.csv"
     text, look, failing = labels.read_text(), waiting._listing, list[bool]()
     labels.write_text(text[: len(text) // 4])

@@ -55,7 +55,7 @@ def column_of(report: Any, table: str, column: str) -> Any:
 
 
 def page_of(streamflow: Streamflow, name: str) -> Path:
-    """Where a page is written unless somebody says otherwise."""
+    """The default path of a page."""
     return Path(streamflow.environment["STREAMFLOW_HOME"]) / "reports" / name
 
 
@@ -180,7 +180,7 @@ def test_page_is_self_contained_and_escapes_values(streamflow: Streamflow, tmp_p
     assert "url(" not in text
     assert "@import" not in text
 
-    # it begins with what an engineer on call needs
+    # the page begins with what an engineer on call needs
     passed = streamflow.value("select count(*) from ops.audits where status = 'pass'")
     [(level, said)] = re.findall(r'<p class="headline (\w+)" id="worry">(.*?)</p>', text)
     assert (level, said) == (
@@ -257,7 +257,7 @@ def test_ingest_writes_the_report_unless_it_is_told_not_to(streamflow: Streamflo
 
 @pytest.mark.long
 def test_no_page_is_missing_or_stale(january: Streamflow, months: Path, tmp_path: Path) -> None:
-    """A run may have been cut off while it wrote the page; later pages compare with a month that is restated."""
+    """A missing page is written again; a restatement rewrites its page and the pages that compare with it."""
     del january.environment["STREAMFLOW_REPORT"]
     assert "nothing to do" in january.ok("ingest", "000", "--data-dir", months).out
     first = page_of(january, "month_000_2024-01-31.html")
@@ -315,7 +315,7 @@ def test_no_horizontal_scroll(three_months: Streamflow, tmp_path: Path, width: i
     three_months.ok("report", "001", "--index")
     for name in ("month_001_2024-02-29.html", "index.html"):
         page = page_of(three_months, name)
-        # a frame has the width that it is given; a headless window is never narrower than 500 pixels
+        # in a frame, which can be of any width: a headless window is never narrower than 500 pixels
         frame = tmp_path / "frame.html"
         page.with_name("framed.html").write_text(
             page.read_text().replace(

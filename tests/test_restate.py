@@ -1,4 +1,4 @@
-"""A published month is replaced by other rows: what it said is kept, what was built on it stays, production follows."""
+"""Restating a published month keeps its old rows and the history built on them, and updates production."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def published(march: Streamflow) -> Streamflow:
 
 
 def other_rows(months: Path, month: str, to: Path) -> tuple[Path, str, str]:
-    """A copy of a month in which one customer watched otherwise, another is not there, and a third is new."""
+    """A copy of a month with one customer changed, one removed and one new; also the ids of the first two."""
     folder = copy_month(months, month, to)
     changed = value_at(folder / "users.csv", 5, "user_id")
     gone = value_at(folder / "users.csv", 9, "user_id")
@@ -34,7 +34,7 @@ def other_rows(months: Path, month: str, to: Path) -> tuple[Path, str, str]:
 
 
 def partition(streamflow: Streamflow, table: str, as_of: str) -> list[tuple[object, ...]]:
-    """One date of a history table."""
+    """The rows of a history table as of one date."""
     return streamflow.rows(f"select * from {table}_snapshots where as_of = '{as_of}' order by user_id")
 
 
@@ -94,7 +94,7 @@ def test_restating_an_earlier_month(published: Streamflow, months: Path, tmp_pat
 def test_a_customer_whom_a_restatement_takes_out_is_not_carried_on(
     january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
-    """History that was built on the wrong month keeps him; what is built from then on does not."""
+    """History that was built on the wrong month keeps him; history that is built later does not."""
     folder = copy_month(months, "001", tmp_path)
     for table in TABLES:
         edit(folder / f"{table}.csv", lambda rows: rows.append(["only-by-mistake", *rows[1][1:]]))
@@ -141,7 +141,7 @@ def test_a_month_that_was_there_before_a_late_one_is_not_built_on_it(
 
 @pytest.fixture
 def half_restated(published: Streamflow, months: Path, tmp_path: Path) -> tuple[Streamflow, str]:
-    """A restatement of the newest month was cut off within its history; with a customer whom it changed."""
+    """A restatement of the newest month that was cut off while it wrote history, and a customer whom it changed."""
     folder, changed, _ = other_rows(months, "002", tmp_path)
     published.ok("freeze", "002")
     assert published.value("select count(*) from as_of_2024_03_31.users") > 0
@@ -186,7 +186,7 @@ def test_a_restatement_that_was_cut_off_is_undone_by_another_month(
 def test_a_restatement_that_was_cut_off_is_restated_back(
     march: Streamflow, half_restated: tuple[Streamflow, str], months: Path, new_database: Callable[..., Streamflow]
 ) -> None:
-    """The rows of before are what is published, and nothing is left to be replaced."""
+    """The rows of before are published again, as if no restatement had begun."""
     march.ok("ingest", "002", "--data-dir", months, *REASON)
     state = march.state()
     assert new_database("march").state() == state
@@ -196,7 +196,7 @@ def test_a_restatement_that_was_cut_off_is_restated_back(
 def test_audits_compare_with_what_comes_back_when_a_restatement_was_cut_off(
     half_restated: tuple[Streamflow, str], months: Path, tmp_path: Path
 ) -> None:
-    """Not with the month before that one, which stands meanwhile, and not with what was half written."""
+    """They do not compare with February, the newest published month meanwhile, nor with the half-written rows."""
     published, _ = half_restated
     copy_month(months, "002", tmp_path / "again").rename(tmp_path / "again" / "month_003")
     said = published.ok("check", "003", "--data-dir", tmp_path / "again").out
@@ -209,7 +209,7 @@ def test_audits_compare_with_what_comes_back_when_a_restatement_was_cut_off(
 def test_a_customer_is_forgotten_while_a_restatement_is_cut_off(
     half_restated: tuple[Streamflow, str], months: Path
 ) -> None:
-    """What comes back when it is undone has forgotten them too, and its checksum fits."""
+    """The rows that come back when it is undone lack the customer too, and their checksum fits."""
     published, user = half_restated
     published.ok("forget", user, "--reason", "they asked")
     published.ok("verify")

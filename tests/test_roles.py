@@ -18,7 +18,7 @@ from tests.files import copy_month, set_value, value_at
 from tests.test_contract import PLANS, declare
 
 DENIED = "42501"
-NOTHING_GRANTED = "01007"  # all that PostgreSQL does then is warn
+NOTHING_GRANTED = "01007"  # PostgreSQL only warns
 HISTORY_STAYS = "55000"
 
 NEITHER_MAY = [
@@ -108,7 +108,7 @@ READER_MAY_ON_CITUS = {"select * from ops.loads", "select ops.refuse_change()"}
 
 
 class Roles:
-    """A database that `init --roles` has handed over: the administrator's command line, the loader's, the reader's."""
+    """A database that `make` hands over with `init --roles`, and the command lines of admin, loader and reader."""
 
     def __init__(self, admin: Streamflow, names: list[str]) -> None:
         self.admin = admin
@@ -123,7 +123,7 @@ class Roles:
         return made
 
     def attempt(self, who: Streamflow, statement: str) -> str:
-        """The SQLSTATE with which a statement is refused, or of the warning that it came to nothing."""
+        """The SQLSTATE of a statement's error, or of its first warning; `done` if there is neither."""
         warnings: list[str] = []
         who.connection.add_notice_handler(lambda notice: warnings.append(notice.sqlstate or ""))
         try:
@@ -133,7 +133,7 @@ class Roles:
         return warnings[0] if warnings else "done"
 
     def attempts(self, who: Streamflow, statements: Iterable[str]) -> dict[str, str]:
-        """Statement -> SQLSTATE. Nothing may come of any of them."""
+        """Statement -> SQLSTATE, for statements that must change no row and no right."""
         before = self.admin.state(), self.rights()
         states = {statement: self.attempt(who, statement) for statement in statements}
         assert (self.admin.state(), self.rights()) == before
@@ -170,7 +170,7 @@ class Roles:
 
 @pytest.fixture
 def roles(january: Streamflow, role_names: list[str]) -> Roles:
-    """Month 000 is published, by a superuser, who has then handed it over; others have tables there too."""
+    """Month 000, published by a superuser and not handed over yet; others have tables there too."""
     january.connection.execute(
         "create schema elsewhere; create table elsewhere.secret (n int); create table public.others (n int);"
         "create function elsewhere.nothing() returns trigger language plpgsql as 'begin return new; end'"
@@ -180,7 +180,7 @@ def roles(january: Streamflow, role_names: list[str]) -> Roles:
 
 @pytest.fixture
 def made(roles: Roles) -> Roles:
-    """The roles are there."""
+    """The database, handed over."""
     roles.make()
     return roles
 
@@ -255,7 +255,7 @@ def test_the_loader_can_do_its_whole_job(
     assert "are sound" in loader.ok("verify").out
     state = loader.state()
     roles.admin.connection.execute(
-        sql.SQL("create schema dbt_test__audit authorization {loader}").format(**roles.names)  # or it may not
+        sql.SQL("create schema dbt_test__audit authorization {loader}").format(**roles.names)  # it cannot make schemas
     )
     for arguments in (("build", "--store-failures"), ("build", "--full-refresh"), ("docs", "generate")):
         assert loader.dbt(*arguments).success, arguments
@@ -312,7 +312,7 @@ def test_what_the_loader_may_not_do(made: Roles) -> None:
 
 
 def test_the_loader_does_not_become_what_it_can_reach(made: Roles) -> None:
-    """The ledger is the loader's to write: a name that it enters there must not be handed over to it."""
+    """The loader writes the ledger: a table that it names there must not be handed over to it."""
     made.loader.connection.execute("update ops.history set table_name = 'others' where table_name = 'labels'")
     made.make()
     assert made.attempt(made.loader, "select * from others") == DENIED
@@ -327,7 +327,7 @@ def test_what_the_reader_may_not_do(made: Roles, months: Path, tmp_path: Path) -
         statement.replace("restated.users", kept_in).replace("history.users_2024_01_31", partition): state
         for partition in [made.admin.value("select 'history.' || partition_name from ops.history limit 1")]
         for statement, state in READER_MAY_NOT.items()
-        # what a cluster does not know at all, and what its views ask of who reads them
+        # a cluster has no `for update`; there, the reader needs rights on what its views read
         if not (made.admin.on_citus and (statement.endswith("for update") or statement in READER_MAY_ON_CITUS))
     }
     assert made.attempts(made.reader, statements) == statements
@@ -343,7 +343,7 @@ def test_what_the_reader_may_not_do(made: Roles, months: Path, tmp_path: Path) -
     "command", ["ingest", *(pytest.param(command, marks=pytest.mark.long) for command in ("dbt", "init"))]
 )
 def test_the_role_that_loads_takes_a_new_version_into_use(made: Roles, months: Path, command: str) -> None:
-    """Also where the version before had put its stamp on the schema, which this role does not own."""
+    """Also if the version before has stamped the schema ops, which this role does not own."""
     made.admin.connection.execute("comment on table ops.loads is null; comment on schema ops is 'of another version'")
     if command == "dbt":
         assert made.loader.dbt("build").success
@@ -392,7 +392,7 @@ def test_the_roles_can_be_taken_away_as_the_documents_say(made: Roles, months: P
 
 @pytest.fixture
 def owner(roles: Roles) -> Streamflow:
-    """The command line of one who owns the database, and all that is in it, and is no superuser."""
+    """The command line of a role that owns the database and everything of streamflow in it, and is no superuser."""
     name = sql.Identifier(roles.owner_name)
     connection = roles.admin.connection
     connection.execute(sql.SQL("create role {} login").format(name))
@@ -464,7 +464,7 @@ def test_what_belongs_to_others_is_named(roles: Roles, owner: Streamflow) -> Non
 
 
 def test_rights_that_cannot_be_granted_are_an_error(roles: Roles, owner: Streamflow) -> None:
-    """PostgreSQL only warns where somebody has a right on a schema, but not that of passing it on."""
+    """PostgreSQL only warns if a role has a right on a schema, but not the right to grant it."""
     roles.admin.connection.execute(sql.SQL("alter role {} createrole").format(sql.Identifier(roles.owner_name)))
     roles.admin.connection.execute("alter schema ops owner to postgres; grant usage, create on schema ops to public")
     before = roles.rights()
@@ -487,7 +487,7 @@ def test_neither_role_makes_roles(made: Roles) -> None:
 
 def test_a_table_in_use_is_not_waited_for(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loader.upkeep.history.PATIENCE", "1ms")
-    roles.admin.connection.execute("alter database streamflow set statement_timeout = '30s'")  # and not for ever
+    roles.admin.connection.execute("alter database streamflow set statement_timeout = '30s'")  # streamflow overrides it
     before = roles.rights()
     with roles.admin.connection.transaction():
         roles.admin.connection.execute("select from labels")

@@ -37,15 +37,15 @@ QUERY = re.compile(r"(select|with|merge|update|delete|insert)\b(?! (into )?ops\b
 WRITE = re.compile(r"(merge into|delete from|insert into) \S*\"(?:public|history)\"", re.I)
 HISTORY = re.compile(r"select ops\.build_history\(\s*'\S*\"(\w+)_snapshots\"',\s*'(\"\w+\")'")
 FILL = 'insert into "history"."{}_2024_01_31" select * from {}'
-"""What ops.build_history fills a partition with, into one that is there."""
+"""The insert with which ops.build_history fills a partition, here into one that exists."""
 SIZE = r"{}: (\d+) (bytes|kB|MB)"
 FEW_BYTES = 40_000
-"""What sums, five rows of each shard and the ledger of a few months take; one column of 2,000 customers takes more."""
+"""Enough for sums, five rows of each shard and the ledger of a few months; less than one column of 2,000 customers."""
 
 
 @pytest.fixture(scope="module")
 def sent(server: Server, dbt_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
-    """What dbt sends for months of 2,000 customers: in order, early, late, restated; two at once, and a rebuild."""
+    """What dbt sends for months of 2,000 customers: in order, early, late-arriving, restated; and for a rebuild."""
     server.make("streamflow")
     with contextlib.closing(connect(server, "streamflow")) as connection:
         folder = tmp_path_factory.mktemp("sent")
@@ -66,7 +66,7 @@ def sent(server: Server, dbt_target: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def build(streamflow: Streamflow, *arguments: str) -> None:
-    """Audit and publish what is landed, with each statement in the log."""
+    """Audit and publish what is landed; each statement goes to dbt.log."""
     result = streamflow.dbt("build", *arguments, "--log-level-file", "debug")
     assert result.success, result.exception
 
@@ -80,17 +80,17 @@ class Sent:
     data: Path
 
     def starting(self, pattern: re.Pattern[str]) -> list[str]:
-        """Those that begin so and read no temporary table, which is gone: unit tests have such tables."""
+        """Statements that begin with the pattern, without those that read unit tests' temporary tables, now gone."""
         views = self.views
         return [text for text in self.statements if pattern.match(text) and views.keys() >= {*TEMPORARY.findall(text)}]
 
     @property
     def views(self) -> dict[str, str]:
-        """The temporary views of the models, to be made again."""
+        """Name -> the statement that makes it, for the models' temporary views."""
         return {found.group(1): text for text in self.statements if (found := VIEW.match(text))}
 
     def plan(self, query: str, options: str = "costs off") -> str:
-        """The plan of a query, of which nothing stays."""
+        """The plan of a query, in a transaction that is rolled back."""
         with self.streamflow.connection.transaction(force_rollback=True):
             for name in {*TEMPORARY.findall(query)}:
                 self.streamflow.connection.execute(self.views[name].encode())
@@ -99,13 +99,13 @@ class Sent:
 
 
 def size(plan: str, what: str) -> int:
-    """Bytes that a plan's steps came to, all in all."""
+    """The bytes of `what` over all steps of a plan."""
     units = {"bytes": 1, "kB": 1024, "MB": 1 << 20}
     return sum(int(number) * units[unit] for number, unit in re.findall(SIZE.format(what), plan))
 
 
 def to_the_coordinator(plan: str) -> int:
-    """Bytes of rows that the nodes sent to the coordinator, or it to them."""
+    """The bytes of rows that went between the nodes and the coordinator."""
     return size(plan, "Tuple data received from nodes") + size(plan, "Intermediate Data Size")
 
 
@@ -122,25 +122,25 @@ def test_history_and_production_are_written_where_the_rows_are(sent: Sent) -> No
 
 
 def test_no_step_sends_customers_through_the_coordinator(sent: Sent) -> None:
-    """Every query and every change that dbt sends, done once more, but for the changes of history, which it refuses."""
+    """Runs every query and change of dbt again, except the changes of history, which history refuses."""
     queries = [text for text in sent.starting(QUERY) if '"history"' not in text or text.startswith("select")]
     assert len([text for text in queries if "should_error" in text]) > 40
     assert len([text for text in queries if TEMPORARY.search(text)]) > 8 * len(TABLES), "counts, merges"
-    queries = [text for text in queries if "streamflow.is_same" not in text]  # which compares views, and needs them
+    queries = [text for text in queries if "streamflow.is_same" not in text]  # it needs the views that it compares
     plans = {query: sent.plan(query, "analyze, costs off") for query in queries}
     assert not {query: plan for query, plan in plans.items() if to_the_coordinator(plan) >= FEW_BYTES}
     assert any(map(to_the_coordinator, plans.values())), "the plans no longer say what is sent"
 
 
 def test_proof_and_comparison_are_made_where_the_rows_are(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `verify`, `diff` and an ingest from other files ask."""
+    """Checks the queries of `verify`, `diff` and an ingest from other files."""
     asked: list[str] = []
     execute = psycopg.Connection.execute
 
     def asking(self: psycopg.Connection[Any], query: Any, values: Any = None, **options: Any) -> Any:
         text = query.as_string(self) if isinstance(query, sql.Composed) else ""
         if counted := re.search(r'\((select count\(\*\) from "history"[^)]+)\), ops\.checksum', text):
-            asked.append(counted[1])  # the sum is a function's own query
+            asked.append(counted[1])  # ops.checksum runs a query of its own
         elif re.search(r'^(select|with)\b.*"(public|staging)"', text, re.M | re.S):
             asked.append(text)
         return execute(self, query, values, **options)
@@ -181,7 +181,7 @@ def test_every_table_is_spread_by_customer_and_beside_the_others(january: Stream
 
 @pytest.fixture
 def worker() -> Iterator[Callable[[int], None]]:
-    """Commands that kill one worker and bring it back; it is back afterwards in any case."""
+    """Kills one worker (0) or brings it back (1); brings it back after the test in any case."""
     commands = [os.environ.get(f"STREAMFLOW_TEST_CITUS_WORKER_{way}") for way in ("DOWN", "UP")]
     if not all(commands):
         pytest.skip("STREAMFLOW_TEST_CITUS_WORKER_DOWN and _UP name no commands that kill a worker and bring it back")
@@ -213,7 +213,7 @@ def test_a_worker_is_killed(
 def test_a_month_is_not_refused_for_what_a_worker_lost(
     january: Streamflow, months: Path, undisturbed: Any, worker: Callable[[int], None]
 ) -> None:
-    """It fails between two tables of a landing, and is back before the next one."""
+    """The worker fails between two tables of a landing, and is back before the next table."""
     with paused(january, "landing", "ingest", "001", "--data-dir", months) as run:
         worker(0)
         worker(1)
@@ -225,7 +225,7 @@ def test_a_month_is_not_refused_for_what_a_worker_lost(
 
 
 def test_a_reader_who_stays_holds_nobody_else_up(january: Streamflow, months: Path, undisturbed: Any) -> None:
-    """The run asks for labels again and again, and lets other readers through in between."""
+    """The run retries its lock on labels, and lets other readers through in between."""
     with contextlib.closing(connect(january.environment, "streamflow")) as reader:
         with reader.transaction():
             reader.execute("select from labels")
@@ -240,7 +240,7 @@ def test_a_reader_who_stays_holds_nobody_else_up(january: Streamflow, months: Pa
 
 @contextlib.contextmanager
 def left_behind(server: Server) -> Iterator[str]:
-    """What a worker has that failed between the coordinator's commit and its own; yields the worker's name."""
+    """Prepare a transaction on a worker, as if it failed between the coordinator's commit and its own."""
     host, port = server.workers[0]
     with contextlib.closing(connect(Server(host, port), "streamflow")) as worker_session:
         for statement in ("begin", "create table left_behind ()", "prepare transaction 'citus_999_1_1_1'"):
@@ -274,7 +274,7 @@ def test_nothing_is_begun_before_a_node_has_finished(january: Streamflow, months
 
 
 def documented(heading: str, language: str) -> list[str]:
-    """The blocks of a section of the guide."""
+    """The code blocks in a section of docs/scale-out.md."""
     text = (REPOSITORY / "docs" / "scale-out.md").read_text()
     section = re.search(rf"^## {heading}\n(.*?)(?=^## )", text, re.S | re.M)
     assert section
@@ -282,13 +282,13 @@ def documented(heading: str, language: str) -> list[str]:
 
 
 def run(streamflow: Streamflow, statements: str) -> None:
-    """One at a time, each in a transaction of its own."""
+    """Run statements one at a time, each in a transaction of its own."""
     for statement in filter(str.strip, statements.split(";")):
         streamflow.connection.execute(statement.encode())
 
 
 def history_refuses_every_change(streamflow: Streamflow) -> None:
-    """On whichever nodes its rows are now."""
+    """Assert that history refuses changes, on whichever nodes its rows are now."""
     for table in ("public.labels_snapshots", "history.labels_2024_01_31"):
         for change in (change for change in CHANGES if not change.endswith("where false")):
             with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="stays as it was written"):
@@ -296,7 +296,7 @@ def history_refuses_every_change(streamflow: Streamflow) -> None:
 
 
 def by_itself(streamflow: Streamflow, *arguments: str | Path) -> None:
-    """Run a command in a process of its own, where dbt has not read the project for another database."""
+    """Run a command in a process of its own, in which dbt has not parsed the project for another database."""
     process = start(streamflow, *arguments)
     said = process.communicate()
     assert process.returncode == 0, said
@@ -308,7 +308,7 @@ LEDGER = ["ops.loads", "ops.audits", "ops.history", "ops.restatements", "ops.pub
 def test_a_database_is_moved_as_the_guide_says(
     server: Server, months: Path, streamflow: Streamflow, tmp_path: Path
 ) -> None:
-    """One PostgreSQL's history, a restated month in it, goes on in a cluster as it would have gone on where it was."""
+    """The history of a single server, with a restated month, continues in a cluster as it does on that server."""
     server.make("old", "template1")
     folder = copy_month(months, "001", tmp_path / "again")
     set_value(folder / "labels.csv", 3, "churn_label", "")
@@ -343,7 +343,7 @@ def test_a_database_is_moved_as_the_guide_says(
 def test_a_worker_leaves_and_another_comes_as_the_guide_says(
     january: Streamflow, months: Path, undisturbed: Any
 ) -> None:
-    """Rows move to the node that is left, and back when there are two."""
+    """Rows move to the remaining workers, and spread again when the worker is back."""
 
     def places() -> set[int]:
         return {port for (port,) in january.rows("select distinct nodeport from citus_shards")}

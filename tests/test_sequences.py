@@ -1,4 +1,4 @@
-"""No dead end: whatever became of one command, the next one works or names the one that does, and all tell the same."""
+"""No dead end: after any command the next one works or names the command that does, and all agree on the state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.test_crashes import wait_until
 from tests.test_gate import published
 
 Step = Callable[[Streamflow, Path, Path], None]
-"""Does something to February of a database in which January is published; given the months and a folder to write to."""
+"""Takes the command line of a database with January published, the months, and a folder to write to."""
 
 REASON = ("--restate", "--reason", "corrected")
 
@@ -29,7 +29,7 @@ def refused(streamflow: Streamflow, months: Path, folder: Path) -> None:
 
 
 def corrected(streamflow: Streamflow, months: Path, folder: Path) -> None:
-    """February comes with one customer less: taken, or refused because it is published, and then restated."""
+    """February comes with one customer less. It is ingested, or refused because it is published, and then restated."""
     month = copy_month(months, "001", folder / "corrected")
     for table in TABLES:
         edit(month / f"{table}.csv", lambda rows: rows.__delitem__(8))
@@ -48,7 +48,7 @@ def restated(streamflow: Streamflow, months: Path, folder: Path) -> None:
 
 
 def by_hand(streamflow: Streamflow, months: Path, folder: Path) -> None:
-    """dbt build, whatever staging holds."""
+    """Run `dbt build`, whatever staging holds."""
     streamflow.dbt("build")
 
 
@@ -61,7 +61,7 @@ def landed_and_built(streamflow: Streamflow, months: Path, folder: Path) -> None
 
 
 def forgotten(streamflow: Streamflow, months: Path, folder: Path) -> None:
-    """A customer is forgotten, another one each time."""
+    """A customer is forgotten, a different one each time."""
     customer = streamflow.value("select max(user_id) from users")
     done_or_restored_first(streamflow, "forget", customer, "--reason", "asked")
     assert not streamflow.rows("select 1 from users_snapshots where user_id = %s", customer)
@@ -86,7 +86,7 @@ def brought_back(streamflow: Streamflow, months: Path, folder: Path) -> None:
 
 
 def done_or_restored_first(streamflow: Streamflow, *arguments: str | Path) -> None:
-    """Run a command; one that needs archived history says how to get it back, and then works."""
+    """Run a command. If it fails, it must ask for `archive --restore`, and work after that."""
     result = streamflow(*arguments)
     if result.code:
         assert "archive --restore" in result.err, result
@@ -95,16 +95,16 @@ def done_or_restored_first(streamflow: Streamflow, *arguments: str | Path) -> No
 
 
 def killed(point: str, *arguments: str) -> Step:
-    """An ingest of February is killed at a point, if it comes to that point."""
+    """An ingest of February is killed at a point, if it reaches that point."""
 
     def step(streamflow: Streamflow, months: Path, folder: Path) -> None:
         month = copy_month(months, "001", folder / f"killed_{point.replace(' ', '_')}")
         for table in TABLES:
             edit(month / f"{table}.csv", lambda rows: rows.__delitem__(4))
         restate = REASON if "2024-02-29" in published(streamflow) else ()
-        brought_back(streamflow, months, folder)  # else it ends before that point, and says so: see `corrected`
+        brought_back(streamflow, months, folder)  # else the ingest ends before that point: see `corrected`
         with (
-            contextlib.suppress(EndedBefore),  # another such ingest, which was killed before, had come further
+            contextlib.suppress(EndedBefore),  # an earlier ingest that was killed may have got further
             paused(streamflow, point, "ingest", "001", "--data-dir", month.parent, *restate, *arguments) as run,
         ):
             run.process.kill()
@@ -136,7 +136,7 @@ THREE = [
     for first, second in product(STEPS, STEPS)
     if first in AGEING or second in AGEING
 ]  # fmt: skip
-"""With February published, so that January can be archived."""
+"""Pairs after a step that publishes February, so that January can be archived."""
 
 
 @pytest.mark.parametrize("steps", [*PAIRS, *THREE])

@@ -49,7 +49,7 @@ def embedded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Embedde
 
 @pytest.fixture(scope="module", params=EMBEDDED)
 def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A version, and a home in which its server has run and was stopped, to copy."""
+    """A version, and a home to copy, in which a server of that version has run and was stopped."""
     home = tmp_path_factory.mktemp("begun") / "home"
     command = Embedded(home, request.param)
     command("db", "start")
@@ -59,7 +59,7 @@ def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def stopped(begun: tuple[str, Path], tmp_path: Path) -> Iterator[Embedded]:
-    """As `embedded`, in a home of its own in which a server has run: the first start takes a second or two."""
+    """Like `embedded`, in a copy of a home in which a server has run: saves the second or two of the first start."""
     version, home = begun
     subprocess.run(["cp", "-a", home, tmp_path / "home"], check=True)
     command = Embedded(tmp_path / "home", version)
@@ -105,7 +105,7 @@ def test_a_month_is_landed_there_and_built_by_dbt(embedded: Embedded, months: Pa
 
 
 def test_nothing_new_starts_no_dbt(january: Streamflow, months: Path) -> None:
-    """Nor does it wait for what explains why a month is refused."""
+    """Nor does it import the modules that explain why a month is refused."""
     program = (
         "import sys; sys.argv = ['streamflow', 'ingest', '000', '--data-dir', sys.argv[1]]\n"
         "from loader.cli.main import main\n"
@@ -145,7 +145,7 @@ def test_a_server_that_was_killed_comes_back(embedded: Embedded, months: Path) -
 
 
 def test_half_of_an_unlogged_table_keeps_no_server_down(stopped: Embedded) -> None:
-    """A session that sees its server die takes back what it was making, and the server's log may not have that yet."""
+    """A session that outlives its server may remove half of an unlogged table; the first recovery then fails once."""
     data = Path(stopped.environment["STREAMFLOW_HOME"]) / "pgdata"
     with psycopg.connect(stopped("db", "uri").stdout.strip(), autocommit=True) as connection:
         connection.execute("checkpoint")
@@ -309,7 +309,7 @@ def test_a_home_that_was_moved_after_a_kill_comes_back(stopped: Embedded, tmp_pa
 def test_a_recovery_is_waited_for_while_the_server_says_so(
     stopped: Embedded, monkeypatch: pytest.MonkeyPatch, waits_in: str
 ) -> None:
-    """A server that is to recover until it is promoted, and no patience with one that does not answer."""
+    """The server recovers until it is promoted; PATIENCE leaves no time for a server that does not answer."""
     monkeypatch.setattr(retries, "PATIENCE", -1)
     home = Path(stopped.environment["STREAMFLOW_HOME"])
     data = home / "pgdata"

@@ -41,7 +41,7 @@ EACH = [*WORST.items(), ("default_transaction_isolation", "repeatable read"), ("
 
 
 def set_to(streamflow: Streamflow, values: dict[str, str], role: bool = False) -> None:
-    """Have every new session of this database begin with the settings that this server has."""
+    """Have new sessions of the database, or of the role in it, begin with those settings that the server knows."""
     known = {name for (name,) in streamflow.rows("select name from pg_settings")}
     where = sql.SQL("role current_user in database streamflow" if role else "database streamflow")
     for name in values.keys() & {name.lower() for name in known}:
@@ -50,7 +50,7 @@ def set_to(streamflow: Streamflow, values: dict[str, str], role: bool = False) -
 
 
 def two_months(january: Streamflow, months: Path) -> None:
-    """February by ingest, March landed and built by dbt by hand, and the proof."""
+    """Ingest February, land March and build it with dbt by hand, then verify."""
     january.ok("ingest", "001", "--data-dir", months)
     january.ok("land", "002", "--data-dir", months)
     built = january.dbt("build")
@@ -60,12 +60,12 @@ def two_months(january: Streamflow, months: Path) -> None:
 
 
 def settings(rows: list[Any]) -> dict[str, str]:
-    """What a session says that its settings are."""
+    """Of rows from pg_settings, the settings that WORST names."""
     return {name: value for name, value in rows if name.lower() in WORST}
 
 
 def test_libpqs_own_variables_lead_to_no_other_server(january: Streamflow, months: Path) -> None:
-    january.environment["PGHOSTADDR"] = "192.0.2.1"  # which is nobody's
+    january.environment["PGHOSTADDR"] = "192.0.2.1"  # no host has it
     january.ok("ingest", "001", "--data-dir", months)
 
 
@@ -85,7 +85,7 @@ def test_sessions_have_the_settings_that_they_have_without_any(january: Streamfl
 
 
 def said(result: Any) -> str:
-    """What dbt says of a run that failed."""
+    """The messages of a failed dbt run."""
     return f"{result.exception} {[node.message for node in getattr(result.result, 'results', None) or []]}"
 
 
@@ -94,7 +94,7 @@ def said(result: Any) -> str:
 )
 def test_all_settings_at_their_worst(january: Streamflow, months: Path, undisturbed: Any, role: bool) -> None:
     set_to(january, WORST, role)
-    if role and january.on_citus:  # it gives a role's settings to all nodes, whose sessions begin with them
+    if role and january.on_citus:  # Citus copies a role's settings to all nodes, and their sessions use them
         before = january.state()
         assert january("ingest", "001", "--data-dir", months).code == 3
         assert january.state() == before
@@ -113,7 +113,7 @@ def test_each_setting_at_its_worst(january: Streamflow, months: Path, name: str,
 
 @pytest.mark.long
 def test_another_client_encoding(january: Streamflow, months: Path) -> None:
-    """dbt's driver takes it from the server when it connects by hand, and translates."""
+    """With dbt by hand, the driver takes the encoding from the server, and converts."""
     set_to(january, {"client_encoding": "LATIN1"})
     two_months(january, months)
 
@@ -150,7 +150,7 @@ def test_a_database_of_another_encoding_is_refused(
 
 
 def test_a_session_that_dbt_keeps_is_as_new(streamflow: Streamflow) -> None:
-    """What one node leaves in its session, the next does not find there."""
+    """A node does not find in its session what the node before left there."""
     from multiprocessing import get_context
     from types import SimpleNamespace
 

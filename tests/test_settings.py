@@ -82,7 +82,7 @@ def test_a_month_by_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_month_keeps_the_date_that_it_was_published_for(january: Streamflow, months: Path) -> None:
-    """What would be published for another date by another first month could never be taken back."""
+    """With another first month, a month would be published for another date, which nothing can undo."""
     before = january.state()
     january.environment["STREAMFLOW_FIRST_MONTH"] = "2025-01"
     for command in (("ingest", "000"), ("ingest", "000", "--dry-run"), ("land", "000")):
@@ -100,7 +100,7 @@ def test_a_month_keeps_the_date_that_it_was_published_for(january: Streamflow, m
 
 
 def test_an_env_file_that_cannot_be_read_is_named(use_project: Callable[[Path], None], copy: Path) -> None:
-    """As one that belongs to somebody else; root reads that one."""
+    """Like another user's file; but root could read that, and not this one."""
     (copy / ".env").symlink_to("/proc/self/mem")
     use_project(copy)
     load_settings.cache_clear()

@@ -1,4 +1,4 @@
-"""Months that come by SFTP, from a server of this machine's files, which one user may read with a password."""
+"""Months by SFTP, from a test server that serves this machine's files to one user with a password."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.conftest import Streamflow
 
 USER = "somebody"
 BREAKS_AT = 100
-"""The read at which the connection is lost, with more asked for and more still to be asked for."""
+"""The read at which the connection is lost: some later reads are already requested, others are not yet."""
 
 
 @dataclass
 class Sftp:
-    """A server that runs: its port, its line of known_hosts, the connections and reads that it has had."""
+    """A running server: its port, its line for known_hosts, its connections and the number of its reads."""
 
     port: int
     known_host: str
@@ -32,7 +32,7 @@ class Sftp:
     breaks_off: bool = False
 
     def count_read(self) -> None:
-        """One of them loses its connection; each does where the server breaks off."""
+        """Count a read. Read BREAKS_AT loses its connection; with `breaks_off`, every read does."""
         self.reads += 1
         if self.breaks_off or self.reads == BREAKS_AT:
             self.connections[-1].close()
@@ -40,7 +40,7 @@ class Sftp:
 
 @contextlib.contextmanager
 def sftp_server(password: str) -> Iterator[Sftp]:
-    """A server on this machine; skips the test where paramiko is not installed, which is client and server."""
+    """A server on this machine; skips the test if paramiko, which is client and server, is not installed."""
     paramiko: Any = pytest.importorskip("paramiko", reason="paramiko is not installed: it is in the extra sftp")
 
     class Login(paramiko.ServerInterface):  # type: ignore[misc]
@@ -99,8 +99,8 @@ def sftp_server(password: str) -> Iterator[Sftp]:
 
 
 def test_a_month_by_sftp(streamflow: Streamflow, months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a host that is known and the right password only; a lost connection is made anew, within a file too."""
-    password = "p@ss/w'ord #1"  # noqa: S105 (of no one's)
+    """Needs a known host and the right password; a lost connection is opened again, within a file too."""
+    password = "p@ss/w'ord #1"  # noqa: S105 (made up)
     known_hosts = tmp_path / ".ssh" / "known_hosts"
     known_hosts.parent.mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -20,7 +20,7 @@ EXCLUDED = (
 )
 
 
-@pytest.mark.long  # `make lint` reads them before they are compiled
+@pytest.mark.long  # `make lint` checks the uncompiled models
 def test_compiled_models_are_lint_clean(streamflow: Streamflow, months: Path) -> None:
     for month in ("000", "002", "001", "003"):
         streamflow.ok("ingest", month, "--data-dir", months)

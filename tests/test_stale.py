@@ -19,7 +19,7 @@ FOUND = "select table_name, finding from ops.audits where finding is not null an
 
 
 def setting(column: str, value: Callable[[int], str]) -> Callable[[Rows], None]:
-    """A change that sets a column of each row, which is counted from 1."""
+    """A change that sets a column of each row to a value of the row's number, from 1."""
 
     def change(rows: Rows) -> None:
         place = rows[0].index(column)

@@ -38,7 +38,7 @@ SPOILT = {
 
 @pytest.fixture
 def spoilt(months: Path, tmp_path: Path) -> Path:
-    """A month in which every audit that looks at rows finds some, among rows with nothing wrong and with nulls."""
+    """A month in which every audit that looks at rows finds bad ones, among sound rows and rows of nulls."""
     folder = copy_month(months, "000", tmp_path / "data")
     for table, values in SPOILT.items():
         path = folder / f"{table}.csv"
@@ -55,7 +55,7 @@ def spoilt(months: Path, tmp_path: Path) -> Path:
 
 
 def verdicts(copy: Path, streamflow: Streamflow, data: Path, command: str = "check") -> dict[str, str]:
-    """Audit -> verdict on the spoilt month, by whatever package the copy has."""
+    """Audit -> verdict on the spoilt month, with the package that the copy has."""
     result = run_copy(copy, streamflow, command, "000", "--data-dir", str(data))
     assert result.returncode == 1, result.stderr
     load = "(select max(load_id) from ops.loads)"
@@ -79,14 +79,14 @@ def write_dbt_project(folder: Path, tables: list[dict[str, Any]]) -> None:
 
 
 def empty_project(folder: Path) -> Path:
-    """Make a folder a project that declares nothing."""
+    """Turn a folder into a project that declares nothing."""
     (folder / SOURCES).parent.mkdir(parents=True)
     (folder / SOURCES).touch()
     return folder
 
 
 def use_stand_in(copy: Path) -> None:
-    """Give the copy the stand-in."""
+    """Install the stand-in in the copy."""
     installed = copy / "dbt_project" / "dbt_packages"
     shutil.rmtree(installed, ignore_errors=True)
     shutil.copytree(packages.STAND_IN, installed / "dbt_expectations")
@@ -103,7 +103,7 @@ def test_stand_in_finds_what_is_wrong(copy: Path, streamflow: Streamflow, spoilt
         "not_stale_or_hollow",
     )
     assert {name for name in passed if not name.endswith(about_tables)} == {
-        # Only users.csv has a row without user_id, and a cluster does not take it in.
+        # Only users.csv has a row without user_id, and a cluster cannot store that row.
         *(f"audit_{table}_user_id_not_null" for table in ("subscriptions", "usage", "payments", "support", "labels")),
         *(["audit_users_user_id_not_null"] if streamflow.on_citus else []),
     }

@@ -151,7 +151,7 @@ def test_status_fits_a_screen(january: Streamflow, months: Path) -> None:
 
 
 def begun_and_not_published(january: Streamflow, state: str) -> None:
-    """A month of which one table has its history, after an attempt that ended in that state."""
+    """Enter a month of which one table has history, after an attempt that ended in `state`."""
     january.connection.execute(
         "with load as ("
         " insert into ops.loads (command, month, as_of, started_by, data_dir, versions, state)"
@@ -216,7 +216,7 @@ def test_a_refusal_in_the_log_as_json(streamflow: Streamflow, months: Path, tmp_
 
 
 def run(streamflow: Streamflow, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:
-    """The program in a process of its own, in a pipe."""
+    """Run the program in a process of its own, its output into pipes."""
     environment = {**os.environ, **streamflow.environment, "PYTHONPATH": str(REPOSITORY), **more}
     environment = {name: value for name, value in environment.items() if value}
     return subprocess.run([*PROGRAM, *arguments], env=environment, capture_output=True, check=False)

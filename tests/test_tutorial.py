@@ -18,7 +18,7 @@ BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @pytest.mark.long
 def test_the_tutorial_works(streamflow: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python in a process of its own: with scikit-learn in this one, every later run of dbt takes seconds longer."""
+    """The Python has its own process: scikit-learn in this one would slow every later run of dbt by seconds."""
     if find_spec("sklearn") is None:
         pytest.skip("scikit-learn is not installed: it is in the extra tutorial")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A typo leaves no stain: a command that is wrong is no attempt at a month. And folders that are named by a date."""
+"""A wrong command does not count as an attempt at a month; and the folder of a month may be named by a date."""
 
 from __future__ import annotations
 

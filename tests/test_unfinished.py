@@ -1,4 +1,4 @@
-"""What was cut off, and then something else was done: history and production end up as if nothing had been cut off."""
+"""A run is cut off and other commands follow: history and production end up as if nothing had been cut off."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def restating(reason: str) -> tuple[str, str, str]:
 
 
 def with_fewer(months: Path, number: int, folder: Path, row: int) -> Path:
-    """The months' folder of a copy of a month that lacks one customer."""
+    """A folder of months with a copy of one month that lacks one customer."""
     month = copy_month(months, f"{number:03d}", folder / f"lacks_{row}")
     for table in TABLES:
         edit(month / f"{table}.csv", lambda rows: rows.__delitem__(row))
@@ -32,12 +32,12 @@ def with_fewer(months: Path, number: int, folder: Path, row: int) -> Path:
 
 @pytest.fixture
 def fewer(months: Path, tmp_path: Path) -> Callable[[int, int], Path]:
-    """Makes such copies."""
+    """Makes copies of months that lack one customer."""
     return lambda number, row: with_fewer(months, number, tmp_path / f"{number}", row)
 
 
 def cut_off(streamflow: Streamflow, point: str, *arguments: str | Path, when: str = "") -> None:
-    """An ingest is killed at a point, and `when` a query says so: other tables may still be on their way then."""
+    """Kill an ingest at a point, once the query `when` is true: other tables may take longer to get as far."""
     with paused(streamflow, point, "ingest", *arguments) as run:
         if when:
             wait_until(streamflow, when)
@@ -50,7 +50,7 @@ def cut_off(streamflow: Streamflow, point: str, *arguments: str | Path, when: st
 def test_a_restatement_upon_one_that_was_cut_off_and_then_another_month(
     february: Streamflow, months: Path, fewer: Callable[[int, int], Path], new_database: Callable[..., Streamflow]
 ) -> None:
-    """The first one stands, and was partly merged; the second one is undone, to it."""
+    """The first restatement is complete and partly merged, so it stands; the second is undone, back to the first."""
     first, second = ("001", "--data-dir", fewer(1, 3)), ("001", "--data-dir", fewer(1, 5))
     cut_off(february, "last merge", *first, *restating("one"))
     cut_off(february, "last history", *second, *restating("two"))
@@ -70,7 +70,7 @@ def test_a_restatement_upon_one_that_was_cut_off_and_then_another_month(
 def test_restatements_that_were_cut_off_are_given_up(
     february: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
 ) -> None:
-    """All of them, and production takes in what was published again."""
+    """One `abandon` gives up both, and production takes in the published rows again."""
     cut_off(february, "last merge", "001", "--data-dir", fewer(1, 3), *restating("one"))
     cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("two"))
     assert "production, which had taken a part of it in: `streamflow dbt build" in february.ok("abandon", "001").out
@@ -146,7 +146,7 @@ def test_a_month_that_was_begun_from_other_files_is_given_up_and_taken(
 def test_what_was_given_up_is_out_of_production_with_the_next_month(
     january: Streamflow, months: Path, new_database: Callable[..., Streamflow]
 ) -> None:
-    """Also where the run that takes it out is killed, and the same command follows."""
+    """Also if the run that takes it out is killed and started again."""
     cut_off(january, "last merge", "001", "--data-dir", months)
     january.ok("abandon", "001")
     cut_off(january, "last merge", "002", "--data-dir", months)
@@ -216,7 +216,7 @@ def test_production_is_not_made_anew_while_a_month_is_half_restated(
 def test_rows_that_were_published_before_are_restated_and_cut_off(
     february: Streamflow, months: Path, fewer: Callable[[int, int], Path], undisturbed: object
 ) -> None:
-    """An earlier load has these same files; production does not have them yet."""
+    """An earlier load has the same files; production does not have their rows yet."""
     back = ("001", "--data-dir", months, *restating("back"))
     february.ok("ingest", "001", "--data-dir", fewer(1, 3), *restating("wrong"))
     cut_off(february, "last merge", *back)
@@ -244,7 +244,7 @@ def test_verdicts_of_a_run_that_was_cut_off_are_entered(january: Streamflow, mon
 
 
 def test_verdicts_on_a_published_month_stand(january: Streamflow) -> None:
-    """Also where staging was changed since, or lost with the server."""
+    """Also if staging was changed since, or lost in a crash of the server."""
     verdicts = january.rows("select * from ops.audits order by audit_id")
     january.connection.execute("update staging.usage_agg_30d set watch_hours_30d = -1")
     assert not january.dbt("build").success
@@ -301,7 +301,7 @@ def test_the_command_that_is_named_has_the_date(january: Streamflow, months: Pat
 
 @pytest.mark.long
 def test_a_key_that_is_new_refuses_no_month_that_history_has(january: Streamflow, months: Path) -> None:
-    """Production has a row, of no delivery to come, that names nobody: the month is refused before it is begun."""
+    """Production has a row that names nobody and that no delivery has: the month is refused before it is begun."""
     before = january.history()
     january.connection.execute("alter table labels drop constraint labels_user_id_fkey")
     january.connection.execute("insert into labels select 'nobody', churn_label, observed_as_of from labels limit 1")
@@ -317,7 +317,7 @@ def test_a_key_that_is_new_refuses_no_month_that_history_has(january: Streamflow
 
 
 def test_rows_that_production_lost_hold_back_each_month_until_it_is_mended(january: Streamflow, months: Path) -> None:
-    """Also two months at once, of which the first was held back before."""
+    """The second month too, with which production would take in both at once."""
     later = [(months / f"month_{month}" / "labels.csv").read_text() for month in ("001", "002")]
     known = [user for (user,) in january.rows("select user_id from labels")]
     lost = next(user for user in known if not any(user in text for text in later))

@@ -1,4 +1,4 @@
-"""An error-level audit that is waived warns for one month, in whatever way that is built, and the ledger says so."""
+"""A waived error-level audit only warns for one month, however that is built, and the ledger records the waiver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHY = ("--waive", HOURS, "--reason", "sensor fault, agreed with Ada")
 
 @pytest.fixture
 def over(months: Path, tmp_path: Path) -> Path:
-    """February and March in which somebody has watched for longer than a month has hours."""
+    """February and March, in each of which one customer watched for more hours than a month has."""
     for month in ("001", "002"):
         set_value(copy_month(months, month, tmp_path / "over") / "usage_agg_30d.csv", 3, "watch_hours_30d", "800")
     return tmp_path / "over"
@@ -96,7 +96,7 @@ def test_a_waiver_of_what_cannot_be_restated_leaves_no_attempt(january: Streamfl
 
 @pytest.mark.long
 def test_a_waiver_is_of_the_landed_load_and_of_no_other(january: Streamflow, months: Path, over: Path) -> None:
-    """dbt by hand keeps to it, whatever was waived before."""
+    """dbt by hand applies the waiver of the landed load only, whatever was waived before."""
     here = ("001", "--data-dir", over)
     before = january.state()
     january.ok("land", *here, *WHY)

@@ -1,4 +1,4 @@
-"""Has README.md as the front page of the site. Its links to files outside docs/ become plain text there."""
+"""Makes README.md the front page of the site. Its links to files outside docs/ become plain text there."""
 
 from __future__ import annotations
 

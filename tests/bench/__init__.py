@@ -1,1 +1,1 @@
-"""The benchmark: `make bench`. No part of the tests: nothing here asserts a time."""
+"""The benchmark: `make bench`. It is not part of the tests: nothing here asserts a time."""

@@ -1,12 +1,12 @@
 """Run the benchmark, keep every measurement in docs/benchmark.json, and write docs/performance.md from it.
 
-    make bench                                   everything: an hour on two cores
-    make bench ARGS="--quick"                    what takes five minutes
-    make bench ARGS="--only small --rounds 3"    some of it
+    make bench                                   all scenarios but huge: an hour on two cores
+    make bench ARGS="--quick"                    small and medium: five minutes
+    make bench ARGS="--only small --rounds 3"    one scenario, three times
     make bench ARGS="--only huge"                10,000,000 customers: an hour and 50 GB of disk
 
-The peers are raced where BENCH_DLT_PYTHON and BENCH_PREFECT_PYTHON name a Python that has their packages, and a cluster
-is where BENCH_CITUS_URI names the coordinator of one on this machine.
+A peer takes part if BENCH_DLT_PYTHON or BENCH_PREFECT_PYTHON names a Python that has its packages. A cluster is
+measured if BENCH_CITUS_URI names its coordinator, on this machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESULTS = REPOSITORY / "docs" / "benchmark.json"
 
 
 def main() -> None:
-    """Measure what was asked for and write the report anew."""
+    """Run the chosen scenarios and write the report again."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=sorted(scenarios.ALL), help="some scenarios instead of all")
     parser.add_argument("--quick", action="store_true", help=f"only {' and '.join(scenarios.QUICK)}")

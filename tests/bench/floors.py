@@ -1,4 +1,4 @@
-"""What each step of a month takes, beside its floor: the least that PostgreSQL needs for the same rows."""
+"""The seconds of each step of a month, beside its floor: the least that PostgreSQL needs for the same rows."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ STEPS = {
     "history": "CREATE TABLE AS, a key",
     "production": "MERGE",
 }
-"""Step -> what its floor does."""
+"""Step -> the work that its floor consists of."""
 
 
 def measure(server: Server, data: Path) -> dict[str, list[list[float]]]:
-    """Step -> its seconds in the second month of `data`, and those of its floor.
+    """Step -> its seconds in the second month of `data`, and the seconds of its floor.
 
-    Landing is by the clock. The others are the seconds of their nodes or tables added up, of which two run at once.
+    Landing is clock time. The other steps are the sum of their nodes' or tables' seconds; dbt runs two nodes at once.
     """
     command(server, "ingest", "000", "--data-dir", str(data))
     month = json.loads(command(server, "ingest", "001", "--data-dir", str(data), "--json").output)
@@ -46,7 +46,7 @@ def measure(server: Server, data: Path) -> dict[str, list[list[float]]]:
 
 
 def _nodes() -> dict[str, float]:
-    """What dbt's nodes took in the last run."""
+    """Step -> the seconds of its dbt nodes in the last run."""
     results = json.loads((REPOSITORY / "dbt_project" / "target" / "run_results.json").read_text(encoding="utf-8"))
     seconds = {node["unique_id"].split(".")[2]: node["execution_time"] for node in results["results"]}
     return {
@@ -57,7 +57,7 @@ def _nodes() -> dict[str, float]:
 
 
 def _floors_of(connection: Connection, table: str, month: Path) -> dict[str, float]:
-    """The floors of one table, which staging and history have."""
+    """Step -> the seconds of its floor, for one table that staging and history hold."""
     with (month / f"{table}.csv").open(encoding="utf-8") as file:
         columns = file.readline().strip().split(",")
     changes = (sql.SQL("{0} = new.{0}").format(sql.Identifier(name)) for name in columns if name != "user_id")

@@ -1,4 +1,4 @@
--- The floor of each step, for one table. What comes first is made ready, and not timed.
+-- The floor of each step, for one table. The statements before `audits` are preparation: their time does not count.
 
 -- name: landing
 create unlogged table {landed} as select {columns} from {staging} limit 0;

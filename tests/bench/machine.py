@@ -1,4 +1,4 @@
-"""A server of the benchmark's own, and whole commands timed on it from outside."""
+"""The benchmark's own server, and the timing of whole commands from outside."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL on a port of this machine, as peers want it, or the coordinator of a cluster."""
+    """A PostgreSQL on a TCP port, which the peers need, or the coordinator of a cluster."""
 
     port: int
     home: Path
     host: str = "127.0.0.1"
 
     def uri(self, database: str, scheme: str = "postgresql", user: str = "postgres") -> str:
-        """Where a database is."""
+        """The URI of a database."""
         return f"{scheme}://{user}@{self.host}:{self.port}/{database}"
 
     def query(self, database: str, text: str) -> Any:
@@ -52,7 +52,7 @@ class Server:
             return row[0] if row else None
 
     def new_database(self, name: str) -> None:
-        """An empty database, and a server at rest."""
+        """Replace a database by an empty one, and run a checkpoint so that the server is at rest."""
         with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
@@ -60,17 +60,17 @@ class Server:
 
     @property
     def cpu(self) -> float:
-        """The CPU seconds that the server has used since it was started, with those of sessions that have ended."""
+        """The CPU seconds that the server has used since it was started, including ended sessions."""
         pid = int((self.home / "pgdata" / "postmaster.pid").read_text().split()[0])
         postmaster = psutil.Process(pid)
         used = 0.0
         for process in postmaster.children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # then its time is the postmaster's by now
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended: the postmaster's times include its own
                 used += sum(process.cpu_times()[:2])
         return float(used + sum(postmaster.cpu_times()[:4]))
 
     def environment(self, database: str) -> dict[str, str]:
-        """What streamflow needs to know. The change report is measured by itself: no other system has one."""
+        """Settings for streamflow. The change report is off: it is timed separately, as no other system has one."""
         return {
             "POSTGRES_HOST": self.host,
             "POSTGRES_PORT": str(self.port),
@@ -83,7 +83,7 @@ class Server:
 
 @contextlib.contextmanager
 def running_server(folder: Path, *settings: str) -> Iterator[Server]:
-    """Start a server in a folder, with its default configuration but for `settings`; it is gone afterwards."""
+    """Start a server in a folder, with the default configuration and `settings`; stop and delete it afterwards."""
     home = folder / "home"
     server.start(home)
     server.stop(home)
@@ -111,7 +111,7 @@ def timed(command: list[str], environment: Mapping[str, str] | None = None) -> T
     """Run a command to its end.
 
     Raises:
-        RuntimeError: it did not end with 0; the message has what it said.
+        RuntimeError: the exit code is not 0; the message has the output.
     """
     began = time.perf_counter()
     with subprocess.Popen(
@@ -129,7 +129,7 @@ def timed(command: list[str], environment: Mapping[str, str] | None = None) -> T
 
 
 def generate(folder: Path, users: int, months: int, *options: str) -> Path:
-    """Months made by the repository's generator; made once for each folder."""
+    """Make months with the repository's generator, unless the folder has them. Returns the folder."""
     if not (folder / f"month_{months - 1:03d}").is_dir():
         arguments = ["--out", str(folder), "--users", str(users), "--months", str(months), *options]
         timed([sys.executable, str(REPOSITORY / "seeds_data" / "generate.py"), *arguments])

@@ -1,4 +1,4 @@
-"""The figures in docs/performance.md and their chart, from what was measured."""
+"""Writes the figures and the chart of docs/performance.md from the measurements."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TITLES = {
 
 
 def write(known: dict[str, Any]) -> None:
-    """Put the figures into the page, and draw the chart."""
+    """Write the figures into the page, and draw the chart."""
     PAGE.write_text(page(known), encoding="utf-8")
     _draw(known)
 
@@ -122,7 +122,7 @@ def _alone(known: dict[str, Any]) -> list[str]:
 
 
 def _cluster(known: dict[str, Any]) -> list[str]:
-    """What a cluster costs where it has no more processors and memory than one server."""
+    """How many times as long a month takes on a cluster as on one server with the same processors and memory."""
     measured = known.get("cluster")
     if not measured:
         return []
@@ -175,7 +175,7 @@ def _draw(known: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Write the figures anew from the measurements that are kept."""
+    """Write the figures again from docs/benchmark.json."""
     write(json.loads(Path(DOCS / "benchmark.json").read_text()))
 
 

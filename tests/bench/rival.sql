@@ -1,5 +1,5 @@
 -- The rival: what a careful engineer writes by hand. One month's six files are copied into unlogged tables, upserted into
--- production on user_id, and appended to history. No audit, no foreign key, no row that is left alone where nothing changed.
+-- production on user_id, and appended to history. There is no audit and no foreign key, and unchanged rows are updated too.
 --
 --   psql --set ON_ERROR_STOP=1 --set as_of=2024-02-29 --set month=/data/month_001 --file rival.sql URI
 

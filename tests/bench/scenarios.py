@@ -1,4 +1,4 @@
-"""What is measured, each scenario by itself."""
+"""The scenarios of the benchmark."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.bench.machine import REPOSITORY, Server, Timing, generate, running_se
 from tests.bench.systems import command, rivals
 
 Measured = dict[str, list[Any]]
-"""What was measured by name; of a command its seconds, its memory in MB, and CPU seconds, with those of the server."""
+"""Measurements by name. A command's are its seconds, peak memory in MB, and CPU seconds including the server's."""
 
 MILLION, MEDIUM, SMALL, HUGE = 1_000_000, 200_000, 7_043, 10_000_000
 
@@ -29,7 +29,7 @@ def cpus() -> int:
 
 
 def say(message: str) -> None:
-    """Tell who waits how far it is."""
+    """Report progress on stderr."""
     sys.stderr.write(f"{message}\n")
 
 
@@ -44,7 +44,7 @@ def _measure(server: Server, name: str, run: Callable[[], Timing]) -> Measured:
 def _race(server: Server, data: Path, without: set[str]) -> Measured:
     """Two months with each system, one system after the other on the same server and files."""
     server.new_database("streamflow")
-    command(server, "init")  # the very first command on a machine has dbt parse the project
+    command(server, "init")  # dbt's first parse of the project is not timed
     measured: Measured = {}
     for name, run in rivals().items():
         if name not in without:
@@ -88,17 +88,17 @@ def usage(server: Server, folder: Path, without: set[str]) -> Measured:
 
 
 def growth(server: Server, folder: Path, _without: set[str]) -> Measured:
-    """24 months of the same 200,000 customers, whose values change: what grows is history."""
+    """24 months of the same 200,000 customers with changing values: only history grows."""
     return _two_years(server, generate(folder / "growth", MEDIUM, 24, "--join", "0", "--churn", "0"))
 
 
 def turnover(server: Server, folder: Path, _without: set[str]) -> Measured:
-    """The same with as many leaving as joining: a third more customers are known, and carried forward, in month 24."""
+    """The same, with as many customers leaving as joining: by month 24, a third more are known and carried forward."""
     return _two_years(server, generate(folder / "turnover", MEDIUM, 24, "--churn", "0.015"))
 
 
 def _two_years(server: Server, data: Path) -> Measured:
-    """Each month's seconds, in two commands, and the disk after the first twelve months."""
+    """Ingest 24 months in two commands: each month's seconds, and the bytes on disk after the first twelve."""
     server.new_database("streamflow")
     months = []
     for months_asked in ("000..011", "012..023"):
@@ -115,7 +115,7 @@ def _two_years(server: Server, data: Path) -> Measured:
 
 
 def small(server: Server, folder: Path, without: set[str]) -> Measured:
-    """7,043 customers: two months, the same again, twelve months in one command, and dbt alone."""
+    """7,043 customers: two months, then twelve in one command, the last of them again, and `dbt parse` alone."""
     data = generate(folder / "small", SMALL, 12)
     measured = _race(server, data, without)
     for name, *words in (
@@ -147,7 +147,7 @@ def memory(server: Server, folder: Path, _without: set[str]) -> Measured:
 
 
 def cluster(_server: Server, folder: Path, _without: set[str]) -> Measured:
-    """Two months on a cluster, and on one server that has as much memory for its cache as all nodes together."""
+    """Two months on a cluster, and on one server whose shared_buffers equal those of all nodes together."""
     uri = os.environ.get("BENCH_CITUS_URI")
     if not uri:
         say("BENCH_CITUS_URI names no cluster, so none is measured")
@@ -171,7 +171,7 @@ def cluster(_server: Server, folder: Path, _without: set[str]) -> Measured:
 
 
 def _cache(nodes: servers.Server) -> int:
-    """The kB of shared_buffers of all nodes."""
+    """The shared_buffers of all nodes together, in kB."""
     size = 0
     for host, port in ((nodes.host, nodes.port), *nodes.workers):
         with contextlib.closing(servers.connect(servers.Server(host, port), "postgres")) as node:
@@ -181,7 +181,7 @@ def _cache(nodes: servers.Server) -> int:
 
 
 QUICK = ("small", "medium")
-"""What takes less than five minutes."""
+"""Scenarios that take less than five minutes together."""
 
 ALL: dict[str, Callable[[Server, Path, set[str]], Measured]] = {
     "million": million,

@@ -1,4 +1,4 @@
-"""The systems that are raced: each ingests one month into a database of its own."""
+"""The systems that the benchmark compares: each ingests one month into a database of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loader.settings import Settings
 from tests.bench.machine import REPOSITORY, Server, Timing, timed
 
 Ingest = Callable[[Server, Path, int], Timing]
-"""Given the server, the folder of months and the month's number."""
+"""Takes the server, the folder of months and the month's number."""
 
 PEERS = REPOSITORY.parent / "shared" / "peers"
 RIVAL = Path(__file__).with_name("rival.sql")
@@ -50,7 +50,7 @@ def prefect(server: Server, data: Path, month: int) -> Timing:
 
 
 def rivals() -> dict[str, Ingest]:
-    """Name -> what can be raced here, streamflow first. Peers need a Python each that has their packages."""
+    """Name -> its function, streamflow first; dlt and Prefect only if shared/peers and their Pythons are there."""
     systems: dict[str, Ingest] = {"streamflow": streamflow, "psql": psql_script}
     for name, run in (("dlt", dlt), ("prefect", prefect)):
         if PEERS.is_dir() and os.environ.get(f"BENCH_{name.upper()}_PYTHON"):
