@@ -142,7 +142,7 @@ def last_month(day: dt.date | None = None, settings: Settings | None = None) -> 
     number = settings.number_of(day.year, day.month) - 1
     if number < 0:
         first = settings.first_month
-        raise WrongUsage(f"no month was over by {day}: STREAMFLOW_FIRST_MONTH, which 000 is, is {first}.")
+        raise WrongUsage(f"no month had ended by {day}: month 000 is {first} (STREAMFLOW_FIRST_MONTH).")
     return f"{number:03d}"
 
 

@@ -55,14 +55,14 @@ def complaint(error: psycopg.Error | OSError) -> str:
     """The sentence for an error of the database or the operating system."""
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return (
-            f"this role may not do that ({error.diag.message_primary or error}): have POSTGRES_USER name the role that"
-            " ingests. If it is that one, `streamflow init --roles`, as a superuser, gives it what it lacks. One that"
-            " only reads has the tables and views, and `history`, `diff` and `training-set`."
+            f"this role lacks a right ({error.diag.message_primary or error}): set POSTGRES_USER to the role that"
+            " ingests. If that is set, `streamflow init --roles`, run by a superuser, grants what is missing. A role"
+            " that only reads can use the tables and views, and `history`, `diff` and `training-set`."
         )
     if isinstance(error, psycopg.errors.UndefinedColumn):
         return (
-            f"{error.diag.message_primary}: a declared column is in the tables from the next month on, or now, after"
-            " `streamflow dbt run --select config.materialized:view`."
+            f"{error.diag.message_primary}: if you have just declared this column, the next published month adds it. To"
+            " add it now, run `streamflow dbt run --select config.materialized:view`."
         )
     if isinstance(error, psycopg.errors.UndefinedTable):
         return f"{error.diag.message_primary}: {REMAKE}"

@@ -105,7 +105,7 @@ def test_a_restatement_on_which_a_later_month_was_built_is_not_given_up_before_i
         if later:
             land_only(february, months / f"month_{later:03d}", later)
             assert february.dbt(*history).success
-        assert "2024-03-31 was built on month 001: give that up first" in february("abandon", "001").err
+        assert "2024-03-31 was built on month 001: abandon the later one first" in february("abandon", "001").err
     for month in ("002", "001"):
         february.ok("abandon", month)
     february.ok("ingest", "002", "--data-dir", months)

@@ -238,11 +238,11 @@ def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months
     for more in ([], ["--restate", "--reason", "wrong"]):
         changed = march("ingest", "001", "--data-dir", tmp_path / "other", *more)
         assert changed.code == 2
-        assert f"{where}, and these may be other rows" in changed.err
+        assert f"{where}, so these files cannot be compared with it" in changed.err
     user = march.value("select min(user_id) from users")
     kept = march("forget", user, "--reason", "asked")
     assert kept.code == 3
-    assert "the files there may name them" in kept.err
+    assert "the archived files may contain these customers" in kept.err
     assert march.state() == state
     march.ok("archive", "--restore")
     march.ok("ingest", "003", "--data-dir", months)
@@ -288,7 +288,7 @@ def test_a_table_that_an_archived_month_gets_leaves_it_archived(
     assert february.value("select count(*) from plans_snapshots where as_of = %s", JANUARY) == 1
     assert f"archived in {tmp_path / 'old'}" in run_copy(copy, february, "verify").stdout
     kept = run_copy(copy, february, "forget", user, "--reason", "asked")
-    assert "the files there may name them" in kept.stderr
+    assert "the archived files may contain these customers" in kept.stderr
     again = run_copy(copy, february, "archive", "--before", FEBRUARY, "--to", str(tmp_path / "more"))
     assert again.returncode == 0, again.stderr
     assert run_copy(copy, february, "archive", "--restore", JANUARY).returncode == 0

@@ -91,7 +91,7 @@ def a_check_adds_no_column(copy: Path, streamflow: Streamflow) -> None:
     assert streamflow.rows(columns) == [("staging.payments_agg_90d",)]
     frozen = run_copy(copy, streamflow, "freeze", "000")
     assert frozen.returncode == 3
-    assert "is in the tables from the next month on, or now, after `streamflow dbt run" in frozen.stderr
+    assert "the next published month adds it. To add it now, run `streamflow dbt run" in frozen.stderr
 
 
 @pytest.mark.long

@@ -33,7 +33,7 @@ def test_a_sound_installation_has_no_problem(january: Streamflow) -> None:
 def test_models_that_lack_something_come_with_both_commands(
     january: Streamflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lacks = Lacking(Path("labels.yml"), "column x is declared and not there", "labels")
+    lacks = Lacking(Path("labels.yml"), "column x is declared but missing", "labels")
     monkeypatch.setattr(doctor, "out_of_step", lambda _: [lacks])
     [(level, text)] = found(january.ok("doctor", "--json"), "models")
     assert level == "warning"

@@ -183,7 +183,7 @@ def test_a_month_follows_one_of_whom_all_are_forgotten(january: Streamflow, mont
     january.ok("report", "001")
     january.connection.execute("drop table labels cascade")
     assert january.dbt("build").success
-    assert "production is to take in" not in january.ok("doctor").out
+    assert "production is out of date" not in january.ok("doctor").out
     january.ok("verify")
 
 

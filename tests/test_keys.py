@@ -212,7 +212,7 @@ def test_an_unsound_key_or_reference_is_named(tmp_path: Path, tables: list[dict[
 @pytest.mark.parametrize(
     ("tables", "said"),
     [
-        ([*TABLES, REFUNDS], "rows of refunds say of which payments they are, and not of whom"),
+        ([*TABLES, REFUNDS], "rows of refunds name a row of payments but no customer"),
         ([SITES, VISITS], "the key of customers is town, number"),
     ],
 )

@@ -173,7 +173,7 @@ def test_views_of_others_are_in_the_way(january: Streamflow, declare: Declare) -
         result = january("migrate")
         assert result.code == 3
         assert "mine" in result.err
-        assert "Drop what is in the way, try again, and make it anew." in result.err
+        assert "Drop what is in the way, try again, then recreate it." in result.err
         assert january.state() == before
         january.connection.execute("drop view mine")
     january.ok("migrate")

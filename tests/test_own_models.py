@@ -131,8 +131,8 @@ IN_THE_WAY = (
         "have it read ref('latest_labels')",
     ),
     ("macros/schema.sql", SCHEMA, " would be public_public."),
-    ("macros/alias.sql", ALIAS, "_t: put a schema for all models in dbt_project.yml"),
-    ("tests/ours.sql", STORED, "ours is a view on staging.labels, which each month makes anew: have it store"),
+    ("macros/alias.sql", ALIAS, "_t, where streamflow does not look. In dbt_project.yml"),
+    ("tests/ours.sql", STORED, "ours is a view on staging.labels, which every month recreates: have it store"),
 )
 
 
@@ -426,7 +426,7 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
     path.write_text(path.read_text().replace(line, put))
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
     assert result.returncode == 3
-    assert "lacks what history and production are guarded by" in result.stderr
+    assert "lacks a setting that guards history and production" in result.stderr
     assert january.state() == before
 
 
@@ -454,7 +454,7 @@ def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be
         add_test(copy, "labels", "user_id", in_a_list)
         result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
         assert result.returncode == 1
-        assert "rows of labels that name none of users by user_id: 1" in result.stderr
+        assert "rows of labels that match no row of users by user_id: 1" in result.stderr
         assert january.state() == before
         sources.write_text(declared)
     january.connection.execute("alter table labels drop constraint labels_user_id_fkey")
@@ -479,7 +479,7 @@ def test_a_second_foreign_key_is_made_and_a_waived_audit_of_it_lets_no_row_past(
     edit(copy_month(months, "001", tmp_path) / "subscriptions.csv", lambda rows: rows.pop())  # of a new customer
     waived = ("--waive", "ours", "--reason", "no matter")
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path), *waived)
-    assert "that name none of subscriptions by user_id: 1" in result.stderr
+    assert "that match no row of subscriptions by user_id: 1" in result.stderr
     assert result.returncode == 1
     assert january.state() == before
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
@@ -509,8 +509,8 @@ def test_a_restatement_without_whom_a_later_month_names_is_refused_before_it_is_
     before = january.state()
     refused = run_copy(copy, january, *named_later)
     assert refused.returncode == 1
-    assert "rows of labels that would name none of users by user_id, as no other month has delivered" in refused.stderr
-    assert "restate first what named them: labels of 2024-03-31" in refused.stderr
+    assert "rows of labels that would match no row of users by user_id: " in refused.stderr
+    assert "first restate what refers to them: labels of 2024-03-31" in refused.stderr
     assert january.state() == before
 
 
@@ -543,7 +543,7 @@ def test_rows_of_a_table_that_is_no_longer_declared_are_not_deleted_with_whom_th
         "update ops.history set merged_at = null where as_of = '2024-04-30' or table_name = 'labels'"
     )
     cut_off = run_copy(copy, january, "dbt", "build", "--select", "complete_months+")
-    assert "production has yet to take in labels of 2024-01-31, labels of 2024-02-29," in cut_off.stdout
+    assert "complete_months+` has published labels of 2024-01-31, labels of 2024-02-29," in cut_off.stdout
 
 
 def labels_may_name_nobody(copy: Path, config: str = "severity: warn") -> None:

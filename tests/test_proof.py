@@ -56,7 +56,7 @@ FOUND = {
     "a partition detached": Tamper(f"alter table labels_snapshots detach partition {JANUARY}", "no longer a part"),
     "an entry deleted": Tamper(f"delete from ops.history where {ENTRY}", "its entry in the ledger is gone"),
     "an entry deleted, its partition left": Tamper(
-        f"delete from ops.history where {ENTRY}", f"no entry is of {JANUARY}", "ops", None
+        f"delete from ops.history where {ENTRY}", f"{JANUARY} has history, but no entry", "ops", None
     ),
     "partition and entry deleted": Tamper(
         f"delete from ops.history where {ENTRY}; drop table {JANUARY}", "its entry in the ledger is gone"
@@ -83,9 +83,9 @@ FOUND = {
     "rows forged, and the chain's link": Tamper(f"{FORGED}; {TELL}", "link 1 of ops.chain is not what", "ops", None),
     "the ledger emptied": Tamper(
         "truncate ops.loads, ops.history, ops.restatements, ops.published, ops.chain cascade",
-        f"no entry is of {JANUARY}", "ops", None,
+        f"{JANUARY} has history, but no entry", "ops", None,
     ),
-    "the ledger dropped": Tamper("drop schema ops cascade", f"no entry is of {JANUARY}", "ops", None),
+    "the ledger dropped": Tamper("drop schema ops cascade", f"{JANUARY} has history, but no entry", "ops", None),
     "a trigger dropped": Tamper(f"drop trigger history_is_immutable on {JANUARY}", "no longer refuses changes"),
     "a trigger disabled": Tamper(
         f"alter table {JANUARY} disable trigger history_is_not_truncated", "no longer refuses changes"
@@ -123,7 +123,7 @@ FOUND = {
     ),
     "a link deleted": Tamper("delete from ops.chain where link = 2", "link 3 of ops.chain is not what", "ops", None),
     "the last link deleted": Tamper(
-        f"delete from ops.chain where link = {LAST}", "load 3 is none that it tells of", "ops", None
+        f"delete from ops.chain where link = {LAST}", "by load 3", "ops", None
     ),
     "a publication deleted": Tamper(
         "delete from ops.published where load_id = 1", "gone from ops.published", "ops", None
@@ -210,7 +210,7 @@ def test_a_manifest_has_a_line_a_publication_and_grows(
     assert manifest.read_text() == f"{noted}{printed}\n"
     by_hand = tmp_path / "by hand"
     by_hand.write_text(f"manifest: {printed}\n")
-    assert "is borne out" in streamflow.ok("verify", "--manifest", by_hand).out
+    assert "matches the ledger" in streamflow.ok("verify", "--manifest", by_hand).out
     by_hand.write_text("user_id,churn_label\n")
     assert streamflow("verify", "--manifest", by_hand).code == 2
 
@@ -278,7 +278,7 @@ def test_another_database_is_not_what_the_manifest_tells(streamflow: Streamflow,
     manifest.write_text(f"1 {'0' * 64} 2024-01-31 published as month 000 by load 1\n")
     result = streamflow("verify", "--json", "--manifest", manifest)
     assert result.code == 1
-    assert "2024-01-31 published as month 000 by load 1): the ledger knows nothing of it" in wrong(result.json)[0][2]
+    assert "2024-01-31 published as month 000 by load 1): the ledger has no such entry" in wrong(result.json)[0][2]
 
 
 def test_half_a_month_is_not_finished_and_no_forgery(january: Streamflow, months: Path) -> None:

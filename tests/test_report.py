@@ -283,7 +283,7 @@ def test_a_report_that_fails_fails_no_ingest(streamflow: Streamflow, months: Pat
     result = streamflow("ingest", "000", "--data-dir", months, "--json")
     assert result.code == 0
     assert result.json["state"] == "published"
-    assert "month 000 is published, but what settings ask for after it failed" in result.err
+    assert "month 000 is published, but a schema, archive or report made after it failed" in result.err
 
 
 def test_a_view_that_is_missing_is_named_with_its_remedy(january: Streamflow) -> None:

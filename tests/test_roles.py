@@ -335,7 +335,7 @@ def test_what_the_reader_may_not_do(made: Roles, months: Path, tmp_path: Path) -
         result = made.reader(*arguments)
         assert (result.code, result.out) == (3, "")
         assert "permission denied for" in result.err
-        assert "have POSTGRES_USER name the role that ingests" in result.err
+        assert "set POSTGRES_USER to the role that ingests" in result.err
         assert result.err.count("\n") == 1
 
 

@@ -35,7 +35,7 @@ def corrected(streamflow: Streamflow, months: Path, folder: Path) -> None:
         edit(month / f"{table}.csv", lambda rows: rows.__delitem__(8))
     result = streamflow("ingest", "001", "--data-dir", folder / "corrected")
     if result.code:
-        named = "from other rows" in result.err or "--restate" in result.err
+        named = "with other rows" in result.err or "--restate" in result.err
         assert named, result
         done_or_restored_first(streamflow, "ingest", "001", "--data-dir", folder / "corrected", *REASON)
 

@@ -30,7 +30,7 @@ def test_the_last_month_of_a_day_is_the_newest_that_was_over_before_its_own_bega
 
 
 def test_before_the_first_month_is_over_there_is_no_last_one() -> None:
-    with pytest.raises(WrongUsage, match="no month was over by 2024-01-31"):
+    with pytest.raises(WrongUsage, match="no month had ended by 2024-01-31"):
         last_month(dt.date(2024, 1, 31))
 
 
@@ -88,12 +88,12 @@ def test_a_month_keeps_the_date_that_it_was_published_for(january: Streamflow, m
     for command in (("ingest", "000"), ("ingest", "000", "--dry-run"), ("land", "000")):
         refused = january(*command, "--data-dir", months)
         assert refused.code == 2
-        assert "month 000 is published as of 2024-01-31, and would be of 2025-01-31 now" in " ".join(
+        assert "month 000 is published as of 2024-01-31, but its date would now be 2025-01-31" in " ".join(
             refused.err.split()
         )
     refused = january("ingest", "001", "--data-dir", months)
     assert refused.code == 2
-    assert "month 001 would be of 2025-02-28, and month 000 is published as of 2024-01-31" in refused.err
+    assert "the date of month 001 would be 2025-02-28, but month 000 is published as of 2024-01-31" in refused.err
     assert january.state() == before
     assert "as_of_2024_01_31" in january.ok("freeze", "2024-01").out
     january.ok("ingest", "000", "--as-of", "2024-01-31", "--data-dir", months)

@@ -73,10 +73,10 @@ def test_restatements_that_were_cut_off_are_given_up(
     """One `abandon` gives up both, and production takes in the published rows again."""
     cut_off(february, "last merge", "001", "--data-dir", fewer(1, 3), *restating("one"))
     cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("two"))
-    assert "production, which had taken a part of it in: `streamflow dbt build" in february.ok("abandon", "001").out
+    assert "production still has some of its rows: run `streamflow dbt build" in february.ok("abandon", "001").out
     assert published(february) == ["2024-01-31", "2024-02-29"]
     [(level, text)] = found(february.ok("doctor", "--json"), "months")
-    assert (level, "production is to take in 001 again" in text) == ("warning", True)
+    assert (level, "it has to take in 001 again" in text) == ("warning", True)
     assert february.dbt(*FINISH).success
     assert february.state() == undisturbed
     february.ok("verify")
@@ -89,7 +89,7 @@ def test_a_month_that_is_whole_is_given_up(january: Streamflow, months: Path, un
     before = january.state()
     cut_off(january, "last merge", "001", "--data-dir", months)
     assert "or give it up: streamflow abandon 001" in january.ok("status").out
-    assert "production, which had taken" in january.ok("abandon", "001").out
+    assert "production still has some of its rows" in january.ok("abandon", "001").out
     assert january.dbt(*FINISH).success
     assert january.state() == before
     january.ok("verify")
@@ -107,7 +107,7 @@ def test_only_an_ingest_finishes_a_month(
     for command in ("check", "land"):
         refused = january(command, "001", "--data-dir", others)
         assert refused.code == 1
-        assert "is begun for 2024-02-29, from other rows; `streamflow abandon 001` gives that up" in refused.err
+        assert "is begun for 2024-02-29, with other rows; to give those up: `streamflow abandon 001`" in refused.err
         assert published(january) == ["2024-01-31"]
     january.ok("check", "001", "--data-dir", months)
     assert "month 001 is in staging" in january.ok("land", "001", "--data-dir", months).out
@@ -124,7 +124,7 @@ def test_an_ingest_of_other_files_finishes_a_month_and_says_so(
     cut_off(january, "last merge", "001", "--data-dir", months)
     refused = january("ingest", "001", "--data-dir", fewer(1, 3))
     assert refused.code == 1
-    assert "was begun for 2024-02-29, from other rows, and is published from those now" in refused.err
+    assert "was begun for 2024-02-29, with other rows; those are published now" in refused.err
     assert january.state() == undisturbed
     assert published(january) == ["2024-01-31", "2024-02-29"]
 
@@ -135,7 +135,7 @@ def test_a_month_that_was_begun_from_other_files_is_given_up_and_taken(
 ) -> None:
     cut_off(january, "last merge", "001", "--data-dir", months)
     others = fewer(1, 3)
-    assert "`streamflow abandon 001` gives that up" in january("land", "001", "--data-dir", others).err
+    assert "to give those up: `streamflow abandon 001`" in january("land", "001", "--data-dir", others).err
     january.ok("abandon", "001")
     january.ok("ingest", "001", "--data-dir", others)
     assert published(january) == ["2024-01-31", "2024-02-29"]
@@ -199,7 +199,7 @@ def test_production_is_not_made_anew_while_a_month_is_half_restated(
     cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("r1"), when=begun)
     refused = february("ingest", *january)
     assert refused.code == 3
-    assert "cannot be made anew while 2024-02-29 is half restated" in refused.err
+    assert "cannot be rebuilt while the restatement of 2024-02-29 is unfinished" in refused.err
     february.ok("abandon", "001")
     february.ok("ingest", *january)
     february.ok("verify")
@@ -271,7 +271,7 @@ def test_a_production_table_that_was_dropped_is_made_anew(february: Streamflow, 
     february.connection.execute("drop table labels cascade")
     result = february("ingest", "001")
     assert result.code == 3
-    assert "public.labels. To go on, `streamflow dbt build --select complete_months+` makes" in result.err
+    assert "public.labels. To go on, run `streamflow dbt build --select complete_months+`: it" in result.err
     assert february.dbt(*FINISH).success
     assert february.state() == undisturbed
     february.ok("verify")
@@ -307,7 +307,7 @@ def test_a_key_that_is_new_refuses_no_month_that_history_has(january: Streamflow
     january.connection.execute("insert into labels select 'nobody', churn_label, observed_as_of from labels limit 1")
     refused = january("ingest", "001", "--data-dir", months)
     assert refused.code == 1
-    assert "rows of labels, delivered now or before, that name none of users by user_id: 1" in refused.err
+    assert "rows of labels, delivered now or before, that match no row of users by user_id: 1" in refused.err
     assert january.history() == before
     january.connection.execute("delete from labels where user_id = 'nobody'")
     january.ok("ingest", "001", "--data-dir", months)

@@ -204,7 +204,7 @@ def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> Non
 def _tell_failed(outcome: Outcome) -> None:
     """Report models and tests that failed after their month was published."""
     if outcome.failed:
-        message = "the month is published, but what is built on it failed; the same command builds only these again"
+        message = "the month is published, but these models or tests failed; the same command builds only them again"
         terminal.complain(message, [f"  {node}" for node in outcome.failed], month=outcome.month)
 
 

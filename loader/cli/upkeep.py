@@ -22,7 +22,7 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; the ledger keeps
 def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
     """Change the tables after a column got a wider type or another name in the declaration: docs/changes.md.
 
-    In one transaction: history is proved by its checksums first, and gets new ones; dbt's views on it are made anew.
+    In one transaction: history is proved by its checksums first, and gets new ones; dbt's views on it are recreated.
     """
     from loader import api
 
@@ -36,7 +36,7 @@ def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
     if done.done:
         lines.append("marts follow with the next ingest, or now: streamflow dbt run --select config.materialized:view")
     if done.left_to_dbt:
-        lines.append(f"not there until then, as they did not suit the new type: {', '.join(done.left_to_dbt)}")
+        lines.append(f"views missing until then, because they do not fit the new type: {', '.join(done.left_to_dbt)}")
     if done.manifest:
         lines.append(f"manifest: {done.manifest}")
     show(as_json, done, "migrated:" if done.done else "would be migrated:", *(f"  {line}" for line in lines))

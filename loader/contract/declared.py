@@ -72,8 +72,8 @@ def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
     """
     if found := changes(connection, tables):
         raise WrongUsage(
-            f"the tables have yet to follow the declaration ({'; '.join(map(str, found[:5]))}): `streamflow migrate`"
-            " changes them, with --dry-run it says how. Nothing was changed."
+            f"the tables differ from the declaration ({'; '.join(map(str, found[:5]))}): `streamflow migrate` changes"
+            " them, `streamflow migrate --dry-run` shows how. Nothing was changed."
         )
 
 
@@ -106,9 +106,9 @@ def _changes(
         narrow = known[before]
         if wide not in {narrow, *WIDER.get(narrow, ())}:
             raise WrongUsage(
-                f"{table.name}.{column.name} is {narrow} in the database and declared as {wide}, which cannot hold all"
-                f" that history knows. Declare it as {narrow} again, and what is {wide} as a column of another name;"
-                " docs/changes.md has the types that can follow. Nothing was changed."
+                f"{table.name}.{column.name} is {narrow} in the database but declared as {wide}, which cannot hold"
+                f" every value in history. Declare it as {narrow} again, and a column of another name as {wide};"
+                " docs/changes.md lists the changes of type that are possible. Nothing was changed."
             )
         if (before, narrow) != (column.name, wide):
             yield Change(table.name, column.name, before, narrow, wide)
@@ -116,7 +116,7 @@ def _changes(
     own = model_columns(model).difference(landed.get(table.name, ())) if unknown else ()  # columns added by users
     if undeclared := sorted(unknown.difference(own)):
         raise WrongUsage(
-            f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, and history keeps what"
-            " it knew: declare it again, with `retired: true` in its config.meta; or name it in the `aliases` of the"
-            " column that it is called now. Nothing was changed."
+            f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, but history keeps its"
+            " values. If it was renamed, add the old name to the `aliases` of the new column; if not, declare it again,"
+            " with `retired: true` in its config.meta. Nothing was changed."
         )

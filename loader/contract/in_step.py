@@ -74,11 +74,11 @@ def _lacking(path: Path, model: Model) -> Iterator[str]:
     for constraint in model.properties.get("constraints", []):
         known = any(constraint.items() <= one.items() for one in described["constraints"])
         if constraint["type"] == "foreign_key" and not known:
-            yield f"its reference {constraint['to']} by {', '.join(constraint['columns'])} is declared and not there"
+            yield f"its reference to {constraint['to']} by {', '.join(constraint['columns'])} is declared but missing"
     for column in model.properties.get("columns", []):
         there = described["columns"].get(column["name"])
         if there is None:
-            yield f"column {column['name']} is declared and not there"
+            yield f"column {column['name']} is declared but missing"
         elif there.get("data_type") != column["data_type"]:
             yield f"column {column['name']} is declared as {column['data_type']}"
 

@@ -52,6 +52,7 @@ def pending_nodes(connection: Connection) -> list[str]:
 def nodes_failed(nodes: list[str]) -> str:
     """The message about the nodes that `pending_nodes` found, with what to do next."""
     return (
-        f"{', '.join(nodes)} cannot be reached, or has yet to finish what it was committing when it failed. Citus does"
-        " that when it is back (citus.recover_2pc_interval, a minute). Then try again, and `streamflow verify`."
+        f"{', '.join(nodes)} cannot be reached, or has yet to finish a commit that its failure interrupted. When it is"
+        " back, Citus finishes that within citus.recover_2pc_interval, a minute. Then try again, and run `streamflow"
+        " verify`."
     )

@@ -106,7 +106,7 @@ def failure(month: str, error: psycopg.Error) -> SurroundingsFailed:
     if isinstance(error, psycopg.errors.DiskFull):
         advice = f"The database's disk is full: make room, then ingest month {month} again. Nothing is half done."
     elif isinstance(error, psycopg.errors.InsufficientPrivilege):
-        advice = "As a superuser, `streamflow init --roles` gives the roles what they lack, and the loader the tables."
+        advice = "Run `streamflow init --roles` as a superuser: it grants missing rights, and hands over the tables."
     elif isinstance(error, psycopg.errors.UndefinedTable):
         advice = f"{REMAKE} Nothing is half done."
     else:

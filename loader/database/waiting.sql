@@ -10,7 +10,7 @@ select distinct
         coalesce(wanted.relation::regclass::text, wanted.locktype),
         coalesce(
             holder.state || ', its transaction begun at ' || to_char(holder.xact_start, 'YYYY-MM-DD HH24:MI:SS UTC'),
-            'of a role whose doings this one may not see'
+            'in a state that this role may not see'
         )
     ) as who,
     format('select pg_terminate_backend(%%s)', holder.pid) as remedy

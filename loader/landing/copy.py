@@ -109,8 +109,8 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
             raise SurroundingsFailed(reason) from None
         except psycopg.errors.DependentObjectsStillExist as error:
             raise SurroundingsFailed(
-                f"{name} cannot be made anew, as each landing does: {error.diag.message_detail}. Drop that, or have it"
-                f" read latest.{table.name}, and try again."
+                f"{name} cannot be recreated, as every landing has to: {error.diag.message_detail}. Drop the dependent"
+                f" object, or have it read latest.{table.name}, then try again."
             ) from None
         default = sql.SQL("alter table {} alter column as_of set default {}")
         connection.execute(default.format(staging, sql.Literal(delivery.as_of)))

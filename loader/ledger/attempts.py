@@ -69,8 +69,8 @@ def lock(connection: Connection) -> None:
         SurroundingsFailed: another run holds the lock; the message names the run.
     """
     if connection.execute("select pg_try_advisory_lock(%s, %s)", run_lock()).fetchone() != (True,):
-        running = holder(connection) or "one that has ended by now"
-        raise SurroundingsFailed(f"another run is under way on this database: {running}. Wait for it to end.")
+        running = holder(connection) or "it may have ended just now"
+        raise SurroundingsFailed(f"another run is under way on this database: {running}. Try again when it has ended.")
 
 
 def holder(connection: Connection) -> str | None:

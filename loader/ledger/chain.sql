@@ -40,7 +40,7 @@ select
         when (told.rows, told.checksum) is distinct from (ledger.rows_total, ledger.checksum) and told.rows is not null
             then 'its entry in the ledger is not the one that was published'
         when told.rows is null and load_id in (select published.load_id from ops.published as published)
-            then 'its entry in the ledger is of a publication that does not tell of it'
+            then 'its entry in the ledger names a publication whose link in ops.chain does not list it'
     end as wrong,
     told.event,
     coalesce(told.events, '{}') as events
@@ -56,7 +56,7 @@ select
     sha256,
     case
         when link <> row_number() over by_number or sha256 <> ops.link_sha256(lag(sha256) over by_number, tells)
-            then 'is not what was entered, or the one before it is gone'
+            then 'was changed after it was written, or the link before it is gone'
         when tells ->> 'event' = 'published' and not exists (
             select from ops.published as published
             where

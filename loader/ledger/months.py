@@ -105,13 +105,15 @@ def require_same_date(connection: Connection, delivery: Delivery) -> None:
     month = {"month": delivery.label, "as_of": delivery.as_of}
     if before := connection.execute(statement(__file__, "other_date"), month).fetchone():
         raise WrongUsage(
-            f"month {delivery.label} is published as of {before[0]}, and would be of {delivery.as_of} now: give --as-of"
-            f" {before[0]}, or set STREAMFLOW_FIRST_MONTH to what it was. To have both, give --as-of {delivery.as_of}."
+            f"month {delivery.label} is published as of {before[0]}, but its date would now be {delivery.as_of}: set"
+            f" STREAMFLOW_FIRST_MONTH back to what it was, or give --as-of {before[0]}. To publish it for both dates,"
+            f" give --as-of {delivery.as_of}."
         )
     if other := connection.execute(statement(__file__, "other_first_month"), month).fetchone():
         raise WrongUsage(
-            f"month {delivery.label} would be of {delivery.as_of}, and month {other[0]} is published as of {other[1]}:"
-            f" set STREAMFLOW_FIRST_MONTH to what it was, or give --as-of with the date that {delivery.label} is of."
+            f"the date of month {delivery.label} would be {delivery.as_of}, but month {other[0]} is published as of"
+            f" {other[1]}, which does not fit: set STREAMFLOW_FIRST_MONTH back to what it was, or give --as-of with the"
+            f" date of month {delivery.label}."
         )
 
 
@@ -143,8 +145,8 @@ def require_ingestible(standing: Standing, month: str, *, has_history: bool, res
         raise WrongUsage(f"month {month} is not published: ingest it without --restate.")
     if standing.was_published and not has_history and not restates:
         raise SurroundingsFailed(
-            f"month {month} was being restated when a run was cut off. To ingest it with --restate finishes that."
-            f" `streamflow abandon {month}` brings back what was published; so does ingesting another month."
+            f"month {month} was being restated when a run was cut off. To finish, ingest it again with --restate. To go"
+            f" back to what was published, run `streamflow abandon {month}`; ingesting another month does that too."
         )
 
 
@@ -157,9 +159,7 @@ def require_tables(connection: Connection) -> None:
     gone = [name for (name,) in connection.execute(statement(__file__, "gone")).fetchall()]
     if gone:
         is_history = any(name.endswith("_snapshots") for name in gone)
-        remedy = (
-            "restore the database from a backup" if is_history else f"`{FINISH}` makes production anew from history"
-        )
+        remedy = "restore the database from a backup" if is_history else f"run `{FINISH}`: it rebuilds production"
         raise SurroundingsFailed(f"the ledger knows tables that are gone: {', '.join(gone)}. To go on, {remedy}.")
 
 

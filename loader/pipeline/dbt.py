@@ -80,7 +80,7 @@ class DbtRun:
         """The exception that says why this run did not publish the month, and what to do next."""
         reasons = [*self.errors, *(str(node) for node in self.bad if node.status != "skipped")]
         lines = [f"dbt failed; its log is {home / LOG}", *(reasons or ["dbt ended without publishing the month"])]
-        advice = f"Nothing is half published: ingest month {month} again when that is mended."
+        advice = f"Nothing is half published: fix that, then ingest month {month} again."
         return SurroundingsFailed("\n  ".join(lines) + f"\n{advice}")
 
 
@@ -144,9 +144,7 @@ class Dbt:
         assert self._parsed is not None  # noqa: S101 (for mypy)
         parsed = self._parsed.result()
         if parsed.exception:
-            raise SurroundingsFailed(
-                f"dbt cannot parse the project: {parsed.exception}\nTry again when that is mended."
-            )
+            raise SurroundingsFailed(f"dbt cannot parse the project: {parsed.exception}\nFix that, then try again.")
         parsed.result.selectors, parsed.result.disabled = {}, {}  # dbt cannot copy them, and nothing here needs them
         return parsed.result
 
@@ -186,8 +184,8 @@ def _require_same_database(profile: Any) -> None:
     if used != meant:
         raise SurroundingsFailed(
             f"the target {profile.target_name} of dbt's profile is the database {used[2]} on {used[0]}, port {used[1]},"
-            f" and POSTGRES_* name {meant[2]} on {meant[0]}, port {meant[1]}: have that target read POSTGRES_*, as that"
-            " of `streamflow new` does, or choose another (DBT_TARGET). Nothing was changed."
+            f" but POSTGRES_* name {meant[2]} on {meant[0]}, port {meant[1]}: let the target read POSTGRES_*, like the"
+            " one that `streamflow new` writes, or choose another target (DBT_TARGET). Nothing was changed."
         )
 
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 WARNINGS_KEPT = 1_000
 """How many rows of warnings a result carries; further ones are only counted."""
-PUBLISHED = "month {} is published already for {}, from other rows; nothing was changed: only --restate replaces it"
-FINISHED = "month {} was begun for {}, from other rows, and is published from those now: only --restate replaces it"
-BEGUN = "month {0} is begun for {1}, from other rows; `streamflow abandon {0}` gives that up"
+PUBLISHED = "month {} is published already for {}, with other rows; nothing was changed: to replace it, use --restate"
+FINISHED = "month {} was begun for {}, with other rows; those are published now: to replace them, use --restate"
+BEGUN = "month {0} is begun for {1}, with other rows; to give those up: `streamflow abandon {0}`"
 
 
 class Run:
@@ -142,8 +142,8 @@ class Run:
         if differing:
             if standing.archived_in:
                 raise WrongUsage(
-                    f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, and these may be"
-                    f" other rows: `streamflow archive --restore {self.delivery.as_of}` first."
+                    f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, so these files cannot"
+                    f" be compared with it: first run `streamflow archive --restore {self.delivery.as_of}`."
                 )
             if self._restates:
                 return False

@@ -38,7 +38,7 @@ def _logged(outcome: Outcome) -> Iterator[None]:
         yield
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
-        message = f"month {outcome.month} is published, but what settings ask for after it failed: {reason}"
+        message = f"month {outcome.month} is published, but a schema, archive or report made after it failed: {reason}"
         log.error(message, extra={"fields": {"event": "error"}})
 
 

@@ -18,12 +18,12 @@ def compare(path: Path, links: Sequence[Link]) -> Iterator[Verdict]:
     noted = _noted(path)
     for place, number, sha256, what in noted:
         if hashes.get(number) != sha256:
-            finding = f"line {place} of {path} is not borne out ({what}): the ledger "
-            finding += "has another publication there" if number in hashes else "knows nothing of it"
+            finding = f"line {place} of {path} does not match the ledger ({what}): the ledger has "
+            finding += "another entry there" if number in hashes else "no such entry"
             yield Verdict("manifest", None, len(noted), False, finding)
             return
     if noted:
-        yield Verdict("manifest", None, len(noted), True, f"all that {path} tells is borne out")
+        yield Verdict("manifest", None, len(noted), True, f"every line of {path} matches the ledger")
 
 
 def extend(path: Path, links: Sequence[Link]) -> list[str]:

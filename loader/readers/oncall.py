@@ -39,7 +39,7 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
                 continue
             yield _begun(month)
         elif month["production_lags"] and not running:
-            yield f"production is to take in {label} again", f"{ingest}, or {FINISH}"
+            yield f"production is out of date: it has to take in {label} again", f"{ingest}, or {FINISH}"
         elif how := ended.get(last):
             yield f"unfinished: {label}, whose last attempt {how}", ingest + " with --restate" * month["restates"]
         elif month["was_displaced"] and last == "landed":

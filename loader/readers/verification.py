@@ -93,8 +93,8 @@ def _verdicts(connection: Connection, tables: Sequence[Table], links: Sequence[L
     if links is not None:
         if not ledger.is_current(connection):
             raise SurroundingsFailed(
-                "what is in schema ops is of another version of streamflow: `streamflow init` makes it that of this"
-                " one, and leaves all rows as they are; then verify again."
+                "schema ops is of another version of streamflow: `streamflow init` updates it and changes no rows."
+                " Run that, then verify again."
             )
         if changed := list(_functions(connection)):
             yield from changed  # every other check depends on these functions
@@ -173,7 +173,7 @@ def _strays(connection: Connection, entries: Sequence[Entry], names: Sequence[st
     known = [entry.relation.as_string(connection) for entry in entries if entry.partition_name]
     parents = [_public(connection, f"{name}_snapshots") for name in names]
     found = connection.execute(statement(__file__, "strays"), {"known": known, "parents": parents}).fetchall()
-    yield from (Verdict(LEDGER, None, 0, False, f"no entry is of {name}, which holds history") for (name,) in found)
+    yield from (Verdict(LEDGER, None, 0, False, f"{name} has history, but no entry") for (name,) in found)
 
 
 def _as_declared(name: str, history: Relation, production: Relation, known: set[str]) -> Iterator[Verdict]:

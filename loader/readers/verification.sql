@@ -1,6 +1,6 @@
 -- name: unlinked
 -- The publications that have no link in the chain.
-select 'the publication of month ' || month || ' by load ' || load_id || ' is none that it tells of'
+select 'it has no link for the publication of month ' || month || ' by load ' || load_id
 from ops.published
 where load_id not in (select (tells ->> 'load')::bigint from ops.chain where tells ->> 'event' = 'published')
 order by load_id;

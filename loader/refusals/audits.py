@@ -117,7 +117,7 @@ def require_runnable(connection: Connection, result: DbtRun) -> None:
         if node.name not in broken or (audit := audit_of(node, result.sources)) is None:
             continue
         if not audit.compiled:
-            raise _not_runnable(audit, broken[node.name], "mend it")
+            raise _not_runnable(audit, broken[node.name], "correct it")
         try:
             with connection.transaction(force_rollback=True):
                 connection.execute(sql.SQL("explain {}").format(sql.SQL(audit.compiled)))
@@ -130,8 +130,8 @@ def require_runnable(connection: Connection, result: DbtRun) -> None:
 
 def _not_runnable(audit: Audit, reason: str, remedy: str) -> WrongDeclaration:
     return WrongDeclaration(
-        f"the audit {audit.audit_name} of {audit.table_name} cannot be run: {reason}. That is no fault of the files:"
-        f" in {audit.path} {remedy}, or take the audit out. Nothing was published."
+        f"the audit {audit.audit_name} of {audit.table_name} cannot be run: {reason}. The files are not the cause:"
+        f" in {audit.path}, {remedy}, or remove the audit. Nothing was published."
     )
 
 
@@ -167,10 +167,10 @@ def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str
             raise WrongUsage(f"no audit is called {name}: {hint} Nothing was changed.")
         for audit in known[name]:
             if audit.severity != "error":
-                raise WrongUsage(f"{name} only warns, so it keeps no month out: leave its --waive away.")
+                raise WrongUsage(f"{name} only warns and never refuses a month: there is nothing to waive, omit it.")
             if stands_on_it := _key_of(audit, declared[audit.table_name]):
                 raise WrongUsage(
-                    f"{name} cannot be waived: {stands_on_it} stands on it, and the tables could not take the rows in."
+                    f"{name} cannot be waived: {stands_on_it} depends on it, so the database would reject the rows."
                     " Have the file corrected."
                 )
 

@@ -42,7 +42,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
             lags = connection.execute(statement(__file__, "lags")).fetchone() == (True,)
         stands = ledger.standing(connection, delivery.as_of).load_id is not None
     now = "what was published stands" if stands else "the database is as it was before it was begun"
-    but = f", but production, which had taken a part of it in: `{FINISH}` mends that"
+    but = f", except that production still has some of its rows: run `{FINISH}` to correct that"
     return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}{but if lags else ''}")
 
 
@@ -58,7 +58,8 @@ def _begun(connection: Connection, delivery: Delivery) -> list[str]:
         )
     if built_upon:
         raise WrongUsage(
-            f"{', '.join(built_upon)} was built on month {label}: give that up first, or publish both by `{FINISH}`."
+            f"{', '.join(built_upon)} was built on month {label}: abandon the later one first, or publish both with"
+            f" `{FINISH}`."
         )
     if not attempts:
         raise WrongUsage(f"month {label} (as of {delivery.as_of}) was never begun. `streamflow status` has the others.")

@@ -127,8 +127,8 @@ def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
     late = {one.as_of for one in going if not finished or one.load_id >= last[one.table_name].load_id}
     if late:
         raise WrongUsage(
-            f"{_listed(late)} cannot be archived yet: the newest month, {newest}, was built without it, or is not"
-            " finished. Later months are built on the newest one: archive after the next month is published."
+            f"{_listed(late)} cannot be archived yet: the newest month, {newest}, is not finished, or does not carry"
+            " these rows forward. The next month will: archive after the next month is published."
         )
     return going
 

@@ -120,8 +120,8 @@ def _require_one_column(tables: Sequence[Table]) -> None:
         if len(table.customer) > 1:
             reason = f"the key of customers is {', '.join(table.customer)}, and this needs one of a single column"
         elif parent and parent.customer and not table.customer:
-            reason = f"rows of {table.name} say of which {parent.name} they are, and not of whom: they would with"
-            reason += f" {parent.customer[0]} in the key of {parent.name}, and in the reference to it"
+            reason = f"rows of {table.name} name a row of {parent.name} but no customer: for that, add"
+            reason += f" {parent.customer[0]} to the key of {parent.name}, and to the reference to it"
         else:
             continue
         raise WrongUsage(f"{NOTHING}: {reason}. docs/data-contract.md has more.")
@@ -130,8 +130,8 @@ def _require_one_column(tables: Sequence[Table]) -> None:
 def _require_all_here(entries: Iterable[Entry]) -> None:
     if archived := history.archived(entries):
         raise SurroundingsFailed(
-            f"{NOTHING}: {archived} are archived, and the files there may name them."
-            " `streamflow archive --restore`, forget, archive again, and delete the old files."
+            f"{NOTHING}: {archived} are archived, and the archived files may contain these customers. Run `streamflow"
+            " archive --restore`, forget them, archive again into another folder, and delete the old files."
         )
 
 

@@ -84,14 +84,14 @@ def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
             yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise SurroundingsFailed(
-            f"{nothing}: {error.diag.message_primary or error}. Have a superuser run this, or who owns the database and"
-            " all that streamflow made in it."
+            f"{nothing}: {error.diag.message_primary or error}. Have a superuser run this, or the owner of the database"
+            " and of all that streamflow made in it."
         ) from None
     except psycopg.errors.LockNotAvailable:
         raise SurroundingsFailed(f"{nothing}: a table is in use. Try again when nobody reads it.") from None
     except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.errors.DependentObjectsStillExist) as error:
         said = "; ".join(filter(None, [error.diag.message_primary, error.diag.message_detail]))
-        raise SurroundingsFailed(f"{nothing}: {said}. Drop what is in the way, try again, and make it anew.") from None
+        raise SurroundingsFailed(f"{nothing}: {said}. Drop what is in the way, try again, then recreate it.") from None
 
 
 def measured(connection: Connection, relation: sql.Identifier, columns: Sequence[str]) -> tuple[int, Decimal]:

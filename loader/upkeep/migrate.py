@@ -113,8 +113,8 @@ def _views(connection: Connection, columns: Sequence[dict[str, Any]]) -> list[di
     others = [view["name"] for view in views if not view["is_of_dbt"]]
     if others and is_cluster(connection):
         raise SurroundingsFailed(
-            f"{NOTHING}: {', '.join(others)} would show what changes. Drop what is in the way, try again, and make it"
-            " anew."
+            f"{NOTHING}: {', '.join(others)} would show a column that changes. Drop what is in the way, try again, then"
+            " recreate it."
         )
     return [view for view in views if view["is_of_dbt"]]
 

@@ -106,8 +106,8 @@
     {%- set overrides_are_found = adapter.dispatch('can_clone_table', 'dbt').macro.package_name != 'dbt' -%}
     {%- if model.config.full_refresh is not sameas false or not model.config.contract.enforced or not overrides_are_found -%}
         {{ exceptions.raise_compiler_error(
-            model.name ~ " lacks what history and production are guarded by: dbt_project.yml has to say of their folders +full_refresh: false"
-            ~ " and +contract: {enforced: true}, and under dispatch that dbt's macros are looked for in streamflow too. Nothing was changed."
+            model.name ~ " lacks a setting that guards history and production. In dbt_project.yml, set +full_refresh: false and"
+            ~ " +contract: {enforced: true} for both folders, and under dispatch list streamflow before dbt. Nothing was changed."
         ) }}
     {%- endif -%}
     {%- do streamflow.require_place(model, target.schema) -%}
@@ -126,8 +126,8 @@
         {%- do streamflow.require_place(model, 'ops') -%}
         {%- for setting, value in settings.items() if model.config.get(setting) != value -%}
             {{ exceptions.raise_compiler_error(
-                name ~ " of streamflow would be configured with " ~ setting ~ ": " ~ model.config.get(setting) ~ ". In dbt_project.yml, put what"
-                ~ " is said of all models under the name of your project. Nothing was changed."
+                name ~ " of streamflow would be configured with " ~ setting ~ ": " ~ model.config.get(setting) ~ ". In dbt_project.yml, move"
+                ~ " settings for all models under the name of your project. Nothing was changed."
             ) }}
         {%- endfor -%}
     {%- endfor -%}
@@ -138,9 +138,10 @@
 {% macro require_place(model, schema) %}
     {%- if model.schema != schema or model.alias != model.name -%}
         {{ exceptions.raise_compiler_error(
-            model.name ~ " would be " ~ model.schema ~ "." ~ model.alias ~ ": put a schema for all models in dbt_project.yml under the name of your"
-            ~ " project, and have your macros generate_schema_name and generate_alias_name return the schema of its config, and its name, as they"
-            ~ " are, for streamflow's models and for those in models/history, production and marts. Nothing was changed."
+            model.name ~ " would be " ~ model.schema ~ "." ~ model.alias ~ ", where streamflow does not look. In dbt_project.yml, move"
+            ~ " a schema for all models under the name of your project. Macros of yours, generate_schema_name and generate_alias_name, have"
+            ~ " to return, for streamflow's models and those in models/history, production and marts, the schema of their config and their"
+            ~ " name. Nothing was changed."
         ) }}
     {%- endif -%}
 {% endmacro %}
@@ -150,7 +151,7 @@
 {% macro require_no_staging(node) %}
     {%- for source_name, table_name in node.sources if source_name == 'staging' -%}
         {{ exceptions.raise_compiler_error(
-            node.name ~ " is a view on staging." ~ table_name ~ ", which each month makes anew: have it "
+            node.name ~ " is a view on staging." ~ table_name ~ ", which every month recreates: have it "
             ~ ("store its failures as a table" if node.resource_type == 'test' else "read ref('latest_" ~ table_name ~ "'), or be a table")
             ~ ". Nothing was changed."
         ) }}

@@ -47,8 +47,8 @@ begin
         end if;
         perform pg_sleep(0.1);
     end loop;
-    raise exception '% cannot be reached, or has yet to finish what it was committing when it failed', nodes
-        using hint = 'Citus does that when it is back, within citus.recover_2pc_interval. Then ingest the month again.';
+    raise exception '% cannot be reached, or has yet to finish a commit that its failure interrupted', nodes
+        using hint = 'When it is back, Citus finishes that within citus.recover_2pc_interval. Then ingest the month again.';
 end
 $$;
 

@@ -10,8 +10,9 @@
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
                 {%- set named = id.split('.')[-1] if id.startswith('seed.') else '[' ~ id.split('.')[-2:] | join(', ') ~ ']' -%}
-                {%- do streamflow.keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", and dbt lets the gate wait for an audit only where the gate"
-                    ~ " depends on all that it reads: put in dbt_project.yml `vars: {audited_besides: [" ~ named ~ "]}`, or add it there") -%}
+                {%- do streamflow.keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", which the gate does not depend on, so dbt would not"
+                    ~ " let the gate wait for this audit: set in dbt_project.yml `vars: {audited_besides: [" ~ named ~ "]}`, or add it"
+                    ~ " to that list") -%}
             {%- endfor -%}
         {%- endfor -%}
         {%- if left_out -%}
@@ -47,17 +48,17 @@
             {%- set orphans = streamflow.count_orphans(checked, key, child.relation_name in checked) if checked else 0 -%}
             {%- if orphans -%}
                 {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ (", delivered now or before," if child.relation_name in checked)
-                    ~ " that name none of " ~ streamflow.parent_of(key) ~ " by " ~ key.columns | join(', ') ~ ": " ~ orphans
+                    ~ " that match no row of " ~ streamflow.parent_of(key) ~ " by " ~ key.columns | join(', ') ~ ": " ~ orphans
                     ~ ". Have the files corrected; a `relationships` audit of severity error would list those of this month") -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
     {%- for left in run_query('select * from ops.left_behind() where row_count > 0').rows -%}
-        {%- set remedy = "Restate with files that have these, or restate first what named them: " ~ left.child ~ " of " ~ left.dates
+        {%- set remedy = "Restate with files that have them, or first restate what refers to them: " ~ left.child ~ " of " ~ left.dates
             if left.is_staged else "To keep those rows, `alter table " ~ left.child ~ " drop constraint " ~ left.key
             ~ "` in psql, and restate again" -%}
-        {%- do streamflow.refuse_month(left.parent, "rows of " ~ left.child ~ " that would name none of " ~ left.parent ~ " by " ~ left.columns
-            ~ ", as no other month has delivered these: " ~ left.row_count ~ ". " ~ remedy) -%}
+        {%- do streamflow.refuse_month(left.parent, "rows of " ~ left.child ~ " that would match no row of " ~ left.parent ~ " by "
+            ~ left.columns ~ ": " ~ left.row_count ~ ". No other month delivered the missing rows of " ~ left.parent ~ ". " ~ remedy) -%}
     {%- endfor -%}
 {% endmacro %}
 

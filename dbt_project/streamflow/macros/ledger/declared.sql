@@ -94,8 +94,8 @@ declare
     );
 begin
     if left_over is not null then
-        raise exception 'production has yet to take in %, which is no longer declared: declare the table again until `streamflow dbt build'
-            ' --select complete_months+` has published that. Nothing was changed.', left_over;
+        raise exception 'a table was removed from the declaration before production took in its rows. Declare it again until'
+            ' `streamflow dbt build --select complete_months+` has published %. Nothing was changed.', left_over;
     end if;
     for wanted in select * from jsonb_to_recordset(declared) as one (name text, kind text, columns jsonb, key text []) loop
         if to_regclass(wanted.name) is null then
@@ -124,12 +124,12 @@ begin
             elsif difference.actual_type is null then
                 execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
             elsif difference.declared_type is null then
-                raise exception '% has a column % that is no longer declared, and history keeps what it knew: declare it again, with'
-                    ' `retired: true` in its config.meta; or `streamflow migrate`, where it has another name now. Nothing was changed.',
+                raise exception '% has a column % that is no longer declared, but history keeps its values. If it was renamed, run'
+                    ' `streamflow migrate`; if not, declare it again, with `retired: true` in its config.meta. Nothing was changed.',
                     wanted.name::regclass, difference.name;
             else
-                raise exception '%.% is declared as %, and the table has %: `streamflow migrate` changes a column of the delivery, or says'
-                    ' why it cannot; declare one of your own as it was again. Nothing was changed.',
+                raise exception '%.% is declared as %, but is % in the table. `streamflow migrate` changes a column of the files, or says'
+                    ' why it cannot; if you added the column to the model, declare it there as it was. Nothing was changed.',
                     wanted.name::regclass, difference.name, difference.declared_type, difference.actual_type;
             end if;
         end loop;

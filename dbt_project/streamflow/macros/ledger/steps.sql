@@ -224,8 +224,8 @@ begin
         and history.as_of in (select published.as_of from ops.published as published)
         and (history.table_name, history.as_of) not in (select standing.table_name, standing.as_of from ops.standing_history as standing);
     if rebuild and half_restated is not null then
-        raise exception '% cannot be made anew while % is half restated', of_table, half_restated
-            using hint = 'Ingest that month again with --restate, or give that up: `streamflow abandon`, with its number.';
+        raise exception '% cannot be rebuilt while the restatement of % is unfinished', of_table, half_restated
+            using hint = 'Ingest that month again with --restate, or give the restatement up: `streamflow abandon`, with its number.';
     end if;
     months := coalesce(case when rebuild then months else coalesce(unmerged, newest) end, 'null::date');
     return next;
@@ -268,8 +268,8 @@ begin
     if found then
         execute format('select count(*), count(*) filter (where observed_as_of = %L) from %s', newest, target) into known, delivered;
         if (known, delivered) <> (said.rows_total, said.rows_delivered) then
-            raise exception '% would have % rows, % of %, and history has %, % of that date: is it what history says? `streamflow verify` tells,'
-                ' `streamflow dbt build --full-refresh` mends it. The month is not published.',
+            raise exception '% would have % rows (% of %), but history has % (% of that date): `streamflow verify` tells what'
+                ' differs, `streamflow dbt build --full-refresh` rebuilds the table. The month is not published.',
                 target, known, delivered, newest, said.rows_total, said.rows_delivered;
         end if;
     end if;
