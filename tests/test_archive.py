@@ -233,9 +233,11 @@ def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months
     late = march("ingest", "003", "--data-dir", months)
     assert late.code == 3
     assert where in late.err
+    checked = march("check", "003", "--data-dir", months)
+    assert (checked.code, where in checked.err) == (3, True), checked
     other = copy_month(months, "001", tmp_path / "other")
     set_value(other / "labels.csv", 3, "churn_label", "")
-    for more in ([], ["--restate", "--reason", "wrong"]):
+    for more in ([], ["--restate", "--reason", "wrong"], ["--dry-run"]):
         changed = march("ingest", "001", "--data-dir", tmp_path / "other", *more)
         assert changed.code == 2
         assert f"{where}, so these files cannot be compared with it" in changed.err
@@ -340,6 +342,22 @@ def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path:
     [page] = (Path(january.environment["STREAMFLOW_HOME"]) / "reports").glob("month_003_*.html")
     assert "Compared with month 002" in page.read_text(), "before that is archived"
     assert "`drop schema as_of_2024_02_29 cascade` in psql first" in kept.err
+
+
+@pytest.mark.long
+def test_what_is_archived_gets_no_schema_and_loses_no_page(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    january.environment["STREAMFLOW_REPORT"] = "true"
+    january.ok("ingest", "001", "--data-dir", months)
+    [page] = (Path(january.environment["STREAMFLOW_HOME"]) / "reports").glob("month_001_*.html")
+    before = page.read_text()
+    archived(january, tmp_path / "old")
+    january.environment["STREAMFLOW_FREEZE"] = "true"
+    for month in ("000", "001"):
+        said = january.ok("ingest", month, "--data-dir", months, "--force")
+        assert "failed" not in said.err
+    schemas = "select string_agg(nspname, ' ') from pg_namespace where nspname ~ '^as_of'"
+    assert january.value(schemas) == "as_of_2024_02_29"
+    assert page.read_text() == before
 
 
 def test_what_parquet_needs_is_named_before_anything_is_done(

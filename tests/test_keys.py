@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,36 @@ def shop(copy: Path, streamflow: Streamflow, tmp_path: Path) -> Shop:
     made = Shop(copy, streamflow, tmp_path / "data")
     made("models")
     return made
+
+
+@pytest.mark.long
+def test_a_month_that_brings_a_parent_is_given_up_without_the_rows_that_refer_to_it(shop: Shop) -> None:
+    """Without a month of its own, the parent is emptied, and what refers to it would be deleted too."""
+    sources = shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    [invoices] = [one for one in TABLES if one["name"] == "invoices"]
+    alone = json.loads(json.dumps(invoices))
+    del alone["config"]["meta"]["references"], alone["columns"][0]["data_tests"]
+    for folder in ("history", "production", "marts"):
+        shutil.rmtree(shop.copy / "dbt_project" / "models" / folder)
+    write_sources(sources, [alone])
+    shop("models")
+    shop.ingest(JANUARY, {"invoices": FILES[JANUARY]["invoices"]})
+    before = shop.streamflow.rows("select * from invoices order by 1, 2")
+    write_sources(sources, [one for one in TABLES if one["name"] in {"accounts", "invoices"}])
+    shop("models", "invoices", "accounts", "accounts_snapshots", "latest_accounts", "training_set", "--overwrite")
+    shop("land", shop.deliver(FEBRUARY, {name: FILES[FEBRUARY][name] for name in ("accounts", "invoices")}),
+         "--data-dir", str(shop.data))  # fmt: skip
+    shop("dbt", "build", "--exclude", "published+")
+    assert shop.streamflow.value("select count(*) from accounts") == 4
+    shop("abandon", "001")
+    assert shop.streamflow.value("select count(*) from invoices") >= len(before)
+    shop("dbt", "build", "--select", "complete_months+")
+    assert shop.streamflow.rows("select * from invoices order by 1, 2") == before
+    shop("verify")
+    shop("ingest", "001", "--data-dir", str(shop.data))
+    keys = "select count(*) from pg_constraint where conrelid = 'invoices'::regclass and contype = 'f'"
+    assert shop.streamflow.on_citus or shop.streamflow.value(keys) == 1
+    shop("verify")
 
 
 @pytest.mark.long

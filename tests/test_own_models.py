@@ -464,6 +464,30 @@ def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be
     assert january.value("select count(*) from pg_constraint where conname = 'labels_user_id_fkey'") == 1
 
 
+def test_a_foreign_key_that_is_no_longer_declared_refuses_rows_before_the_month_begins(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """Its merge would fail once the history of all tables stands."""
+    before = january.state()
+    path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    sources = yaml.safe_load(path.read_text())
+    [labels] = [table for table in sources["sources"][0]["tables"] if table["name"] == "labels"]
+    del labels["config"]["meta"]["references"]
+    labels["columns"][0]["data_tests"] = []
+    path.write_text(yaml.safe_dump(sources, sort_keys=False))
+    assert run_copy(copy, january, "models", "labels", "--overwrite").returncode == 0
+    set_value(copy_month(months, "001", tmp_path) / "labels.csv", 3, "user_id", "nobody")
+    ingest = ("ingest", "001", "--data-dir", str(tmp_path))
+    result = run_copy(copy, january, *ingest)
+    assert result.returncode == 1
+    assert "rows of labels that match no row of users by user_id: 1" in result.stderr
+    assert "`alter table labels drop constraint labels_user_id_fkey` in psql" in result.stderr
+    assert january.state() == before
+    january.connection.execute("alter table labels drop constraint labels_user_id_fkey")
+    assert run_copy(copy, january, *ingest).returncode == 0
+    january.ok("verify")
+
+
 def test_a_second_foreign_key_is_made_and_a_waived_audit_of_it_lets_no_row_past(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from loader.ledger.attempts import (
     lock,
     prepare,
     register_run,
+    require_current,
     require_landed,
     set_staged,
     take_back,
@@ -29,6 +30,7 @@ from loader.ledger.months import (
     history_on,
     is_unaudited,
     left_to_build,
+    require_here,
     require_ingestible,
     require_same_date,
     require_tables,
@@ -39,6 +41,7 @@ from loader.ledger.months import (
 __all__ = [
     "AuditResult", "Standing", "TableCounts", "TableHistory", "Waiver", "audits_of", "begin", "came_later",
     "clear_staged", "create", "enter_files", "exists", "finish", "history_on", "holder", "is_current", "is_unaudited",
-    "left_to_build", "lock", "prepare", "register_run", "require_ingestible", "require_landed", "require_same_date",
-    "require_tables", "set_staged", "standing", "take_back", "undo_unfinished", "waivers_of", "who",
+    "left_to_build", "lock", "prepare", "register_run", "require_current", "require_here", "require_ingestible",
+    "require_landed", "require_same_date", "require_tables", "set_staged", "standing", "take_back", "undo_unfinished",
+    "waivers_of", "who",
 ]  # fmt: skip

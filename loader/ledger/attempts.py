@@ -41,6 +41,15 @@ def is_current(connection: Connection) -> bool:
     return bool(one_row(connection, query, [_stamp()])[0])
 
 
+def require_current(connection: Connection) -> None:
+    """Require that another version of streamflow did not prepare the ledger, if there is one."""
+    if exists(connection) and not is_current(connection):
+        raise SurroundingsFailed(
+            "schema ops is of another version of streamflow: `streamflow init` updates it and changes no rows."
+            " Run that, then try again."
+        )
+
+
 def _stamp() -> str:
     """The hash of the ledger's SQL, kept as the comment of ops.loads: the role that loads does not own the schema."""
     return hashlib.md5(ops_ddl(), usedforsecurity=False).hexdigest()

@@ -150,6 +150,15 @@ def require_ingestible(standing: Standing, month: str, *, has_history: bool, res
         )
 
 
+def require_here(standing: Standing, as_of: dt.date) -> None:
+    """Require that history of a date is in the database, to compare files with it; WrongUsage if it is archived."""
+    if standing.archived_in:
+        raise WrongUsage(
+            f"the history of {as_of} is archived in {standing.archived_in}, so these files cannot be compared with it:"
+            f" first run `streamflow archive --restore {as_of}`."
+        )
+
+
 def require_tables(connection: Connection) -> None:
     """Require that every table with history exists.
 

@@ -125,6 +125,7 @@ class Run:
             self._end("landed", f"month {self.delivery.label} is in staging: `{build}` does the rest")
         elif self.request.command == "check":
             self._require_passed(self._dbt(self.dbt.audit, "audits"))
+            self.connection.execute("select ops.require_months_before(table_name, as_of) from ops.to_build")
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
             self._build(landing)
@@ -140,11 +141,7 @@ class Run:
             raise self._refusal(found.problems)
         differing = [one for one in self.tables if one.name in known and known[one.name].content != contents[one.name]]
         if differing:
-            if standing.archived_in:
-                raise WrongUsage(
-                    f"the history of {self.delivery.as_of} is archived in {standing.archived_in}, so these files cannot"
-                    f" be compared with it: first run `streamflow archive --restore {self.delivery.as_of}`."
-                )
+            ledger.require_here(standing, self.delivery.as_of)
             if self._restates:
                 return False
             self._require_same_rows(differing, standing)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.pipeline.outcome import Outcome
 from loader.pipeline.progress import log
 from loader.readers.freeze import freeze
-from loader.readers.published import published_months
+from loader.readers.published import PublishedMonth, published_months
 from loader.readers.report import page_of, write_month
 from loader.settings import Settings
 from loader.upkeep import archive
@@ -45,7 +45,8 @@ def _logged(outcome: Outcome) -> Iterator[None]:
 def _schema(settings: Settings, as_of: dt.date) -> Iterator[str]:
     if settings.freeze:
         with open_database(settings).connect() as connection:
-            yield f"schema: {freeze(connection, load_contract(), as_of)}"
+            if any(month.as_of == as_of and not month.archived_in for month in published_months(connection)):
+                yield f"schema: {freeze(connection, load_contract(), as_of)}"
 
 
 def _archived(settings: Settings, _as_of: dt.date) -> Iterator[str]:
@@ -59,7 +60,13 @@ def _was_cut_off(settings: Settings, as_of: dt.date) -> bool:
     if not settings.report or any((settings.home / "reports").glob(f"month_*_{as_of}.html")):
         return False
     with open_database(settings).connect() as connection:
-        return any(month.as_of == as_of and not month.archived_in for month in published_months(connection))
+        return as_of in {month.as_of for month in _reportable(published_months(connection))}
+
+
+def _reportable(months: Sequence[PublishedMonth]) -> list[PublishedMonth]:
+    """The months that a page can be written of: they are not archived, nor is all before them."""
+    first = min((month.as_of for month in months), default=None)
+    return [month for month in months if not month.archived_in and (month.previous_as_of or month.as_of == first)]
 
 
 def _reports(settings: Settings, as_of: dt.date) -> Iterator[str]:
@@ -67,7 +74,7 @@ def _reports(settings: Settings, as_of: dt.date) -> Iterator[str]:
     if not settings.report:
         return
     with open_database(settings).connect() as connection:
-        months = [month for month in published_months(connection) if month.as_of >= as_of and not month.archived_in]
+        months = [month for month in _reportable(published_months(connection)) if month.as_of >= as_of]
     pages = {month.as_of: page_of(settings, month.month, month.as_of) for month in months}
     if as_of in pages:
         pages[as_of].unlink(missing_ok=True)

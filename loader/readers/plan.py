@@ -42,12 +42,13 @@ def plan_month(settings: Settings, request: Request, delivery: Delivery) -> Plan
     """Find out from the files and the ledger what a request would do.
 
     Raises:
-        SurroundingsFailed: the database cannot be reached.
+        SurroundingsFailed: the database cannot be reached, or is of another version.
         WrongUsage: the models or tables differ from the declaration, or the month was published for another date.
     """
     tables = load_contract()
     require_models(tables)
     with open_database(settings).connect() as connection:
+        ledger.require_current(connection)
         with arrived(delivery, tables, settings.home, log.info) as here:
             found = here.find(tables, ledger.came_later(connection, [table.name for table in tables], delivery.as_of))
             hashes = found.hashes()
@@ -67,9 +68,13 @@ def _action(connection: Connection, request: Request, delivery: Delivery, conten
     known = ledger.history_on(connection, delivery.as_of) if has_ledger else {}
     ledger.require_ingestible(standing, delivery.label, has_history=bool(known), restates=restates)
     if any(table in known and known[table].content != content for table, content in contents.items()):
+        ledger.require_here(standing, delivery.as_of)
         if restates:
             return "land, audit and replace what is published"
         return "compare with what is published, and refuse where a row differs"
     if contents.keys() - known.keys() or request.force:
         return "land, audit and publish"
-    return "nothing: published already" if standing.load_id else "finish what was begun"
+    if not standing.is_finished:
+        return "finish what was begun"
+    left = ledger.left_to_build(connection, delivery.as_of)
+    return "nothing: published already" if left == [] else "build the models and tests that failed or did not run"

@@ -91,11 +91,7 @@ def _ledger_as_it_is(connection: Connection, links: Sequence[Link] | None) -> tu
 
 def _verdicts(connection: Connection, tables: Sequence[Table], links: Sequence[Link] | None) -> Iterator[Verdict]:
     if links is not None:
-        if not ledger.is_current(connection):
-            raise SurroundingsFailed(
-                "schema ops is of another version of streamflow: `streamflow init` updates it and changes no rows."
-                " Run that, then verify again."
-            )
+        ledger.require_current(connection)
         if changed := list(_functions(connection)):
             yield from changed  # every other check depends on these functions
             return

@@ -32,7 +32,7 @@
   new, and those of other months if a restatement removes the parent row.
 -#}
 {% macro require_references(audits) %}
-    {%- set audited = [] -%}
+    {%- set audited, declared = [], [] -%}
     {%- set waived = run_query('select audit_name from ops.waivers where load_id = (select max(load_id) from ops.staged)').columns[0].values() -%}
     {%- for audit in audits if audit.test_metadata and audit.test_metadata.name == 'relationships' and streamflow.lets_none_pass(audit)
         and audit.name not in waived -%}
@@ -43,6 +43,7 @@
     {%- endfor -%}
     {%- for child in graph.nodes.values() if child.config.get('incremental_strategy') == 'newest_wins' -%}
         {%- for key in child.constraints if key.type == 'foreign_key' -%}
+            {%- do declared.append([child.name, key.columns, streamflow.parent_of(key)]) -%}
             {%- set checked = [] if [child.name, key.columns | list, streamflow.parent_of(key), key.to_columns | list] in audited else [source('staging', child.name)] -%}
             {%- if streamflow.key_is_new(child, key.columns) %}{% do checked.append(child.relation_name) %}{% endif -%}
             {%- set orphans = streamflow.count_orphans(checked, key, child.relation_name in checked) if checked else 0 -%}
@@ -52,6 +53,11 @@
                     ~ ". Have the files corrected; a `relationships` audit of severity error would list those of this month") -%}
             {%- endif -%}
         {%- endfor -%}
+    {%- endfor -%}
+    {%- for broken in run_query('select * from ops.unmatched(' ~ streamflow.as_json(declared) ~ ') where row_count > 0').rows -%}
+        {%- do streamflow.refuse_month(broken.child, "rows of " ~ broken.child ~ " that match no row of " ~ broken.parent ~ " by "
+            ~ broken.columns ~ ": " ~ broken.row_count ~ ". The table has the foreign key " ~ broken.key ~ ", which is not declared. If that"
+            ~ " reference no longer holds, `alter table " ~ broken.child ~ " drop constraint " ~ broken.key ~ "` in psql") -%}
     {%- endfor -%}
     {%- for left in run_query('select * from ops.left_behind() where row_count > 0').rows -%}
         {%- set remedy = "Restate with files that have them, or first restate what refers to them: " ~ left.child ~ " of " ~ left.dates

@@ -40,6 +40,49 @@ create or replace function ops.missing_keys(target regclass, declared jsonb) ret
     order by key.type desc
 $$;
 
+-- Whether a table can have a foreign key: not while it has rows and the parent waits for its first month, with which the key comes.
+create or replace function ops.can_refer(target regclass, parent text) returns boolean language plpgsql stable as $$
+declare
+    result boolean;
+begin
+    execute format(
+        'select not exists (select 1 from %s) or exists (select 1 from public.%I)', target, substring(parent from '(\w+)\W*$')
+    ) into result;
+    return result;
+end
+$$;
+
+-- The delivered rows that break a foreign key of production which is not declared: one that is no longer, or that somebody else made.
+-- `declared` is [[child, columns, parent]].
+create or replace function ops.unmatched(declared jsonb) returns table (
+    child text, key text, parent text, columns text, row_count bigint
+) language plpgsql stable as $$
+declare
+    theirs text;
+    delivered text;
+begin
+    for child, key, parent, columns, theirs, delivered in
+        select own.table_name, conname, confrelid::regclass::text, ops.identifiers(ops.columns(conrelid, conkey)),
+            ops.identifiers(ops.columns(confrelid, confkey)), staged.table_name
+        from pg_constraint
+        inner join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
+        left join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
+        where contype = 'f' and conparentid = 0
+            and not declared @> jsonb_build_array(jsonb_build_array(
+                own.table_name, to_jsonb(ops.columns(conrelid, conkey)), (select relname from pg_class where oid = confrelid)
+            ))
+            and ops.columns(conrelid, conkey) <@ (
+                select array_agg(attname::text) from pg_attribute where attrelid = to_regclass(format('staging.%I', own.table_name))
+            )
+    loop
+        execute format('select count(*) from (select %1$s from staging.%2$I where (%1$s) is not null except select %3$s from %4$s',
+            columns, child, theirs, parent)
+            || coalesce(format(' except select %s from staging.%I', theirs, delivered), '') || ') as unmatched' into row_count;
+        return next;
+    end loop;
+end
+$$;
+
 -- Creates an empty table, with columns as [{name, type, required}].
 -- staging: one row per record of the file. Only types are checked, and that dates are finite and numbers too small for their mean, which
 -- has double precision, to overflow (loader/refusals/diagnosis.sql finds the others). Not vacuumed, as the next month recreates the table.

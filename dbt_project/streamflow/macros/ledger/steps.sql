@@ -247,6 +247,7 @@ begin
             execute format('alter table %s add primary key (%s)', target, key.named);
             execute format('analyze %s', target);
         else
+            continue when not ops.can_refer(target, key.references_table);
             -- `on delete cascade` finds rows by this index, unless the primary key begins with the same columns
             if key.columns <> (ops.primary_key(target))[:cardinality(key.columns)] then
                 execute format('create index on %s (%s)', target, key.named);

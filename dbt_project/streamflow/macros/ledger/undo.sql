@@ -66,8 +66,11 @@ end
 $$;
 
 -- Production holds rows of history that was just undone. Marks that date, or the newest merged one, as not merged, so that the next run
--- rebuilds the table; without any merged history, empties it.
+-- rebuilds the table; without any merged history, empties it. Foreign keys that refer to it go first, as they would empty other tables too;
+-- production makes those that are declared again.
 create or replace function ops.take_in_again(of_table text, of_date date) returns void language plpgsql as $$
+declare
+    key record;
 begin
     update ops.history
     set merged_at = null
@@ -75,6 +78,13 @@ begin
         select as_of from ops.history where table_name = of_table and rows_inserted is not null order by as_of = of_date desc, as_of desc limit 1
     );
     if not found then
+        for key in
+            select conrelid::regclass as child, conname as name
+            from pg_constraint
+            where contype = 'f' and conparentid = 0 and confrelid = to_regclass(format('public.%I', of_table))
+        loop
+            execute format('alter table %s drop constraint %I', key.child, key.name);
+        end loop;
         execute format('delete from public.%I', of_table);
     end if;
 end

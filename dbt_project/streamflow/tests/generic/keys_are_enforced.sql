@@ -1,5 +1,10 @@
 {#- The database enforces every declared key that it can enforce, so that no row can break one. Row grain: missing key. -#}
 {% test keys_are_enforced(model) %}
 {%- set node = graph.nodes.get(context['model'].attached_node, {}) if execute else {} -%}
-select type from ops.missing_keys(to_regclass('{{ node.relation_name }}'), {{ streamflow.as_json(node.constraints or []) }})
+select missing.type
+from ops.missing_keys(to_regclass('{{ node.relation_name }}'), {{ streamflow.as_json(node.constraints or []) }}) as missing
+where case missing.type
+    when 'primary_key' then true
+    else ops.can_refer(to_regclass('{{ node.relation_name }}'), missing.references_table)
+end
 {% endtest %}
