@@ -98,6 +98,9 @@ def test_a_month_is_archived_and_comes_back_the_same(march: Streamflow, months: 
     with pytest.raises(Exception, match="history and stays"):
         march.connection.execute("delete from history.users_2024_01_31")
     assert march.ok("verify", "--manifest", manifest).code == 0
+    march.connection.execute("alter table labels_snapshots add column told_by text")  # like one declared meanwhile
+    march.ok("archive", "--before", MARCH, "--to", folder)
+    assert dates(march) == [MARCH]
 
 
 def test_a_month_that_is_read_is_the_only_one_that_stays(

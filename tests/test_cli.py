@@ -17,7 +17,7 @@ from tests.conftest import REPOSITORY, Streamflow
 COMMANDS = [
     ("ingest",), ("land",), ("check",), ("status",), ("verify",), ("init",), ("dbt",), ("models",), ("setup",),
     ("forget",), ("migrate",), ("abandon",), ("history",), ("diff",), ("training-set",), ("freeze",), ("report",),
-    ("doctor",),
+    ("doctor",), ("archive",), ("new",),
     ("db", "start"), ("db", "stop"), ("db", "status"), ("db", "uri"), ("db", "psql"),
 ]  # fmt: skip
 

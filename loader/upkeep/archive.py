@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 
 from loader.database import Connection, one_row, open_database, statement
@@ -22,6 +23,8 @@ from loader.settings import Settings
 from loader.upkeep import history, parquet
 
 NOTHING = "nothing is archived, and nothing was changed"
+UNLIKE = (SurroundingsFailed, ValueError, psycopg.DataError, psycopg.IntegrityError, psycopg.errors.UndefinedColumn)
+"""What reading a file raises if it is not that of a partition."""
 _date_of = attrgetter("as_of")
 
 
@@ -136,10 +139,16 @@ def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
 def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequence[Entry]) -> Moved:
     moved = [(entry, folder / f"{entry.partition_name}.parquet") for entry in entries]
     for entry, path in moved:
-        _write(connection, entry, path)
-        with connection.transaction(force_rollback=True):
-            connection.execute(sql.SQL("create temporary table proof (like {})").format(entry.relation))
-            _fill(connection, sql.Identifier("pg_temp", "proof"), path, entry)
+        if not (was_there := path.exists()):  # after a restore it is, with fewer columns if one was declared since
+            _write(connection, entry, path)
+        try:
+            with connection.transaction(force_rollback=True):
+                connection.execute(sql.SQL("create temporary table proof (like {})").format(entry.relation))
+                _fill(connection, sql.Identifier("pg_temp", "proof"), path, entry)
+        except UNLIKE:
+            if was_there:
+                raise WrongUsage(f"{path} is there already, and has other rows: give another folder.") from None
+            raise
     _sync(folder)
     with history.all_or_nothing(connection, f"{as_of} is not archived"):
         for entry in entries:
@@ -178,7 +187,7 @@ def _moved(connection: Connection, event: str, as_of: dt.date, found: Sequence[t
 
 
 def _write(connection: Connection, entry: Entry, path: Path) -> None:
-    """Write the file, or write it again; raises WrongUsage if a file with other rows is there."""
+    """Write the file."""
     relation = entry.relation.as_string(connection)
     types: dict[str, str] = dict(connection.execute(statement(__file__, "columns"), [relation]).fetchall())
     key, _ = one_row(connection, statement(__file__, "key"), [relation])
@@ -189,8 +198,6 @@ def _write(connection: Connection, entry: Entry, path: Path) -> None:
         with made.open("wb") as stream:
             parquet.copy_out(connection, query, stream)
         parquet.from_csv(made, types, exact=True)
-        if path.exists() and SourceFile(path).sha256() != SourceFile(made).sha256():
-            raise WrongUsage(f"{path} is there already, and has other rows: give another folder.")
         _sync(made)
 
 
