@@ -488,6 +488,7 @@ def test_a_foreign_key_that_is_no_longer_declared_refuses_rows_before_the_month_
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_a_second_foreign_key_is_made_and_a_waived_audit_of_it_lets_no_row_past(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
