@@ -80,7 +80,7 @@ FOUND = {
         "not the one that was published",
     ),
     "rows forged, with a checksum that fits": Tamper(FORGED, "not the one that was published"),
-    "rows forged, and the chain's link": Tamper(f"{FORGED}; {TELL}", "link 1 of ops.chain is not what", "ops", None),
+    "rows forged, and the chain's link": Tamper(f"{FORGED}; {TELL}", "link 1 of ops.chain was changed", "ops", None),
     "the ledger emptied": Tamper(
         "truncate ops.loads, ops.history, ops.restatements, ops.published, ops.chain cascade",
         f"{JANUARY} has history, but no entry", "ops", None,
@@ -121,9 +121,9 @@ FOUND = {
     "a column of history dropped": Tamper(
         "alter table labels_snapshots drop column churn_label cascade", "the checksum differs"
     ),
-    "a link deleted": Tamper("delete from ops.chain where link = 2", "link 3 of ops.chain is not what", "ops", None),
+    "a link deleted": Tamper("delete from ops.chain where link = 2", "link 3 of ops.chain was changed", "ops", None),
     "the last link deleted": Tamper(
-        f"delete from ops.chain where link = {LAST}", "by load 3", "ops", None
+        f"delete from ops.chain where link = {LAST}", "no link for the publication of month 001 by load 3", "ops", None
     ),
     "a publication deleted": Tamper(
         "delete from ops.published where load_id = 1", "gone from ops.published", "ops", None
@@ -140,7 +140,7 @@ FOUND = {
         "entries are not what streamflow writes", "ops", None
     ),
     "a publication forged": Tamper(
-        "insert into ops.published values (7, '2024-01-31', '000', now())", "by load 7 is none", "ops", None
+        "insert into ops.published values (7, '2024-01-31', '000', now())", "month 000 by load 7", "ops", None
     ),
 }  # fmt: skip
 
