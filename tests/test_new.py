@@ -174,6 +174,7 @@ def test_ids_months_in_names_and_quotes_around_nothing(run: Run, tmp_path: Path)
     assert (tmp_path / "no" / "dbt_project.yml").read_text().startswith("name: no_project\n")
 
 
+@pytest.mark.long
 def test_customers_are_marked_where_more_tables_refer_to_a_lookup(run: Run, tmp_path: Path) -> None:
     countries = ("DE", "FR", "IT")
     by_country = {

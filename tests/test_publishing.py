@@ -213,6 +213,7 @@ def test_several_months_in_one_command(
     assert one_by_one.state() == at_once
 
 
+@pytest.mark.long
 def test_the_first_month_that_is_refused_is_the_last_that_is_tried(
     streamflow: Streamflow, months: Path, tmp_path: Path
 ) -> None:
