@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ def write(copy: Path, path: str, text: str) -> None:
     target = copy / "dbt_project" / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
+
+
+def change(copy: Path, path: str, to: Callable[[dict[str, Any]], object]) -> None:
+    """Change what a YAML file of the project's copy says of labels."""
+    target = copy / "dbt_project" / "models" / path
+    document = yaml.safe_load(target.read_text())
+    found = document["models"] if "models" in document else document["sources"][0]["tables"]
+    to(next(one for one in found if one["name"] == "labels"))
+    target.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
 def add_test(copy: Path, table_name: str, column_name: str, test: dict[str, Any]) -> None:
@@ -469,12 +479,8 @@ def test_a_foreign_key_that_is_no_longer_declared_refuses_rows_before_the_month_
 ) -> None:
     """Its merge would fail once the history of all tables stands."""
     before = january.state()
-    path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
-    sources = yaml.safe_load(path.read_text())
-    [labels] = [table for table in sources["sources"][0]["tables"] if table["name"] == "labels"]
-    del labels["config"]["meta"]["references"]
-    labels["columns"][0]["data_tests"] = []
-    path.write_text(yaml.safe_dump(sources, sort_keys=False))
+    change(copy, "staging/_sources.yml", lambda labels: labels["config"]["meta"].pop("references"))
+    change(copy, "staging/_sources.yml", lambda labels: labels["columns"][0].pop("data_tests"))
     assert run_copy(copy, january, "models", "labels", "--overwrite").returncode == 0
     set_value(copy_month(months, "001", tmp_path) / "labels.csv", 3, "user_id", "nobody")
     ingest = ("ingest", "001", "--data-dir", str(tmp_path))
@@ -494,11 +500,8 @@ def test_a_second_foreign_key_is_made_and_a_waived_audit_of_it_lets_no_row_past(
 ) -> None:
     """labels refers to users by the same column; that foreign key does not replace the one to subscriptions."""
     before = january.state()
-    path = copy / "dbt_project" / "models" / "production" / "labels.yml"
-    document = yaml.safe_load(path.read_text())
     key = {"type": "foreign_key", "columns": ["user_id"], "to": "ref('subscriptions')", "to_columns": ["user_id"]}
-    document["models"][0]["constraints"].append(key)
-    path.write_text(yaml.safe_dump(document))
+    change(copy, "production/labels.yml", lambda labels: labels["constraints"].append(key))
     arguments = {"to": "source('staging', 'subscriptions')", "field": "user_id"}
     add_test(copy, "labels", "user_id", {"relationships": {"name": "ours", "arguments": arguments}})
     edit(copy_month(months, "001", tmp_path) / "subscriptions.csv", lambda rows: rows.pop())  # of a new customer

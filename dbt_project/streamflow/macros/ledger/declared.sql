@@ -16,12 +16,13 @@ create or replace function ops.primary_key(relation regclass) returns text [] la
 $$;
 
 -- The declared keys that a table lacks and can have. A cluster enforces a foreign key only within a node: the key has to begin with the
--- column by which the tables are distributed, which is the first one of the primary key.
+-- column by which the tables are distributed, which is the first one of the primary key. `to` ends in the name of the parent.
 create or replace function ops.missing_keys(target regclass, declared jsonb) returns table (
     type text, columns text [], references_table text, references_columns text []
 ) language sql stable as $$
-    select key.type, key.columns, key."to", key.to_columns
+    select key.type, key.columns, parent.name, key.to_columns
     from jsonb_to_recordset(declared) as key (type text, columns text [], "to" text, to_columns text [])
+    cross join lateral (select substring(key."to" from '(\w+)\W*$')) as parent (name)
     where key.type in ('primary_key', 'foreign_key')
         and not exists (
             select from pg_constraint
@@ -29,7 +30,7 @@ create or replace function ops.missing_keys(target regclass, declared jsonb) ret
                 and case key.type
                     when 'primary_key' then contype = 'p'
                     else contype = 'f' and ops.columns(conrelid, conkey) = key.columns
-                        and (select relname from pg_class where oid = confrelid) = substring(key."to" from '(\w+)\W*$')
+                        and confrelid = to_regclass(format('public.%I', parent.name))
                 end
         )
         and (
@@ -45,9 +46,7 @@ create or replace function ops.can_refer(target regclass, parent text) returns b
 declare
     result boolean;
 begin
-    execute format(
-        'select not exists (select 1 from %s) or exists (select 1 from public.%I)', target, substring(parent from '(\w+)\W*$')
-    ) into result;
+    execute format('select not exists (select 1 from %s) or exists (select 1 from public.%I)', target, parent) into result;
     return result;
 end
 $$;

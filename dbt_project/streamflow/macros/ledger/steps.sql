@@ -253,7 +253,7 @@ begin
                 execute format('create index on %s (%s)', target, key.named);
             end if;
             execute format(
-                'alter table %s add foreign key (%s) references %s (%s) on delete cascade',
+                'alter table %s add foreign key (%s) references public.%I (%s) on delete cascade',
                 target, key.named, key.references_table, ops.identifiers(key.references_columns)
             );
         end if;
