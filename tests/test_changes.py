@@ -136,6 +136,65 @@ def test_an_audit_warns_of_a_table_that_gets_a_column(
     ]
 
 
+LANDED_BEFORE = {
+    "labels": "# labels\n- name: source\n  data_type: text\n",
+    "payments_agg_90d": "# payments_agg_90d\n- name: failed_payments_90d\n  data_type: numeric\n",
+    "loyalty": """
+- name: loyalty
+  description: Loyalty points.
+  config: {meta: {primary_key: [user_id]}}
+  columns: [{name: user_id, data_type: text, description: The customer.}]
+""",
+}
+
+
+@pytest.mark.parametrize(
+    "table", ["labels", *(pytest.param(name, marks=pytest.mark.long) for name in ("payments_agg_90d", "loyalty"))]
+)
+def test_a_month_that_landed_before_its_declaration_changed_is_landed_again(
+    copy: Path, streamflow: Streamflow, months: Path, table: str
+) -> None:
+    """`dbt build` would end in an error of SQL, or succeed and publish nothing of a table that the month lacks."""
+    assert run_copy(copy, streamflow, "land", "000", "--data-dir", str(months)).returncode == 0
+    if table == "loyalty":
+        path = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+        document = yaml.safe_load(path.read_text())
+        document["sources"][0]["tables"] += yaml.safe_load(LANDED_BEFORE[table])
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+    else:
+        change(copy, LANDED_BEFORE[table])
+    run_copy(copy, streamflow, "models")
+    assert run_copy(copy, streamflow, "models", *models_of(table), "--overwrite").returncode == 0
+    refused = run_copy(copy, streamflow, "dbt", "build")
+    assert refused.returncode == 2, refused
+    said = f"the month in staging was landed before the declaration of staging.{table} was changed"
+    assert said in refused.stdout, refused
+    assert "Land the month again." in refused.stdout
+    again = run_copy(copy, streamflow, "land", "000", "--data-dir", str(months))
+    if table == "payments_agg_90d":
+        assert run_copy(copy, streamflow, "dbt", "build").returncode == 0
+        assert streamflow.value("select count(*) from published_months") == 1
+    else:
+        assert (again.returncode, " is missing" in again.stderr) == (1, True), again
+
+
+def test_dbt_build_adds_a_column_that_was_declared_after_the_month_was_published(
+    copy: Path, january: Streamflow
+) -> None:
+    """As in CI after a merge: the month that is in staging was landed without the column."""
+    change(copy, LANDED_BEFORE["labels"])
+    assert run_copy(copy, january, "models", *models_of("labels"), "--overwrite").returncode == 0
+    built = run_copy(copy, january, "dbt", "build")
+    assert built.returncode == 0, built.stdout
+    columns = january.rows("select attrelid::regclass::text from pg_attribute where attname = 'source' and attnum > 0")
+    assert {("staging.labels",), ("labels",), ("labels_snapshots",), ("latest.labels",)} <= set(columns)
+    assert run_copy(copy, january, "verify").returncode == 0
+
+
+def models_of(table: str) -> tuple[str, ...]:
+    return (f"{table}_snapshots", table, f"latest_{table}", "training_set")
+
+
 @pytest.mark.parametrize(
     ("aliases", "said"),
     [

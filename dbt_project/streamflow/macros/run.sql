@@ -5,12 +5,13 @@
 {% macro begin_run() %}
     {%- if execute -%}
         {%- do streamflow.create_missing_tables() -%}
+        {#- ends this run if an ingest is under way: staging may then hold parts of two months, which must not be audited -#}
+        {%- if 'model.streamflow.gate' in selected_resources -%}
+            {%- set landed = "select ops.require_landed_as_declared(" ~ streamflow.as_json(streamflow.declarations()) ~ ")" -%}
+            {%- do run_query(streamflow.begin_step() ~ '; ' ~ landed) -%}
+        {%- endif -%}
         insert into ops.runs (invocation_id, load_id) select '{{ invocation_id }}', ops.load_in_staging()
         on conflict (invocation_id) do update set load_id = excluded.load_id;
-        {#- ends this run if an ingest is under way: staging may then hold parts of two months, which must not be audited -#}
-        {%- if 'model.streamflow.gate' in selected_resources %}
-        {{ streamflow.begin_step() }};
-        {%- endif %}
         commit
     {%- endif -%}
 {% endmacro %}
@@ -79,6 +80,12 @@
 
 {#- The SQL that makes staging, history and production follow their declaration. -#}
 {% macro follow_declaration(adds_columns) %}
+    {{ return("select ops.follow_declaration(" ~ streamflow.as_json(streamflow.declarations()) ~ ", " ~ adds_columns ~ ")") }}
+{% endmacro %}
+
+
+{#- All tables of staging, history and production, in the form that ops.follow_declaration expects. -#}
+{% macro declarations() %}
     {%- set declared = [] -%}
     {%- for staged in graph.sources.values() if staged.source_name == 'staging' -%}
         {%- do declared.append(streamflow.declaration(staged, 'staging', staged.config.meta.primary_key)) -%}
@@ -86,11 +93,11 @@
     {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in streamflow.strategies() -%}
         {%- do declared.append(streamflow.declaration(model, streamflow.strategies()[model.config.incremental_strategy], model.config.unique_key)) -%}
     {%- endfor -%}
-    {{ return("select ops.follow_declaration(" ~ streamflow.as_json(declared) ~ ", " ~ adds_columns ~ ")") }}
+    {{ return(declared) }}
 {% endmacro %}
 
 
-{#- A source or a model in the form that ops.follow_declaration expects. -#}
+{#- One of them, a source or a model. -#}
 {% macro declaration(node, kind, key) %}
     {%- set columns = [] -%}
     {%- for column in node.columns.values() -%}

@@ -119,13 +119,60 @@ begin
 end
 $$;
 
+-- The columns of a table that are not as declared; a type is null if the column is not declared, or if the table lacks it.
+create or replace function ops.unlike_declared(relation regclass, columns jsonb) returns table (
+    name text, declared_type text, actual_type text
+) language sql stable as $$
+    select name, declared.type, actual.type
+    from jsonb_to_recordset(columns) as declared (name text, type text)
+    full join (
+        select attname::text as name, format_type(atttypid, atttypmod) as type
+        from pg_attribute
+        where attrelid = relation and attnum > 0 and not attisdropped
+    ) as actual using (name)
+    where actual.type in (declared.type, format_type(to_regtype(declared.type), null)) is not true
+    order by actual.type is null
+$$;
+
+-- Raises if a month that is to be published was landed when other tables or columns were declared. `declared` is as in
+-- ops.follow_declaration.
+create or replace function ops.require_landed_as_declared(declared jsonb) returns void language plpgsql stable as $$
+declare
+    changed text := (
+        select coalesce(one.relation::text, 'staging.' || staged.table_name)
+        from (
+            select to_regclass(known.name) as relation, known.*
+            from jsonb_to_recordset(declared) as known (name text, kind text, columns jsonb)
+            where known.kind = 'staging'
+        ) as one
+        full join ops.staged as staged on to_regclass(format('staging.%I', staged.table_name)) = one.relation
+        where staged.load_id is null or one.name is null or exists (
+            select from ops.unlike_declared(one.relation, one.columns) as different
+            where different.name not in ('as_of', 'position_in_file')
+        )
+        limit 1
+    );
+begin
+    if changed is not null and exists (
+        select from ops.staged as staged
+        inner join ops.loads as loads on loads.load_id = staged.load_id
+        where loads.command <> 'check' and loads.state <> 'refused'
+            and loads.load_id not in (select published.load_id from ops.published as published)
+    ) then
+        raise exception 'the month in staging was landed before the declaration of % was changed', changed
+            using hint = 'Land the month again.';
+    end if;
+end
+$$;
+
 -- Creates missing tables and, if `adds_columns`, columns that were declared later; dbt would add them only after history has read its own
--- table. Raises before any row is written if a table does not match its declaration. Returns the tables that it created.
+-- table. Staging gets such a column, empty, if the month in it is published. Raises before any row is written if a table does not match its declaration. Returns the tables that it created.
 -- `declared` is [{name, kind, columns, key}].
 create or replace function ops.follow_declaration(declared jsonb, adds_columns boolean) returns setof text language plpgsql as $$
 declare
     wanted record;
     difference record;
+    is_published boolean := (select bool_and(load_id in (select published.load_id from ops.published as published)) from ops.staged);
     left_over text := (
         select string_agg(format('%s of %s', table_name, as_of), ', ' order by table_name, as_of)
             || case when bool_or(as_of in (select as_of from ops.published)) then '' else ' (or `streamflow abandon` the month)' end
@@ -147,24 +194,15 @@ begin
             end if;
             return next wanted.name;
             continue;
-        elsif wanted.kind = 'staging' then  -- each landing recreates it
-            continue;
         end if;
         for difference in
-            select name, declared.type as declared_type, actual.type as actual_type
-            from jsonb_to_recordset(wanted.columns) as declared (name text, type text)
-            full join (
-                select attname::text as name, format_type(atttypid, atttypmod) as type
-                from pg_attribute
-                where attrelid = wanted.name::regclass and attnum > 0 and not attisdropped
-            ) as actual using (name)
-            where actual.type in (declared.type, format_type(to_regtype(declared.type), null)) is not true
-            order by actual.type is null
+            select * from ops.unlike_declared(wanted.name, wanted.columns)
+            where wanted.kind <> 'staging' or actual_type is null  -- each landing recreates staging
         loop
-            if difference.actual_type is null and not adds_columns then
-                continue;
-            elsif difference.actual_type is null then
-                execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
+            if difference.actual_type is null then
+                if (case wanted.kind when 'staging' then is_published else adds_columns end) then
+                    execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
+                end if;
             elsif difference.declared_type is null then
                 raise exception '% has a column % that is no longer declared, but history keeps its values. If it was renamed, run'
                     ' `streamflow migrate`; if not, declare it again, with `retired: true` in its config.meta. Nothing was changed.',
