@@ -81,6 +81,24 @@ def test_interrupted_at_the_keyboard(january: Streamflow, months: Path, undistur
     ends_as_undisturbed(january, months, undisturbed)
 
 
+def test_the_end_of_somebody_elses_session_is_no_lost_connection(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """A refused month would land again and again, and end with 3 and without its rejects."""
+    set_value(copy_month(months, "001", tmp_path) / "usage_agg_30d.csv", 3, "watch_hours_30d", "-1")
+    info = january.connection.info
+    with contextlib.closing(connect(Server(info.host, info.port), info.dbname)) as others:
+        pid = others.info.backend_pid
+        with paused(january, "verdicts", "ingest", "001", "--data-dir", tmp_path) as run:
+            killed = "(select sessions_killed from pg_stat_database where datname = current_database())"
+            before = january.value(f"select {killed}")
+            assert january.value("select pg_terminate_backend(%s)", pid)
+            wait_until(january, f"{killed} > {before}")
+    assert run.process.returncode == 1, run.said
+    assert "beginning again" not in run.said[1]
+    assert "month_001.csv" in run.said[1]
+
+
 @pytest.fixture(scope="module")
 def names(months: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | Path]:
     """Values for the placeholders in the commands of the steps."""

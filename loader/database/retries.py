@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 import tenacity
@@ -31,15 +30,6 @@ def _may_be_there_in_a_moment(error: BaseException) -> bool:
     if not isinstance(error, psycopg.OperationalError):
         return False
     return error.pgconn is None or not (error.pgconn.used_password or error.pgconn.needs_password)
-
-
-def sessions_ended(connection: psycopg.Connection[Any]) -> int:
-    """How many sessions of this database were abandoned, killed or ended by a fatal error, as the server counts."""
-    row = connection.execute(
-        "select sessions_abandoned + sessions_fatal + sessions_killed from pg_stat_database"
-        " where datname = current_database()"
-    ).fetchone()
-    return int(row[0]) if row else 0
 
 
 def connecting(recovers: Callable[[], bool]) -> tenacity.Retrying:

@@ -61,7 +61,10 @@ class Node:
 
 @dataclass(frozen=True)
 class DbtRun:
-    """How a dbt invocation ended. `names` are those of its nodes; `tests` and `sources` are dbt's own objects."""
+    """How a dbt invocation ended. `names` are those of its nodes; `tests` and `sources` are dbt's own objects.
+
+    `lost_a_session`: whether the server or the network ended one of dbt's sessions.
+    """
 
     success: bool
     errors: list[str] = field(default_factory=list)
@@ -69,6 +72,7 @@ class DbtRun:
     bad: list[Node] = field(default_factory=list)
     tests: list[Any] = field(default_factory=list)
     sources: Mapping[str, Any] = field(default_factory=dict)
+    lost_a_session: bool = False
 
     def after(self, before: DbtRun) -> DbtRun:
         """Both runs as one; this run did what `before` left undone."""
@@ -204,7 +208,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    with _interruptible(), sessions_kept(), without_debug_events():
+    with _interruptible(), sessions_kept() as lost, without_debug_events():
         result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
@@ -216,6 +220,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
         bad=[Node.of(one) for one in results if one.status in BAD],
         tests=[one.node for one in results if one.node.resource_type == "test"],
         sources=manifest.sources,
+        lost_a_session=bool(lost),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 AS_NEW = "discard temp; discard sequences; unlisten *; select pg_advisory_unlock_all(); reset all; set role {}"
@@ -11,10 +11,15 @@ AS_NEW = "discard temp; discard sequences; unlisten *; select pg_advisory_unlock
 
 
 @contextlib.contextmanager
-def sessions_kept() -> Iterator[None]:
-    """Inside, each dbt thread keeps its session, and the next node finds it in the state of a new one."""
+def sessions_kept() -> Iterator[Collection[str]]:
+    """Inside, each dbt thread keeps its session, and the next node finds it in the state of a new one.
+
+    Yields:
+        The names of the nodes whose session ended before they did; it grows as dbt runs.
+    """
     from dbt.adapters.postgres import PostgresAdapter, PostgresConnectionManager
 
+    lost = set[str]()
     as_new = set[int]()  # sessions reset and not used since: dbt releases each of them twice
 
     class KeepsSessions(PostgresConnectionManager):  # type: ignore[misc]
@@ -27,6 +32,8 @@ def sessions_kept() -> Iterator[None]:
             connection = self.get_if_exists()
             if connection is None or connection.state != "open" or id(connection) in as_new:
                 return
+            if connection.handle.closed:
+                lost.add(connection.name)
             try:
                 connection.handle.rollback()
                 connection.handle.cursor().execute(AS_NEW.format(connection.credentials.role or "none"))
@@ -39,6 +46,6 @@ def sessions_kept() -> Iterator[None]:
     opens_anew = PostgresAdapter.ConnectionManager
     PostgresAdapter.ConnectionManager = KeepsSessions
     try:
-        yield
+        yield lost
     finally:
         PostgresAdapter.ConnectionManager = opens_anew

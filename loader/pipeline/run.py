@@ -262,10 +262,9 @@ class Run:
             self.outcome.more_warnings = sum(1 for _ in found)
 
     def _dbt(self, run: Callable[..., DbtRun], step: str) -> DbtRun:
-        ended = retries.sessions_ended(self.connection)
         with self._step(step):
             result = run(self.database, partial(ledger.register_run, self.connection), self.progress.node)
-        if not result.success and retries.sessions_ended(self.connection) > ended:
+        if not result.success and result.lost_a_session:
             raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
         if any(node.status == "error" for node in result.bad):
             from loader.refusals.audits import require_runnable
