@@ -174,7 +174,8 @@ def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry
             connection.execute(statement(__file__, "create").format(**names))
             connection.execute("select ops.spread(%s::regclass, %s)", [relation, first])
             _fill(connection, entry.relation, path, entry)
-            connection.execute(statement(__file__, "attach"), [parent, relation, key, as_of])
+            connection.execute("select ops.key_partition(%s::regclass, %s)", [relation, key])
+            connection.execute(statement(__file__, "attach"), [parent, relation, as_of])
         return _moved(connection, "restored", as_of, found)
 
 

@@ -80,14 +80,20 @@ begin
 end
 $$;
 
--- makes a filled table a partition of history
-create or replace function ops.attach_partition(parent regclass, partition regclass, key text, as_of date) returns void
-language plpgsql as $$
+-- adds the key to a table that is to become a partition of history, and samples it for the planner; both take long
+create or replace function ops.key_partition(partition regclass, key text) returns void
+language plpgsql set default_statistics_target = 10 as $$
 begin
     execute format('alter table %s add primary key (%s)', partition, key);
+    execute format('analyze %s', partition);
+end
+$$;
+
+-- makes a table that has its rows and its key a partition of history
+create or replace function ops.attach_partition(parent regclass, partition regclass, as_of date) returns void language plpgsql as $$
+begin
     execute format('alter table %s attach partition %s for values in (%L)', parent, partition, as_of);
     perform ops.make_immutable(partition);
-    execute format('analyze %s', partition);
 end
 $$;
 {% endmacro %}

@@ -141,6 +141,7 @@ declare
     columns text := ops.identifiers(names);
     total bigint;
     delivered bigint;
+    checksum numeric;
 begin
     select to_build.* into build
     from ops.to_build as to_build
@@ -162,7 +163,9 @@ begin
         raise exception '% would get % delivered rows of %, and % were landed: does the model leave rows out, or was staging changed?'
             ' History is as it was.', parent, delivered, build.as_of, build.row_count;
     end if;
-    if build.replaces is not null then
+    perform ops.key_partition(format('history.%I', partition), ops.identifiers(key));
+    checksum := ops.checksum(format('history.%I', partition), names);
+    if build.replaces is not null then  -- from here on readers wait
         execute format('alter table %s detach partition history.%I', parent, build.replaces);
         execute format('alter table history.%I set schema restated', build.replaces);
         insert into ops.restatements (table_name, as_of, replaced_load_id, load_id, restated_by, reason, kept_in, replaced)
@@ -174,12 +177,9 @@ begin
         where (history.table_name, history.as_of) = (build.table_name, build.as_of);
         delete from ops.history where (table_name, as_of) = (build.table_name, build.as_of);
     end if;
-    perform ops.attach_partition(parent, format('history.%I', partition), ops.identifiers(key), build.as_of);
+    perform ops.attach_partition(parent, format('history.%I', partition), build.as_of);
     insert into ops.history (table_name, as_of, load_id, rows_delivered, rows_total, partition_name, checksum, checksum_columns)
-    values (
-        build.table_name, build.as_of, build.load_id, delivered, total, partition,
-        ops.checksum(format('history.%I', partition), names), names
-    );
+    values (build.table_name, build.as_of, build.load_id, delivered, total, partition, checksum, names);
     return format('%s rows, %s of them delivered', total, delivered);
 end
 $$;

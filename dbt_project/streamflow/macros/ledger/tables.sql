@@ -21,6 +21,7 @@ $$;
 
 -- functions of 0.2.0 that no longer exist, or whose arguments have changed
 drop function if exists
+    ops.attach_partition(regclass, regclass, text, date),
     ops.build_history(regclass, regclass, text [], text []),
     ops.clear_lost_staging(),
     ops.column_list(regclass, smallint []),

@@ -6,26 +6,22 @@
     {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, streamflow.quoted(arguments.unique_key) -%}
     {%- set plan = streamflow.production_plan(target.identifier, streamflow.begin_step(target) ~ ';') -%}
     {%- set read = streamflow.dates_read() -%}
-    {%- if read and plan.months not in read -%}
+    {%- if read and (plan.months not in read or (plan.rebuild and plan.archived and plan.archived not in model.compiled_code)) -%}
         {%- do exceptions.raise_compiler_error("months were published or taken out while this waited: run it again. Nothing was changed.") -%}
     {%- endif -%}
-    {%- if plan.rebuild %}
-    {%- if plan.unmerged %}
-    {{ streamflow.count_before_merge(target, delivered, key, plan.unmerged) }};
+    {%- for day in (plan.unmerged or '').split(', ') if day %}
+    {{ streamflow.count_before_merge(target, delivered, key, day) }};
+    {%- if not (plan.rebuild and loop.last) %}
+    {{ streamflow.merge_newest(target, '(select * from ' ~ delivered ~ ' where observed_as_of = ' ~ day ~ ')', key, rebuild=false) }};
     {%- endif %}
+    {%- endfor %}
+    {%- if plan.rebuild %}
     delete from {{ target }} as target
     where not exists (select 1 from {{ delivered }} as delivered where {{ streamflow.same_row('delivered', 'target', key) }});
     {%- set newest -%}
         (select distinct on ({{ key | join(', ') }}) * from {{ delivered }} order by {{ key | join(', ') }}, observed_as_of desc)
     {%- endset %}
     {{ streamflow.merge_newest(target, newest, key, rebuild=true) }};
-    {%- else %}
-    {%- for day in plan.months.split(', ') %}
-    {%- if plan.unmerged %}
-    {{ streamflow.count_before_merge(target, delivered, key, day) }};
-    {%- endif %}
-    {{ streamflow.merge_newest(target, '(select * from ' ~ delivered ~ ' where observed_as_of = ' ~ day ~ ')', key, rebuild=false) }};
-    {%- endfor %}
     {%- endif %}
     drop view {{ delivered }};
     {%- set takes_newest = plan.unmerged and plan.newest in plan.unmerged and not plan.rebuild %}
@@ -49,32 +45,30 @@
 
 
 {#-
-  Marks the deliveries of these dates as merged in ops.history. For a delivery that is merged for the first time, also enters how many
-  rows it inserts and in how many rows it changes a value.
+  Marks the delivery of a date as merged in ops.history. If it is merged for the first time, also enters how many rows it inserts and in
+  how many rows it changes a value.
 -#}
-{% macro count_before_merge(target, delivered, key, unmerged) %}
-    with counted as (
-        select
-            delivered.observed_as_of,
-            count(*) filter (where target.{{ key[0] }} is null) as rows_inserted,
-            count(*) filter (
-                where target.observed_as_of <= delivered.observed_as_of
-                    and {{ streamflow.rows_differ('delivered', 'target', model.columns.values() | rejectattr('name', 'equalto', 'observed_as_of')) }}
-            ) as rows_updated
-        from {{ delivered }} as delivered
-        left join {{ target }} as target on {{ streamflow.same_row('target', 'delivered', key) }}
-        where delivered.observed_as_of in ({{ unmerged }})
-        group by delivered.observed_as_of
-    )
+{% macro count_before_merge(target, delivered, key, day) %}
+    create temporary table counted on commit drop as  -- PostgreSQL plans parallel workers for this, and not within an update
+    select
+        count(*) filter (where target.{{ key[0] }} is null) as rows_inserted,
+        count(*) filter (
+            where target.observed_as_of <= delivered.observed_as_of
+                and {{ streamflow.rows_differ('delivered', 'target', model.columns.values() | rejectattr('name', 'equalto', 'observed_as_of')) }}
+        ) as rows_updated
+    from {{ delivered }} as delivered
+    left join {{ target }} as target on {{ streamflow.same_row('target', 'delivered', key) }}
+    where delivered.observed_as_of = {{ day }};
 
     update ops.history as history
     set
         merged_at = now(),
-        rows_inserted = coalesce(history.rows_inserted, counted.rows_inserted, 0),
-        rows_updated = coalesce(history.rows_updated, counted.rows_updated, 0)
-    from unnest(array[{{ unmerged }}]) as taken_in (as_of)
-    left join counted on taken_in.as_of = counted.observed_as_of
-    where history.table_name = '{{ target.identifier }}' and history.as_of = taken_in.as_of and history.merged_at is null
+        rows_inserted = coalesce(history.rows_inserted, counted.rows_inserted),
+        rows_updated = coalesce(history.rows_updated, counted.rows_updated)
+    from counted
+    where history.table_name = '{{ target.identifier }}' and history.as_of = {{ day }} and history.merged_at is null;
+
+    drop table counted
 {% endmacro %}
 
 
