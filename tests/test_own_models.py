@@ -315,6 +315,21 @@ def test_a_failed_test_of_ones_own_does_not_hold_a_month_back(
     assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months)).returncode == 0
 
 
+@pytest.mark.long
+def test_a_failed_test_of_ones_own_holds_dbt_by_hand_back_until_the_month_is_finished(
+    copy: Path, streamflow: Streamflow, months: Path
+) -> None:
+    """dbt skips what is below a failed test. The command of docs/troubleshooting.md runs no test."""
+    write(copy, "tests/never.sql", "select 1 from {{ ref('users') }}")
+    assert run_copy(copy, streamflow, "land", "000", "--data-dir", str(months)).returncode == 0
+    for _ in range(2):
+        assert run_copy(copy, streamflow, "dbt", "build").returncode == 1
+        assert published(streamflow) == []
+    assert run_copy(copy, streamflow, "dbt", "run", "--select", "complete_months+").returncode == 0
+    assert published(streamflow) == ["2024-01-31"]
+    assert streamflow("verify").code == 0
+
+
 @pytest.mark.parametrize(
     ("kind", "severity"),
     [

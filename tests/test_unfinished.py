@@ -14,7 +14,7 @@ from tests.test_crashes import wait_until
 from tests.test_doctor import found
 from tests.test_gate import published
 
-FINISH = ("build", "--select", "complete_months+")
+FINISH = ("run", "--select", "complete_months+")
 
 
 def restating(reason: str) -> tuple[str, str, str]:
@@ -73,7 +73,7 @@ def test_restatements_that_were_cut_off_are_given_up(
     """One `abandon` gives up both, and production takes in the published rows again."""
     cut_off(february, "last merge", "001", "--data-dir", fewer(1, 3), *restating("one"))
     cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("two"))
-    assert "production still has some of its rows: run `streamflow dbt build" in february.ok("abandon", "001").out
+    assert "production still has some of its rows: run `streamflow dbt run" in february.ok("abandon", "001").out
     assert published(february) == ["2024-01-31", "2024-02-29"]
     [(level, text)] = found(february.ok("doctor", "--json"), "months")
     assert (level, "it has to take in 001 again" in text) == ("warning", True)
@@ -271,7 +271,7 @@ def test_a_production_table_that_was_dropped_is_made_anew(february: Streamflow, 
     february.connection.execute("drop table labels cascade")
     result = february("ingest", "001")
     assert result.code == 3
-    assert "public.labels. To go on, run `streamflow dbt build --select complete_months+`: it" in result.err
+    assert "public.labels. To go on, run `streamflow dbt run --select complete_months+`: it" in result.err
     assert february.dbt(*FINISH).success
     assert february.state() == undisturbed
     february.ok("verify")

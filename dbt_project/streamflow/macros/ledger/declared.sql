@@ -184,7 +184,7 @@ declare
 begin
     if left_over is not null then
         raise exception 'a table was removed from the declaration before production took in its rows. Declare it again until'
-            ' `streamflow dbt build --select complete_months+` has published %. Nothing was changed.', left_over;
+            ' `streamflow dbt run --select complete_months+` has published %. Nothing was changed.', left_over;
     end if;
     for wanted in select * from jsonb_to_recordset(declared) as one (name text, kind text, columns jsonb, key text []) loop
         if to_regclass(wanted.name) is null then
