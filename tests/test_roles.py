@@ -213,13 +213,48 @@ def test_a_second_time_changes_nothing(made: Roles) -> None:
     assert made.rights() == before
 
 
+def test_no_function_of_the_loader_runs_with_the_rights_of_an_administrator(made: Roles) -> None:
+    """Functions of the same name as PostgreSQL's, for arguments that fit better, would be called instead of them."""
+    for name, result in (
+        ("format(text, text, date)", "text"),
+        ("pg_try_advisory_lock(smallint, smallint)", "boolean"),
+        ("joined(bigint, text)", "text"),
+    ):
+        text = f"create function public.{name} returns {result} language plpgsql as $$"
+        text += " begin alter role {loader} superuser; return null; end $$"
+        assert made.attempt(made.loader, text) == "done"
+    operator = "create operator public.|| (leftarg = bigint, rightarg = text, function = public.joined)"
+    assert made.attempt(made.loader, operator) == "done"
+    made.attempt(made.loader, "alter table ops.loads rename to loads_before")
+    made.admin(*made.arguments)
+    assert made.admin.rows("select rolname from pg_roles where rolsuper and rolname = %s", made.loader_name) == []
+
+
+def test_schemas_of_past_dates_are_handed_over(roles: Roles) -> None:
+    """Those that an administrator made, as before there was a loader; it may make others once that is granted."""
+    roles.admin.ok("freeze", "000")
+    roles.make()
+    assert roles.attempt(roles.reader, "select * from as_of_2024_01_31.users") == "done"
+    roles.admin.connection.execute(
+        sql.SQL("drop schema as_of_2024_01_31 cascade; create schema as_of_2024_01_31").format(**roles.names)
+    )
+    refused = roles.loader("freeze", "000")
+    assert (refused.code, "`streamflow init --roles`" in refused.err) == (3, True), refused
+    roles.admin.connection.execute(sql.SQL("grant create on database streamflow to {loader}").format(**roles.names))
+    roles.make()
+    roles.loader.ok("freeze", "000")
+    roles.admin.connection.execute("drop schema as_of_2024_01_31 cascade")
+    roles.loader.ok("freeze", "000")
+    assert roles.attempt(roles.reader, "select * from as_of_2024_01_31.users") == "done"
+
+
 def test_it_mends_what_was_changed_since(made: Roles) -> None:
     before = made.rights()
     for statement in (
         "grant insert, delete on users to {reader}",
         "grant usage on schema staging to {reader}",
         "grant create on schema public to {reader}",
-        "grant create on database streamflow to {loader}",
+        "grant create on database streamflow to {reader}",
         "revoke all on labels from {reader}",
         "alter table ops.loads owner to postgres",
         "alter function ops.refuse_change() owner to postgres",
@@ -549,9 +584,9 @@ def test_rights_from_elsewhere_are_told(roles: Roles) -> None:
     )
     notes = roles.make()["notes"]
     assert [note.replace(roles.loader_name, "loader").replace(roles.reader_name, "reader") for note in notes] == [
-        "loader may create schemas in this database, which was granted to PUBLIC or to a role it is in",
+        "loader may create schemas in this database, which was granted to it, to PUBLIC or to a role it is in",
         "reader is a member of pg_read_all_stats and has its rights too",
-        "reader may create schemas in this database, which was granted to PUBLIC or to a role it is in",
+        "reader may create schemas in this database, which was granted to it, to PUBLIC or to a role it is in",
         "reader may create tables in public, as all may: revoke create on schema public from public",
     ]
 

@@ -38,31 +38,36 @@ def init(
 ) -> None:
     """Create all tables, empty. `ingest` does so by itself.
 
-    With --roles, run by a superuser or the database's owner, the role that loads becomes the owner of the tables.
+    With --roles, run by a superuser or the database's owner, the role that loads becomes the owner of the tables. From
+    then on, that role creates them.
 
     Passwords come from STREAMFLOW_LOADER_PASSWORD and STREAMFLOW_READER_PASSWORD.
     """
     from loader import ledger
     from loader.pipeline.dbt import Dbt
-    from loader.upkeep.roles import chosen, make_roles
+    from loader.upkeep.roles import chosen, make_roles, others_may_create, relations_of
 
     if (loader_role is not None or reader_role is not None) and not roles:
         raise WrongUsage("--loader-role and --reader-role name what --roles makes: give --roles too.")
     settings = load_settings()
-    database = open_database(settings)
+    database, dbt = open_database(settings), Dbt(settings)
     with database.connect() as connection:
         both = chosen(connection, loader_role, reader_role) if roles else None
         ledger.lock(connection)
-        ledger.create(connection)
-        operation = ["run-operation", "streamflow.create_missing_tables"]
-        result = Dbt(settings).run(operation, database, lambda _: None, lambda _: None)
-        if not result.success:
-            raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
+        # what other roles put into this database would run with this session's rights
+        creates = both is None or not others_may_create(connection)
+        if creates:
+            ledger.create(connection)
+            operation = ["run-operation", "streamflow.create_missing_tables"]
+            result = dbt.run(operation, database, lambda _: None, lambda _: None)
+            if not result.success:
+                raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
         passwords = {"loader": settings.loader_password, "reader": settings.reader_password}
-        made = make_roles(connection, both, passwords, load_contract()) if both else None
+        made = make_roles(connection, both, passwords, relations_of(dbt.manifest(database))) if both else None
     if made and database.embedded:
         made.notes.append("the embedded server asks nobody for a password")
-    lines = ["all tables are there", *(_made(made) if made else []), place(database.uri)]
+    there = "all tables are there" if creates else "tables that are missing are created by `init` as the loader"
+    lines = [there, *(_made(made) if made else []), place(database.uri)]
     show(as_json, {"uri": database.uri, **(asdict(made) if made else {})}, *lines)
 
 

@@ -17,10 +17,9 @@ from loader.contract.in_step import into_step, out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, running_database, statement
-from loader.project import VARIABLE, project
+from loader.project import VARIABLE, model_files, project
 from loader.readers import oncall
 from loader.settings import Settings, load_settings
-from loader.upkeep.roles import relations
 
 PREFIXES = ("POSTGRES_", "STREAMFLOW_")
 OTHERS = {"POSTGRES_PUBLISHED_PORT", "STREAMFLOW_BIN", "STREAMFLOW_CRON", VARIABLE}
@@ -141,7 +140,8 @@ def _tables(connection: Connection) -> None:
 
 
 def _rights(connection: Connection) -> Found:
-    parameters = {"relations": relations(load_contract())}
+    made = [name for table in load_contract() for name in (table.name, f"{table.name}_snapshots")]
+    parameters = {"relations": [*made, *(path.stem for path in model_files("marts") if path.parent.name != "latest")]}
     for message, remedy in connection.execute(statement(__file__, "rights"), parameters).fetchall():
         yield "problem", f"this role {message}", remedy
 

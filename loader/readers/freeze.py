@@ -25,14 +25,17 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
     try:
         with connection.transaction():
             connection.execute("set local search_path = ''")
-            if connection.execute("select to_regnamespace(%s)", [schema]).fetchone() == (None,):
+            is_there = connection.execute("select to_regnamespace(%s)", [schema]).fetchone() != (None,)
+            if not is_there:
                 connection.execute(sql.SQL("create schema {}").format(sql.Identifier(schema)))
             for table in tables:
                 _show(connection, schema, table, as_of)
     except psycopg.errors.InsufficientPrivilege as error:
+        remedy = f'grant create on database "{connection.info.dbname}" to "{connection.info.user}"'
+        if is_there:
+            remedy = "`streamflow init --roles`"
         raise SurroundingsFailed(
-            f"{schema} cannot be made: {error.diag.message_primary}. Have the database's owner run:"
-            f' grant create on database "{connection.info.dbname}" to "{connection.info.user}"'
+            f"{schema} cannot be made: {error.diag.message_primary}. Have the database's owner run: {remedy}"
         ) from None
     return schema
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
@@ -13,10 +13,8 @@ from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
 from loader.contract.names import SQL_WORDS
-from loader.contract.tables import Table
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
-from loader.project import model_files
 from loader.upkeep import history
 
 NAME = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
@@ -51,6 +49,7 @@ def chosen(connection: Connection, loader: str | None, reader: str | None) -> di
         WrongUsage: both names are equal, a name needs quotes (Citus does not always add them), or a name is that of a
             role with more rights, which has another purpose.
     """
+    connection.execute("set search_path = ''")  # so that it calls no function that somebody put into public
     asked = {"loader": loader, "reader": reader}
     names = {purpose: f"streamflow_{purpose}" if name is None else name for purpose, name in asked.items()}
     if names["loader"] == names["reader"]:
@@ -63,22 +62,28 @@ def chosen(connection: Connection, loader: str | None, reader: str | None) -> di
     return names
 
 
+def others_may_create(connection: Connection) -> bool:
+    """Whether a role that is neither this one nor a superuser may create functions in schema public."""
+    return connection.execute(statement(__file__, "creators")).fetchone() is not None
+
+
 def make_roles(
     connection: Connection,
     roles: Mapping[str, str],
     passwords: Mapping[str, SecretStr | None],
-    tables: Sequence[Table],
+    relations: Sequence[str],
 ) -> RolesMade:
     """Create or update both roles and hand streamflow's tables over to the loader: all of it or nothing.
 
     Args:
         roles: what `chosen` returns.
+        relations: what the loader is to own in schema public, and the reader to read.
         passwords: without one an existing role keeps its own, and a new one gets none.
 
     Raises:
         SurroundingsFailed: the role that is connected lacks a right, or a table is in use.
     """
-    names: dict[str, sql.Composable] = {"relations": sql.Literal(relations(tables))}
+    names: dict[str, sql.Composable] = {"relations": sql.Literal(list(relations))}
     names["database"] = sql.Identifier(connection.info.dbname)
     for purpose, name in roles.items():
         names |= {purpose: sql.Identifier(name), f"{purpose}_name": sql.Literal(name)}
@@ -93,7 +98,7 @@ def make_roles(
 
     connection.add_notice_handler(hear)
     with history.all_or_nothing(connection, NOTHING):
-        connection.execute("set local search_path = ''")  # so that it calls no function that somebody put into public
+        connection.execute("set local search_path = ''")
         made = [_make(connection, purpose, name, passwords[purpose]) for purpose, name in roles.items()]
         for (grant,) in run("join_loader").fetchall():
             connection.execute(grant.encode())
@@ -107,10 +112,10 @@ def make_roles(
     return RolesMade(made, len(foreign), notes)
 
 
-def relations(tables: Sequence[Table]) -> list[str]:
-    """The names of streamflow's tables and views in schema public: production, history and marts."""
-    marts = sorted(path.stem for path in model_files("marts") if path.parent.name != "latest")
-    return [*(name for table in tables for name in (table.name, f"{table.name}_snapshots")), *marts]
+def relations_of(manifest: Any) -> list[str]:
+    """The names of the tables and views that dbt makes in schema public: all models, seeds and snapshots."""
+    made = [node for node in manifest.nodes.values() if node.resource_type in {"model", "seed", "snapshot"}]
+    return sorted({node.alias for node in made if node.schema == "public"})
 
 
 def _make(connection: Connection, purpose: str, name: str, password: SecretStr | None) -> Made:

@@ -16,6 +16,12 @@ cross join lateral (
 where roles.rolname = %(role)s and is_so
 having count(*) > 0;
 
+-- name: creators
+select 1
+from pg_catalog.pg_roles
+where not rolsuper and rolname <> current_user and rolname !~ '^pg_' and has_schema_privilege(oid, 'public', 'CREATE')
+limit 1;
+
 -- name: join_loader
 -- An administrator who is not a superuser must be a member of the loader, to hand tables over and to read them afterwards.
 select format('grant %I to %I with inherit true, set true', loader.rolname, current_user)
@@ -30,7 +36,7 @@ create schema if not exists history;
 create schema if not exists restated;
 create schema if not exists latest;
 
-revoke create on database {database} from {loader}, {reader};
+revoke create on database {database} from {reader};
 grant connect, temporary on database {database} to {loader};
 grant connect on database {database} to {reader};
 grant usage, create on schema ops, staging, history, restated, latest, public to {loader};
@@ -39,8 +45,8 @@ grant usage on schema latest, public to {reader};
 alter default privileges for role {loader} in schema latest, public grant select on tables to {reader};
 
 -- name: hand_over
--- One statement per object that the loader does not own yet: everything in streamflow's own schemas, and its relations in
--- public. Their names do not come from the ledger: the loader can write to it, and could claim somebody else's table.
+-- One statement per object that the loader does not own yet: everything in streamflow's own schemas, among them those of past
+-- dates, and its relations in public. Their names do not come from the ledger: the loader can write to it, and could claim somebody else's table.
 -- A column's sequence changes owner with its table. Citus needs routines before tables, which `order by 1` gives.
 select format('alter routine %s owner to %I', routines.oid::regprocedure, {loader_name})
 from pg_catalog.pg_proc as routines
@@ -48,11 +54,16 @@ where
     routines.pronamespace::regnamespace::text in ('ops', 'staging', 'history', 'restated', 'latest')
     and pg_get_userbyid(routines.proowner) <> {loader_name}
 union all
+select format('alter schema %I owner to %I', schemas.nspname, {loader_name})
+from pg_catalog.pg_namespace as schemas
+where schemas.nspname ~ '^as_of_\d{{4}}_\d\d_\d\d$' and pg_get_userbyid(schemas.nspowner) <> {loader_name}
+union all
 select format('alter table %s owner to %I', relations.oid::regclass, {loader_name})
 from pg_catalog.pg_class as relations
 where
     (
         relations.relnamespace::regnamespace::text in ('ops', 'staging', 'history', 'restated', 'latest')
+        or relations.relnamespace::regnamespace::text ~ '^as_of_\d{{4}}_\d\d_\d\d$'
         or (relations.relnamespace = 'public'::regnamespace and relations.relname = any({relations}::text []))
     )
     and pg_get_userbyid(relations.relowner) <> {loader_name}
@@ -75,21 +86,26 @@ where
     relations.relkind in ('r', 'p', 'v', 'm', 'f')
     and (
         relations.relnamespace::regnamespace::text = 'latest'
+        or relations.relnamespace::regnamespace::text ~ '^as_of_\d{{4}}_\d\d_\d\d$'
         or (relations.relnamespace = 'public'::regnamespace and relations.relname = any({relations}::text []))
     )
+union all
+select format('grant usage on schema %I to %I', schemas.nspname, {reader_name})
+from pg_catalog.pg_namespace as schemas
+where schemas.nspname ~ '^as_of_\d{{4}}_\d\d_\d\d$'
 union all
 select format(
     'grant usage on schema ops to %1$I; grant select on ops.loads, ops.history, ops.published, ops.chain to %1$I',
     {reader_name}
 )
-where to_regclass('pg_catalog.pg_dist_partition') is not null;
+where to_regclass('pg_catalog.pg_dist_partition') is not null and to_regclass('ops.loads') is not null;
 
 -- name: notes
 -- Notes on rights that a role has from elsewhere: from PUBLIC, or as a member of other roles.
 select note
 from pg_catalog.pg_roles as roles
 cross join lateral (
-    select roles.rolname || ' may create schemas in this database, which was granted to PUBLIC or to a role it is in'
+    select roles.rolname || ' may create schemas in this database, which was granted to it, to PUBLIC or to a role it is in'
     where has_database_privilege(roles.oid, current_database(), 'CREATE')
     union all
     select roles.rolname || ' may create tables in public, as all may: revoke create on schema public from public'
