@@ -455,6 +455,19 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
     assert january.state() == before
 
 
+def test_a_constraint_or_an_index_that_would_never_be_made_is_refused(copy: Path, january: Streamflow) -> None:
+    """dbt makes them when it creates a table, and production is created once."""
+    path = copy / "dbt_project" / "models" / "production" / "labels.yml"
+    document = yaml.safe_load(path.read_text())
+    [model] = document["models"]
+    model["config"]["indexes"] = [{"columns": ["churn_label"]}]
+    model["columns"][1]["constraints"] = [{"type": "unique"}]
+    path.write_text(yaml.safe_dump(document))
+    refused = run_copy(copy, january, "dbt", "build")
+    assert refused.returncode == 2, refused
+    assert "labels declares: unique, index. dbt creates these with a table, and this table stays" in refused.stdout
+
+
 @pytest.mark.long
 def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be_given_up(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path

@@ -118,6 +118,15 @@
         ) }}
     {%- endif -%}
     {%- do streamflow.require_place(model, target.schema) -%}
+    {%- set ignored = (model.constraints | map(attribute='type') | reject('in', ['primary_key', 'foreign_key']) | list)
+        + (model.columns.values() | map(attribute='constraints') | sum(start=[]) | map(attribute='type') | reject('equalto', 'not_null') | list)
+        + (['index'] if model.config.indexes else []) -%}
+    {%- if ignored -%}
+        {{ exceptions.raise_compiler_error(
+            model.name ~ " declares: " ~ ignored | join(', ') ~ ". dbt creates these with a table, and this table stays: create them in psql,"
+            ~ " where they stay too, and take them out of the model. Nothing was changed."
+        ) }}
+    {%- endif -%}
 {% endmacro %}
 
 
