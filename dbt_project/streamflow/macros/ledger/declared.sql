@@ -115,6 +115,8 @@ begin
     perform ops.spread(name, key[1]);
     if kind = 'history' then
         perform ops.make_immutable(name);
+    elsif kind = 'production' then  -- a table that is part of a publication needs an identity until it has its key
+        execute format('alter table %s replica identity full', name);
     end if;
 end
 $$;

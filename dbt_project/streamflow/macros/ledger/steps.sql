@@ -245,6 +245,7 @@ begin
     for key in select *, ops.identifiers(columns) as named from ops.missing_keys(target, declared) loop
         if key.type = 'primary_key' then
             execute format('alter table %s add primary key (%s)', target, key.named);
+            execute format('alter table %s replica identity default', target);
             execute format('analyze %s', target);
         else
             continue when not ops.can_refer(target, key.references_table);
