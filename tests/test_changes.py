@@ -184,10 +184,14 @@ def test_dbt_build_adds_a_column_that_was_declared_after_the_month_was_published
     """As in CI after a merge: the month that is in staging was landed without the column."""
     change(copy, LANDED_BEFORE["labels"])
     assert run_copy(copy, january, "models", *models_of("labels"), "--overwrite").returncode == 0
+    january.connection.execute("create view theirs as select user_id from latest.labels")
+    january.connection.execute("grant select on latest.labels to pg_monitor")
     built = run_copy(copy, january, "dbt", "build")
     assert built.returncode == 0, built.stdout
     columns = january.rows("select attrelid::regclass::text from pg_attribute where attname = 'source' and attnum > 0")
     assert {("staging.labels",), ("labels",), ("labels_snapshots",), ("latest.labels",)} <= set(columns)
+    assert january.value("select count(*) from theirs") > 0
+    assert january.value("select has_table_privilege('pg_monitor', 'latest.labels', 'select')")
     assert run_copy(copy, january, "verify").returncode == 0
 
 

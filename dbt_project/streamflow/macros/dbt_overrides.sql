@@ -66,7 +66,8 @@
 
 {#-
   dbt replaces a view by renaming and dropping it. New readers would wait behind any long transaction that reads the view, and the views
-  and grants that others made on it would be lost. So a view with an unchanged definition stays; otherwise dbt replaces it as usual.
+  and grants that others made on it would be lost. So a view with an unchanged definition stays, and one that keeps its columns, with or
+  without others after them, is replaced in place; dbt replaces the rest as usual.
 -#}
 {% materialization view, adapter='postgres' %}
     {%- set existing, wanted = load_cached_relation(this), make_temp_relation(this) -%}
@@ -78,6 +79,14 @@
         create temporary view {{ wanted }} as {{ sql }};
         select set_config('streamflow.is_same', (pg_get_viewdef('{{ wanted }}'::regclass) = pg_get_viewdef('{{ existing }}'::regclass))::text, true);
         drop view {{ wanted }};
+        do $streamflow$ begin
+            if not current_setting('streamflow.is_same')::boolean then
+                create or replace view {{ existing }} as {{ sql }};
+                perform set_config('streamflow.is_same', 'true', true);
+            end if;
+        exception when invalid_table_definition then
+            null;
+        end $streamflow$;
         select current_setting('streamflow.is_same')::boolean
     {%- endcall -%}
     {%- if not load_result('main').table.rows[0][0] %}{{ return(dbt.materialization_view_default()) }}{% endif -%}
