@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import signal
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -95,7 +95,7 @@ def done_or_restored_first(streamflow: Streamflow, *arguments: str | Path) -> No
 
 
 def killed(point: str, *arguments: str) -> Step:
-    """An ingest of February is killed at a point, if it reaches that point."""
+    """An ingest of February is killed at a point. If an earlier one wrote history, this one may have less to do."""
 
     def step(streamflow: Streamflow, months: Path, folder: Path) -> None:
         month = copy_month(months, "001", folder / f"killed_{point.replace(' ', '_')}")
@@ -103,12 +103,16 @@ def killed(point: str, *arguments: str) -> Step:
             edit(month / f"{table}.csv", lambda rows: rows.__delitem__(4))
         restate = REASON if "2024-02-29" in published(streamflow) else ()
         brought_back(streamflow, months, folder)  # else the ingest ends before that point: see `corrected`
-        with (
-            contextlib.suppress(EndedBefore),  # an earlier ingest that was killed may have got further
-            paused(streamflow, point, "ingest", "001", "--data-dir", month.parent, *restate, *arguments) as run,
-        ):
-            run.process.kill()
-            run.process.wait(PATIENCE)
+        got_far = streamflow.value("select count(*) > 0 from ops.history where as_of = '2024-02-29'")
+        try:
+            with paused(streamflow, point, "ingest", "001", "--data-dir", month.parent, *restate, *arguments) as run:
+                run.process.kill()
+                run.process.wait(PATIENCE)
+        except EndedBefore:
+            if not got_far:
+                raise
+        else:
+            assert run.process.returncode == -signal.SIGKILL
         wait_until(streamflow, "select count(*) = 0 from pg_locks where locktype = 'advisory'")
 
     step.__name__ = f"killed at {point}"
