@@ -197,5 +197,7 @@ def test_forms_that_cannot_be(meta: dict[str, Any]) -> None:
         "config": {"meta": {"primary_key": "a", **meta}},
         "columns": [{"name": "a", "data_type": "text"}],
     }
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError) as refused:
         Table.model_validate(raw)
+    [error], [name] = refused.value.errors(), meta
+    assert name in f"{error['loc']} {error['msg']}"
