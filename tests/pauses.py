@@ -40,6 +40,7 @@ FIRST_MONTH_ONLY = {"keys": [("public.users", "access share")]}
 """A table's keys are built once, after its first rows."""
 
 ELSEWHERE = {
+    "schemas": [("pg_catalog.pg_namespace", "share")],
     "first audit": [("ops.waivers", "access exclusive")],
     "own model": [("public.held", "access exclusive")],
     "own model and last merge": [("public.held", "access exclusive"), ("public.labels", "share")],

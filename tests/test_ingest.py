@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import TABLES, Streamflow
-from tests.files import Rows, copy_month, edit, set_value, value_at
+from tests.conftest import REPOSITORY, TABLES, Streamflow
+from tests.files import Rows, copy_month, edit, set_value, value_at, write_month
+from tests.pauses import paused
 
 
 def test_real_months(streamflow: Streamflow, real_months: Path) -> None:
@@ -58,38 +59,64 @@ def test_any_order_and_any_repetition_leave_production_the_same(
     assert reversed_order.production() == production
 
 
-def test_full_refresh_leaves_history_and_production_the_same(january: Streamflow, months: Path) -> None:
-    streamflow = january
-    for month in ("002", "001"):
-        streamflow.ok("ingest", month, "--data-dir", months)
-    before = streamflow.state()
-    ids = (
-        "select oid, relname from pg_class where relnamespace = 'public'::regnamespace and relname = any(%s) order by 2"
+def around(streamflow: Streamflow) -> list[tuple[Any, ...]]:
+    """What belongs to the production tables beside their rows: identity, owner and grants; keys; views of others."""
+    return streamflow.rows(
+        "select oid::regclass::text as name, oid::text, relowner::regrole::text, relacl::text from pg_class"
+        " where relnamespace = 'public'::regnamespace and relname = any(%s)"
+        " union all select conname, oid::text, conrelid::regclass::text, pg_get_constraintdef(oid) from pg_constraint"
+        " where conrelid = any(select to_regclass(name) from unnest(%s::text[]) as name)"
+        " union all select viewname, definition, viewowner, null from pg_views where viewname = 'theirs' order by name",
+        TABLES,
+        TABLES,
     )
-    identities = streamflow.rows(ids, TABLES)
-
-    assert streamflow.dbt("build", "--full-refresh").success
-
-    assert streamflow.state() == before
-    assert streamflow.rows(ids, TABLES) == identities
 
 
-def test_full_refresh_mends_production(february: Streamflow) -> None:
-    streamflow = february
-    before = streamflow.production()
+def test_full_refresh_mends_production_and_leaves_history_and_what_others_made(march: Streamflow) -> None:
+    streamflow = march
+    streamflow.connection.execute("create view theirs as select * from labels where churn_label")
+    streamflow.connection.execute("grant select on labels to pg_monitor")
+    before, kept = streamflow.state(), around(streamflow)
+    assert sum("pg_monitor" in str(one) for one in kept) == sum("theirs" in one for one in kept) == 1
     streamflow.connection.execute("update usage_agg_30d set watch_hours_30d = 1")
     streamflow.connection.execute("delete from users where user_id in (select user_id from users limit 5)")
     streamflow.connection.execute("insert into users values ('ghost', null, null, null, null, null, '2030-01-01')")
     streamflow.connection.execute("insert into labels values ('ghost', true, '2030-01-01')")
-    assert streamflow.production() != before
     found = streamflow("verify")
     assert found.code == 1
     assert "rows that differ from what history says: 6" in found.out, "five who are gone, and one who is none"
 
     assert streamflow.dbt("build", "--full-refresh").success
 
-    assert streamflow.production() == before
+    assert streamflow.state() == before
+    assert around(streamflow) == kept
     assert streamflow("verify").code == 0
+
+
+TYPES = {
+    "users": "user_id text, signup_date date, user_gender text, user_is_senior boolean, has_family boolean,"
+    " has_dependents boolean",
+    "subscriptions": "user_id text, months_active integer, plan_stream_tv boolean, plan_stream_movies boolean,"
+    " contract_type text, paperless_billing boolean, monthly_fee numeric, total_paid numeric, net_service text,"
+    " add_on_security boolean, add_on_backup boolean, add_on_device_protect boolean, add_on_support boolean",
+    "usage_agg_30d": "user_id text, watch_hours_30d numeric, avg_session_mins_7d numeric, unique_devices_30d integer,"
+    " skips_7d integer, rebuffer_events_7d integer",
+    "payments_agg_90d": "user_id text, failed_payments_90d integer",
+    "support_agg_90d": "user_id text, support_tickets_90d integer, ticket_avg_resolution_hrs_90d numeric",
+    "labels": "user_id text, churn_label boolean",
+}
+"""The columns and types that were promised, written down once more apart from the declaration."""
+
+
+def test_tables_have_the_types_that_were_promised(january: Streamflow) -> None:
+    columns = (
+        "select relname, string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' order by attnum)"
+        " from pg_attribute inner join pg_class on attrelid = pg_class.oid where attnum > 0 and not attisdropped"
+        " and relnamespace = 'public'::regnamespace and relkind in ('r', 'p') group by relname"
+    )
+    production = {name: f"{types}, observed_as_of date" for name, types in TYPES.items()}
+    history = {f"{name}_snapshots": f"{types}, as_of date, observed_as_of date" for name, types in TYPES.items()}
+    assert dict(january.rows(columns)) == production | history
 
 
 def test_late_month(january: Streamflow, months: Path) -> None:
@@ -395,19 +422,32 @@ def test_tables_that_are_gone_are_missed_and_made_anew(february: Streamflow, mon
     february.ok("verify")
 
 
-def test_two_at_the_same_moment_on_an_empty_database(streamflow: Streamflow, months: Path) -> None:
-    program = [
-        sys.executable,
-        "-c",
-        "from loader.cli.main import main; main()",
-        "ingest",
-        "000",
-        "--data-dir",
-        str(months),
-    ]
+def landing_memory(streamflow: Streamflow, folder: Path, rows: int) -> float:
+    """By how many MB a process grows that lands a month with so many rows in one table, of 100 bytes each."""
+    month = folder / "month_000"
+    write_month(month, {"somebody": 1})
+    with (month / "usage_agg_30d.csv").open("a", encoding="utf-8") as stream:
+        stream.writelines(f"{number:068},1.123456789012345678,1.5,2,0,0\n" for number in range(rows))
+    command = [sys.executable, "-m", "tests.bench.landing_memory", str(folder)]
     environment = {**os.environ, **streamflow.environment}
-    both = [subprocess.Popen(program, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    ends = [(process.communicate()[1], process.returncode) for process in both]
-    assert sorted(code for _, code in ends) in ([0, 0], [0, 3]), ends
-    assert not any("Traceback" in error for error, _ in ends)
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert streamflow.value("select count(*) from staging.usage_agg_30d") == rows + 1
+    return float(done.stdout)
+
+
+def test_memory_does_not_grow_with_the_file(streamflow: Streamflow, tmp_path: Path) -> None:
+    """The larger file has 40 MB, so whoever keeps it, or a value of each row, needs more than that."""
+    streamflow.ok("init")
+    small = landing_memory(streamflow, tmp_path / "small", 20_000)
+    assert landing_memory(streamflow, tmp_path / "large", 400_000) - small < 20
+
+
+def test_two_at_the_same_moment_on_an_empty_database(streamflow: Streamflow, months: Path) -> None:
+    """The first has the run lock, and is about to make the ledger."""
+    with paused(streamflow, "schemas", "ingest", "000", "--data-dir", months) as first:
+        second = streamflow("ingest", "000", "--data-dir", months)
+        assert second.code == 3
+        assert "another run is under way on this database: a run that has just begun" in second.err
+    assert first.process.returncode == 0, first.said
     assert streamflow.value("select count(*) from users") == 60
