@@ -53,9 +53,12 @@ def test_restating_the_newest_month(published: Streamflow, months: Path, tmp_pat
     assert published.value("select count(*) from labels where user_id = 'new-by-restatement'") == 1
     for table in TABLES:
         assert partition(published, table, "2024-02-29") == earlier[table]
-        [(kept_in, who, reason)] = published.rows(
-            "select kept_in, restated_by, reason from ops.restatements where table_name = %s", table
+        [(kept_in, who, reason, during_the_run)] = published.rows(
+            "select kept_in, restated_by, restatement.reason, restated_at between started_at and finished_at"
+            " from ops.restatements as restatement inner join ops.loads using (load_id) where table_name = %s",
+            table,
         )
+        assert during_the_run
         assert reason == "the export was cut"
         assert "process" in who
         assert published.rows(f"select * from {kept_in} order by user_id") == before[table]
