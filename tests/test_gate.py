@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,21 @@ def test_build_by_hand_publishes_what_was_landed(landed: Streamflow, undisturbed
     assert published(landed) == ["2024-01-31", "2024-02-29"]
     assert [month["last_attempt"] for month in landed.ok("status", "--json").json] == ["published", "published"]
     assert "since" not in landed.ok("status").out, "nothing was landed after it"
+
+
+@pytest.mark.long
+def test_dbt_by_hand_needs_no_more_than_where_the_database_is(
+    landed: Streamflow, copy: Path, undisturbed: Any, tmp_path: Path
+) -> None:
+    """A process of dbt's own program, which finds its profile by the link in the project's folder."""
+    variables = {name: value for name, value in landed.environment.items() if name.startswith("POSTGRES_")}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **variables}
+    command = [str(Path(sys.executable).with_name("dbt")), "build"]
+    built = subprocess.run(
+        command, cwd=copy / "dbt_project", env=environment, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stdout
+    assert landed.state() == undisturbed
 
 
 @pytest.mark.parametrize("selection", ["users_snapshots", "path:models/production"])
