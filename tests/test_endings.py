@@ -246,7 +246,7 @@ def test_a_log_on_a_full_disk_ends_nothing(january: Streamflow, months: Path) ->
 
 
 @pytest.mark.parametrize(
-    "point", ["last history", *(pytest.param(one, marks=pytest.mark.long) for one in ("landing", "dbt begins"))]
+    "point", ["landing", *(pytest.param(one, marks=pytest.mark.long) for one in ("dbt begins", "last history"))]
 )
 def test_a_signal_to_end_is_as_an_interrupt(january: Streamflow, months: Path, point: str) -> None:
     with paused(january, point, "ingest", "001", "--data-dir", months) as run:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psycopg
 import pytest
 
@@ -29,13 +27,11 @@ def test_history_refuses_every_change(january: Streamflow, change: str, table: s
     assert january.state() == before
 
 
-def test_verify_finds_nothing_on_sound_tables(january: Streamflow, months: Path) -> None:
-    for month in ("002", "001"):
-        january.ok("ingest", month, "--data-dir", months)
-    verdicts = january.ok("verify", "--json").json
+def test_verify_finds_nothing_on_sound_tables(march: Streamflow) -> None:
+    verdicts = march.ok("verify", "--json").json
     assert len(verdicts) == len(TABLES) * 4 + 1, "and the chain"
     assert all(verdict["sound"] for verdict in verdicts)
-    assert "all 25 are sound" in january.ok("verify").out
+    assert "all 25 are sound" in march.ok("verify").out
 
 
 def test_verify_finds_a_change_behind_its_back_and_accuses_no_other_table(january: Streamflow) -> None:
