@@ -46,12 +46,16 @@ check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [D
 status: setup ## What is left to do, and the months with their states
 	@$(BIN)/streamflow status $(ARGS)
 
+# In a folder of its own: another run of pytest closes the one that they share to the account that runs the servers
+IN_A_FOLDER = folder=$$(mktemp -d /tmp/sf-XXXXXX) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM &&
+PYTEST = $(BIN)/pytest -n auto --dist worksteal --basetemp="$$folder/t" $(ARGS)
+
 test: tools ## Run every test but the long ones, on PostgreSQL 16 or 18 in turn
-	@$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	@$(IN_A_FOLDER) $(PYTEST)
 
 test-long: tools ## Run every test on both, with many kills and long fuzzing
 	@.ci/install $(VENV) $(PYTHON) '.[dev,tutorial]'
-	@STREAMFLOW_TEST_LONG=1 $(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	@$(IN_A_FOLDER) STREAMFLOW_TEST_LONG=1 $(PYTEST)
 
 lint: tools ## Check style and types of Python and SQL, the Dockerfile, docker-compose.yml and the workflow
 	@$(BIN)/ruff check .

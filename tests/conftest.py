@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import faulthandler
 import gc
 import importlib.util
 import io
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import psycopg
 import pytest
@@ -52,12 +54,15 @@ FROM_ONE_PARSE = {"--select", "--exclude", "--exclude-resource-type", "--full-re
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Unless STREAMFLOW_TEST_LONG is set, leave out long tests, and run each other test on one server only, in turn."""
+    """Unless STREAMFLOW_TEST_LONG is set, leave out long tests, and run each other test on one server only.
+
+    Its name says which, so that a test has the same one whichever tests run with it.
+    """
     if os.environ.get("STREAMFLOW_TEST_LONG"):
         return
     long = [item for item in items if item.get_closest_marker("long")]
-    cases = sorted({_case(item) for item in items if _case(item) != item.nodeid and item not in long})
-    turn = {case: SERVERS[number % len(SERVERS)] for number, case in enumerate(cases)}
+    cases = {_case(item) for item in items if _case(item) != item.nodeid and item not in long}
+    turn = {case: SERVERS[crc32(case.encode()) % len(SERVERS)] for case in cases}
     other = [item for item in items if _case(item) in turn and turn[_case(item)] not in item.nodeid] + long
     config.hook.pytest_deselected(items=other)
     items[:] = [item for item in items if item not in set(other)]
@@ -66,6 +71,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _case(item: pytest.Item) -> str:
     """A test's id without the server."""
     return re.sub(r"\b(" + "|".join(SERVERS) + r")\b-?", "", item.nodeid)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """In a long run, fuzzing may take longer than the limit that ends a test that hangs."""
+    if os.environ.get("STREAMFLOW_TEST_LONG"):
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session", autouse=True)

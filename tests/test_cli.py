@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -77,14 +79,55 @@ def test_help_needs_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         project.cache_clear()
 
 
+FROM_AN_OUTER_MAKE = {"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ARGS", "MONTH", "DATA_DIR", "AS_OF"}
+"""Variables that `make test ARGS=...` sets for what it runs."""
+
+
 def would_do(*words: str) -> list[str]:
     """The commands that make would run if nothing is set up yet."""
     command = ["make", "--dry-run", "--no-print-directory", "--directory", str(REPOSITORY), "VENV=/nowhere", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    environment = {name: value for name, value in os.environ.items() if name not in FROM_AN_OUTER_MAKE}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_make_ingest_without_a_month_gives_none() -> None:
-    assert would_do("ingest", "DATA_DIR=here")[-1].split()[-3:] == ["ingest", "--data-dir", '"here"']
+@pytest.mark.parametrize(
+    ("words", "arguments"),
+    [
+        (["DATA_DIR=here"], ["--data-dir", "here"]),
+        (["MONTH=001", "DATA_DIR=a b", "AS_OF=2024-02-29"], ["001", "--data-dir", "a b", "--as-of", "2024-02-29"]),
+        (["MONTH=001", "ARGS=--force --json"], ["001", "--force", "--json"]),
+    ],
+    ids=" ".join,
+)
+def test_make_ingest_passes_on_what_is_said(words: list[str], arguments: list[str]) -> None:
+    assert shlex.split(would_do("ingest", *words)[-1]) == ["/nowhere/bin/streamflow", "ingest", *arguments]
+
+
+def test_make_docs_generates_and_then_serves_or_copies_them() -> None:
+    assert [line.split()[1:] for line in would_do("docs", "PORT=9")[-3:]] == [
+        ["init"], ["dbt", "docs", "generate", "--quiet"],
+        ["dbt", "docs", "serve", "--host", "127.0.0.1", "--port", "9"],
+    ]  # fmt: skip
+    *_, initialized, generated, copied, told = would_do("docs-static")
+    assert initialized.endswith(" init")
+    assert generated.endswith(" dbt docs generate --static --quiet")
+    assert copied.endswith("cp dbt_project/target/static_index.html docs/static/index.html")
+    assert told == "echo docs/static/index.html"
+
+
+@pytest.mark.parametrize("ending", [0, 1, 5])
+def test_make_test_ends_as_pytest_does_and_leaves_no_files(tmp_path: Path, ending: int) -> None:
+    """The tests have a folder of their own; a folder that ARGS names comes later and wins."""
+    fake, noted = tmp_path / "bin" / "pytest", tmp_path / "noted"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\nfor word; do case $word in --basetemp=*) mkdir -p "${{word#*=}}";; esac; done\n'
+                    f'echo "$@" > {noted}\nexit {ending}\n')  # fmt: skip
+    fake.chmod(0o755)
+    recipe = [line for line in would_do("test", f"VENV={tmp_path}", "ARGS=--basetemp=/later") if "basetemp" in line]
+    assert subprocess.run(["sh", "-c", *recipe], check=False).returncode == ending
+    own, later = [word for word in noted.read_text().split() if word.startswith("--basetemp=")]
+    assert later == "--basetemp=/later"
+    assert not Path(own.removeprefix("--basetemp=")).parent.exists()
 
 
 def test_make_ingest_installs_the_runtime_and_make_test_what_tests_need() -> None:

@@ -36,7 +36,9 @@ class Embedded:
     def __call__(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `streamflow ARGUMENTS`."""
         command = [str(Path(sys.executable).with_name("streamflow")), *map(str, arguments)]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=check)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or not check, (command, done.returncode, done.stdout, done.stderr)
+        return done
 
 
 @pytest.fixture(params=EMBEDDED)
