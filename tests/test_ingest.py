@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, TABLES, Streamflow
 from tests.files import Rows, copy_month, edit, set_value, value_at, write_month
-from tests.pauses import paused
+from tests.pauses import PATIENCE, paused, start
 
 
 def test_real_months(streamflow: Streamflow, real_months: Path) -> None:
@@ -438,7 +438,6 @@ def landing_memory(streamflow: Streamflow, folder: Path, rows: int) -> float:
 
 def test_memory_does_not_grow_with_the_file(streamflow: Streamflow, tmp_path: Path) -> None:
     """The larger file has 40 MB, so whoever keeps it, or a value of each row, needs more than that."""
-    streamflow.ok("init")
     small = landing_memory(streamflow, tmp_path / "small", 20_000)
     assert landing_memory(streamflow, tmp_path / "large", 400_000) - small < 20
 
@@ -446,8 +445,9 @@ def test_memory_does_not_grow_with_the_file(streamflow: Streamflow, tmp_path: Pa
 def test_two_at_the_same_moment_on_an_empty_database(streamflow: Streamflow, months: Path) -> None:
     """The first has the run lock, and is about to make the ledger."""
     with paused(streamflow, "schemas", "ingest", "000", "--data-dir", months) as first:
-        second = streamflow("ingest", "000", "--data-dir", months)
-        assert second.code == 3
-        assert "another run is under way on this database: a run that has just begun" in second.err
+        second = start(streamflow, "ingest", "000", "--data-dir", months)
+        _, told = second.communicate(PATIENCE)
+        assert second.returncode == 3
+        assert "another run is under way on this database: a run that has just begun" in told
     assert first.process.returncode == 0, first.said
     assert streamflow.value("select count(*) from users") == 60
