@@ -69,7 +69,7 @@ def test_dbt_by_hand_needs_no_more_than_where_the_database_is(
     built = subprocess.run(
         command, cwd=copy / "dbt_project", env=environment, capture_output=True, text=True, check=False
     )
-    assert built.returncode == 0, built.stdout
+    assert built.returncode == 0, built
     assert landed.state() == undisturbed
 
 
