@@ -30,7 +30,6 @@ COLUMN_LISTS = ("column_list", "combination_of_columns")
 class Audit:
     """One test on staging as dbt knows it: its declaration and its compiled SQL."""
 
-    audit_id: str
     audit_name: str
     table_name: str
     column_name: str | None
@@ -81,7 +80,6 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
     declared_on = re.search(r"source\('staging', '(\w+)'\)", str(arguments.pop("model", "")))
     table = staged.get(declared_on.group(1) if declared_on else "", next(iter(staged.values())))
     return Audit(
-        audit_id=node.unique_id,
         audit_name=node.name,
         table_name=table.name,
         column_name=getattr(node, "column_name", None),
