@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import socket
 import zipfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from loader.contract.tables import load_contract
 from loader.database import Database
 from loader.delivery import Delivery
 from loader.landing import land
@@ -210,7 +212,7 @@ def test_an_archive_is_a_plain_file_too(january: Streamflow, months: Path, tmp_p
 def test_a_damaged_archive_is_refused(january: Streamflow, months: Path, tmp_path: Path) -> None:
     folder = copy_month(months, "001", tmp_path / "packed")
     path = tmp_path / "month_001.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in folder.iterdir():
             archive.write(file, file.name)
         place = archive.getinfo("labels.csv").header_offset + 100
@@ -219,3 +221,15 @@ def test_a_damaged_archive_is_refused(january: Streamflow, months: Path, tmp_pat
     result = january("check", "001", "--data-dir", tmp_path)
     assert result.code == 1
     assert "labels.csv  cannot be read: " in result.err
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_would_fill_the_memory_is_refused(months: Path, tmp_path: Path, packing: int) -> None:
+    """Python unpacks these with no limit: a megabyte of the archive may become gigabytes at once."""
+    with zipfile.ZipFile(tmp_path / "month_001.zip", "w") as archive:
+        for file in (months / "month_001").iterdir():
+            archive.write(file, file.name, packing if file.name == "labels.csv" else zipfile.ZIP_DEFLATED)
+    found = Delivery(1, tmp_path, dt.date(2024, 2, 29)).find(load_contract())
+    [problem] = found.problems
+    assert problem.file == "month_001.zip/labels.csv"
+    assert problem.reason.endswith("pack the archive with deflate, the default of `zip`")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import lzma
 import os
 import stat
 import zipfile
@@ -27,6 +26,7 @@ FURTHER = (
     "is a link that leads out of the folder that it is in: put the file itself there, or set STREAMFLOW_LINKS_TO to"
     " the folder that links may lead to"
 )
+PACKED = "is packed in a way that unpacks into memory without a limit: pack the archive with deflate, the default of `zip`"
 KINDS = {stat.S_IFDIR: "is a folder, not a file", stat.S_IFIFO: "is a pipe, not a file"}
 
 Identity = tuple[int, ...]
@@ -41,7 +41,7 @@ class FileRefused(DataRefused):
         self.reason = reason
 
 
-UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, FileRefused)
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, FileRefused)
 """The errors that reading a damaged, encrypted, forbidden or refused file raises."""
 
 
@@ -122,6 +122,8 @@ class SourceFile:
             stream = stack.enter_context(self.opened())
             if self.member is not None:
                 archive = stack.enter_context(zipfile.ZipFile(stream))
+                if archive.getinfo(self.member).compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                    raise FileRefused(self.name, PACKED)
                 stream = stack.enter_context(archive.open(self.member))
             yield stack.enter_context(gzip.open(stream)) if self.base.endswith(".gz") else stream
 
