@@ -232,4 +232,4 @@ def test_an_archive_that_would_fill_the_memory_is_refused(months: Path, tmp_path
     found = Delivery(1, tmp_path, dt.date(2024, 2, 29)).find(load_contract())
     [problem] = found.problems
     assert problem.file == "month_001.zip/labels.csv"
-    assert problem.reason.endswith("pack the archive with deflate, the default of `zip`")
+    assert problem.reason.endswith("pack the archive with deflate, as `zip` does by default")
