@@ -48,6 +48,15 @@ class Settings(BaseSettings):
     loader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_LOADER_PASSWORD")
     reader_password: SecretStr | None = Field(default=None, validation_alias="STREAMFLOW_READER_PASSWORD")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _env_file_has_none_of_libpq(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """libpq reads PGSSLMODE and others from the environment only: in .env they would have no effect."""
+        unread = [name.upper() for name in given if re.fullmatch("pg[a-z]+", name) and name.upper() not in os.environ]
+        if unread:
+            raise ValueError(f"{', '.join(unread)} in .env has no effect: export it in the environment instead")
+        return given
+
     @field_validator("*")
     @classmethod
     def _is_text(cls, value: Any) -> Any:

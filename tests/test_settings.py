@@ -107,3 +107,18 @@ def test_an_env_file_that_cannot_be_read_is_named(use_project: Callable[[Path], 
     with pytest.raises(WrongUsage, match=r"\.env cannot be read: Input/output error"):
         load_settings()
     load_settings.cache_clear()
+
+
+def test_what_libpq_would_not_read_in_an_env_file_is_refused(
+    use_project: Callable[[Path], None], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes PGSSLMODE there would believe that the server is verified."""
+    monkeypatch.delenv("PGSSLMODE", raising=False)
+    (copy / ".env").write_text("PGADMIN_DEFAULT_EMAIL=a@example.com\nexport PGSSLMODE=verify-full\n")
+    use_project(copy)
+    load_settings.cache_clear()
+    with pytest.raises(WrongUsage, match=r"PGSSLMODE in \.env has no effect: export it in the environment"):
+        load_settings()
+    monkeypatch.setenv("PGSSLMODE", "verify-full")  # as after `set -a; . .env`
+    load_settings()
+    load_settings.cache_clear()
