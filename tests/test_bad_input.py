@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.delivery import Problem
 from loader.refusals import rejects
 from tests.conftest import TABLES, Result, Streamflow, rejects_of
 from tests.files import Rows, copy_month, edit, set_value
@@ -344,3 +346,16 @@ def test_twenty_kinds_of_problems_are_on_the_screen_and_all_in_the_rejects(
     assert len(re.findall(r"^  \w+\.csv:\d", result.err, re.MULTILINE)) == 20
     assert f"  ... and {len(wrong) - 20} more\n" in result.err
     assert {(row["file"], int(row["line"]), row["column"]) for row in rejects_of(january, "001")} == set(wrong)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|", "\t"])
+def test_rejects_run_no_formula_with_another_separator(tmp_path: Path, separator: str) -> None:
+    """A spreadsheet set up for another list separator splits a value at it, quoted or not."""
+    starts = ["", "a", "a;", "a|", "a\t", "a; ", 'a;"', "a\n", "a\n\n", "a;;", 'a";"']
+    values = [f"{start}{sign}cmd|' /C calc'!A0" for start in starts for sign in "=+-@"]
+    rejects.write_rejects(
+        [Problem("users.csv", "wrong", value=value) for value in values], tmp_path / "month_000.csv", "000"
+    )
+    with (tmp_path / "month_000.csv").open(newline="", encoding="utf-8") as stream:
+        cells = [cell.strip() for row in csv.reader(stream, delimiter=separator) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]

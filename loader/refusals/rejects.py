@@ -22,7 +22,8 @@ IN_FILE = 1_000_000
 """The most problems that a rejects file holds; further ones are only counted."""
 GROUPS = 1_000
 """The most groups of problems; problems of further groups are only counted."""
-FORMULA = re.compile(r"\s*[=+\-@]")
+FORMULA = re.compile(r'(^|[;|\n])([ "]*[=+\-@])')
+"""What a spreadsheet runs, also one whose CSV is separated by ; or |, where these and line ends begin another cell."""
 NUMBER = re.compile(r"[+-]?[\d.,]*")
 EXACT_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 COLUMNS = [field.name for field in fields(Problem)]
@@ -120,7 +121,7 @@ def without_formulas(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = printable(value, keep="\n")
-    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+    return text if NUMBER.fullmatch(text) else FORMULA.sub(r"\1'\2", text)
 
 
 def forget_in_rejects(folder: Path, customers: Collection[str], *, numbers: bool = False) -> int:
