@@ -85,7 +85,7 @@ docs: setup ## Serve the dbt docs with lineage on http://localhost:8080 [PORT=..
 docs-static: setup ## The dbt docs as one HTML file: docs/static/index.html
 	@$(BIN)/streamflow init
 	@$(BIN)/streamflow dbt docs generate --static --quiet
-	@mkdir -p docs/static && cp dbt_project/target/static_index.html docs/static/index.html
+	@mkdir -p docs/static && cat dbt_project/target/static_index.html > docs/static/index.html
 	@echo docs/static/index.html
 
 docs-reference: tools ## Write the pages in docs/ that are generated: commands, settings, the example's tables

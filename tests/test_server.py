@@ -19,6 +19,7 @@ import pytest
 from loader.database import open_database, retries, server
 from loader.settings import Settings
 from tests.conftest import EMBEDDED, Streamflow
+from tests.files import copy_month, set_value
 
 
 class Embedded:
@@ -375,3 +376,21 @@ def test_another_version_cannot_be_asked_for(embedded: Embedded) -> None:
         assert refused.returncode == 2
         assert "PGSERVER_POSTGRES_VERSION is 16 or 18" in refused.stderr
     del embedded.environment["PGSERVER_POSTGRES_VERSION"]
+
+
+def test_what_it_writes_is_its_users_own(stopped: Embedded, months: Path, copy: Path, tmp_path: Path) -> None:
+    """Rejects and all else may have customers' rows; models are for the team. Root's server must reach its folder."""
+    set_value(copy_month(months, "000", tmp_path / "bad") / "labels.csv", 2, "churn_label", "maybe")
+    home, model = Path(stopped.environment["STREAMFLOW_HOME"]), copy / "dbt_project/models/production/labels.sql"
+    before = {home, *home.rglob("*")}
+    model.unlink()
+    mask = os.umask(0o022)
+    try:
+        assert stopped("check", "000", "--data-dir", tmp_path / "bad", check=False).returncode == 1
+        stopped("--project-dir", copy, "models")
+    finally:
+        os.umask(mask)
+    made = {path for path in home.rglob("*") if path not in before and "pgdata" not in path.parts}
+    assert home / "rejects/month_000.csv" in made
+    assert not [path for path in made if path.stat().st_mode & 0o077]
+    assert stat.S_IMODE(model.stat().st_mode) == 0o644

@@ -17,6 +17,9 @@ from loader.outlet import Outlet
 SAYS_WHAT_BECAME_OF_IT = {"ingest", "land", "check", "forget"}
 """Commands whose exit code is about the month or the customer, even if the result could not be written."""
 
+WRITES_THE_PROJECT = {"new", "models", "setup"}
+"""Commands whose files a team shares. What others write may have customers' rows, so only their user can read it."""
+
 
 def program() -> None:
     """Run the command line. The process exits without freeing its objects: freeing dbt's takes half a second."""
@@ -28,6 +31,9 @@ def program() -> None:
     out, err = Outlet(1, "w", closefd=False), Outlet(2, "w", closefd=False)
     sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
     logging.raiseExceptions = False  # a log that cannot be written is not worth a traceback
+    command = _command(sys.argv[1:])
+    if command not in WRITES_THE_PROJECT:
+        os.umask(os.umask(0) | 0o077)
     terminated = []
 
     def end(number: int, _: object) -> None:
@@ -48,7 +54,7 @@ def program() -> None:
     sys.stdout.flush()
     if out.lost and code == 0:
         sys.stderr.write(f"streamflow: the result cannot be written: {out.lost.strerror}\n")
-        code = 0 if _command(sys.argv[1:]) in SAYS_WHAT_BECAME_OF_IT else 3
+        code = 0 if command in SAYS_WHAT_BECAME_OF_IT else 3
     with suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
