@@ -99,3 +99,14 @@ def test_a_command_that_fails_fails_nothing(
 
 def test_the_command_is_not_shown() -> None:
     assert "T0KEN" not in repr(Settings(STREAMFLOW_NOTIFY=f"curl {SECRET}"))  # type: ignore[call-arg]
+
+
+def test_the_command_gets_no_password(january: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may belong to another service, and needs none of the database."""
+    for name in ("POSTGRES_PASSWORD", "PGPASSWORD", "STREAMFLOW_LOADER_PASSWORD", "PGPASSFILE"):
+        monkeypatch.setenv(name, "of the database")
+    january.environment["STREAMFLOW_NOTIFY"] = f"sh -c 'env > {shlex.quote(str(tmp_path / 'seen'))}'"
+    assert january("ingest", "009", "--data-dir", tmp_path).code == 4
+    seen = (tmp_path / "seen").read_text()
+    assert "PASSWORD" not in seen
+    assert "PGPASSFILE" in seen

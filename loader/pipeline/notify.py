@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
@@ -70,12 +71,16 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
 
 
 def _send(command: SecretStr, word: Mapping[str, Any]) -> str | None:
-    """Run the command; return how it failed. The reason omits the command and its output, which may hold secrets."""
+    """Run the command, without passwords in its environment; return how it failed.
+
+    The reason omits the command and its output, which may hold secrets.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("PASSWORD")}
     try:
         ended = subprocess.run(
             shlex.split(command.get_secret_value()),
             input=json.dumps(word).encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE,
-            start_new_session=True, check=False,
+            start_new_session=True, check=False, env=environment,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"took more than {PATIENCE} s and was ended"
