@@ -32,6 +32,7 @@ WORST = {
     "search_path": "nowhere",
     "standard_conforming_strings": "off",
     "statement_timeout": "200ms",
+    "synchronous_commit": "off",
     "timezone": "Pacific/Kiritimati",
     "transform_null_equals": "on",
     "transaction_timeout": "200ms",
@@ -82,6 +83,7 @@ def test_sessions_have_the_settings_that_they_have_without_any(january: Streamfl
     assert len(before[0]) >= len(WORST) - 1, "PostgreSQL 16 has no transaction_timeout"
     set_to(january, WORST)
     assert found() == before
+    assert before[0]["synchronous_commit"] == "on", "what is published stays published after a crash"
 
 
 def said(result: Any) -> str:
@@ -187,3 +189,14 @@ def test_a_session_that_dbt_keeps_is_as_new(streamflow: Streamflow) -> None:
     manager.release()  # dbt releases it twice after each node
     assert found("three")[1:] == first[1:], "a session that has ended is opened anew"
     manager.cleanup_all()
+
+
+def test_a_connection_that_idles_is_kept_alive(january: Streamflow, server: Server) -> None:
+    """The lock's connection idles while dbt builds: a firewall would drop it, and nobody would notice."""
+    with Database(server.host, server.port, "postgres", "streamflow", None, embedded=False).connect() as connection:
+        parameters = connection.info.get_parameters()
+    assert {name: value for name, value in parameters.items() if name.startswith("keepalives_")} == {
+        "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3",
+    }  # fmt: skip
+    profile = yaml.safe_load((project().profiles / "profiles.yml").read_text(encoding="utf-8"))
+    assert profile["streamflow"]["outputs"]["server"]["keepalives_idle"] == 30

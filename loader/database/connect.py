@@ -25,6 +25,9 @@ logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it logs errors that a
 ELSEWHERE = {"PGHOSTADDR": ""}
 """Empty, because a value would lead libpq to a server other than the named one."""
 
+KEPT_ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+"""So that a firewall does not drop the idle connection that holds the lock, and a dead one is noticed in a minute."""
+
 
 @dataclass(frozen=True)
 class Database:
@@ -107,7 +110,7 @@ class Database:
     @property
     def _parameters(self) -> dict[str, Any]:
         where = {"host": self.host, "hostaddr": "", "port": self.port, "user": self.user, "dbname": self.name}
-        return where | {"connect_timeout": 10}
+        return where | {"connect_timeout": 10} | KEPT_ALIVE
 
 
 def open_database(settings: Settings) -> Database:
