@@ -123,3 +123,21 @@ def test_what_is_missing_is_made_by_the_command_that_is_named(january: Streamflo
     january.ok("init")
     january.ok("ingest", "001", "--data-dir", months)
     assert "published" in january.ok("status").out
+
+
+def test_what_endangers_the_database_is_a_warning(january: Streamflow) -> None:
+    """A system update may change how text is sorted; a database from before PostgreSQL 15 lets all roles create."""
+    assert [level for level, _ in found(january.ok("doctor", "--json"), "safety")] == ["ok"]
+    change = "update pg_database set datcollversion = {} where datname = 'streamflow'"
+    before = january.value("select datcollversion from pg_database where datname = 'streamflow'")
+    january.connection.execute("grant create on schema public to public")
+    january.connection.execute(sql.SQL(change).format("1.0 of another system"))
+    try:
+        (collation, reindex), (public, revoke) = found(january.ok("doctor", "--json"), "safety")
+    finally:
+        january.connection.execute(sql.SQL(change).format(before))
+        january.connection.execute("revoke create on schema public from public")
+    assert (collation, public) == ("warning", "warning")
+    assert reindex.endswith("reindex database streamflow; alter database streamflow refresh collation version")
+    assert revoke.endswith("revoke create on schema public from public")
+    assert [level for level, _ in found(january.ok("doctor", "--json"), "safety")] == ["ok"]

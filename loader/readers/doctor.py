@@ -65,6 +65,8 @@ def examine() -> Iterator[Finding]:
         connection.execute("set default_transaction_read_only = on")
         fine = "the role may create what is missing and owns what is there"
         yield from _findings("rights", lambda: _rights(connection), fine)
+        fine = "the collation is as it was, and not every role may create in public"
+        yield from _findings("safety", lambda: _safety(connection), fine)
         yield from _findings("locks", lambda: _locks(connection), "no run waits for a lock of somebody else")
         yield from _findings("months", lambda: _months(connection))
         fine = "every table that the ledger knows is there"
@@ -144,6 +146,11 @@ def _rights(connection: Connection) -> Found:
     parameters = {"relations": [*made, *(path.stem for path in model_files("marts") if path.parent.name != "latest")]}
     for message, remedy in connection.execute(statement(__file__, "rights"), parameters).fetchall():
         yield "problem", f"this role {message}", remedy
+
+
+def _safety(connection: Connection) -> Found:
+    for message, remedy in connection.execute(statement(__file__, "safety")).fetchall():
+        yield "warning", message, remedy
 
 
 def _locks(connection: Connection) -> Found:

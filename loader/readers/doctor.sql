@@ -24,3 +24,18 @@ from ours
 inner join pg_catalog.pg_class as relation on relnamespace = ours.oid and (name <> 'public' or relname = any(%(relations)s))
 where relkind in ('r', 'p', 'v', 'm') and not pg_has_role(relowner, 'USAGE')
 having count(*) > 0;
+
+-- name: safety
+-- One row per thing in the database that endangers what is in it, with the remedy.
+select
+    'the collation is no longer the one that indexes of text were built with, so they may be wrong',
+    format('as the owner, while nothing else runs: reindex database %1$I; alter database %1$I refresh collation version', datname)
+from pg_catalog.pg_database
+where datname = current_database() and datcollversion is distinct from pg_database_collation_actual_version(oid)
+union all
+select
+    'every role may create tables and functions in public',
+    'as its owner or a superuser: revoke create on schema public from public'
+from pg_catalog.pg_namespace
+cross join aclexplode(nspacl) as acl
+where nspname = 'public' and acl.grantee = 0 and acl.privilege_type = 'CREATE';
