@@ -27,11 +27,11 @@ def worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
 
 @task(retries=3, retry_delay_seconds=[60, 300, 900], retry_condition_fn=worth_another_try, persist_result=False)
 def ingest(month: str, data_dir: str | None = None) -> Outcome:
-    """Land, audit and publish the month; if it is refused, the log says what is wrong with it."""
+    """Land, audit and publish the month; if it is refused, the log says where the wrong values are, and shows none."""
     try:
         return ingest_month(month, data_dir)
     except Refused as error:
-        get_run_logger().error(error.report)
+        get_run_logger().error(f"{error}: {error.rejects.path} has the values")
         raise
 
 

@@ -22,7 +22,9 @@ from loader.pipeline import dbt
 from loader.pipeline.progress import log
 from loader.settings import load_settings
 from tests.conftest import REPOSITORY, TABLES, Streamflow, parsed_once
-from tests.files import copy_month
+from tests.files import copy_month, set_value
+
+WRONG = "maybe-of-a-customer"
 
 
 def load(path: str) -> Any:
@@ -148,9 +150,9 @@ class Attempts(list[str]):
 
 @pytest.fixture
 def bad_months(months: Path, tmp_path: Path) -> Path:
-    """A folder with month 000 that lacks a file."""
+    """A folder with month 000 of which one value is wrong."""
     folder = tmp_path / "bad"
-    next(copy_month(months, "000", folder).rglob("labels.csv")).unlink()
+    set_value(copy_month(months, "000", folder) / "labels.csv", 2, "churn_label", WRONG)
     return folder
 
 
@@ -206,7 +208,9 @@ def test_the_prefect_flow_does_not_try_a_refused_month_again(
         prefect_flow.month_flow("000", str(bad_months))
     assert attempts == ["Refused"]
     assert here.rows("select state from ops.loads") == [("refused",)]
-    assert "labels.csv  the file is missing" in caplog.text
+    assert "month 000 refused: " in caplog.text
+    assert str(Path("rejects", "month_000.csv")) in caplog.text
+    assert WRONG not in caplog.text
 
 
 @pytest.mark.filterwarnings("default")
@@ -319,7 +323,8 @@ def test_the_dagster_asset_is_not_tried_again_when_its_month_is_refused(
     assert not result.success
     assert attempts == ["Refused"]
     failure = result.failure_data_for_node("published_month").user_failure_data
-    assert "labels.csv  the file is missing" in failure.description
+    assert "month 000 refused: " in failure.description
+    assert WRONG not in failure.description
 
 
 @pytest.mark.filterwarnings("default")
