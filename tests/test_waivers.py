@@ -25,6 +25,7 @@ def over(months: Path, tmp_path: Path) -> Path:
 
 def test_a_waived_audit_warns_for_one_month_and_is_told_of_ever_after(january: Streamflow, over: Path) -> None:
     here = ("--data-dir", over)
+    january.environment["DBT_WARN_ERROR"] = "1"
     assert january("ingest", "001", *here).code == 1
     done = january.ok("ingest", "001", *here, *WHY, "--waive", SKIPS)
     assert "published" in done.out
