@@ -55,7 +55,6 @@ NEED_A_SERVER = {"backend", "postmaster", "server", "all"}
 SHORT = {
     ("next", "session", "last merge"),
     ("next", "all", "last merge"),
-    ("forgotten", "session", "forgotten"),
 }
 """The cells that every test run tries; the others are for long runs."""
 

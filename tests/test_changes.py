@@ -178,6 +178,7 @@ def test_a_month_that_landed_before_its_declaration_changed_is_landed_again(
         assert (again.returncode, " is missing" in again.stderr) == (1, True), again
 
 
+@pytest.mark.long
 def test_dbt_build_adds_a_column_that_was_declared_after_the_month_was_published(
     copy: Path, january: Streamflow
 ) -> None:

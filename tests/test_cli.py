@@ -111,7 +111,7 @@ def test_make_docs_generates_and_then_serves_or_copies_them() -> None:
     *_, initialized, generated, copied, told = would_do("docs-static")
     assert initialized.endswith(" init")
     assert generated.endswith(" dbt docs generate --static --quiet")
-    assert copied.endswith("cp dbt_project/target/static_index.html docs/static/index.html")
+    assert copied.endswith("cat dbt_project/target/static_index.html > docs/static/index.html")
     assert told == "echo docs/static/index.html"
 
 

@@ -131,6 +131,7 @@ def test_dbt_in_another_database_of_the_server_is_not_named(january: Streamflow,
         january.ok("ingest", "001", "--data-dir", months)
 
 
+@pytest.mark.long
 def test_dbt_that_waited_while_months_were_built_writes_nothing_of_what_it_read_before(
     january: Streamflow, months: Path
 ) -> None:

@@ -161,13 +161,8 @@ def test_what_would_be_in_the_way_of_each_month_is_named(
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "materialized: table",
-        *(pytest.param(setting, marks=pytest.mark.long) for setting in ("full_refresh: true", "unlogged: true")),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("setting", ["materialized: table", "full_refresh: true", "unlogged: true"])
 def test_what_a_project_says_of_all_its_models_does_not_reach_the_ledger(
     copy: Path, january: Streamflow, setting: str
 ) -> None:
@@ -365,6 +360,7 @@ def test_a_test_of_ones_own_on_staging_is_an_audit(
     assert published(streamflow) == ([] if severity == "error" else ["2024-01-31"])
 
 
+@pytest.mark.long
 def test_an_audit_may_read_a_seed(copy: Path, streamflow: Streamflow, months: Path) -> None:
     """The seed is built before the audits, in `check` too; `ingest` demands that audited_besides names the seed."""
     write(copy, "seeds/contracts.csv", "contract\nMonth-to-month\nTwo year\n")
@@ -502,6 +498,7 @@ def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be
     assert january.value("select count(*) from pg_constraint where conname = 'labels_user_id_fkey'") == 1
 
 
+@pytest.mark.long
 def test_a_foreign_key_that_is_no_longer_declared_refuses_rows_before_the_month_begins(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:

@@ -316,6 +316,7 @@ def test_a_key_that_is_new_refuses_no_month_that_history_has(january: Streamflow
     )
 
 
+@pytest.mark.long
 def test_rows_that_production_lost_hold_back_each_month_until_it_is_mended(january: Streamflow, months: Path) -> None:
     """The second month too, with which production would take in both at once."""
     later = [(months / f"month_{month}" / "labels.csv").read_text() for month in ("001", "002")]
