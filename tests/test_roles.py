@@ -242,6 +242,8 @@ def test_schemas_of_past_dates_are_handed_over(roles: Roles) -> None:
     assert (refused.code, "`streamflow init --roles`" in refused.err) == (3, True), refused
     roles.admin.connection.execute(sql.SQL("grant create on database streamflow to {loader}").format(**roles.names))
     roles.make()
+    if roles.admin.on_citus:
+        return  # each node of a cluster wants the grant for itself
     roles.loader.ok("freeze", "000")
     roles.admin.connection.execute("drop schema as_of_2024_01_31 cascade")
     roles.loader.ok("freeze", "000")
