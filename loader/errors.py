@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 FINISH = "streamflow dbt run --select complete_months+"
-"""Publishes a month whose history stands in all its tables, whatever staging holds, and repairs production."""
+"""Publishes a month whose history stands in all its tables, whatever staging holds."""
 REMAKE = "`streamflow init` makes missing tables, `streamflow dbt run --select config.materialized:view` missing views."
 
 

@@ -19,6 +19,9 @@ from loader.project import VARIABLE, expanded, project
 Address = Annotated[str, StringConstraints(pattern=r"^(?i:[a-z][a-z0-9+.-]*)://")]
 """The address of months that are not on this machine, like s3://bucket/exports."""
 
+UNREAD = re.compile("pg(ssl|gss|channelbinding|requireauth|service|passfile|options)[a-z]*")
+"""Variables of libpq, by which a connection would be less safe or another one than somebody meant."""
+
 
 class Settings(BaseSettings):
     """The validated settings of the environment and .env.
@@ -52,7 +55,7 @@ class Settings(BaseSettings):
     @classmethod
     def _env_file_has_none_of_libpq(cls, given: dict[str, Any]) -> dict[str, Any]:
         """libpq reads PGSSLMODE and others from the environment only: in .env they would have no effect."""
-        unread = [name.upper() for name in given if re.fullmatch("pg[a-z]+", name) and name.upper() not in os.environ]
+        unread = [name.upper() for name in given if UNREAD.fullmatch(name) and name.upper() not in os.environ]
         if unread:
             raise ValueError(f"{', '.join(unread)} in .env has no effect: export it in the environment instead")
         return given

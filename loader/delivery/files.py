@@ -26,7 +26,7 @@ FURTHER = (
     "is a link that leads out of the folder that it is in: put the file itself there, or set STREAMFLOW_LINKS_TO to"
     " the folder that links may lead to"
 )
-PACKED = "unpacks into memory without a limit: pack the archive with deflate, as `zip` does by default"
+PACKED = "cannot be unpacked piece by piece: pack the archive with deflate, as `zip` does by default"
 KINDS = {stat.S_IFDIR: "is a folder, not a file", stat.S_IFIFO: "is a pipe, not a file"}
 
 Identity = tuple[int, ...]

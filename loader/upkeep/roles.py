@@ -63,7 +63,7 @@ def chosen(connection: Connection, loader: str | None, reader: str | None) -> di
 
 
 def others_may_create(connection: Connection) -> bool:
-    """Whether a role that is neither this one nor a superuser may create functions in schema public."""
+    """Whether a role that is neither this one nor a superuser may create functions in schema public or streamflow's."""
     return connection.execute(statement(__file__, "creators")).fetchone() is not None
 
 
@@ -115,6 +115,7 @@ def make_roles(
 def relations_of(manifest: Any) -> list[str]:
     """The names of the tables and views that dbt makes in schema public: all models, seeds and snapshots."""
     made = [node for node in manifest.nodes.values() if node.resource_type in {"model", "seed", "snapshot"}]
+    made = [node for node in made if node.config.materialized != "ephemeral"]
     return sorted({node.alias for node in made if node.schema == "public"})
 
 

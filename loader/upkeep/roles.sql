@@ -18,8 +18,12 @@ having count(*) > 0;
 
 -- name: creators
 select 1
-from pg_catalog.pg_roles
-where not rolsuper and rolname <> current_user and rolname !~ '^pg_' and has_schema_privilege(oid, 'public', 'CREATE')
+from pg_catalog.pg_roles as roles
+inner join pg_catalog.pg_namespace as schemas
+    on schemas.nspname = any(array['public', 'ops', 'staging', 'history', 'restated', 'latest']::name [])
+where
+    not roles.rolsuper and roles.rolname <> current_user and roles.rolname !~ '^pg_'
+    and has_schema_privilege(roles.oid, schemas.oid, 'CREATE')
 limit 1;
 
 -- name: join_loader

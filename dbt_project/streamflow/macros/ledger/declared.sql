@@ -136,6 +136,16 @@ create or replace function ops.unlike_declared(relation regclass, columns jsonb)
     order by actual.type is null
 $$;
 
+-- Whether staging holds a month that is to be published.
+create or replace function ops.is_to_publish() returns boolean language sql stable as $$
+    select exists (
+        select from ops.staged as staged
+        inner join ops.loads as loads on loads.load_id = staged.load_id
+        where loads.command <> 'check' and loads.state <> 'refused'
+            and loads.load_id not in (select published.load_id from ops.published as published)
+    )
+$$;
+
 -- Raises if a month that is to be published was landed when other tables or columns were declared. `declared` is as in
 -- ops.follow_declaration.
 create or replace function ops.require_landed_as_declared(declared jsonb) returns void language plpgsql stable as $$
@@ -148,19 +158,17 @@ declare
             where known.kind = 'staging'
         ) as one
         full join ops.staged as staged on to_regclass(format('staging.%I', staged.table_name)) = one.relation
-        where staged.load_id is null or one.name is null or exists (
+        -- a landing also makes the tables that a month may lack, which it does not enter, and gives as_of a default
+        where one.name is null or exists (
             select from ops.unlike_declared(one.relation, one.columns) as different
             where different.name not in ('as_of', 'position_in_file')
-        )
+        ) or (staged.load_id is null and not exists (
+            select from pg_attribute where attrelid = one.relation and attname = 'as_of' and atthasdef
+        ))
         limit 1
     );
 begin
-    if changed is not null and exists (
-        select from ops.staged as staged
-        inner join ops.loads as loads on loads.load_id = staged.load_id
-        where loads.command <> 'check' and loads.state <> 'refused'
-            and loads.load_id not in (select published.load_id from ops.published as published)
-    ) then
+    if changed is not null and ops.is_to_publish() then
         raise exception 'the month in staging was landed before the declaration of % was changed', changed
             using hint = 'Land the month again.';
     end if;
@@ -168,13 +176,12 @@ end
 $$;
 
 -- Creates missing tables and, if `adds_columns`, columns that were declared later; dbt would add them only after history has read its own
--- table. Staging gets such a column, empty, if the month in it is published. Raises before any row is written if a table does not match its declaration. Returns the tables that it created.
+-- table. Staging gets such a column, empty, unless the month in it is to be published. Raises before any row is written if a table does not match its declaration. Returns the tables that it created.
 -- `declared` is [{name, kind, columns, key}].
 create or replace function ops.follow_declaration(declared jsonb, adds_columns boolean) returns setof text language plpgsql as $$
 declare
     wanted record;
     difference record;
-    is_published boolean := (select bool_and(load_id in (select published.load_id from ops.published as published)) from ops.staged);
     left_over text := (
         select string_agg(format('%s of %s', table_name, as_of), ', ' order by table_name, as_of)
             || case when bool_or(as_of in (select as_of from ops.published)) then '' else ' (or `streamflow abandon` the month)' end
@@ -199,10 +206,14 @@ begin
         end if;
         for difference in
             select * from ops.unlike_declared(wanted.name, wanted.columns)
-            where wanted.kind <> 'staging' or actual_type is null  -- each landing recreates staging
+            where wanted.kind <> 'staging' or (  -- each landing recreates staging
+                actual_type is null and not ops.is_to_publish() and exists (
+                    select from pg_class where oid = wanted.name::regclass and 'autovacuum_enabled=off' = any(reloptions)
+                )
+            )
         loop
             if difference.actual_type is null then
-                if (case wanted.kind when 'staging' then is_published else adds_columns end) then
+                if adds_columns or wanted.kind = 'staging' then
                     execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
                 end if;
             elsif difference.declared_type is null then

@@ -186,8 +186,8 @@ $$;
 
 -- What production of a table is to do; dates are SQL. `unmerged`: the complete months that it has not taken in yet. `rebuild`: whether it
 -- is rebuilt from all of history, because of --full-refresh, or because one of these months may lack rows that it brought before: it was
--- restated, or is taken in again. `months`: the months whose deliveries are read; without a new one the newest again, which changes
--- nothing. Raises instead of rebuilding while a published month is half restated, as the month's rows would be lost.
+-- restated, or is taken in again. `months`: the months whose deliveries are read; without a new one the newest, of which nothing is
+-- merged. Raises instead of rebuilding while a published month is half restated, as the month's rows would be lost.
 create or replace function ops.plan_production(of_table text, full_refresh boolean) returns table (
     rebuild boolean, months text, unmerged text, newest text, archived text
 ) language plpgsql stable as $$

@@ -9,19 +9,23 @@
     {%- if read and (plan.months not in read or (plan.rebuild and plan.archived and plan.archived not in model.compiled_code)) -%}
         {%- do exceptions.raise_compiler_error("months were published or taken out while this waited: run it again. Nothing was changed.") -%}
     {%- endif -%}
-    {%- for day in (plan.unmerged or '').split(', ') if day %}
+    {%- for day in streamflow.uncounted(target) %}
     {{ streamflow.count_before_merge(target, delivered, key, day) }};
     {%- if not (plan.rebuild and loop.last) %}
-    {{ streamflow.merge_newest(target, '(select * from ' ~ delivered ~ ' where observed_as_of = ' ~ day ~ ')', key, rebuild=false) }};
+    {%- set is_newer = 'newest.observed_as_of ' ~ ('>=' if plan.rebuild else '>') ~ ' target.observed_as_of' %}
+    {{ streamflow.merge_newest(target, '(select * from ' ~ delivered ~ ' where observed_as_of = ' ~ day ~ ')', key, is_newer) }};
     {%- endif %}
     {%- endfor %}
+    {%- if plan.unmerged %}
+    update ops.history set merged_at = now() where table_name = '{{ target.identifier }}' and as_of in ({{ plan.unmerged }});
+    {%- endif %}
     {%- if plan.rebuild %}
     delete from {{ target }} as target
     where not exists (select 1 from {{ delivered }} as delivered where {{ streamflow.same_row('delivered', 'target', key) }});
     {%- set newest -%}
         (select distinct on ({{ key | join(', ') }}) * from {{ delivered }} order by {{ key | join(', ') }}, observed_as_of desc)
     {%- endset %}
-    {{ streamflow.merge_newest(target, newest, key, rebuild=true) }};
+    {{ streamflow.merge_newest(target, newest, key, streamflow.rows_differ('newest', 'target', model.columns.values(), by_digit=true)) }};
     {%- endif %}
     drop view {{ delivered }};
     {%- set takes_newest = plan.unmerged and plan.newest in plan.unmerged and not plan.rebuild %}
@@ -29,13 +33,24 @@
 {% endmacro %}
 
 
-{% macro merge_newest(target, newest, key, rebuild) %}
+{#- The dates whose deliveries this table takes in for the first time, as SQL, oldest first. -#}
+{% macro uncounted(target) %}
+    {%- set query -%}
+        select format('date %L', as_of) from ops.standing_history
+        where table_name = '{{ target.identifier }}' and merged_at is null and rows_inserted is null
+        order by as_of
+    {%- endset -%}
+    {{ return(run_query(query).columns[0].values()) }}
+{% endmacro %}
+
+
+{#- Inserts the rows of `newest` whose key is new, and replaces those of `target` for which the SQL condition `replaces` holds. -#}
+{% macro merge_newest(target, newest, key, replaces) %}
     {%- set columns = streamflow.quoted(model.columns) -%}
     merge into {{ target }} as target
     using {{ newest }} as newest
     on {{ streamflow.same_row('target', 'newest', key) }}
-    when matched and {% if rebuild %}{{ streamflow.rows_differ('newest', 'target', model.columns.values(), by_digit=true) }}
-    {%- else %}newest.observed_as_of > target.observed_as_of{% endif %} then update set
+    when matched and {{ replaces }} then update set
         {%- for column in columns if column not in key %}
         {{ column }} = newest.{{ column }}{{ ',' if not loop.last }}
         {%- endfor %}
@@ -45,8 +60,7 @@
 
 
 {#-
-  Marks the delivery of a date as merged in ops.history. If it is merged for the first time, also enters how many rows it inserts and in
-  how many rows it changes a value.
+  Enters in ops.history how many rows the delivery of a date inserts, and in how many rows it changes a value.
 -#}
 {% macro count_before_merge(target, delivered, key, day) %}
     create temporary table counted on commit drop as  -- PostgreSQL plans parallel workers for this, and not within an update
@@ -61,12 +75,9 @@
     where delivered.observed_as_of = {{ day }};
 
     update ops.history as history
-    set
-        merged_at = now(),
-        rows_inserted = coalesce(history.rows_inserted, counted.rows_inserted),
-        rows_updated = coalesce(history.rows_updated, counted.rows_updated)
+    set rows_inserted = counted.rows_inserted, rows_updated = counted.rows_updated
     from counted
-    where history.table_name = '{{ target.identifier }}' and history.as_of = {{ day }} and history.merged_at is null;
+    where history.table_name = '{{ target.identifier }}' and history.as_of = {{ day }};
 
     drop table counted
 {% endmacro %}
