@@ -17,6 +17,7 @@ where roles.rolname = %(role)s and is_so
 having count(*) > 0;
 
 -- name: creators
+-- A row if a role that is neither this one nor a superuser may create functions where the ledger's statements look for them.
 select 1
 from pg_catalog.pg_roles as roles
 inner join pg_catalog.pg_namespace as schemas
@@ -49,8 +50,9 @@ grant usage on schema latest, public to {reader};
 alter default privileges for role {loader} in schema latest, public grant select on tables to {reader};
 
 -- name: hand_over
--- One statement per object that the loader does not own yet: everything in streamflow's own schemas, among them those of past
--- dates, and its relations in public. Their names do not come from the ledger: the loader can write to it, and could claim somebody else's table.
+-- One statement per object that the loader does not own yet: everything in streamflow's own schemas, among them those of
+-- past dates, and its relations in public. Their names do not come from the ledger: the loader can write to it, and could
+-- claim somebody else's table.
 -- A column's sequence changes owner with its table. Citus needs routines before tables, which `order by 1` gives.
 select format('alter routine %s owner to %I', routines.oid::regprocedure, {loader_name})
 from pg_catalog.pg_proc as routines

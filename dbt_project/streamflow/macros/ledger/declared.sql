@@ -176,8 +176,8 @@ end
 $$;
 
 -- Creates missing tables and, if `adds_columns`, columns that were declared later; dbt would add them only after history has read its own
--- table. Staging gets such a column, empty, unless the month in it is to be published. Raises before any row is written if a table does not match its declaration. Returns the tables that it created.
--- `declared` is [{name, kind, columns, key}].
+-- table. Staging gets such a column, empty, unless the month in it is to be published or the table is somebody else's. Raises before any row
+-- is written if a table does not match its declaration. Returns the tables that it created. `declared` is [{name, kind, columns, key}].
 create or replace function ops.follow_declaration(declared jsonb, adds_columns boolean) returns setof text language plpgsql as $$
 declare
     wanted record;
@@ -245,7 +245,7 @@ create or replace function ops.delivered_otherwise(of_table text, columns text, 
 $$;
 
 -- Per foreign key, the number of rows that would break it if the restatement in staging were published: they name a customer whom only
--- the restated month delivered, and whom its new files lack. Reads staging, the deliveries of other dates, and tables that no file
+-- the restated month delivered, and whom its new files lack. Reads staging, the newest deliveries of other dates, and tables that no file
 -- delivers; if no customer is gone, reads none of these.
 create or replace function ops.left_behind() returns table (
     child text, is_staged boolean, parent text, key text, columns text, row_count bigint, dates text
@@ -259,11 +259,15 @@ declare
         limit 1
     );
     theirs text;
+    its_key text;
+    its_columns text;
 begin
-    for child, is_staged, parent, key, columns, theirs in
+    for child, is_staged, parent, key, columns, theirs, its_key, its_columns in
         select coalesce(own.table_name, conrelid::regclass::text), own.table_name is not null, staged.table_name, conname,
             ops.identifiers(ops.columns(conrelid, conkey)),
-            ops.identifiers(ops.columns(confrelid, confkey))
+            ops.identifiers(ops.columns(confrelid, confkey)),
+            ops.identifiers(ops.primary_key(conrelid)),
+            ops.identifiers(array(select unnest(ops.columns(conrelid, conkey)) union select unnest(ops.primary_key(conrelid))))
         from pg_constraint
         inner join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
         left join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
@@ -276,8 +280,10 @@ begin
             theirs, parent, restated,
             case
                 when is_staged then format(
-                    'select %1$s, %2$L::date as observed_as_of from staging.%3$I union all %4$s',
-                    columns, restated, child, ops.delivered_otherwise(child, columns || ', observed_as_of', restated)
+                    'select distinct on (%1$s) * from ('
+                    'select %2$s, %3$L::date as observed_as_of from staging.%4$I union all %5$s'
+                    ') as delivered order by %1$s, observed_as_of desc',
+                    its_key, its_columns, restated, child, ops.delivered_otherwise(child, its_columns || ', observed_as_of', restated)
                 )
                 else format('select %s, null::date as observed_as_of from %s', columns, child)
             end,
