@@ -41,7 +41,6 @@ FIRST_MONTH_ONLY = {"keys": [("public.users", "access share")]}
 
 ELSEWHERE = {
     "schemas": [("pg_catalog.pg_namespace", "share")],
-    "first audit": [("ops.waivers", "access exclusive")],
     "own model": [("public.held", "access exclusive")],
     "own model and last merge": [("public.held", "access exclusive"), ("public.labels", "share")],
     "forgetting": [("history.labels_2024_01_31", "share row exclusive")],

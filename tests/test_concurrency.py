@@ -78,23 +78,6 @@ def test_dbt_by_hand_is_told_of_another_run_as_it_begins(january: Streamflow, mo
     assert january.dbt("build").success
 
 
-@pytest.mark.long
-def test_an_ingest_that_ends_while_dbt_by_hand_audits_does_not_open_its_gate(january: Streamflow, months: Path) -> None:
-    """Some audits by hand may have seen half a month. The same command, run again, builds the month."""
-    land_only(january, months / "month_001", 1)
-    before = january.state()
-    january.connection.execute("select pg_advisory_lock(%s, %s)", run_lock())
-    with paused(january, "first audit", "dbt", "build") as by_hand:
-        january.connection.execute("select pg_advisory_unlock(%s, %s)", run_lock())
-    assert by_hand.process.returncode == 1
-    assert "an ingest or a check is under way" in by_hand.said[0]
-    assert "the gate stays closed: staging was landed anew while its audits ran" in by_hand.said[0]
-    assert january.state() == before
-    assert january.dbt("build").success
-    assert published(january) == ["2024-01-31", FEBRUARY]
-    january.ok("verify")
-
-
 def test_a_reader_in_a_transaction_keeps_his_month(january: Streamflow, months: Path) -> None:
     """A repeatable read transaction sees the month that was there when it began, in every table, to its end."""
     if january.on_citus:
@@ -277,7 +260,7 @@ def test_a_whole_month_that_comes_corrected_is_a_restatement(january: Streamflow
         edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(8))
     refused = january("ingest", "001", "--data-dir", tmp_path)
     assert refused.code == 1
-    assert "month 001 is published already" in refused.err
+    assert "month 001 was begun for 2024-02-29, with other rows; those are published now" in refused.err
     assert published(january) == ["2024-01-31", FEBRUARY]
     january.ok("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "corrected")
     assert january("verify").code == 0
