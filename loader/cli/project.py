@@ -24,6 +24,8 @@ from loader.settings import load_settings
 from loader.words import counted, printable
 
 if TYPE_CHECKING:
+    from loader.database import Database
+    from loader.pipeline.dbt import Dbt
     from loader.upkeep.roles import RolesMade
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
@@ -58,10 +60,7 @@ def init(
         creates = both is None or not others_may_create(connection)
         if creates:
             ledger.create(connection)
-            operation = ["run-operation", "streamflow.create_missing_tables"]
-            result = dbt.run(operation, database, lambda _: None, lambda _: None)
-            if not result.success:
-                raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
+            _create_tables(dbt, database)
         passwords = {"loader": settings.loader_password, "reader": settings.reader_password}
         made = make_roles(connection, both, passwords, relations_of(dbt.manifest(database))) if both else None
     if made and database.embedded:
@@ -69,6 +68,12 @@ def init(
     there = "all tables are there" if creates else "tables that are missing are created by `init` as the loader"
     lines = [there, *(_made(made) if made else []), place(database.uri)]
     show(as_json, {"uri": database.uri, **(asdict(made) if made else {})}, *lines)
+
+
+def _create_tables(dbt: Dbt, database: Database) -> None:
+    result = dbt.run(["run-operation", "streamflow.create_missing_tables"], database, lambda _: None, lambda _: None)
+    if not result.success:
+        raise SurroundingsFailed("\n  ".join(["dbt failed", *result.errors]))
 
 
 def _made(made: RolesMade) -> Iterator[str]:
