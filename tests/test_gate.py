@@ -89,6 +89,10 @@ def test_audits_and_models_are_one_run(landed: Streamflow) -> None:
     assert landed.state() == before
     assert landed.dbt("build").success
     assert published(landed) == ["2024-01-31", "2024-02-29"]
+    done = landed.state()
+    assert landed.dbt("run").success, "nothing is new, so no audit is missing"
+    assert landed.dbt("run", "--full-refresh").success
+    assert landed.state() == done
 
 
 def test_failed_audit_skips_every_model(january: Streamflow, months: Path, tmp_path: Path) -> None:
