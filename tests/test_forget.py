@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg import sql
 
-from loader.delivery import Problem
-from loader.refusals.rejects import forget_in_rejects, write_rejects
 from tests.conftest import TABLES, Streamflow, rejects_of
 from tests.files import copy_month, edit, set_value, value_at
 from tests.pauses import paused
@@ -125,31 +122,18 @@ def test_lines_of_bad_rows_are_those_of_the_file(january: Streamflow, months: Pa
     assert mentions(january, customer(months, 2)) == []
 
 
-def test_rejects_forget_too(january: Streamflow, months: Path, tmp_path: Path) -> None:
+def test_rejects_go_too(january: Streamflow, months: Path, tmp_path: Path) -> None:
     folder = copy_month(months, "001", tmp_path)
     user = value_at(folder / "users.csv", 4, "user_id")
-    for name in ("users.csv", "labels.csv"):
-        edit(folder / name, lambda rows: rows.append(list(rows[3])))
-    set_value(folder / "labels.csv", 6, "churn_label", "maybe")
+    edit(folder / "users.csv", lambda rows: rows.append(list(rows[3])))
     assert january("ingest", "001", "--data-dir", tmp_path).code == 1
-    problems = rejects_of(january, "001")
-    assert user in {problem["value"] for problem in problems}
+    assert user in {problem["value"] for problem in rejects_of(january, "001")}
     path = Path(january.environment["STREAMFLOW_HOME"]) / "rejects" / "month_001.csv"
     before = path.read_text()
     assert january.ok("forget", user, *WHY, "--json").json["rejects"] == 1
-    path.write_text(before)  # as if the first run had been cut off before it edited the file
+    path.write_text(before)  # as if the first run had been cut off before it deleted the file
     assert january.ok("forget", user, *WHY, "--json").json["rejects"] == 1
-    assert rejects_of(january, "001") == [problem for problem in problems if problem["value"] != user]
-
-
-def test_rejects_forget_who_looks_like_a_formula(tmp_path: Path) -> None:
-    """In the file, such an id has an apostrophe before it, or escapes in place of invisible characters."""
-    customers = ["=A1", "-A2", "A\u200b3"]
-    path = tmp_path / "month_000.csv"
-    write_rejects([Problem("users.csv", "wrong", value=user) for user in [*customers, "other"]], path, "000")
-    assert forget_in_rejects(tmp_path, customers) == 1
-    with path.open(newline="", encoding="utf-8") as stream:
-        assert [row["value"] for row in csv.DictReader(stream)] == ["other"]
+    assert not path.exists()
 
 
 def test_a_list_in_a_file_and_odd_names(january: Streamflow, months: Path, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def forget(
     if done.left_alone:
         lines.append(f"left alone, as their rows are of no customer: {', '.join(done.left_alone)}")
     if done.rejects:
-        lines.append(f"rejects files that named them: {done.rejects}")
+        lines.append(f"rejects files deleted: {done.rejects}")
     show(as_json, done, *lines)
 
 

@@ -6,14 +6,12 @@ import csv
 import io
 import os
 import re
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from decimal import Decimal
 from operator import attrgetter
 from pathlib import Path
 
 from loader.delivery import Problem
-from loader.delivery.csv_contract import RECORD_LIMIT
 from loader.outlet import Outlet
 from loader.words import counted, printable
 
@@ -25,7 +23,6 @@ GROUPS = 1_000
 FORMULA = re.compile(r'(^|[;|\n])([ "]*[=+\-@])')
 """What a spreadsheet runs, also one whose CSV is separated by ; or |, where these and line ends begin another cell."""
 NUMBER = re.compile(r"[+-]?[\d.,]*")
-EXACT_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 COLUMNS = [field.name for field in fields(Problem)]
 
 
@@ -124,33 +121,12 @@ def without_formulas(value: object) -> object:
     return text if NUMBER.fullmatch(text) else FORMULA.sub(r"\1'\2", text)
 
 
-def forget_in_rejects(folder: Path, customers: Collection[str], *, numbers: bool = False) -> int:
-    """Delete every row that names one of the customers from the rejects files; return how many files changed.
-
-    Args:
-        numbers: customers are numbers, so 007 is the same as 7.
-    """
-    csv.field_size_limit(RECORD_LIMIT)
-    known = {Decimal(customer) for customer in customers if EXACT_NUMBER.fullmatch(customer)} if numbers else set()
-
-    def names_one(text: str) -> bool:
-        return text in wanted or (numbers and EXACT_NUMBER.fullmatch(text) is not None and Decimal(text) in known)
-
-    changed, wanted = 0, {shown for customer in customers for shown in (customer, without_formulas(customer))}
-    for path in sorted(folder.glob("month_*.csv")):
-        without, dropped = path.with_suffix(".part"), 0
-        with path.open(newline="", encoding="utf-8") as old, without.open("w", newline="", encoding="utf-8") as new:
-            writer = csv.writer(new)
-            for row in csv.reader(old):
-                if any(map(names_one, row)):
-                    dropped += 1
-                else:
-                    writer.writerow(row)
-        if dropped:
-            without.replace(path)
-        without.unlink(missing_ok=True)
-        changed += bool(dropped)
-    return changed
+def delete_rejects(folder: Path) -> int:
+    """Delete the rejects files of all months; return how many there were. `check` writes a month's file again."""
+    files = list(folder.glob("month_*"))
+    for file in files:
+        file.unlink(missing_ok=True)
+    return len(files)
 
 
 def write_rejects(problems: Iterable[Problem], path: Path, month: str, summary: str | None = None) -> Rejects:

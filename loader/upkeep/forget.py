@@ -17,7 +17,7 @@ from loader.database import Connection, statement
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.landing import enter, forgotten, name_of
 from loader.ledger.chain import Entry
-from loader.refusals.rejects import forget_in_rejects
+from loader.refusals.rejects import delete_rejects
 from loader.settings import Settings
 from loader.upkeep import history
 
@@ -28,7 +28,7 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Forgotten:
-    """How many customers were forgotten now, and how many before; rows deleted; rejects files changed; the line for the
+    """How many customers were forgotten now, and how many before; rows and rejects files deleted; the line for the
     manifest; and the tables left alone, because their rows do not name a customer."""
 
     customers: int
@@ -67,12 +67,11 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
             others = [sql.Identifier(schema, table.name) for table in tables for schema in ("staging", "public")]
             everywhere = [entry.relation for entry in entries if entry.partition_name] + others
             _clean(connection, [relation for relation in everywhere if _is_there(connection, relation)], tables)
-            rejects = _in_rejects(settings, tables, [*customers, *wanted])
-            return Forgotten(0, len(before), 0, rejects, None, [])
+            return Forgotten(0, len(before), 0, delete_rejects(settings.home / "rejects"), None, [])
         with history.all_or_nothing(connection, NOTHING):
             rows, touched, left_alone, manifest = _forget(connection, entries, tables, new, reason)
         _clean(connection, touched, tables)
-    rejects = _in_rejects(settings, tables, [*customers, *wanted])
+    rejects = delete_rejects(settings.home / "rejects")
     return Forgotten(len(new), len(before), rows, rejects, manifest, left_alone)
 
 
@@ -86,11 +85,6 @@ def _named(connection: Connection, tables: Sequence[Table], customers: Sequence[
         raise WrongUsage(
             f"{NOTHING}: one of them is no customer: {error.diag.message_primary}. Write them as in the files."
         ) from None
-
-
-def _in_rejects(settings: Settings, tables: Sequence[Table], customers: Sequence[str]) -> int:
-    numbers = _kind(tables) not in {"text", "boolean", "date"}
-    return forget_in_rejects(settings.home / "rejects", customers, numbers=numbers)
 
 
 def _kind(tables: Sequence[Table]) -> str:
