@@ -109,7 +109,8 @@ class Run:
             return
         if not found.files:
             raise self._refusal(found.problems)
-        self.dbt.prepare(self.database)
+        if self.request.command != "land":
+            self.dbt.prepare(self.database)
         landing = self._land(self.tables)
         if found.problems or landing.not_taken:
             self.progress.step("looking for everything that is wrong")
