@@ -1,11 +1,13 @@
-"""constraints.txt and pyproject.toml agree: each direct dependency is pinned, to a version that is allowed."""
+"""constraints.txt and pyproject.toml agree: each direct dependency is pinned, and every pin is for every Python."""
 
 from __future__ import annotations
 
 import re
 import sys
+from importlib import metadata
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from tests.conftest import REPOSITORY
@@ -16,13 +18,13 @@ else:
     import tomli as tomllib
 
 LINES = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def _required() -> list[Requirement]:
     """The direct dependencies of the program and of its extras."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"].values()
-    return [Requirement(line) for line in [*project["dependencies"], *(line for extra in extras for line in extra)]]
+    extras = PROJECT["optional-dependencies"].values()
+    return [Requirement(line) for line in [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]]
 
 
 def test_each_line_is_a_name_and_a_version() -> None:
@@ -37,3 +39,13 @@ def test_each_direct_dependency_is_pinned_to_a_version_that_is_allowed() -> None
         str(required) for required in _required() if pins[canonicalize_name(required.name)] not in required.specifier
     ]
     assert refused == []
+
+
+def test_each_pin_can_be_installed_on_the_oldest_python() -> None:
+    """As far as its package is installed here, which says for which versions of Python it is."""
+    [oldest] = [one.version for one in SpecifierSet(PROJECT["requires-python"]) if one.operator == ">="]
+    pins = {line.partition("==")[0] for line in LINES}
+    installed = {one.name: one.metadata["Requires-Python"] for one in metadata.distributions()}
+    known = {name: wanted for name, wanted in installed.items() if name in pins and wanted}
+    assert len(known) > 50
+    assert [name for name, wanted in known.items() if oldest not in SpecifierSet(wanted)] == []
