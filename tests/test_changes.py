@@ -95,6 +95,20 @@ def a_check_adds_no_column(copy: Path, streamflow: Streamflow) -> None:
 
 
 @pytest.mark.long
+def test_dbt_between_a_rename_and_its_migration_is_in_nobodys_way(copy: Path, january: Streamflow) -> None:
+    """It adds new columns to staging, but not one that may be a new name."""
+    change(copy, "# usage_agg_30d\n- name: rebuffers_7d\n  config: {meta: {aliases: [rebuffer_events_7d]}}\n")
+    assert run_copy(copy, january, "dbt", "run", "--select", "churn_by_contract").returncode == 0
+    models = ("usage_agg_30d_snapshots", "usage_agg_30d", "training_set")
+    assert run_copy(copy, january, "models", *models, "--overwrite").returncode == 0
+    migrated = run_copy(copy, january, "migrate")
+    assert migrated.returncode == 0, migrated
+    names = "select attrelid::regclass::text from pg_attribute where attname = 'rebuffers_7d' order by 1"
+    assert ("staging.usage_agg_30d",) in january.rows(names)
+    assert run_copy(copy, january, "verify").returncode == 0
+
+
+@pytest.mark.long
 def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(
     copy: Path, january: Streamflow, months: Path, undisturbed: Any
 ) -> None:

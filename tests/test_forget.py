@@ -136,6 +136,17 @@ def test_rejects_go_too(january: Streamflow, months: Path, tmp_path: Path) -> No
     assert not path.exists()
 
 
+def test_a_table_of_somebodys_own_that_refers_to_customers_is_in_the_way(january: Streamflow, months: Path) -> None:
+    user, before = customer(months, 2), january.state()
+    january.connection.execute("create table ours (who text constraint of_ours references users)")
+    january.connection.execute("insert into ours values (%s)", [user])
+    refused = january("forget", user, *WHY)
+    assert refused.code == 3
+    assert 'violates foreign key constraint "of_ours"' in refused.err
+    assert "Drop what is in the way, try again, then recreate it." in refused.err
+    assert january.state() == before
+
+
 def test_a_list_in_a_file_and_odd_names(january: Streamflow, months: Path, tmp_path: Path) -> None:
     users = [customer(months, line) for line in (2, 5, 7)]
     before = january.state()

@@ -115,8 +115,10 @@ def _changes(
     unknown = known.keys() - called.values() - ADDED
     own = model_columns(model).difference(landed.get(table.name, ())) if unknown else ()  # columns added by users
     if undeclared := sorted(unknown.difference(own)):
+        relation = model.partition("/")[2]
         raise WrongUsage(
-            f"{model.partition('/')[2]} has a column {undeclared[0]} that is no longer declared, but history keeps its"
-            " values. If it was renamed, add the old name to the `aliases` of the new column; if not, declare it again,"
-            " with `retired: true` in its config.meta. Nothing was changed."
+            f"{relation} has a column {undeclared[0]} that is no longer declared. If it was renamed, add the old name"
+            f" to the `aliases` of the new column; if no month has brought it, `alter table {relation} drop column"
+            f" {undeclared[0]}` in psql; otherwise declare it again, with `retired: true` in its config.meta. Nothing"
+            " was changed."
         )

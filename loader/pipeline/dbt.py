@@ -218,7 +218,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
         success=bool(result.success),
         errors=[*([str(result.exception)] if result.exception else []), *operation_errors],
         names={one.node.name for one in results},
-        bad=[Node.of(one) for one in results if one.status in BAD],
+        bad=[Node.of(one) for one in results if one.status in BAD and one.node.resource_type != "exposure"],
         tests=[one.node for one in results if one.node.resource_type == "test"],
         sources=manifest.sources,
         lost_a_session=bool(lost),

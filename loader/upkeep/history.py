@@ -73,6 +73,10 @@ def _not_as_written(entry: Entry, reason: str, nothing: str) -> SurroundingsFail
     )
 
 
+DEPENDS = psycopg.errors.DependentObjectsStillExist, psycopg.errors.ForeignKeyViolation
+"""Errors because of views or foreign keys that others made."""
+
+
 @contextlib.contextmanager
 def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
     """One transaction. A missing right, a table in use or a dependent object raises SurroundingsFailed with a hint."""
@@ -89,7 +93,7 @@ def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
         ) from None
     except psycopg.errors.LockNotAvailable:
         raise SurroundingsFailed(f"{nothing}: a table is in use. Try again when nobody reads it.") from None
-    except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.errors.DependentObjectsStillExist) as error:
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError, *DEPENDS) as error:
         said = "; ".join(filter(None, [error.diag.message_primary, error.diag.message_detail]))
         raise SurroundingsFailed(f"{nothing}: {said}. Drop what is in the way, try again, then recreate it.") from None
 

@@ -176,8 +176,8 @@ end
 $$;
 
 -- Creates missing tables and, if `adds_columns`, columns that were declared later; dbt would add them only after history has read its own
--- table. Staging gets such a column, empty, unless the month in it is to be published or the table is somebody else's. Raises before any row
--- is written if a table does not match its declaration. Returns the tables that it created. `declared` is [{name, kind, columns, key}].
+-- table. Staging gets such a column, empty, unless its month is to be published, it may be a rename, or the table is somebody else's.
+-- Raises before any row is written if a table is not as declared. Returns the tables it made. `declared` is [{name, kind, columns, key}].
 create or replace function ops.follow_declaration(declared jsonb, adds_columns boolean) returns setof text language plpgsql as $$
 declare
     wanted record;
@@ -209,6 +209,9 @@ begin
             where wanted.kind <> 'staging' or (  -- each landing recreates staging
                 actual_type is null and not ops.is_to_publish() and exists (
                     select from pg_class where oid = wanted.name::regclass and 'autovacuum_enabled=off' = any(reloptions)
+                ) and not exists (  -- `streamflow migrate` renames this one
+                    select from ops.unlike_declared(wanted.name, wanted.columns) as surplus
+                    where surplus.declared_type is null and surplus.name not in ('as_of', 'position_in_file')
                 )
             )
         loop
@@ -217,9 +220,10 @@ begin
                     execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
                 end if;
             elsif difference.declared_type is null then
-                raise exception '% has a column % that is no longer declared, but history keeps its values. If it was renamed, run'
-                    ' `streamflow migrate`; if not, declare it again, with `retired: true` in its config.meta. Nothing was changed.',
-                    wanted.name::regclass, difference.name;
+                raise exception '% has a column % that is no longer declared. If it was renamed, run `streamflow migrate`; if no month has'
+                    ' brought it, `alter table % drop column %` in psql; otherwise declare it again, with `retired: true` in its'
+                    ' config.meta. Nothing was changed.',
+                    wanted.name::regclass, difference.name, wanted.name::regclass, quote_ident(difference.name);
             else
                 raise exception '%.% is declared as %, but is % in the table. `streamflow migrate` changes a column of the files, or says'
                     ' why it cannot; if you added the column to the model, declare it there as it was. Nothing was changed.',
