@@ -109,6 +109,31 @@ def test_dbt_between_a_rename_and_its_migration_is_in_nobodys_way(copy: Path, ja
 
 
 @pytest.mark.long
+def test_a_column_that_was_only_tried_out_is_dropped_as_the_message_says(
+    copy: Path, january: Streamflow, months: Path, undisturbed: Any
+) -> None:
+    """Any model that dbt builds adds it; then the declaration becomes what it was, as on another branch."""
+    sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    before = sources.read_text()
+    change(copy, "# labels\n- name: tried\n  data_type: text\n  config: {meta: {optional: true}}\n")
+    models = ("models", "labels_snapshots", "labels", "training_set", "--overwrite")
+    assert run_copy(copy, january, *models).returncode == 0
+    assert run_copy(copy, january, "dbt", "run", "--select", "churn_by_contract").returncode == 0
+    sources.write_text(before)
+    assert run_copy(copy, january, *models).returncode == 0
+    ingest, by_hand = ("ingest", "001", "--data-dir", str(months)), ("dbt", "run", "--select", "churn_by_contract")
+    for command in (ingest, by_hand):
+        refused = run_copy(copy, january, *command)
+        assert refused.returncode == 2, refused
+        told = " ".join((refused.stdout + refused.stderr).split())
+        [drop] = set(re.findall(r"no month has brought it: declare it, or `(alter table [^`]+)` in psql", told))
+        january.connection.execute(drop.encode())
+    assert run_copy(copy, january, *ingest).returncode == 0
+    assert january.state() == undisturbed
+    assert run_copy(copy, january, "verify").returncode == 0
+
+
+@pytest.mark.long
 def test_a_type_edited_while_a_month_is_half_built_is_no_dead_end(
     copy: Path, january: Streamflow, months: Path, undisturbed: Any
 ) -> None:

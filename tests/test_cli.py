@@ -156,7 +156,7 @@ def test_init_says_why_dbt_failed(january: Streamflow) -> None:
     january.connection.execute("alter table labels add column undeclared int")
     result = january("init")
     assert result.code == 3
-    assert "has a column undeclared that is no longer declared" in result.err
+    assert "has a column undeclared that is not declared, and no month has brought it" in result.err
 
 
 def test_a_foreign_server_is_not_started_or_stopped(streamflow: Streamflow) -> None:

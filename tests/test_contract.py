@@ -157,7 +157,7 @@ def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: St
     for is_in_models in (True, False):
         result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
         assert result.returncode == 2, is_in_models
-        assert "add_on_backup that is no longer declared" in result.stderr
+        assert "add_on_backup that is no longer declared, but history keeps its values" in result.stderr
         assert run_copy(copy, streamflow, "models", "--overwrite").returncode == 0
     assert streamflow.state() == before
 

@@ -47,12 +47,13 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
     landed: dict[str, list[str]] = dict(connection.execute(statement(__file__, "landed")).fetchall())
     rows = connection.execute(statement(__file__, "keys"), [[table.name for table in tables]])
     keys: dict[str, list[str]] = dict(rows.fetchall())
+    brought: dict[str, list[str]] = dict(connection.execute(statement(__file__, "brought")).fetchall()) if there else {}
     found: list[Change] = []
     for table in tables:
         if known := there.get(f"{table.name}_snapshots"):
-            found += _changes(table, f"history/{table.name}_snapshots", known, landed, keys.get(table.name))
+            found += _changes(table, f"history/{table.name}_snapshots", known, landed, brought, keys.get(table.name))
         if known := there.get(table.name):
-            found += _changes(table, f"production/{table.name}", known, landed)
+            found += _changes(table, f"production/{table.name}", known, landed, brought)
     return list(dict.fromkeys(found))
 
 
@@ -87,11 +88,13 @@ def _changes(
     model: str,
     known: Mapping[str, str],
     landed: Mapping[str, Sequence[str]],
+    brought: Mapping[str, Sequence[str]],
     key: Sequence[str] | None = None,
 ) -> Iterator[Change]:
     """The changes to one table, whose columns (`known`) and primary key (`key`) are those in the database.
 
-    `landed` maps each staging table to its columns, which are those declared at the last landing.
+    `landed` maps each staging table to its columns, which are those declared at the last landing; `brought` maps each
+    table to the columns that months have brought.
     """
     called = _called(table, known)
     if key and key != [called[name] for name in table.declared(table.key)]:
@@ -115,10 +118,14 @@ def _changes(
     unknown = known.keys() - called.values() - ADDED
     own = model_columns(model).difference(landed.get(table.name, ())) if unknown else ()  # columns added by users
     if undeclared := sorted(unknown.difference(own)):
-        relation = model.partition("/")[2]
+        relation, name = model.partition("/")[2], undeclared[0]
+        if name not in brought.get(table.name, ()):
+            raise WrongUsage(
+                f"{relation} has a column {name} that is not declared, and no month has brought it: declare it, or"
+                f" `alter table {relation} drop column {name}` in psql. Nothing was changed."
+            )
         raise WrongUsage(
-            f"{relation} has a column {undeclared[0]} that is no longer declared. If it was renamed, add the old name"
-            f" to the `aliases` of the new column; if no month has brought it, `alter table {relation} drop column"
-            f" {undeclared[0]}` in psql; otherwise declare it again, with `retired: true` in its config.meta. Nothing"
-            " was changed."
+            f"{relation} has a column {name} that is no longer declared, but history keeps its values. If it was"
+            " renamed, add the old name to the `aliases` of the new column; if not, declare it again, with"
+            " `retired: true` in its config.meta. Nothing was changed."
         )

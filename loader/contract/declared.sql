@@ -21,3 +21,10 @@ from pg_catalog.pg_class
 inner join pg_catalog.pg_attribute on attrelid = pg_class.oid and attnum > 0 and not attisdropped
 where relnamespace = to_regnamespace('staging')
 group by relname;
+
+-- name: brought
+-- Table -> the columns that months have brought, by the ledger.
+select table_name, array_agg(distinct brought.name)
+from ops.history
+cross join unnest(checksum_columns) as brought (name)
+group by table_name;

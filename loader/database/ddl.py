@@ -13,6 +13,7 @@ FILES = {
     "citus/citus.sql": "ops_cluster",
     "ledger/proofs.sql": "ops_proofs",
     "ledger/declared.sql": "ops_declared",
+    "ledger/references.sql": "ops_references",
     "ledger/undo.sql": "ops_undo",
     "ledger/steps.sql": "ops_steps",
 }

@@ -68,8 +68,8 @@
 -#}
 {% macro ops_ddl() %}
     {{ return(
-        streamflow.ops_tables() ~ streamflow.ops_cluster() ~ streamflow.ops_proofs() ~ streamflow.ops_declared() ~ streamflow.ops_undo()
-        ~ streamflow.ops_steps()
+        streamflow.ops_tables() ~ streamflow.ops_cluster() ~ streamflow.ops_proofs() ~ streamflow.ops_declared()
+        ~ streamflow.ops_references() ~ streamflow.ops_undo() ~ streamflow.ops_steps()
     ) }}
 {% endmacro %}
 

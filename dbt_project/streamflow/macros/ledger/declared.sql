@@ -1,4 +1,4 @@
-{#- Creates tables as declared, and finds rows that would break foreign keys. Plain Jinja, as the loader renders this file too. -#}
+{#- Creates tables as declared. Plain Jinja, as the loader renders this file too. -#}
 {% macro ops_declared() %}
 create or replace function ops.identifiers(names text []) returns text language sql immutable as $$
     select string_agg(quote_ident(name), ', ' order by place) from unnest(names) with ordinality as listed (name, place)
@@ -48,37 +48,6 @@ declare
 begin
     execute format('select not exists (select 1 from %s) or exists (select 1 from public.%I)', target, parent) into result;
     return result;
-end
-$$;
-
--- The delivered rows that break a foreign key of production which is not declared: one that is no longer, or that somebody else made.
--- `declared` is [[child, columns, parent]].
-create or replace function ops.unmatched(declared jsonb) returns table (
-    child text, key text, parent text, columns text, row_count bigint
-) language plpgsql stable as $$
-declare
-    theirs text;
-    delivered text;
-begin
-    for child, key, parent, columns, theirs, delivered in
-        select own.table_name, conname, confrelid::regclass::text, ops.identifiers(ops.columns(conrelid, conkey)),
-            ops.identifiers(ops.columns(confrelid, confkey)), staged.table_name
-        from pg_constraint
-        inner join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
-        left join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
-        where contype = 'f' and conparentid = 0
-            and not declared @> jsonb_build_array(jsonb_build_array(
-                own.table_name, to_jsonb(ops.columns(conrelid, conkey)), (select relname from pg_class where oid = confrelid)
-            ))
-            and ops.columns(conrelid, conkey) <@ (
-                select array_agg(attname::text) from pg_attribute where attrelid = to_regclass(format('staging.%I', own.table_name))
-            )
-    loop
-        execute format('select count(*) from (select %1$s from staging.%2$I where (%1$s) is not null except select %3$s from %4$s',
-            columns, child, theirs, parent)
-            || coalesce(format(' except select %s from staging.%I', theirs, delivered), '') || ') as unmatched' into row_count;
-        return next;
-    end loop;
 end
 $$;
 
@@ -219,10 +188,18 @@ begin
                 if adds_columns or wanted.kind = 'staging' then
                     execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
                 end if;
+            elsif difference.declared_type is null and exists (
+                select from ops.history
+                where difference.name = any(checksum_columns) and wanted.name::regclass in (
+                    to_regclass(format('public.%I', table_name)), to_regclass(format('public.%I', table_name || '_snapshots'))
+                )
+            ) then
+                raise exception '% has a column % that is no longer declared, but history keeps its values. If it was renamed, run'
+                    ' `streamflow migrate`; if not, declare it again, with `retired: true` in its config.meta. Nothing was changed.',
+                    wanted.name::regclass, difference.name;
             elsif difference.declared_type is null then
-                raise exception '% has a column % that is no longer declared. If it was renamed, run `streamflow migrate`; if no month has'
-                    ' brought it, `alter table % drop column %` in psql; otherwise declare it again, with `retired: true` in its'
-                    ' config.meta. Nothing was changed.',
+                raise exception '% has a column % that is not declared, and no month has brought it: declare it, or'
+                    ' `alter table % drop column %` in psql. Nothing was changed.',
                     wanted.name::regclass, difference.name, wanted.name::regclass, quote_ident(difference.name);
             else
                 raise exception '%.% is declared as %, but is % in the table. `streamflow migrate` changes a column of the files, or says'
@@ -235,65 +212,6 @@ begin
                 ' Nothing was changed.',
                 wanted.name::regclass, array_to_string(ops.primary_key(wanted.name), ', '), array_to_string(wanted.key, ', ');
         end if;
-    end loop;
-end
-$$;
-
--- A query for the rows that production of a table takes in from all dates but `of_date`.
-create or replace function ops.delivered_otherwise(of_table text, columns text, of_date date) returns text language sql immutable as $$
-    select format(
-        'select %s from public.%I where as_of <> %L'
-        ' and (observed_as_of = as_of or observed_as_of in (select as_of from ops.archived where table_name = %L))',
-        columns, of_table || '_snapshots', of_date, of_table
-    )
-$$;
-
--- Per foreign key, the number of rows that would break it if the restatement in staging were published: they name a customer whom only
--- the restated month delivered, and whom its new files lack. Reads staging, the newest deliveries of other dates, and tables that no file
--- delivers; if no customer is gone, reads none of these.
-create or replace function ops.left_behind() returns table (
-    child text, is_staged boolean, parent text, key text, columns text, row_count bigint, dates text
-) language plpgsql stable as $$
-declare
-    restated date := (
-        select staged.as_of
-        from ops.staged as staged
-        inner join ops.loads as loads on loads.load_id = staged.load_id and loads.restates
-        where (staged.table_name, staged.as_of) in (select known.table_name, known.as_of from ops.history as known)
-        limit 1
-    );
-    theirs text;
-    its_key text;
-    its_columns text;
-begin
-    for child, is_staged, parent, key, columns, theirs, its_key, its_columns in
-        select coalesce(own.table_name, conrelid::regclass::text), own.table_name is not null, staged.table_name, conname,
-            ops.identifiers(ops.columns(conrelid, conkey)),
-            ops.identifiers(ops.columns(confrelid, confkey)),
-            ops.identifiers(ops.primary_key(conrelid)),
-            ops.identifiers(array(select unnest(ops.columns(conrelid, conkey)) union select unnest(ops.primary_key(conrelid))))
-        from pg_constraint
-        inner join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
-        left join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
-        where contype = 'f' and conparentid = 0 and restated is not null
-    loop
-        execute format(
-            'with gone as (select %1$s from public.%2$I where observed_as_of = %3$L except select %1$s from staging.%2$I), named as (%4$s)'
-            ' select count(*), string_agg(distinct observed_as_of::text, $1) from named'
-            ' where exists (select from gone) and (%5$s) in (select %1$s from gone except %6$s)',
-            theirs, parent, restated,
-            case
-                when is_staged then format(
-                    'select distinct on (%1$s) * from ('
-                    'select %2$s, %3$L::date as observed_as_of from staging.%4$I union all %5$s'
-                    ') as delivered order by %1$s, observed_as_of desc',
-                    its_key, its_columns, restated, child, ops.delivered_otherwise(child, its_columns || ', observed_as_of', restated)
-                )
-                else format('select %s, null::date as observed_as_of from %s', columns, child)
-            end,
-            columns, ops.delivered_otherwise(parent, theirs, restated)
-        ) into row_count, dates using ', ';
-        return next;
     end loop;
 end
 $$;
