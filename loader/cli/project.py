@@ -49,7 +49,7 @@ def init(
     from loader.pipeline.dbt import Dbt
     from loader.upkeep.roles import chosen, make_roles, others_may_create, relations_of
 
-    if (loader_role is not None or reader_role is not None) and not roles:
+    if not roles and {loader_role, reader_role} != {None}:
         raise WrongUsage("--loader-role and --reader-role name what --roles makes: give --roles too.")
     settings = load_settings()
     database, dbt = open_database(settings), Dbt(settings)
