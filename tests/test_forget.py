@@ -145,6 +145,9 @@ def test_a_table_of_somebodys_own_that_refers_to_customers_is_in_the_way(january
     assert 'violates foreign key constraint "of_ours"' in refused.err
     assert "Drop what is in the way, try again, then recreate it." in refused.err
     assert january.state() == before
+    january.connection.execute("alter table ours drop constraint of_ours")
+    assert january.ok("forget", user, *WHY, "--json").json["customers"] == 1
+    assert list(january.state()) == others(before, {user})
 
 
 def test_a_list_in_a_file_and_odd_names(january: Streamflow, months: Path, tmp_path: Path) -> None:

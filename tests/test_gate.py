@@ -207,6 +207,22 @@ def test_no_sequence_gets_a_bad_month_past_the_gate(bad: Streamflow, sequence: l
     assert bad.value("select count(*) from ops.history where as_of = '2024-02-29'") == 0
 
 
+@pytest.mark.parametrize("command", ["ingest", "check"])
+def test_after_a_refusal_dbt_run_publishes_nothing_and_corrected_files_go_in(
+    bad: Streamflow, command: str, months: Path, tmp_path: Path, undisturbed: Any
+) -> None:
+    """What is in staging is not to be published, so the gate asks for no audits, and lets nothing through."""
+    before = bad.state()
+    assert bad(command, "001", "--data-dir", tmp_path).code == 1
+    for arguments in (("run",), ("run", "--full-refresh"), ("build", "--exclude-resource-type", "test")):
+        bad.dbt(*arguments)
+        assert bad.state() == before, arguments
+        assert published(bad) == ["2024-01-31"], arguments
+    bad.ok("ingest", "001", "--data-dir", months)
+    assert bad.state() == undisturbed
+    bad.ok("verify")
+
+
 @pytest.mark.parametrize(
     ("name", "types"),
     [

@@ -37,7 +37,7 @@ ALIAS = """{% macro generate_alias_name(custom_alias_name, node) -%}
 {%- endmacro %}"""
 STORED = """{{ config(store_failures_as='view') }}
 select * from {{ source('staging', 'labels') }} where false"""
-EXPOSURE = {
+EXPOSURE: dict[str, Any] = {
     "version": 2,
     "exposures": [
         {
@@ -234,6 +234,8 @@ def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: S
         ours, "selectors.yml", yaml.safe_dump({"selectors": [{"name": "few", "default": True, "definition": "users"}]})
     )
     write(ours, "models/ours/below.sql", "{{ config(materialized='table') }} select * from {{ ref('broken') }}")
+    shown = {**EXPOSURE["exposures"][0], "name": "of_below", "depends_on": ["ref('below')"]}
+    write(ours, "models/ours/_below.yml", yaml.safe_dump({"version": 2, "exposures": [shown]}))
     write(
         ours,
         "models/ours/broken.sql",
