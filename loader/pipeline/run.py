@@ -109,8 +109,7 @@ class Run:
             return
         if not found.files:
             raise self._refusal(found.problems)
-        if self.request.command != "land":
-            self.dbt.prepare(self.database)
+        self.dbt.prepare(self.database)
         landing = self._land(self.tables)
         if found.problems or landing.not_taken:
             self.progress.step("looking for everything that is wrong")
