@@ -1,6 +1,7 @@
-"""Formats numbers with their nouns, and text from outside, for people to read."""
+"""Formats numbers with their nouns, lists of names, and text from outside, for people to read."""
 
 import re
+from collections.abc import Sequence
 
 NOT_TEXT = re.compile("[\udc00-\udcff]")
 """Python's surrogates for bytes that are invalid in the encoding."""
@@ -9,6 +10,12 @@ NOT_TEXT = re.compile("[\udc00-\udcff]")
 def counted(count: int, one: str) -> str:
     """`1 row`, `7,043 rows`."""
     return f"{count:,} {one if count == 1 else f'{one}s'}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def as_text(text: str) -> str:

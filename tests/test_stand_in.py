@@ -201,9 +201,10 @@ def test_without_a_package_nothing_is_landed(
     january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as without:
-        without.setattr("loader.pipeline.dbt.audit_package", lambda: None)
-        result = january("ingest", "001", "--data-dir", months)
-    assert result.code == 3
-    assert "the dbt packages are not installed: run `streamflow setup`" in result.err
+        without.setattr(packages, "audit_package", lambda: None)
+        result, by_hand = january("ingest", "001", "--data-dir", months), january("dbt", "build")
+    for refused in (result, by_hand):
+        assert refused.code == 3
+        assert "the dbt packages are not installed: run `streamflow setup`" in refused.err
     assert january.value("select count(*) from staging.users where as_of > '2024-01-31'") == 0
     january.ok("ingest", "001", "--data-dir", months)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from loader.pipeline.dbt import Dbt
     from loader.upkeep.roles import RolesMade
 
+WITHOUT_PACKAGES = {"deps", "clean", "debug", "--version", "--help"}
+"""What dbt can do before its packages are installed."""
+
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 Roles = Annotated[bool, typer.Option("--roles", help="Also make or update a role that loads and one that reads.")]
@@ -91,11 +94,11 @@ def _made(made: RolesMade) -> Iterator[str]:
 
 def dbt(context: typer.Context) -> None:
     """Run dbt with this project, profile and database: streamflow dbt build, streamflow dbt ls, ..."""
-    from loader.contract.packages import link_own_package
+    from loader.contract.packages import link_own_package, require_packages
     from loader.pipeline.dbt import set_environment
 
     set_environment(load_settings(), open_database(load_settings()))
-    link_own_package()
+    (require_packages if WITHOUT_PACKAGES.isdisjoint(context.args) else link_own_package)()
     os.execv(Path(sys.executable).with_name("dbt"), ["dbt", *context.args])  # noqa: S606
 
 

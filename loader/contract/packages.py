@@ -33,6 +33,17 @@ def install() -> str:
     return f"dbt packages: dbt's package hub does not answer, so the audits run on the stand-in ({audit_package()})"
 
 
+def require_packages() -> None:
+    """Require that the packages are installed, and link streamflow's own.
+
+    Raises:
+        SurroundingsFailed: they are not installed, or the project's folder cannot be written to.
+    """
+    if audit_package() is None:
+        raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
+    link_own_package()
+
+
 def link_own_package() -> None:
     """Link the running program's dbt package into the project: an upgrade may have moved it.
 

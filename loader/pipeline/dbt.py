@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loader.contract.packages import audit_package, link_own_package
+from loader.contract.packages import require_packages
 from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.pipeline.fewer_events import without_debug_events
@@ -102,10 +102,8 @@ class Dbt:
         Raises:
             SurroundingsFailed: the packages that the project needs are not installed.
         """
-        if audit_package() is None:
-            raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
         if self._parsed is None:
-            link_own_package()
+            require_packages()
             for name in LEADS_ASTRAY:
                 os.environ.pop(f"DBT_{name}", None)
                 os.environ.pop(f"DBT_ENGINE_{name}", None)

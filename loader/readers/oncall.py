@@ -14,7 +14,7 @@ from loader.database import Connection, statement
 from loader.delivery import find_delivery
 from loader.errors import FINISH
 from loader.settings import load_settings
-from loader.words import counted
+from loader.words import counted, some_of
 
 
 def months(connection: Connection) -> list[dict[str, Any]]:
@@ -44,8 +44,8 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
             yield f"unfinished: {label}, whose last attempt {how}", ingest + " with --restate" * month["restates"]
         elif month["was_displaced"] and last == "landed":
             yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {files}"
-        if month["failed_nodes"]:
-            yield f"failed: {', '.join(month['failed_nodes'])}, after {label} was published", ingest
+        if failed := month["failed_nodes"]:
+            yield f"failed: {some_of(failed)}, after {label} was published", ingest
 
 
 def _begun(month: Mapping[str, Any]) -> tuple[str, str]:

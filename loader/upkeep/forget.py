@@ -20,10 +20,9 @@ from loader.ledger.chain import Entry
 from loader.refusals.rejects import delete_rejects
 from loader.settings import Settings
 from loader.upkeep import history
+from loader.words import some_of
 
 NOTHING = "nobody was forgotten"
-NAMED = 5
-"""How many customers a message names."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +138,8 @@ def _forget(
     theirs = {name: which for name, which in found if which}
     whose, touched, told = _delete(connection, entries, theirs)
     if left := set(customers).difference(whose):
-        some = ", ".join(f'"{customer}"' for customer in sorted(left)[:NAMED])
-        more = f" and {len(left) - NAMED:,} more" if len(left) > NAMED else ""
-        raise WrongUsage(f"{NOTHING}: no table has a row of {some}{more}. Write them as in the files.")
+        unknown = some_of([f'"{customer}"' for customer in sorted(left)])
+        raise WrongUsage(f"{NOTHING}: no table has a row of {unknown}. Write them as in the files.")
     link = history.tell(connection, "forgotten", told, customers=len(customers), reason=reason)
     enter(connection, customers, link.link)
     return whose.total(), touched, [name for name in names if name not in theirs], link.line
