@@ -137,6 +137,8 @@ def test_rejects_go_too(january: Streamflow, months: Path, tmp_path: Path) -> No
 
 
 def test_a_table_of_somebodys_own_that_refers_to_customers_is_in_the_way(january: Streamflow, months: Path) -> None:
+    if january.on_citus:
+        pytest.skip("Citus does not check a key of a table that is not distributed when the customer is deleted")
     user, before = customer(months, 2), january.state()
     january.connection.execute("create table ours (who text constraint of_ours references users)")
     january.connection.execute("insert into ours values (%s)", [user])

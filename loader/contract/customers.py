@@ -123,11 +123,7 @@ def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple
         if its and all(column in here for column in its):
             return tuple(here[column] for column in its)
     kinds = [{name: one.column(name).type_name for name in one.key} for one in (table, owner)]
-    return owner.key if kinds[0] == kinds[1] and not _is_of_any_table(owner, by_name) else ()
-
-
-def _is_of_any_table(owner: Table, by_name: Mapping[str, Table]) -> bool:
-    """Whether the owner's key has a name that any table's may have, and a reference to it uses another name."""
-    references = [table.references for table in by_name.values() if table.references]
+    references = [one.references for one in by_name.values() if one.references]
     named = {reference.columns for reference in references if reference.table == owner.name}
-    return OF_ANY_TABLE.issuperset(owner.key) and not named <= {owner.key}
+    is_of_any_table = OF_ANY_TABLE.issuperset(owner.key) and not named <= {owner.key}
+    return owner.key if kinds[0] == kinds[1] and not is_of_any_table else ()

@@ -78,11 +78,6 @@ def require_unchanged(connection: Connection, tables: Sequence[Table]) -> None:
         )
 
 
-def _called(table: Table, known: Mapping[str, str]) -> dict[str, str | None]:
-    """Declared column -> its name in the database; None if it is new."""
-    return {column.name: next((name for name in column.names if name in known), None) for column in table.columns}
-
-
 def _changes(
     table: Table,
     model: str,
@@ -96,7 +91,7 @@ def _changes(
     `landed` maps each staging table to its columns, which are those declared at the last landing; `brought` maps each
     table to the columns that months have brought.
     """
-    called = _called(table, known)
+    called = {one.name: next((name for name in one.names if name in known), None) for one in table.columns}
     if key and key != [called[name] for name in table.declared(table.key)]:
         raise WrongUsage(
             f"{table.name} has the key {', '.join(key)} in the database, and is declared with {', '.join(table.key)}:"

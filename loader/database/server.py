@@ -15,8 +15,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,8 @@ def start(home: Path, version: int | None = None) -> Path:
         raise WrongUsage(f"set STREAMFLOW_HOME to a path without line breaks: {str(data)!r}")
     try:
         home.expanduser().mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(home):
+        with (home.expanduser() / "server.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two commands never create or start a server at once
             _require_original(data)
             if _is_alive(data):  # it is starting: a command that was killed began it
                 return _ready(data)
@@ -127,14 +127,6 @@ def _pid_file(data: Path) -> PidFile | None:
             where, listens = data, data if listens == where else listens
         return PidFile(int(lines[0]), where, listens, ready)
     return None
-
-
-@contextmanager
-def _one_at_a_time(home: Path) -> Iterator[None]:
-    """Hold the lock that keeps two commands from creating or starting a server at once."""
-    with (home.expanduser() / "server.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _require_original(data: Path) -> None:
@@ -261,16 +253,11 @@ def _socket_directory_of(data: Path) -> Path:
     """The data directory, or a temporary one if that path is too long for a socket or has a comma or a quote."""
     if len(os.fsencode(data / SOCKET)) <= LONGEST_SOCKET and not set(',"') & set(str(data)):
         return data
-    return _own_folder("streamflow-sockets") / hashlib.sha256(os.fsencode(data)).hexdigest()[:10]
-
-
-def _own_folder(name: str) -> Path:
-    """This user's own folder in the temporary directory; SurroundingsFailed if it belongs to another user."""
-    folder = Path(tempfile.gettempdir()) / f"{name}-{os.geteuid()}"
+    folder = Path(tempfile.gettempdir()) / f"streamflow-sockets-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.lstat().st_uid != os.geteuid():
         raise SurroundingsFailed(f"{folder} belongs to another user: have it removed, or set TMPDIR to another folder.")
-    return folder
+    return folder / hashlib.sha256(os.fsencode(data)).hexdigest()[:10]
 
 
 def _user_who_has(folder: Path) -> str | None:

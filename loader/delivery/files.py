@@ -151,10 +151,6 @@ class TableFiles:
     same_as: str | None = None
     """The `content` of other files that have the same rows."""
 
-    def like(self, content: str | None) -> TableFiles:
-        """The same files, marked as having the rows of other files, whose content history records."""
-        return replace(self, same_as=content)
-
     def content(self, sha256: str) -> str:
         """Identifies their rows without reading them: `same_as` if set, or else a hash of `sha256` and `read_as`."""
         return self.same_as or hashlib.sha256(f"{sha256} {self.read_as}".encode()).hexdigest()

@@ -7,19 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from loader.contract.tables import Table
-from loader.delivery.causes import (
-    BLANK,
-    HEAD,
-    MISSING_COLUMN,
-    UNKNOWN_COLUMN,
-    Cause,
-    encoded_otherwise,
-    near,
-    of_bytes,
-    of_header_text,
-    shown,
-    without_blanks,
-)
+from loader.delivery import causes
 from loader.delivery.files import UNREADABLE, SourceFile, unreadable
 from loader.delivery.problem import Problem
 from loader.delivery.records import NUL, Broken, Record, read_records
@@ -31,7 +19,7 @@ def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
     try:
         file = replace(file.looked_at(), form=table.form)
         with file.open() as stream:
-            cause = of_bytes(stream.read(HEAD))
+            cause = causes.of_bytes(stream.read(causes.HEAD))
         if cause:
             return file, [Problem(file.name, cause[0], line=1, remedy=cause[1])]
         records = read_records(file)
@@ -50,18 +38,18 @@ def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
         return file, [Problem(file.name, str(error), error.line)]
 
 
-def _unusable(header: Record, table: Table) -> Cause | None:
+def _unusable(header: Record, table: Table) -> causes.Cause | None:
     """Why names cannot be read from a header: NUL, another encoding, CR line ends, or another delimiter or quote."""
     if NUL in header.text:
         return "the header has a NUL byte in it", "Export it as text"
     if NOT_TEXT.search(header.text):
-        reason, remedy = encoded_otherwise(header.form)
+        reason, remedy = causes.encoded_otherwise(header.form)
         return f"the header {reason}", remedy
     if header.end == "\r":
         return "its lines end in CR alone, where LF or CRLF belongs", "Export it with lines that end in LF"
     if all(set(column.names).intersection(header.fields) for column in table.columns):
         return None
-    return of_header_text(header.text, table.form, set(table.header_names))
+    return causes.of_header_text(header.text, table.form, set(table.header_names))
 
 
 def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
@@ -70,15 +58,16 @@ def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
         return
     header, known = record.fields, set(table.header_names)
     missing = {column.name for column in table.columns if set(header).isdisjoint(column.names)}
-    blank = {name: meant for name in header if name not in known and (meant := without_blanks(name)) in missing}
+    blank = {name: meant for name in header if name not in known and (meant := causes.without_blanks(name)) in missing}
     for name, meant in blank.items():
-        yield Problem(file, BLANK[0], line=1, column=meant, value=shown(name), remedy=BLANK[1])
+        yield Problem(file, causes.BLANK[0], line=1, column=meant, value=causes.shown(name), remedy=causes.BLANK[1])
     missing.difference_update(blank.values())
     for name in sorted(set(header) - known - set(blank)):
-        yield Problem(file, f"unknown column{near(name, missing)}", line=1, column=shown(name), remedy=UNKNOWN_COLUMN)
+        reason = f"unknown column{causes.near(name, missing)}"
+        yield Problem(file, reason, line=1, column=causes.shown(name), remedy=causes.UNKNOWN_COLUMN)
     for name, count in sorted(Counter(header).items()):
         if count > 1:
-            yield Problem(file, f"the column is there {count} times", line=1, column=shown(name))
+            yield Problem(file, f"the column is there {count} times", line=1, column=causes.shown(name))
     yield from _of_declared(file, header, table, missing)
 
 
@@ -86,7 +75,7 @@ def _of_declared(file: str, header: Collection[str], table: Table, missing: Coll
     """Problems of the declared columns that a header lacks or has under several names."""
     for column in table.columns:
         if column.name in missing and not column.may_be_missing:
-            yield Problem(file, "the column is missing", line=1, column=column.name, remedy=MISSING_COLUMN)
+            yield Problem(file, "the column is missing", line=1, column=column.name, remedy=causes.MISSING_COLUMN)
         if len(both := [name for name in column.names if name in header]) > 1:
             reason = f"the column is there under {len(both)} names: {', '.join(both)}"
             yield Problem(file, reason, line=1, column=column.name)

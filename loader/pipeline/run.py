@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -145,13 +146,10 @@ class Run:
             if self._restates:
                 return False
             self._require_same_rows(differing, standing)
-            self._read_as(known, differing)
+            for one in differing:  # these files count as those that history was built from
+                self.files[one.name] = replace(self.files[one.name], same_as=known[one.name].content)
         asked = self.request.command == "ingest" or (self.request.command == "land" and standing.is_finished)
         return asked and found.files.keys() <= known.keys() and not self.request.force
-
-    def _read_as(self, known: dict[str, TableHistory], same: Sequence[Table]) -> None:
-        """Treat files with the same rows as the files that history was built from."""
-        self.files |= {one.name: self.files[one.name].like(known[one.name].content) for one in same}
 
     def _require_same_rows(self, differing: Sequence[Table], standing: ledger.Standing) -> None:
         """Land tables whose files differ from those of history, and refuse them unless the rows are the same."""

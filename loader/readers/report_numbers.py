@@ -64,15 +64,7 @@ class Report:
 
 
 def read_month(database: Database, month: str, tables: Sequence[Table]) -> Report:
-    """The numbers of a published month, all read in one snapshot.
-
-    Args:
-        month: its number, like 001, or its date if two months have that number.
-
-    Raises:
-        WrongUsage: the month is archived or not published, or all months before it are archived.
-        SurroundingsFailed: a view of the report is missing.
-    """
+    """The numbers of a published month, all read in one snapshot. Takes and raises what report.write_month says."""
     with database.connect() as connection, connection.transaction():
         connection.execute(AT_ONE_INSTANT)
         found, months = find(connection, month), published_months(connection)

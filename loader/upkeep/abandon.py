@@ -23,12 +23,7 @@ class Abandoned:
 
 
 def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
-    """Give up what was begun for the delivery's date. What was published for that date stays.
-
-    Raises:
-        WrongUsage: nothing was begun, the month is published, or a later one was built on it.
-        SurroundingsFailed: another run is under way.
-    """
+    """Give up what was begun for the delivery's date; what was published stays. Raises what api.abandon_month says."""
     label = delivery.label
     with history.alone(settings) as connection:
         if not ledger.exists(connection):

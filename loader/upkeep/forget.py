@@ -58,7 +58,12 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
     _require_one_column(tables)
     with history.alone(settings) as connection:
         entries = history.entries(connection, NOTHING)
-        _require_all_here(entries)
+        if archived := history.archived(entries):
+            raise SurroundingsFailed(
+                f"{NOTHING}: {archived} are archived, and the archived files may contain these customers. Run"
+                " `streamflow archive --restore`, forget them, archive again into another folder, and delete the old"
+                " files."
+            )
         wanted = _named(connection, tables, customers)
         before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
@@ -118,14 +123,6 @@ def _require_one_column(tables: Sequence[Table]) -> None:
         else:
             continue
         raise WrongUsage(f"{NOTHING}: {reason}. docs/data-contract.md has more.")
-
-
-def _require_all_here(entries: Iterable[Entry]) -> None:
-    if archived := history.archived(entries):
-        raise SurroundingsFailed(
-            f"{NOTHING}: {archived} are archived, and the archived files may contain these customers. Run `streamflow"
-            " archive --restore`, forget them, archive again into another folder, and delete the old files."
-        )
 
 
 def _forget(

@@ -37,13 +37,7 @@ class Migrated:
 
 
 def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
-    """Change the tables as the declaration says: all of it or nothing.
-
-    Raises:
-        WrongUsage: the declaration asks for what cannot be done, or months of a table to change are archived.
-        SurroundingsFailed: another run is under way, history is not what the ledger says, a view or a key is in the
-            way, or this role does not own one of them.
-    """
+    """Change the tables as the declaration says: all of it or nothing. Raises what api.migrate says."""
     tables = load_contract()
     require_models(tables)
     with history.alone(settings) as connection:

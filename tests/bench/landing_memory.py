@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loader import ledger
 from loader.contract.tables import load_contract
-from loader.database import open_database
+from loader.database import files_at_once, open_database
 from loader.delivery import find_delivery
 from loader.landing import land
 from loader.settings import load_settings
@@ -27,9 +27,10 @@ def main(data: Path) -> None:
     database = open_database(load_settings())
     with database.connect() as connection:
         ledger.prepare(connection)
+        at_once = files_at_once(connection)
     files = delivery.find(tables).files
     before = _peak()
-    landing = land(database, delivery, tables, files, at_once=2)
+    landing = land(database, delivery, tables, files, at_once)
     if landing.not_taken:
         raise SystemExit(str(landing.not_taken))
     sys.stdout.write(f"{_peak() - before:.1f}\n")
