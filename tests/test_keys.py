@@ -122,6 +122,30 @@ def test_tables_of_somebody_else(shop: Shop, tmp_path: Path) -> None:
     shop.holds(files, known)
 
 
+def test_a_reference_that_is_no_longer_declared_deletes_nothing_and_goes_with_the_next_month(shop: Shop) -> None:
+    """Payments then name no customer, so they are left alone when one is forgotten."""
+    if shop.streamflow.on_citus:
+        pytest.skip("a cluster spreads payments by another column, so they have no foreign key")
+    for as_of in (JANUARY, FEBRUARY):
+        shop.ingest(as_of, FILES[as_of])
+    payments = json.loads(json.dumps(TABLES[2]))
+    del payments["config"]["meta"]["references"], payments["columns"][1]["data_tests"]
+    sources = shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    write_sources(sources, [*TABLES[:2], payments, *TABLES[3:]])
+    shop("models", "payments", "payments_snapshots", "training_set", "--overwrite")
+    before = shop.streamflow.table("payments")
+    said = shop("forget", "72", "--reason", "they asked for it", code=3)
+    assert "`alter table payments drop constraint payments_payer_fkey` in psql" in said
+    march = {**FILES[MARCH], "payments": ["payment_no,payer,paid", "5,99,1"]}
+    shop("check", shop.deliver(MARCH, march), "--data-dir", str(shop.data))
+    shop.ingest(MARCH, march)
+    keys = "select count(*) from pg_constraint where conrelid = 'payments'::regclass and contype = 'f'"
+    assert shop.streamflow.value(keys) == 0
+    assert shop.json("forget", "72", "--reason", "they asked for it")["left_alone"] == ["countries", "payments"]
+    assert set(before) <= set(shop.streamflow.table("payments"))
+    shop("verify")
+
+
 def reads_well(shop: Shop, training_set: Path) -> None:
     """Check what the reading commands say of the three months."""
     found = shop.json("history", "72")["tables"]

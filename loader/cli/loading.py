@@ -205,7 +205,8 @@ def _tell_failed(outcome: Outcome) -> None:
     """Report models and tests that failed after their month was published."""
     if outcome.failed:
         message = "the month is published, but these models or tests failed; the same command builds only them again"
-        lines = [f"  {node}" for node in outcome.failed if node.status != "skipped"]
+        failed = [node for node in outcome.failed if node.status != "skipped"]
+        lines = [f"  {node}" for node in failed or outcome.failed]
         if skipped := len(outcome.failed) - len(lines):
             lines.append(f"  skipped, as they are built on these: {skipped}")
         terminal.complain(message, lines, month=outcome.month)

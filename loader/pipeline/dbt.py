@@ -21,6 +21,8 @@ from loader.project import project
 from loader.settings import Settings
 
 AUDIT = ["test", "--indirect-selection", "eager", "--select", "source:staging"]
+REFERENCES = ["run-operation", "streamflow.require_references"]
+"""What the gate checks besides the audits."""
 BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
 """All but unit tests, which are for developers; `--select *` overrides a default of the project's selectors.yml."""
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
@@ -76,8 +78,10 @@ class DbtRun:
     lost_a_session: bool = False
 
     def after(self, before: DbtRun) -> DbtRun:
-        """Both runs as one; this run did what `before` left undone."""
-        bad = [*self.bad, *(node for node in before.bad if node.name not in self.names)]
+        """Both runs as one; this run did what `before` left undone, and may have skipped what `before` built."""
+        built = before.names - {node.name for node in before.bad}
+        bad = [node for node in self.bad if node.status != "skipped" or node.name not in built]
+        bad += (node for node in before.bad if node.name not in self.names)
         errors = [*before.errors, *self.errors]
         return DbtRun(self.success and not bad, errors, self.names, bad, before.tests, before.sources)
 

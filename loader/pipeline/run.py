@@ -20,7 +20,7 @@ from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
 from loader.landing import Landing, land
 from loader.ledger import TableHistory, chain
-from loader.pipeline.dbt import BELOW, BUILD, FINISH, Dbt, DbtRun
+from loader.pipeline.dbt import BELOW, BUILD, FINISH, REFERENCES, Dbt, DbtRun
 from loader.pipeline.outcome import Outcome, Refused
 from loader.pipeline.progress import Progress
 from loader.pipeline.request import Request
@@ -126,6 +126,9 @@ class Run:
             self._end("landed", f"month {self.delivery.label} is in staging: `{build}` does the rest")
         elif self.request.command == "check":
             self._require_passed(self._dbt(self.dbt.audit, "audits"))
+            references = self._dbt(partial(self.dbt.run, REFERENCES), "references")
+            if not references.success:
+                self._require_passed(references)
             self.connection.execute("select ops.require_months_before(table_name, as_of) from ops.to_build")
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
@@ -231,7 +234,7 @@ class Run:
     def _published(self, result: DbtRun, message: str) -> None:
         """End with a published month; tables whose history is from an earlier attempt count as unchanged."""
         self._count(self._history())
-        self.outcome.failed = result.bad
+        self.outcome.failed = sorted(result.bad, key=lambda node: node.status == "skipped")
         if published := self._standing().load_id:
             self.outcome.manifest = chain.line_of(self.connection, published)
         self._end("published", message)

@@ -133,13 +133,24 @@ def _forget(
     in_order = sorted(names, key=lambda name: name == owner)
     found = [(name, _theirs(connection, name, tables, customers)) for name in in_order]
     theirs = {name: which for name, which in found if which}
+    left_alone = [name for name in names if name not in theirs]
+    _require_kept(connection, left_alone, list(theirs))
     whose, touched, told = _delete(connection, entries, theirs)
     if left := set(customers).difference(whose):
         unknown = some_of([f'"{customer}"' for customer in sorted(left)])
         raise WrongUsage(f"{NOTHING}: no table has a row of {unknown}. Write them as in the files.")
     link = history.tell(connection, "forgotten", told, customers=len(customers), reason=reason)
     enter(connection, customers, link.link)
-    return whose.total(), touched, [name for name in names if name not in theirs], link.line
+    return whose.total(), touched, left_alone, link.line
+
+
+def _require_kept(connection: Connection, left_alone: Sequence[str], touched: Sequence[str]) -> None:
+    """Refuse to delete rows to which the foreign key of a table that is left alone refers: it would delete its rows."""
+    for table, key in connection.execute(statement(__file__, "cascades"), [left_alone, touched]).fetchall():
+        raise SurroundingsFailed(
+            f"{NOTHING}: rows of {table} would be deleted with those to which they refer by the foreign key {key},"
+            f" which is not declared. `alter table {table} drop constraint {key}` in psql, then try again."
+        )
 
 
 def _delete(

@@ -11,6 +11,15 @@ where
     and (conrelid is not null or attname = %(key)s)
 order by conrelid is null;
 
+-- name: cascades
+-- The foreign keys of the first tables by which their rows are deleted with those of the second.
+select conrelid::regclass::text, quote_ident(conname)
+from pg_catalog.pg_constraint
+where
+    contype = 'f' and confdeltype = 'c'
+    and conrelid in (select to_regclass(format('public.%%I', name)) from unnest(%s::text []) as name)
+    and confrelid in (select to_regclass(format('public.%%I', name)) from unnest(%s::text []) as name);
+
 -- name: key
 -- The key columns of a history table without as_of, and their types, in key order.
 select attname::text, format_type(atttypid, null)

@@ -1,7 +1,7 @@
 {#-
   The gate's pre-hook. dbt itself skips the gate when an audit fails. This macro ends the run if audits of a new month were left out
   (`dbt run`, --exclude, a selection, retry), if rows would break a foreign key, or if staging is not what was audited. Then it undoes
-  what unfinished loads left in history, and adds newly declared columns.
+  what unfinished loads left in history, and adds newly declared columns. Foreign keys that are no longer declared are dropped first.
 -#}
 {% macro require_audited_load() %}
     {%- if execute -%}
@@ -18,7 +18,10 @@
         {%- if left_out and run_query('select ops.is_to_publish()').rows[0][0] -%}
             {%- do streamflow.keep_shut("audits that are not part of this run: " ~ left_out | length ~ ", " ~ left_out[0] ~ " among them") -%}
         {%- endif -%}
-        {%- do streamflow.require_references(audits) -%}
+        {%- set tables, declared = streamflow.production() | map(attribute='name') | list, streamflow.as_json(streamflow.declared_keys()) -%}
+        {%- set drop = "select ops.drop_undeclared_keys(" ~ streamflow.text_array(tables) ~ ", " ~ declared ~ ")" -%}
+        {%- do run_query(streamflow.begin_step() ~ '; ' ~ drop) -%}
+        {%- do streamflow.require_references() -%}
         {{ streamflow.begin_step() }};
         select ops.open_gate('{{ invocation_id }}');
         {{ streamflow.follow_declaration(true) }}
@@ -29,32 +32,37 @@
 {#-
   Ends the run if rows refer to a parent row that production will not have; otherwise the foreign key would refuse them after history was
   built. Checks the rows of staging unless a `relationships` audit of severity error covers the key, those of production if the key is
-  new, and those of other months if a restatement removes the parent row.
+  new, and those of other months if a restatement removes the parent row. `streamflow check` runs this as a run-operation.
 -#}
-{% macro require_references(audits) %}
-    {%- set audited, declared = [], [] -%}
+{% macro require_references() %}
+    {%- set audited = [] -%}
     {%- set waived = run_query('select audit_name from ops.waivers where load_id = (select max(load_id) from ops.staged)').columns[0].values() -%}
-    {%- for audit in audits if audit.test_metadata and audit.test_metadata.name == 'relationships' and streamflow.lets_none_pass(audit)
+    {%- for audit in streamflow.audits('error') if audit.test_metadata and audit.test_metadata.name == 'relationships' and streamflow.lets_none_pass(audit)
         and audit.name not in waived -%}
         {%- for read in audit.sources -%}
             {%- set column, field = audit.column_name | replace('"', ''), audit.test_metadata.kwargs.field | replace('"', '') -%}
             {%- do audited.append([streamflow.audited_table(audit), [column], read | last, [field]]) -%}
         {%- endfor -%}
     {%- endfor -%}
-    {%- for child in graph.nodes.values() if child.config.get('incremental_strategy') == 'newest_wins' -%}
+    {%- for child in streamflow.production() -%}
         {%- for key in child.constraints if key.type == 'foreign_key' -%}
-            {%- do declared.append([child.name, key.columns, streamflow.parent_of(key)]) -%}
-            {%- set checked = [] if [child.name, key.columns | list, streamflow.parent_of(key), key.to_columns | list] in audited else [source('staging', child.name)] -%}
-            {%- if streamflow.key_is_new(child, key.columns) %}{% do checked.append(child.relation_name) %}{% endif -%}
-            {%- set orphans = streamflow.count_orphans(checked, key, child.relation_name in checked) if checked else 0 -%}
+            {%- set parent, by = streamflow.parent_of(key), key.columns | join(', ') -%}
+            {%- set orphans = 0 if [child.name, key.columns | list, parent, key.to_columns | list] in audited
+                else run_query(streamflow.orphans(source('staging', child.name), key)).rows | length -%}
             {%- if orphans -%}
-                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ (", delivered now or before," if child.relation_name in checked)
-                    ~ " that match no row of " ~ streamflow.parent_of(key) ~ " by " ~ key.columns | join(', ') ~ ": " ~ orphans
-                    ~ ". Have the files corrected; a `relationships` audit of severity error would list those of this month") -%}
+                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " that match no row of " ~ parent ~ " by " ~ by ~ ": "
+                    ~ orphans ~ ". Have the files corrected; a `relationships` audit of severity error would list them") -%}
+            {%- endif -%}
+            {%- set before = run_query(streamflow.orphans(child.relation_name, key, 'observed_as_of')).columns['dates'].values()
+                if streamflow.key_is_new(child, key.columns) else [] -%}
+            {%- if before -%}
+                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " in earlier months that match no row of " ~ parent ~ " by "
+                    ~ by ~ ": " ~ before | length ~ ", delivered on " ~ before | unique | sort | join(', ') ~ ". Take the reference out of the"
+                    ~ " declaration, restate those months with corrected files, and then declare it") -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
-    {%- for broken in run_query('select * from ops.unmatched(' ~ streamflow.as_json(declared) ~ ') where row_count > 0').rows -%}
+    {%- for broken in run_query('select * from ops.unmatched(' ~ streamflow.as_json(streamflow.declared_keys()) ~ ') where row_count > 0').rows -%}
         {%- do streamflow.refuse_month(broken.child, "rows of " ~ broken.child ~ " that match no row of " ~ broken.parent ~ " by "
             ~ broken.columns ~ ": " ~ broken.row_count ~ ". The table has the foreign key " ~ broken.key ~ ", which is not declared. If that"
             ~ " reference no longer holds, `alter table " ~ broken.child ~ " drop constraint " ~ broken.key ~ "` in psql") -%}
@@ -80,10 +88,10 @@
     {%- set entry -%}
         insert into ops.audits (load_id, audit_id, audit_name, table_name, severity, status, failures, finding)
         select
-            runs.load_id, 'gate', 'references', '{{ table_name }}', 'error', 'fail', 1,
+            max(staged.load_id), 'gate', 'references', '{{ table_name }}', 'error', 'fail', 1,
             {{ dbt.string_literal(dbt.escape_single_quotes(finding)) }}
-        from ops.runs as runs
-        where runs.invocation_id = '{{ invocation_id }}' and runs.load_id not in (select published.load_id from ops.published as published)
+        from ops.staged as staged
+        having max(staged.load_id) not in (select published.load_id from ops.published as published)
         on conflict (load_id, audit_id) do update set table_name = excluded.table_name, finding = excluded.finding, audited_at = excluded.audited_at
     {%- endset -%}
     {%- do run_query(entry ~ '; commit') -%}
@@ -110,27 +118,47 @@
 {% macro parent_of(key) %}{{ return(modules.re.findall('\\w+', key.to) | last) }}{% endmacro %}
 
 
-{#- Counts the distinct values of a foreign key that its parent lacks in staging, in production and, if `in_history`, in history. -#}
-{% macro count_orphans(relations, key, in_history) %}
+{#-
+  A query for the values of a foreign key in `relation` that its parent lacks in staging, in production and, for rows that are in
+  production, in history: a row per value. `date` is the column with the date of their delivery.
+-#}
+{% macro orphans(relation, key, date=none) %}
     {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
     {%- set parent = streamflow.parent_of(key) -%}
-    {%- set query -%}
-        select count(*) from (
-            {% for relation in relations -%}
-            select {{ its }} from {{ relation }} where ({{ its }}) is not null
-            {{ 'union' if not loop.last }}
-            {% endfor %}
-            except
-            select {{ theirs }} from {{ source('staging', parent) }}
-            except
-            select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent) }}
-            {%- if in_history %}
-            except
-            select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent ~ '_snapshots') }}
-            {%- endif %}
-        ) as named
-    {%- endset -%}
-    {{ return(run_query(query).rows[0][0]) }}
+    select {{ its }}{% if date %}, max({{ date }})::text as dates{% endif %}
+    from {{ relation }}
+    where ({{ its }}) in (
+        select {{ its }} from {{ relation }} where ({{ its }}) is not null
+        except
+        select {{ theirs }} from {{ source('staging', parent) }}
+        except
+        select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent) }}
+        {%- if date %}
+        except
+        select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent ~ '_snapshots') }}
+        {%- endif %}
+    )
+    group by {{ its }}
+{% endmacro %}
+
+
+{#- The production models. -#}
+{% macro production() %}
+    {%- set found = [] -%}
+    {%- for node in graph.nodes.values() if node.config.get('incremental_strategy') == 'newest_wins' %}{% do found.append(node) %}{% endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- The foreign keys that production declares, as [[child, columns, parent]]. -#}
+{% macro declared_keys() %}
+    {%- set declared = [] -%}
+    {%- for child in streamflow.production() -%}
+        {%- for key in child.constraints if key.type == 'foreign_key' -%}
+            {%- do declared.append([child.name, key.columns, streamflow.parent_of(key)]) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(declared) }}
 {% endmacro %}
 
 

@@ -1,7 +1,31 @@
 {#- Finds rows that would break foreign keys once a month is published. Plain Jinja, as the loader renders this file too. -#}
 {% macro ops_references() %}
--- The delivered rows that break a foreign key of production which is not declared: one that is no longer, or that somebody else made.
--- `declared` is [[child, columns, parent]].
+-- Whether a foreign key is one of `declared`: [[child, columns, parent]].
+create or replace function ops.is_declared(key pg_constraint, declared jsonb) returns boolean language sql stable as $$
+    select declared @> jsonb_build_array(jsonb_build_array(child.relname, to_jsonb(ops.columns(key.conrelid, key.conkey)), parent.relname))
+    from pg_class as child, pg_class as parent
+    where child.oid = key.conrelid and parent.oid = key.confrelid
+$$;
+
+-- Drops the foreign keys of these production tables that are no longer declared. Those that somebody else made stay: only streamflow's
+-- delete rows with the row that they name.
+create or replace function ops.drop_undeclared_keys(tables text [], declared jsonb) returns void language plpgsql as $$
+declare
+    key pg_constraint;
+begin
+    for key in
+        select pg_constraint.*
+        from pg_constraint
+        where contype = 'f' and confdeltype = 'c' and conparentid = 0
+            and conrelid in (select to_regclass(format('public.%I', name)) from unnest(tables) as name)
+            and not ops.is_declared(pg_constraint, declared)
+    loop
+        execute format('alter table %s drop constraint %I', key.conrelid::regclass, key.conname);
+    end loop;
+end
+$$;
+
+-- The delivered rows that break a foreign key of production which is not declared, as somebody else made it. `declared` is as above.
 create or replace function ops.unmatched(declared jsonb) returns table (
     child text, key text, parent text, columns text, row_count bigint
 ) language plpgsql stable as $$
@@ -16,16 +40,16 @@ begin
         inner join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
         left join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
         where contype = 'f' and conparentid = 0
-            and not declared @> jsonb_build_array(jsonb_build_array(
-                own.table_name, to_jsonb(ops.columns(conrelid, conkey)), (select relname from pg_class where oid = confrelid)
-            ))
+            and confdeltype <> 'c'  -- the gate drops those
+            and not ops.is_declared(pg_constraint, declared)
             and ops.columns(conrelid, conkey) <@ (
                 select array_agg(attname::text) from pg_attribute where attrelid = to_regclass(format('staging.%I', own.table_name))
             )
     loop
         execute format('select count(*) from (select %1$s from staging.%2$I where (%1$s) is not null except select %3$s from %4$s',
             columns, child, theirs, parent)
-            || coalesce(format(' except select %s from staging.%I', theirs, delivered), '') || ') as unmatched' into row_count;
+            || case when delivered is null then '' else format(' except select %s from staging.%I', theirs, delivered) end
+            || ') as unmatched' into row_count;
         return next;
     end loop;
 end
