@@ -48,8 +48,7 @@ status: setup ## What is left to do, and the months with their states
 
 # In a folder of its own: another run of pytest closes the one that they share to the account that runs the servers
 IN_A_FOLDER = folder=$$(mktemp -d /tmp/sf-XXXXXX) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM &&
-# Three processes for two cores: a quarter of the time a test waits for something to end
-PYTEST = $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )) --dist worksteal --basetemp="$$folder/t" $(ARGS)
+PYTEST = $(BIN)/pytest -n auto --dist worksteal --basetemp="$$folder/t" $(ARGS)
 
 test: tools ## Run every test but the long ones, on PostgreSQL 16 or 18 in turn
 	@$(IN_A_FOLDER) $(PYTEST)

@@ -62,6 +62,7 @@ def test_a_begun_month_is_given_up(january: Streamflow, months: Path, undisturbe
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_a_restatement_that_was_cut_off_is_given_up(
     restated: tuple[Streamflow, Path], months: Path, tmp_path: Path, declare: Declare
 ) -> None:

@@ -326,6 +326,7 @@ def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: 
     march.ok("verify")
 
 
+@pytest.mark.long
 def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path: Path) -> None:
     january.ok("ingest", "001", "--data-dir", months)
     assert dates(january) == [JANUARY, FEBRUARY], "by default nothing goes"

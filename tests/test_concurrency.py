@@ -210,6 +210,7 @@ def test_dbt_stops_when_its_ingest_has_lost_the_lock(january: Streamflow, months
     assert january.state() == undisturbed
 
 
+@pytest.mark.long
 def test_half_a_month_is_not_published_by_hand(january: Streamflow, months: Path) -> None:
     half_built(january, months)
     before = january.production()
@@ -280,7 +281,8 @@ def names_who_blocks(streamflow: Streamflow, run: Paused) -> None:
     assert "pg_terminate_backend" in found["remedy"]
 
 
-@pytest.mark.parametrize("point", ["last history", pytest.param("landing", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("point", ["last history", "landing"])
 def test_who_holds_a_lock_that_an_ingest_waits_for_is_named(january: Streamflow, months: Path, point: str) -> None:
     with paused(january, point, "ingest", "001", "--data-dir", months, application_name="the reader") as run:
         names_who_blocks(january, run)

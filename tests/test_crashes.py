@@ -190,13 +190,9 @@ BY_HAND = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("step", "point"),
-    [
-        pytest.param(step, point, marks=() if (step, point) == ("next", "last merge") else pytest.mark.long)
-        for step, points_of in BY_HAND.items()
-        for point in points_of
-    ],
+    ("step", "point"), [(step, point) for step, points_of in BY_HAND.items() for point in points_of]
 )
 def test_dbt_by_hand_is_killed(place: Place, step: str, point: str) -> None:
     undisturbed, _, command = place.note(step), place.before(step), place.command(step)

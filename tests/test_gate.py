@@ -207,7 +207,7 @@ def test_no_sequence_gets_a_bad_month_past_the_gate(bad: Streamflow, sequence: l
     assert bad.value("select count(*) from ops.history where as_of = '2024-02-29'") == 0
 
 
-@pytest.mark.parametrize("command", ["ingest", "check"])
+@pytest.mark.parametrize("command", ["ingest", pytest.param("check", marks=pytest.mark.long)])
 def test_after_a_refusal_dbt_run_publishes_nothing_and_corrected_files_go_in(
     bad: Streamflow, command: str, months: Path, tmp_path: Path, undisturbed: Any
 ) -> None:
@@ -429,6 +429,7 @@ def losing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
     return landings
 
 
+@pytest.mark.long
 def test_a_publication_of_all_tables_is_no_obstacle(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
     """Tools that copy a database create one; PostgreSQL then wants a key of each table that has rows deleted."""
     if streamflow.on_citus:

@@ -143,6 +143,20 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     assert "STREAMFLOW_FIRST_MONTH=2024-03" in (tmp_path / "shop" / ".env").read_text().splitlines()
 
 
+def test_tables_of_which_nobody_can_be_forgotten_are_named(run: Run, tmp_path: Path) -> None:
+    """While their keys can still be changed."""
+    folder = write(
+        tmp_path / "2024-03",
+        clients="client_id,name\n" + "".join(f"{n},name {n}\n" for n in range(100, 130)),
+        orders="order_id,client_id\n" + "".join(f"{n},{n % 30 + 100}\n" for n in range(5000, 5060)),
+        items="order_id,item\n" + "".join(f"{n % 60 + 5000},{'ab'[n // 60]}\n" for n in range(120)),
+    )
+    assert (
+        "note: `streamflow forget` is refused for these tables, as rows of items name a row of orders but no customer:"
+        " for that, add client_id to the key of orders" in run(tmp_path, "new", "shop", "--from", folder).stdout
+    )
+
+
 def test_titles_that_differ_by_case_or_blanks_are_two_columns() -> None:
     """A title that is a plain name keeps it; the other title gets a number, so that no name occurs twice."""
     assert column_names(["id", "Name", "name"]) == ["id", "name_2", "name"]

@@ -91,7 +91,11 @@ def test_the_steps_are_in_the_log_and_nowhere_else(
     monkeypatch.setattr(log, "propagate", True)  # an earlier command in this process has switched it off
     caplog.set_level(logging.INFO, "streamflow")
     api.check_month(0, months)
-    assert [message.split(":")[0] for message in caplog.messages if " s" in message] == ["landing", "audits"]
+    assert [message.split(":")[0] for message in caplog.messages if " s" in message] == [
+        "landing",
+        "audits",
+        "references",
+    ]
     assert capsys.readouterr() == ("", "")
 
 

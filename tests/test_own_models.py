@@ -577,6 +577,7 @@ def named_later(copy: Path, january: Streamflow, months: Path, tmp_path: Path) -
     return ("ingest", "001", "--data-dir", str(months), "--restate", "--reason", "a mistake")
 
 
+@pytest.mark.long
 def test_a_restatement_without_whom_a_later_month_names_is_refused_before_it_is_begun(
     copy: Path, january: Streamflow, named_later: tuple[str, ...]
 ) -> None:

@@ -90,7 +90,8 @@ def test_counts_are_what_happened_to_production(january: Streamflow, months: Pat
         }, month
 
 
-@pytest.mark.parametrize("rebuilt", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("rebuilt", [True, False])
 def test_months_that_are_taken_in_together_are_counted_one_by_one(
     march: Streamflow, months: Path, new_database: Callable[..., Streamflow], january_published: str, rebuilt: bool
 ) -> None:

@@ -165,6 +165,7 @@ def test_a_restatement_that_was_cut_off_is_finished(half_restated: tuple[Streamf
     assert published("verify").code == 0
 
 
+@pytest.mark.long
 def test_a_restatement_that_was_cut_off_is_undone_by_another_month(
     published: Streamflow, half_restated: tuple[Streamflow, str], months: Path, new_database: Callable[..., Streamflow]
 ) -> None:
@@ -209,6 +210,7 @@ def test_audits_compare_with_what_comes_back_when_a_restatement_was_cut_off(
     published.ok("verify")
 
 
+@pytest.mark.long
 def test_a_customer_is_forgotten_while_a_restatement_is_cut_off(
     half_restated: tuple[Streamflow, str], months: Path
 ) -> None:

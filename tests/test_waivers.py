@@ -23,6 +23,7 @@ def over(months: Path, tmp_path: Path) -> Path:
     return tmp_path / "over"
 
 
+@pytest.mark.long
 def test_a_waived_audit_warns_for_one_month_and_is_told_of_ever_after(january: Streamflow, over: Path) -> None:
     here = ("--data-dir", over)
     january.environment["DBT_WARN_ERROR"] = "1"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from loader.pipeline.dbt import Dbt
     from loader.upkeep.roles import RolesMade
 
-WITHOUT_PACKAGES = {"deps", "clean", "debug", "--version", "--help"}
+WITHOUT_PACKAGES = {"deps", "clean", "debug", "--version", "-v", "-V", "--help", "-h"}
 """What dbt can do before its packages are installed."""
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
@@ -98,7 +98,8 @@ def dbt(context: typer.Context) -> None:
     from loader.pipeline.dbt import set_environment
 
     set_environment(load_settings(), open_database(load_settings()))
-    (require_packages if WITHOUT_PACKAGES.isdisjoint(context.args) else link_own_package)()
+    needs_packages = context.args and WITHOUT_PACKAGES.isdisjoint(context.args)
+    (require_packages if needs_packages else link_own_package)()
     os.execv(Path(sys.executable).with_name("dbt"), ["dbt", *context.args])  # noqa: S606
 
 

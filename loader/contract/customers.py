@@ -47,6 +47,19 @@ def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, T
             yield f"references {name} by {column}, which is {own}, and {name}.{key} is {its}"
 
 
+def against_forgetting(tables: Sequence[Table]) -> str | None:
+    """Why the rows of a customer cannot be told, so that nobody can be forgotten; None if they can."""
+    by_name = {table.name: table for table in tables}
+    for table in tables:
+        parent = by_name[table.references.table] if table.references else None
+        if len(table.customer) > 1:
+            return f"the key of customers is {', '.join(table.customer)}, and this needs one of a single column"
+        if parent and parent.customer and not table.customer:
+            needed = f"add {parent.customer[0]} to the key of {parent.name}, and to the reference to it"
+            return f"rows of {table.name} name a row of {parent.name} but no customer: for that, {needed}"
+    return None
+
+
 def found(tables: Sequence[Table]) -> list[Table]:
     """The tables, completed with the columns of references, `customers`, and the `customer` columns of each.
 

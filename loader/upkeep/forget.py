@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from loader.contract.customers import customers_first
+from loader.contract.customers import against_forgetting, customers_first
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement
 from loader.errors import SurroundingsFailed, WrongUsage
@@ -55,7 +55,8 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
         SurroundingsFailed: another run is under way, a month is archived, a right is missing, or the ledger is wrong.
     """
     tables = load_contract()
-    _require_one_column(tables)
+    if why := against_forgetting(tables):
+        raise WrongUsage(f"{NOTHING}: {why}. docs/data-contract.md has more.")
     with history.alone(settings) as connection:
         entries = history.entries(connection, NOTHING)
         if archived := history.archived(entries):
@@ -110,21 +111,6 @@ def _clean(connection: Connection, relations: Iterable[sql.Identifier], tables: 
         connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", name)))
 
 
-def _require_one_column(tables: Sequence[Table]) -> None:
-    """Refuse a declaration in which no single column tells whose a row is."""
-    by_name = {table.name: table for table in tables}
-    for table in tables:
-        parent = by_name[table.references.table] if table.references else None
-        if len(table.customer) > 1:
-            reason = f"the key of customers is {', '.join(table.customer)}, and this needs one of a single column"
-        elif parent and parent.customer and not table.customer:
-            reason = f"rows of {table.name} name a row of {parent.name} but no customer: for that, add"
-            reason += f" {parent.customer[0]} to the key of {parent.name}, and to the reference to it"
-        else:
-            continue
-        raise WrongUsage(f"{NOTHING}: {reason}. docs/data-contract.md has more.")
-
-
 def _forget(
     connection: Connection, entries: Sequence[Entry], tables: Sequence[Table], customers: list[str], reason: str
 ) -> tuple[int, list[sql.Identifier], list[str], str]:
@@ -146,10 +132,13 @@ def _forget(
 
 def _require_kept(connection: Connection, left_alone: Sequence[str], touched: Sequence[str]) -> None:
     """Refuse to delete rows to which the foreign key of a table that is left alone refers: it would delete its rows."""
-    for table, key in connection.execute(statement(__file__, "cascades"), [left_alone, touched]).fetchall():
+    keys = connection.execute(statement(__file__, "cascades"), [left_alone, touched]).fetchall()
+    if keys:
+        tables = ", ".join(table for table, _ in keys)
+        drops = "; ".join(f"alter table {table} drop constraint {key}" for table, key in keys)
         raise SurroundingsFailed(
-            f"{NOTHING}: rows of {table} would be deleted with those to which they refer by the foreign key {key},"
-            f" which is not declared. `alter table {table} drop constraint {key}` in psql, then try again."
+            f"{NOTHING}: rows of {tables} name no customer, and would be deleted by a foreign key. Take it out of the"
+            f" constraints of the model, if they have it, and `{drops}` in psql. Then try again."
         )
 
 

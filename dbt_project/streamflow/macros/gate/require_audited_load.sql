@@ -19,8 +19,8 @@
             {%- do streamflow.keep_shut("audits that are not part of this run: " ~ left_out | length ~ ", " ~ left_out[0] ~ " among them") -%}
         {%- endif -%}
         {%- set tables, declared = streamflow.production() | map(attribute='name') | list, streamflow.as_json(streamflow.declared_keys()) -%}
-        {%- set drop = "select ops.drop_undeclared_keys(" ~ streamflow.text_array(tables) ~ ", " ~ declared ~ ")" -%}
-        {%- do run_query(streamflow.begin_step() ~ '; ' ~ drop) -%}
+        {%- set drop = "select ops.drop_left_over_keys(" ~ streamflow.text_array(tables) ~ ", " ~ declared ~ ")" -%}
+        {%- do run_query(streamflow.begin_step() ~ '; ' ~ drop ~ '; commit; begin') -%}
         {%- do streamflow.require_references() -%}
         {{ streamflow.begin_step() }};
         select ops.open_gate('{{ invocation_id }}');
@@ -47,18 +47,18 @@
     {%- for child in streamflow.production() -%}
         {%- for key in child.constraints if key.type == 'foreign_key' -%}
             {%- set parent, by = streamflow.parent_of(key), key.columns | join(', ') -%}
+            {%- set found = "that match no row of " ~ parent ~ " by " ~ by ~ ": " -%}
             {%- set orphans = 0 if [child.name, key.columns | list, parent, key.to_columns | list] in audited
-                else run_query(streamflow.orphans(source('staging', child.name), key)).rows | length -%}
+                else streamflow.orphans(source('staging', child.name), key)[0] -%}
             {%- if orphans -%}
-                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " that match no row of " ~ parent ~ " by " ~ by ~ ": "
-                    ~ orphans ~ ". Have the files corrected; a `relationships` audit of severity error would list them") -%}
+                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " " ~ found ~ orphans
+                    ~ ". Have the files corrected; a `relationships` audit of severity error would list them") -%}
             {%- endif -%}
-            {%- set before = run_query(streamflow.orphans(child.relation_name, key, 'observed_as_of')).columns['dates'].values()
-                if streamflow.key_is_new(child, key.columns) else [] -%}
-            {%- if before -%}
-                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " in earlier months that match no row of " ~ parent ~ " by "
-                    ~ by ~ ": " ~ before | length ~ ", delivered on " ~ before | unique | sort | join(', ') ~ ". Take the reference out of the"
-                    ~ " declaration, restate those months with corrected files, and then declare it") -%}
+            {%- set others = streamflow.orphans(child.relation_name, key, 'observed_as_of') if streamflow.key_is_new(child, key.columns) else [0] -%}
+            {%- if others[0] -%}
+                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " in other months " ~ found ~ others[0] ~ ", delivered on "
+                    ~ others[1] ~ ". Take the reference out of the declaration, restate those months with corrected files, and then declare it")
+                -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
@@ -108,7 +108,8 @@
             and missing.columns <@ (select array_agg(attname::text) from pg_attribute where attrelid = '{{ child.relation_name }}'::regclass)
     {%- endset -%}
     {{ return(
-        run_query(missing).rows[0][0] > 0
+        adapter.get_relation(target.database, target.schema, child.name)
+        and run_query(missing).rows[0][0] > 0
         and run_query('select 1 from ' ~ child.relation_name ~ ' limit 1').rows | length > 0
     ) }}
 {% endmacro %}
@@ -119,26 +120,32 @@
 
 
 {#-
-  A query for the values of a foreign key in `relation` that its parent lacks in staging, in production and, for rows that are in
-  production, in history: a row per value. `date` is the column with the date of their delivery.
+  How many values of a foreign key in `relation` its parent lacks in staging, in production and, for rows of production, in history; and
+  the dates of their delivery, which are in the column `date`.
 -#}
-{% macro orphans(relation, key, date=none) %}
+{% macro orphans(relation, key, date='as_of') %}
     {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
     {%- set parent = streamflow.parent_of(key) -%}
-    select {{ its }}{% if date %}, max({{ date }})::text as dates{% endif %}
-    from {{ relation }}
-    where ({{ its }}) in (
-        select {{ its }} from {{ relation }} where ({{ its }}) is not null
-        except
-        select {{ theirs }} from {{ source('staging', parent) }}
-        except
-        select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent) }}
-        {%- if date %}
-        except
-        select {{ theirs }} from {{ api.Relation.create(schema=target.schema, identifier=parent ~ '_snapshots') }}
-        {%- endif %}
-    )
-    group by {{ its }}
+    {%- set query -%}
+        select count(distinct ({{ its }})), string_agg(distinct named_on, ', ')
+        from (
+            select distinct {{ its }}, {{ date }}::text as named_on
+            from {{ relation }}
+            where ({{ its }}) in (
+                select {{ its }} from {{ relation }} where ({{ its }}) is not null
+                except
+                select {{ theirs }} from {{ source('staging', parent) }}
+                {%- for name in [parent] + ([parent ~ '_snapshots'] if date != 'as_of' else []) %}
+                {%- set known = adapter.get_relation(target.database, target.schema, name) %}
+                {%- if known %}
+                except
+                select {{ theirs }} from {{ known }}
+                {%- endif %}
+                {%- endfor %}
+            )
+        ) as named
+    {%- endset -%}
+    {{ return(run_query(query).rows[0]) }}
 {% endmacro %}
 
 

@@ -2,25 +2,48 @@
 {% macro ops_references() %}
 -- Whether a foreign key is one of `declared`: [[child, columns, parent]].
 create or replace function ops.is_declared(key pg_constraint, declared jsonb) returns boolean language sql stable as $$
-    select declared @> jsonb_build_array(jsonb_build_array(child.relname, to_jsonb(ops.columns(key.conrelid, key.conkey)), parent.relname))
+    select exists (
+        select from jsonb_array_elements(declared) as one
+        where one = jsonb_build_array(child.relname, to_jsonb(ops.columns(key.conrelid, key.conkey)), parent.relname)
+    )
     from pg_class as child, pg_class as parent
     where child.oid = key.conrelid and parent.oid = key.confrelid
 $$;
 
--- Drops the foreign keys of these production tables that are no longer declared. Those that somebody else made stay: only streamflow's
--- delete rows with the row that they name.
-create or replace function ops.drop_undeclared_keys(tables text [], declared jsonb) returns void language plpgsql as $$
+-- Whether streamflow made a foreign key for a reference that is no longer declared: its keys refer to production and delete rows with the
+-- row that they name.
+create or replace function ops.is_left_over(key pg_constraint, declared jsonb) returns boolean language sql stable as $$
+    select (key.contype, key.confdeltype, key.conparentid) = ('f', 'c', 0::oid)
+        and key.confrelid in (select to_regclass(format('public.%I', history.table_name)) from ops.history as history)
+        and not ops.is_declared(key, declared)
+$$;
+
+-- Drops these keys of the given production tables. Each attempt is shorter than deadlock_timeout, so that no reader waits for long.
+create or replace function ops.drop_left_over_keys(tables text [], declared jsonb) returns void language plpgsql as $$
 declare
     key pg_constraint;
 begin
     for key in
         select pg_constraint.*
         from pg_constraint
-        where contype = 'f' and confdeltype = 'c' and conparentid = 0
-            and conrelid in (select to_regclass(format('public.%I', name)) from unnest(tables) as name)
-            and not ops.is_declared(pg_constraint, declared)
+        where conrelid in (select to_regclass(format('public.%I', name)) from unnest(tables) as name)
+            and ops.is_left_over(pg_constraint, declared)
     loop
-        execute format('alter table %s drop constraint %I', key.conrelid::regclass, key.conname);
+        for attempt in 1 .. 60 loop
+            begin
+                set local lock_timeout = '800ms';
+                execute format('alter table %s drop constraint %I', key.conrelid::regclass, key.conname);
+                exit;
+            exception when lock_not_available or deadlock_detected then
+                if attempt = 60 then
+                    raise exception 'the foreign key % is no longer declared, and cannot be dropped while others read % or %',
+                        key.conname, key.conrelid::regclass, key.confrelid::regclass
+                        using hint = 'Try again when that has ended.';
+                end if;
+                perform pg_sleep(0.2);
+            end;
+        end loop;
+        set local lock_timeout = 0;
     end loop;
 end
 $$;
@@ -40,8 +63,8 @@ begin
         inner join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
         left join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
         where contype = 'f' and conparentid = 0
-            and confdeltype <> 'c'  -- the gate drops those
             and not ops.is_declared(pg_constraint, declared)
+            and not ops.is_left_over(pg_constraint, declared)
             and ops.columns(conrelid, conkey) <@ (
                 select array_agg(attname::text) from pg_attribute where attrelid = to_regclass(format('staging.%I', own.table_name))
             )

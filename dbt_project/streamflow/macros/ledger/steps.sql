@@ -249,8 +249,12 @@ begin
             execute format('analyze %s', target);
         else
             continue when not ops.can_refer(target, key.references_table);
-            -- `on delete cascade` finds rows by this index, unless the primary key begins with the same columns
-            if key.columns <> (ops.primary_key(target))[:cardinality(key.columns)] then
+            -- `on delete cascade` finds rows by an index that begins with these columns
+            if not exists (
+                select from pg_index
+                where indrelid = target and indpred is null
+                    and (ops.columns(target, indkey::smallint []))[:cardinality(key.columns)] = key.columns
+            ) then
                 execute format('create index on %s (%s)', target, key.named);
             end if;
             execute format(
