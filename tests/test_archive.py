@@ -156,6 +156,7 @@ def test_production_and_new_months_do_without_what_is_archived(march: Streamflow
 ODD = {"monthly_fee": "70.700", "total_paid": "12345678901234567890.000000000000000000010"}
 
 
+@pytest.mark.long
 def test_every_digit_and_character_comes_back(streamflow: Streamflow, months: Path, tmp_path: Path) -> None:
     folder = copy_month(months, "000", tmp_path / "months")
     users = (folder / "users.csv").read_text().splitlines()
@@ -228,6 +229,7 @@ def test_a_restated_month_comes_back_as_it_was(restated: tuple[Streamflow, Path]
     streamflow.ok("verify", "--manifest", manifest)
 
 
+@pytest.mark.long
 def test_what_needs_an_archived_month_says_where_it_is(march: Streamflow, months: Path, tmp_path: Path) -> None:
     march.ok("ingest", "004", "--data-dir", months)
     archived(march, tmp_path / "old", APRIL)

@@ -26,6 +26,7 @@ def fresh_server(january: Streamflow, tmp_path: Path) -> Iterator[Embedded]:
     embedded("db", "stop")
 
 
+@pytest.mark.long
 def test_a_backup_is_restored_into_a_fresh_server(
     january: Streamflow, fresh_server: Embedded, months: Path, tmp_path: Path, undisturbed: Any
 ) -> None:

@@ -91,6 +91,7 @@ def test_a_reader_in_a_transaction_keeps_his_month(january: Streamflow, months: 
     assert january.production() != before
 
 
+@pytest.mark.long
 def test_an_ingest_is_refused_during_a_step_of_dbt_by_hand(january: Streamflow, months: Path) -> None:
     land_only(january, months / "month_001", 1)
     with paused(january, "last merge", "dbt", "build", "--quiet") as by_hand:
@@ -196,6 +197,7 @@ def test_a_landing_while_audits_run_keeps_the_gate_shut(january: Streamflow, mon
     assert january.state() == before
 
 
+@pytest.mark.long
 def test_dbt_stops_when_its_ingest_has_lost_the_lock(january: Streamflow, months: Path, undisturbed: Any) -> None:
     """Another run may hold the lock by then. The ingest begins again by itself."""
     with paused(january, "last history", "ingest", "001", "--data-dir", months) as run:

@@ -176,6 +176,7 @@ def test_killed(place: Place, step: str, victim: str, point: str, tmp_path: Path
     killed(place, step, victim, point, tmp_path / "archive")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("step", "victim", "point"), cells(own_server=True))
 def test_killed_with_the_server(own_place: Place, step: str, victim: str, point: str, tmp_path: Path) -> None:
     if own_place.commands and victim in {"backend", "postmaster"}:

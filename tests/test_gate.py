@@ -144,6 +144,7 @@ def test_a_month_whose_rows_the_server_lost_is_to_be_landed_again(landed: Stream
     assert published(landed) == ["2024-01-31", "2024-02-29"]
 
 
+@pytest.mark.long
 def test_a_month_that_fails_an_audit_after_it_passed_is_to_pass_again(landed: Streamflow, undisturbed: Any) -> None:
     before, right = landed.state(), landed.table("staging.usage_agg_30d")
     assert landed.dbt("build", "--select", "+gate").success

@@ -409,6 +409,7 @@ def test_a_run_that_changes_nothing_says_so(january: Streamflow, months: Path) -
     assert january_row["counts"][0]["inserted"] == 60
 
 
+@pytest.mark.long
 def test_tables_that_are_gone_are_missed_and_made_anew(february: Streamflow, months: Path) -> None:
     """With the customers whom February did not deliver, too."""
     before = february.state()

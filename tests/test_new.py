@@ -260,6 +260,7 @@ def month_of_a_shop(folder: Path, accounts: int, **header: str) -> Path:
     )
 
 
+@pytest.mark.long
 def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Path) -> None:
     """From CSV files to published months, a changed declaration and a training set, by the documented commands."""
     exports, shop = tmp_path / "exports", tmp_path / "shop"

@@ -146,6 +146,7 @@ IN_THE_WAY = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, len(IN_THE_WAY)))])
 def test_what_would_be_in_the_way_of_each_month_is_named(
     copy: Path, january: Streamflow, months: Path, number: int

@@ -108,6 +108,7 @@ def test_months_that_are_taken_in_together_are_counted_one_by_one(
     assert together.state() == state
 
 
+@pytest.mark.long
 def test_files_that_are_those_of_the_month_before(january: Streamflow, months: Path, tmp_path: Path) -> None:
     """Only the dates and one value differ; customers that the month before carried forward are carried again."""
     data = tmp_path / "data"

@@ -92,6 +92,7 @@ def test_changed_rows_count_those_known_before(three_months: Streamflow) -> None
     ]
 
 
+@pytest.mark.long
 def test_profile_is_what_sql_says_of_the_delivery(three_months: Streamflow) -> None:
     profile = column_of(numbers(three_months, "001"), "subscriptions", "monthly_fee")["now"]
     [(rows, mean, quantiles)] = three_months.rows(
@@ -106,6 +107,7 @@ def test_profile_is_what_sql_says_of_the_delivery(three_months: Streamflow) -> N
     assert column_of(numbers(three_months, "001"), "subscriptions", "add_on_backup")["now"]["null_rows"] == 8
 
 
+@pytest.mark.long
 def test_psi_of_a_known_distribution(streamflow: Streamflow, tmp_path: Path) -> None:
     before = {f"c{number:02d}": number for number in range(20)}
     write_month(tmp_path / "month_000", before)
@@ -138,6 +140,7 @@ def test_psi_of_a_known_distribution(streamflow: Streamflow, tmp_path: Path) -> 
     assert "has another distribution" in page_of(streamflow, "month_001_2024-02-29.html").read_text()
 
 
+@pytest.mark.long
 def test_what_only_one_customer_has_is_not_named(streamflow: Streamflow, tmp_path: Path) -> None:
     for month in ("000", "001"):
         write_month(tmp_path / f"month_{month}", {"a": 1, "b": 2, "c": 3})

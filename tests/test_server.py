@@ -347,6 +347,7 @@ def test_a_home_that_is_moved_while_its_server_runs_goes_on_there(stopped: Embed
     assert "stopped" in stopped("db", "stop").stdout
 
 
+@pytest.mark.long
 def test_the_server_of_a_folder_that_was_removed_is_ended_before_the_next_one_starts_there(stopped: Embedded) -> None:
     stopped("db", "start")
     home = Path(stopped.environment["STREAMFLOW_HOME"])
@@ -378,6 +379,7 @@ def test_another_version_cannot_be_asked_for(embedded: Embedded) -> None:
     del embedded.environment["PGSERVER_POSTGRES_VERSION"]
 
 
+@pytest.mark.long
 def test_what_it_writes_is_its_users_own(stopped: Embedded, months: Path, copy: Path, tmp_path: Path) -> None:
     """Rejects and all else may have customers' rows; models are for the team. Root's server must reach its folder."""
     set_value(copy_month(months, "000", tmp_path / "bad") / "labels.csv", 2, "churn_label", "maybe")

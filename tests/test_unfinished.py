@@ -243,6 +243,7 @@ def test_verdicts_of_a_run_that_was_cut_off_are_entered(january: Streamflow, mon
     assert passed["002"] > 50
 
 
+@pytest.mark.long
 def test_verdicts_on_a_published_month_stand(january: Streamflow) -> None:
     """Also if staging was changed since, or lost in a crash of the server."""
     verdicts = january.rows("select * from ops.audits order by audit_id")
