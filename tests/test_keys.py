@@ -142,6 +142,34 @@ def test_a_reference_that_is_no_longer_declared_deletes_nothing_and_goes_with_th
 
 
 @pytest.mark.long
+def test_a_table_and_the_reference_to_it_are_no_longer_declared(shop: Shop) -> None:
+    """Before, every month ended in an error of SQL."""
+    if shop.streamflow.on_citus:
+        pytest.skip("a cluster spreads payments by another column, so they have no foreign key")
+    lookup = json.loads(json.dumps(TABLES[2]))
+    lookup["config"]["meta"]["references"] = {"table": "countries", "columns": ["country"]}
+    lookup["columns"] = [column("payment_no", "int", "unique"), column("country", "text"), column("paid", "numeric")]
+    sources = shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    write_sources(sources, [TABLES[0], TABLES[1], lookup, *TABLES[3:]])
+    shop("models", "payments", "payments_snapshots", "training_set", "--overwrite")
+    paid = {"payments": ["payment_no,country,paid", "7,DE,1", "8,FR,2"]}
+    shop.ingest(JANUARY, {**FILES[JANUARY], **paid})
+    assert shop.streamflow.value(KEYS_OF_PAYMENTS) == 1
+    del lookup["config"]["meta"]["references"]
+    write_sources(sources, [TABLES[1], lookup, *TABLES[3:]])
+    for path in (shop.copy / "dbt_project" / "models").rglob("*countries*"):
+        path.unlink()
+    shop("models")
+    shop("models", "payments", "payments_snapshots", "training_set", "--overwrite")
+    files = {**FILES[FEBRUARY], "payments": ["payment_no,country,paid", "8,nowhere,3"]}
+    del files["countries"]
+    shop.ingest(FEBRUARY, files)
+    assert shop.streamflow.value(KEYS_OF_PAYMENTS) == 0
+    assert shop.streamflow.rows("select country from payments order by payment_no") == [("DE",), ("nowhere",)]
+    shop("verify")
+
+
+@pytest.mark.long
 def test_a_new_reference_that_other_months_break_names_them(shop: Shop) -> None:
     """Without an audit of it, `check` refuses this month's rows too."""
     if shop.streamflow.on_citus:
