@@ -80,7 +80,8 @@ def ingest_month(
 
     Raises:
         Refused: the data is refused; `outcome` and `rejects` say why. A retry with the same data ends the same.
-        ModelsFailed: the month is published, but models or tests built on it failed. A retry builds only those.
+        ModelsFailed: the month is published, but models, tests, or its schema, report or archiving failed. A retry makes
+            only those.
         NotDelivered: the month's folder or archive is not there yet.
         SurroundingsFailed: no database, another run under way, a full disk: the month can be ingested again as it is.
         WrongUsage: the arguments or the settings cannot work.

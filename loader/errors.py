@@ -46,7 +46,7 @@ class NotDelivered(StreamflowError):
 
 
 class ModelsFailed(StreamflowError):
-    """The month is published, and a model or test that is built on it failed."""
+    """The month is published, and something made from it failed: a model, a test, its schema, report or archiving."""
 
     exit_code = 5
 

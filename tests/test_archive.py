@@ -344,10 +344,14 @@ def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path:
     ]  # fmt: skip
     january.environment["STREAMFLOW_REPORT"] = "true"
     kept = january("ingest", "003", "--data-dir", months)
-    assert kept.code == 0
+    assert kept.code == 5
     [page] = (Path(january.environment["STREAMFLOW_HOME"]) / "reports").glob("month_003_*.html")
     assert "Compared with month 002" in page.read_text(), "before that is archived"
     assert "`drop schema as_of_2024_02_29 cascade` in psql first" in kept.err
+    january.connection.execute("drop schema as_of_2024_02_29 cascade")
+    again = january.ok("ingest", "003", "--data-dir", months)
+    assert ("nothing to do" in again.out, f"archived: {FEBRUARY}" in again.err) == (True, True)
+    assert dates(january) == [MARCH, APRIL]
 
 
 @pytest.mark.long

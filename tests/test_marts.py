@@ -306,6 +306,8 @@ def test_frozen_when_published_by_setting(january: Streamflow, months: Path) -> 
     assert january.value("select count(*) from as_of_2024_02_29.labels") == january.value(
         "select count(*) from labels_snapshots where as_of = %s", FEBRUARY
     )
+    january.ok("ingest", "000", "--data-dir", months)
+    assert january.value("select count(*) from as_of_2024_01_31.labels") == 60, "its publication did not make it"
 
 
 def test_who_reads_production_reads_the_past(february: Streamflow, role_names: list[str], tmp_path: Path) -> None:

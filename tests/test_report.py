@@ -278,15 +278,19 @@ def test_no_page_is_missing_or_stale(january: Streamflow, months: Path, tmp_path
     assert not list(first.parent.glob("*.part"))
 
 
-def test_a_report_that_fails_fails_no_ingest(streamflow: Streamflow, months: Path) -> None:
+def test_a_report_that_fails_is_named_and_made_by_the_same_command(streamflow: Streamflow, months: Path) -> None:
     del streamflow.environment["STREAMFLOW_REPORT"]
     home = Path(streamflow.environment["STREAMFLOW_HOME"])
     home.mkdir(parents=True)
     (home / "reports").write_text("a file where the folder should be")
-    result = streamflow("ingest", "000", "--data-dir", months, "--json")
-    assert result.code == 0
-    assert result.json["state"] == "published"
-    assert "month 000 is published, but a schema, archive or report made after it failed" in result.err
+    for state in ("published", "unchanged"):
+        result = streamflow("ingest", "000", "--data-dir", months, "--json")
+        assert (result.code, result.json["state"]) == (5, state)
+        assert [node["kind"] for node in result.json["failed"]] == ["report"]
+        assert "report of month 000: Not a directory" in result.err
+    (home / "reports").unlink()
+    assert "nothing to do" in streamflow.ok("ingest", "000", "--data-dir", months).out
+    assert list((home / "reports").glob("month_000_*.html"))
 
 
 def test_a_view_that_is_missing_is_named_with_its_remedy(january: Streamflow) -> None:

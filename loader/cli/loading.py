@@ -186,8 +186,8 @@ def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> Non
             outcomes.append(outcome)
             if not as_json:
                 show(as_json, outcome, *summaries.outcome(outcome, brief=several))
-            _tell_failed(outcome)
             after_publish(load_settings(), outcome)
+            _tell_failed(outcome)
     except StreamflowError as error:
         progress.close()
         outcomes.append(_told(error, request, deliveries[len(outcomes)], outcomes))
@@ -202,9 +202,9 @@ def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> Non
 
 
 def _tell_failed(outcome: Outcome) -> None:
-    """Report models and tests that failed after their month was published."""
+    """Report what failed after the month was published: models, tests, or what settings ask for."""
     if outcome.failed:
-        message = "the month is published, but these models or tests failed; the same command builds only them again"
+        message = "the month is published, but this failed; the same command tries only that again"
         failed = [node for node in outcome.failed if node.status != "skipped"]
         lines = [f"  {node}" for node in failed or outcome.failed]
         if skipped := len(outcome.failed) - len(lines):

@@ -21,8 +21,9 @@ class Outcome:
     """How one attempt at one month ended. `timings` are seconds per step.
 
     `state` is published, unchanged, landed, checked, refused, or failed, and `message` says it in a sentence. `failed`
-    has the models and tests that failed or were skipped after the month was published. `more_warnings` counts the
-    warnings that `warnings` leaves out. `manifest` is the line of the publication in a manifest.
+    has what failed or was skipped after the month was published: models, tests, its schema, report or archiving.
+    `more_warnings` counts the warnings that `warnings` leaves out. `manifest` is the line of the publication in a
+    manifest.
     """
 
     command: Command

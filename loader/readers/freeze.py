@@ -13,6 +13,11 @@ from loader.database import Connection, statement
 from loader.errors import SurroundingsFailed
 
 
+def schema_of(as_of: dt.date) -> str:
+    """The name of a date's schema, like as_of_2024_01_31."""
+    return f"as_of_{as_of:%Y_%m_%d}"
+
+
 def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> str:
     """Create or update the schema of a published date: one view per table, no copy. Returns the schema's name.
 
@@ -21,7 +26,7 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
     Raises:
         SurroundingsFailed: the role may not create schemas in this database.
     """
-    schema = f"as_of_{as_of:%Y_%m_%d}"
+    schema = schema_of(as_of)
     try:
         with connection.transaction():
             connection.execute("set local search_path = ''")
