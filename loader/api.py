@@ -80,8 +80,7 @@ def ingest_month(
 
     Raises:
         Refused: the data is refused; `outcome` and `rejects` say why. A retry with the same data ends the same.
-        ModelsFailed: the month is published, but models, tests, or its schema, report or archiving failed. A retry makes
-            only those.
+        ModelsFailed: the month is published, but something made from it failed. A retry makes only that.
         NotDelivered: the month's folder or archive is not there yet.
         SurroundingsFailed: no database, another run under way, a full disk: the month can be ingested again as it is.
         WrongUsage: the arguments or the settings cannot work.
@@ -107,7 +106,7 @@ def check_month(
 
 
 def abandon_month(month: int | str, as_of: dt.date | None = None, settings: Settings | None = None) -> Abandoned:
-    """Give up a month that was begun but not published: the database becomes what it was before the month.
+    """Give up a month that was begun but not published; `message` says how the database stands afterwards.
 
     Raises:
         WrongUsage: nothing was begun, the month is published, or a later one was built on it.

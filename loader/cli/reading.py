@@ -46,7 +46,7 @@ def history(
     lines = [line for row in found for line in _over_time(row)]
     lines += [f"not shown, as it is archived in {month.archived_in}: {month.as_of}" for month in gone]
     archived = [{"as_of": month.as_of, "folder": month.archived_in} for month in gone]
-    show(as_json, {"user_id": customer, "tables": found, "archived": archived}, *lines)
+    show(as_json, {"customer": customer, "tables": found, "archived": archived}, *lines)
 
 
 def _over_time(row: RowOverTime) -> Iterator[RenderableType]:

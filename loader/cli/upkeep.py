@@ -43,9 +43,9 @@ def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
 
 
 def abandon(month: Month = None, as_of: AsOf = None, as_json: Json = False) -> None:
-    """Give up a month that was begun and is not published: the database becomes what it was before.
+    """Give up a month that was begun and is not published.
 
-    If a published month was being restated, what was published comes back.
+    If a published month was being restated, what was published stands again; the result says if production must follow.
     """
     from loader import api
 

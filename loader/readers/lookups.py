@@ -67,26 +67,26 @@ def chosen(name: str | None) -> list[Table]:
     raise WrongUsage(f"no table {name} is declared: it is one of {', '.join(table.name for table in tables)}.")
 
 
-def customer(connection: Connection, user_id: str, tables: Sequence[Table]) -> list[RowOverTime]:
-    """A customer's rows in each table's history; in a table without customers, the rows whose key is `user_id`.
+def customer(connection: Connection, asked: str, tables: Sequence[Table]) -> list[RowOverTime]:
+    """A customer's rows in each table's history; in a table without customers, the rows whose key is `asked`.
 
     Raises:
         WrongUsage: no history has the customer; the message says what to do.
     """
-    found = [row for table in tables for row in _rows(connection, user_id, table)]
+    found = [row for table in tables for row in _rows(connection, asked, table)]
     if not any(row.states for row in found):
         months = [f"{one.month} (archived)" if one.archived_in else one.month for one in published_months(connection)]
         names, who = ", ".join(f"{table.name}_snapshots" for table in tables), _who(customers_first(tables)[0])
         raise WrongUsage(
-            f"no customer {user_id!r} in {names}. Write {', '.join(who)} as in the files, capitals too."
+            f"no customer {asked!r} in {names}. Write {', '.join(who)} as in the files, capitals too."
             f" Months published: {', '.join(months) or 'none: streamflow ingest 000'}"
         )
     return found
 
 
-def _rows(connection: Connection, user_id: str, table: Table) -> list[RowOverTime]:
+def _rows(connection: Connection, asked: str, table: Table) -> list[RowOverTime]:
     columns, who = columns_in_history(connection, table), _who(table)
-    values = user_id.split(",") if len(who) > 1 else [user_id]
+    values = asked.split(",") if len(who) > 1 else [asked]
     nothing = [RowOverTime(table.name, {}, [])]
     if not columns or len(values) != len(who):
         return nothing

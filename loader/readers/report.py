@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,6 +143,7 @@ def _row_findings(tables: list[Json]) -> Iterator[Finding]:
         yield Finding(level, f"{who}: {counted(delivered, 'row')}, {change:+.1%} against the month before", "rows")
 
 
+@cache
 def environment() -> Environment:
     """The Jinja environment of the pages. It escapes every value, and characters that change the text direction."""
     made = Environment(
