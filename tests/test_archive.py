@@ -11,7 +11,7 @@ from pyarrow import parquet as arrow
 
 from loader.upkeep import history, parquet
 from tests.conftest import TABLES, Streamflow, run_copy
-from tests.files import copy_month, set_value
+from tests.files import copy_month, set_value, write_month
 from tests.test_contract import PLANS, declare
 
 JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"
@@ -227,6 +227,27 @@ def test_a_restated_month_comes_back_as_it_was(restated: tuple[Streamflow, Path]
     streamflow.ok("archive", "--restore")
     assert texts(streamflow, "_snapshots") == before
     streamflow.ok("verify", "--manifest", manifest)
+
+
+def test_a_restatement_brings_back_what_an_archived_month_delivered(streamflow: Streamflow, tmp_path: Path) -> None:
+    """The newest month carries forward the row that is replaced; only the restated one carries the archived row."""
+    everybody = {f"c{number:02d}": number for number in range(20)}
+    others = {name: number + 1 for name, number in everybody.items() if name != "c00"}
+    for month, customers in enumerate((everybody, others, dict.fromkeys(everybody, 7), others)):
+        write_month(tmp_path / f"month_{month:03d}", customers)
+    streamflow.ok("ingest", "000..003", "--data-dir", tmp_path)
+    archived(streamflow, tmp_path / "old")
+    write_month(tmp_path / "corrected" / "month_002", others)
+    streamflow.ok("ingest", "002", "--data-dir", tmp_path / "corrected", "--restate", "--reason", "c00 was not in it")
+    query = "select count(*), min(observed_as_of)::text, max(observed_as_of)::text from {} where user_id = 'c00'"
+    for table in TABLES:
+        assert streamflow.rows(query.format(table)) == [(1, JANUARY, JANUARY)], table
+    before = texts(streamflow, "")
+    streamflow.ok("verify")
+    streamflow.dbt("build", "--full-refresh")
+    streamflow.ok("archive", "--restore")
+    assert texts(streamflow, "") == before
+    streamflow.ok("verify")
 
 
 @pytest.mark.long

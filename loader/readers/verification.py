@@ -23,13 +23,15 @@ from loader.words import counted
 
 
 class Relation(NamedTuple):
-    """A table: what is wrong with it as a partition, and with its triggers; its columns; its key without as_of."""
+    """A table: what is wrong with it as a partition, and with its triggers; its columns; its key without as_of, and the
+    numeric columns of that key."""
 
     name: str
     wrong: str | None
     unguarded: str | None
     columns: list[str]
     key: list[str]
+    numeric_key: list[str]
 
 
 LEDGER = "ops"
@@ -196,7 +198,11 @@ def _production(connection: Connection, name: str, history: Relation, production
         key=sql.Identifier(history.key[0]),
         keys=sql.SQL(", ").join(map(sql.Identifier, history.key)),
         name=sql.Literal(name),
-        columns=sql.SQL(", ").join(sql.Identifier(name) for name in production.columns if name in history.columns),
+        columns=sql.SQL(", ").join(
+            sql.SQL("trim_scale({0}) as {0}" if name in history.numeric_key else "{}").format(sql.Identifier(name))
+            for name in production.columns
+            if name in history.columns
+        ),
         history=sql.SQL(history.name),
         production=sql.SQL(production.name),
     )

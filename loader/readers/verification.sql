@@ -14,7 +14,8 @@ select
     (select md5(string_agg(history::text, ' ' order by history.table_name, history.as_of)) from ops.history as history) as history;
 
 -- name: relation
--- What is wrong with a table, what is wrong with its triggers that refuse changes, its columns, and its primary key without as_of.
+-- What is wrong with a table, what is wrong with its triggers that refuse changes, its columns, its primary key without as_of, and which
+-- columns of that are numeric.
 select
     case
         when relation.oid is null then 'its table ' || %(relation)s || ' is gone'
@@ -46,6 +47,12 @@ select
         inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = number
         where indrelid = relation.oid and indisprimary and attname <> 'as_of'
         order by place
+    ),
+    array(
+        select attname::text
+        from pg_catalog.pg_index
+        inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = any(indkey)
+        where indrelid = relation.oid and indisprimary and atttypid = 'numeric'::regtype
     )
 from (values (to_regclass(%(relation)s))) as relation (oid);
 
@@ -73,15 +80,26 @@ select count(*) > 0 from {relation} where not (row({columns}) is null);
 select string_agg(as_of::text, ', ' order by as_of) from ops.history where table_name = %s and merged_at is null;
 
 -- name: production
--- Compares the newest delivered row of every customer with the row in production. Rows delivered on archived dates are read from
--- the newest date, which carries them forward. `*=` compares the bytes, so 29.90 and 29.9 differ.
-with newest as (
+-- Compares the newest delivered row of every customer with the row in production. Rows delivered on archived dates are read from the
+-- dates that carry them forward: the newest, and those that were restated or arrived late since. `*=` compares the bytes, so 29.90 and
+-- 29.9 differ, but not in a key: production keeps the digits in which it first came.
+with carrying as (
+    select as_of
+    from (
+        select as_of, load_id, first_value(load_id) over (order by as_of desc) as newest_load
+        from ops.standing_history
+        where table_name = {name}
+    ) as known
+    where load_id >= newest_load
+),
+
+newest as (
     select distinct on ({keys}) {columns}
     from {history}
     where
         observed_as_of = as_of
         or (
-            as_of = (select max(as_of) from ops.standing_history where table_name = {name})
+            as_of in (select carrying.as_of from carrying)
             and observed_as_of in (select as_of from ops.archived where table_name = {name})
         )
     order by {keys}, observed_as_of desc

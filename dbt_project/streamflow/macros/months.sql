@@ -18,17 +18,23 @@
 
 {#-
   The dates whose history a new month of a table is built on: the newest complete date before it, and any earlier date whose history was
-  written by a later load because that date arrived late or was restated.
+  written by a later load because that date arrived late or was restated. `new_month` is SQL; by default the month that is being built.
 -#}
-{% macro months_before(table_name) %}
-    {%- set query = "select dates from ops.months_before('" ~ table_name ~ "', (select max(gate.as_of) from ops.gate as gate))" -%}
+{% macro months_before(table_name, new_month='(select max(gate.as_of) from ops.gate as gate)') %}
+    {%- set query = "select dates from ops.months_before('" ~ table_name ~ "', " ~ new_month ~ ")" -%}
     {{ return(run_query(query).rows[0][0] if streamflow.ledger_is_there() else 'null::date') }}
+{% endmacro %}
+
+
+{#- The dates whose rows a month after all others would carry forward: only these have every row of archived dates that still counts. -#}
+{% macro months_that_carry(table_name) %}
+    {{ return(streamflow.months_before(table_name, "'infinity'")) }}
 {% endmacro %}
 
 
 {#-
   The condition for the rows of history that production takes in: those that the dates of ops.plan_production delivered. A rebuild takes
-  the deliveries of archived dates from the newest date, which carried them forward.
+  the deliveries of archived dates from the dates that carried them forward.
 -#}
 {% macro newly_delivered(table_name) %}
     {%- do ref('complete_months') -%}
@@ -36,7 +42,7 @@
     as_of in ({{ plan.months }}) and (
         observed_as_of = as_of
         {%- if plan.rebuild and plan.archived %}
-        or (as_of = {{ plan.newest }} and observed_as_of in ({{ plan.archived }}))
+        or (as_of in ({{ streamflow.months_that_carry(table_name) }}) and observed_as_of in ({{ plan.archived }}))
         {%- endif %}
     )
 {%- endmacro %}
