@@ -8,6 +8,8 @@ FINISH = "streamflow dbt run --select complete_months+"
 """Publishes a month whose history stands in all its tables, whatever staging holds."""
 REMAKE = "`streamflow init` makes missing tables, `streamflow dbt run --select config.materialized:view` missing views."
 
+STANDBY = "if this server is a standby, as after a failover, set POSTGRES_HOST to the primary"
+
 
 class StreamflowError(Exception):
     """A sentence for the person at the terminal: what is wrong, where, and what to do next."""
@@ -46,7 +48,7 @@ class NotDelivered(StreamflowError):
 
 
 class ModelsFailed(StreamflowError):
-    """The month is published, and something made from it failed: a model, a test, its schema, report or archiving."""
+    """The month is published, and something made from it failed: model, test, schema, report or archiving."""
 
     exit_code = 5
 
@@ -59,6 +61,8 @@ def complaint(error: psycopg.Error | OSError) -> str:
             " ingests. If that is set, `streamflow init --roles`, run by a superuser, grants what is missing. A role"
             " that only reads can use the tables and views, and `history`, `diff` and `training-set`."
         )
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return f"{error.diag.message_primary}: {STANDBY}."
     if isinstance(error, psycopg.errors.UndefinedColumn):
         return (
             f"{error.diag.message_primary}: if you have just declared this column, the next published month adds it. To"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 NOT_TEXT = re.compile("[\udc00-\udcff]")
 """Python's surrogates for bytes that are invalid in the encoding."""
@@ -16,6 +17,11 @@ def some_of(names: Sequence[str]) -> str:
     """The first few, and how many more there are."""
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
+
+
+def plain(value: object) -> str:
+    """The value as text; a decimal number with all its digits, as PostgreSQL shows it, and never as 1E-7."""
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def as_text(text: str) -> str:

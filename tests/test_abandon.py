@@ -36,6 +36,9 @@ def half_built(streamflow: Streamflow, months: Path) -> None:
 def test_a_begun_month_is_given_up(january: Streamflow, months: Path, undisturbed: Any) -> None:
     before = january.state()
     half_built(january, months)
+    user = january.value("select min(user_id) from users")
+    shown = january.ok("history", user, "--json").json["tables"]
+    assert {state["as_of"] for one in shown for state in one["states"]} == {"2024-01-31"}, "February is not published"
     [(level, text)] = found(january.ok("doctor", "--json"), "months")
     assert level == "warning"
     ways = f"streamflow ingest 001 --data-dir {months}, or streamflow dbt build; or give it up: streamflow abandon 001"

@@ -170,6 +170,25 @@ def test_a_table_and_the_reference_to_it_are_no_longer_declared(shop: Shop) -> N
 
 
 @pytest.mark.long
+def test_a_numeric_key_in_other_digits_is_the_same_key(shop: Shop) -> None:
+    """Production keeps the digits of the first delivery, and `verify` does not call that a difference."""
+    declared = {**TABLES[2], "columns": [column("payment_no", "numeric", "unique"), *TABLES[2]["columns"][1:]]}
+    sources = shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    write_sources(sources, [*TABLES[:2], declared, *TABLES[3:]])
+    shop("models", "payments", "payments_snapshots", "--overwrite")
+    paid = "payment_no,payer,paid"
+    shop.ingest(JANUARY, {**FILES[JANUARY], "payments": [paid, "7.0,71,1", "8.50,72,2"]})
+    shop.ingest(FEBRUARY, {**FILES[FEBRUARY], "payments": [paid, "7,71,1.0", "8.5,72,0.0000001"]})
+    [_, payment] = shop.json("history", "72", "--table", "payments")["tables"][0]["states"]
+    assert payment["values"]["paid"] == "0.0000001", "as PostgreSQL shows it"
+    assert "paid 2 -> 0.0000001" in shop("history", "72", "--table", "payments")
+    for _ in range(2):
+        assert shop.rows("payments") == [("7.0", "71", "1.0", FEBRUARY), ("8.50", "72", "0.0000001", FEBRUARY)]
+        shop("verify")
+        shop("dbt", "build", "--full-refresh")
+
+
+@pytest.mark.long
 def test_a_new_reference_that_other_months_break_names_them(shop: Shop) -> None:
     """Without an audit of it, `check` refuses this month's rows too."""
     if shop.streamflow.on_citus:

@@ -82,16 +82,21 @@ CANNOT_BE = {
     f"--as-of {JANUARY}": "say which month's labels: --label-as-of",
     f"--as-of {FEBRUARY} --label-as-of {JANUARY}": "older than features",
     f"--as-of {JANUARY} --label-as-of {MARCH}": (
-        f"a month as of {MARCH} is not published. There are: 000 ({JANUARY}), 001"
+        f"a month as of {MARCH} is not published, or is being restated. There are: 000 ({JANUARY}), 001"
     ),
     f"--as-of {MARCH} --label-as-of {MARCH}": f"a month as of {MARCH} is not published",
     f"--as-of {JANUARY} --label-as-of {FEBRUARY} --columns monthly_fee,wages": "no such column: wages",
     f"--as-of {JANUARY} --label-as-of {FEBRUARY} --out train.xlsx": ".csv or .parquet",
+    f"--as-of {JANUARY} --label-as-of {FEBRUARY} --out folder.csv": "folder.csv is a folder: name a file in it",
     f"--as-of {JANUARY} --label-as-of {FEBRUARY} --json": "give --out too",
 }
 
 
-def test_what_cannot_be_is_refused(february: Streamflow) -> None:
+def test_what_cannot_be_is_refused(
+    february: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
     for arguments, said in CANNOT_BE.items():
         result = february("training-set", *arguments.split())
         assert result.code == 2, arguments

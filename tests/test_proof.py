@@ -208,6 +208,11 @@ def test_a_manifest_has_a_line_a_publication_and_grows(
     [printed] = [line.removeprefix("manifest: ") for line in shown.splitlines() if line.startswith("manifest: ")]
     streamflow.ok("verify", "--manifest", manifest)
     assert manifest.read_text() == f"{noted}{printed}\n"
+    for cut in (f"{printed[:20]}", printed[:1], printed):
+        manifest.write_text(f"{noted}{cut}")  # a full disk
+        streamflow.ok("verify", "--manifest", manifest)
+        assert manifest.read_text() == (f"{noted}{cut}" if cut == printed else f"{noted}{cut}\n{printed}\n")
+        streamflow.ok("verify", "--manifest", manifest)
     by_hand = tmp_path / "by hand"
     by_hand.write_text(f"manifest: {printed}\n")
     assert "matches the ledger" in streamflow.ok("verify", "--manifest", by_hand).out

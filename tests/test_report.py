@@ -81,6 +81,15 @@ def test_who_came_went_and_came_back(three_months: Streamflow) -> None:
     ]
 
 
+@pytest.mark.long
+def test_who_departed_may_be_in_no_newer_history(three_months: Streamflow, tmp_path: Path) -> None:
+    """A restatement of February brings a customer; the history of March was written before, and stays without them."""
+    write_month(tmp_path / "month_001", {name: number for number, name in enumerate("abcdefgiz")})
+    three_months.ok("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "z was missing")
+    users = numbers(three_months, "002")["customers"][0]
+    assert [users[f"customers_{name}"] for name in ("delivered", "departed", "new")] == [9, 1, 0]
+
+
 def test_changed_rows_count_those_known_before(three_months: Streamflow) -> None:
     report = numbers(three_months, "001")
     fee = column_of(report, "subscriptions", "monthly_fee")["changes"]

@@ -308,6 +308,22 @@ def test_a_home_that_was_moved_after_a_kill_comes_back(stopped: Embedded, tmp_pa
     assert "moved" in stopped("db", "status").stdout
 
 
+def test_a_standby_is_named(stopped: Embedded) -> None:
+    """After a failover, POSTGRES_HOST may still name the server that was the primary."""
+    stopped("ingest", "000")
+    stopped("db", "stop")
+    signal_file = Path(stopped.environment["STREAMFLOW_HOME"]) / "pgdata" / "standby.signal"
+    signal_file.touch()
+    if os.geteuid() == 0:
+        shutil.chown(signal_file, server.SYSTEM_USER)
+    stopped("db", "start")
+    for command in (("doctor",), ("ingest", "001")):
+        ended = stopped(*command, check=False)
+        assert ended.returncode == 3, ended
+        assert "standby" in ended.stdout + ended.stderr
+        assert "set POSTGRES_HOST to the primary" in ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("waits_in", ["start", "connect"])
 def test_a_recovery_is_waited_for_while_the_server_says_so(
     stopped: Embedded, monkeypatch: pytest.MonkeyPatch, waits_in: str

@@ -98,7 +98,8 @@ def test_diff_of_a_month_that_is_not_published_is_wrong_usage(january: Streamflo
         result = january("diff", *arguments)
         assert result.code == 2
         assert result.out == ""
-    assert "month 001 is not published. There are: 000 (2024-01-31)." in january("diff", "000", "001").err
+    said = "month 001 is not published, or is being restated. There are: 000 (2024-01-31)."
+    assert said in january("diff", "000", "001").err
 
 
 def test_an_error_is_json_too(streamflow: Streamflow) -> None:
@@ -126,6 +127,9 @@ def test_status_begins_with_what_the_on_call_engineer_asks(january: Streamflow) 
     january.connection.execute("insert into ops.loads (command, month, as_of, started_by, data_dir, versions)"
                                " values ('ingest', '001', '2024-02-29', 'me', '/', '{}')")  # fmt: skip
     assert "unfinished: 001, whose last attempt was cut off: streamflow ingest 001" in january.ok("status").out
+    january.connection.execute("update ops.loads set command = 'check' where month = '001'")
+    assert "unfinished" not in january.ok("status").out, "a check begins nothing"
+    january.connection.execute("update ops.loads set command = 'ingest' where month = '001'")
     january.connection.execute("select pg_advisory_lock(%s, %s)", [0x5F10, 1])
     text = january.ok("status").out
     assert "under way: ingest of month 001, begun by me" in text

@@ -57,6 +57,10 @@ def test_a_restatement_upon_one_that_was_cut_off_and_then_another_month(
     february.ok("ingest", "002", "--data-dir", months)
     february.ok("verify")
     ended = february.state()
+    assert "unfinished: 001, whose last attempt was cut off" in february.ok("status").out
+    assert "what was published stands" in february.ok("abandon", "001").out
+    assert "unfinished" not in february.ok("status").out
+    assert february.state() == ended
     february.connection.close()
 
     again = new_database()

@@ -93,7 +93,7 @@ def _made(made: RolesMade) -> Iterator[str]:
 
 
 def dbt(context: typer.Context) -> None:
-    """Run dbt with this project, profile and database: streamflow dbt build, streamflow dbt ls, ..."""
+    """Run dbt with this project, profile and database: streamflow dbt build, ... The exit code is dbt's."""
     from loader.contract.packages import link_own_package, require_packages
     from loader.pipeline.dbt import set_environment
 

@@ -20,7 +20,7 @@ from loader.readers import lookups, training
 from loader.readers.lookups import RowOverTime, TableDifference
 from loader.readers.published import find, published_months
 from loader.settings import load_settings
-from loader.words import counted, printable
+from loader.words import counted, plain, printable
 
 TableName = Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Only this table.")]
 ONE = "A published month by its number, like 001, or by its date, like 2024-02 or 2024-02-29."
@@ -68,7 +68,7 @@ def _word(value: Any) -> str:
     """A value as text: null and booleans as in SQL, and nothing that controls the terminal."""
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else printable(str(value))
+    return str(value).lower() if isinstance(value, bool) else printable(plain(value))
 
 
 def diff(

@@ -19,7 +19,7 @@ from rich.text import Text
 from loader.errors import WrongUsage
 from loader.pipeline.progress import Progress, log
 from loader.settings import load_settings
-from loader.words import counted, printable
+from loader.words import counted, plain, printable
 
 PIPE_WIDTH = 1000
 """Columns of a pipe, wide enough that no table is folded."""
@@ -46,7 +46,7 @@ def show(as_json: bool, result: Any, *lines: RenderableType) -> None:
 
 
 def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else plain(value)
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:

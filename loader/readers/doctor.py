@@ -17,6 +17,7 @@ from loader.contract.in_step import into_step, out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, running_database, statement
+from loader.errors import STANDBY
 from loader.project import VARIABLE, model_files, project
 from loader.readers import oncall
 from loader.settings import Settings, load_settings
@@ -129,7 +130,10 @@ def _database(database: Database) -> Found:
         where = "the embedded one" if database.embedded else f"at {database.uri}"
         text = f"PostgreSQL {connection.info.parameter_status('server_version')}, {where}"
         version = connection.info.server_version // 10000
-    if OLDEST <= version <= NEWEST:
+        is_standby = connection.execute("select pg_is_in_recovery()").fetchone() == (True,)
+    if is_standby:
+        yield "problem", f"{text}, is a standby, and takes no writes", STANDBY
+    elif OLDEST <= version <= NEWEST:
         yield "ok", text, ""
     else:
         remedy = f"streamflow is tested on PostgreSQL {OLDEST} to {NEWEST}"

@@ -4,7 +4,9 @@ select
     observed_as_of,
     {columns}
 from {history}
-where ({who}) = ({values})
+where
+    ({who}) = ({values})
+    and as_of in (select published.as_of from public.published_months as published)
 order by {keys}, as_of;
 
 -- name: difference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from loader.ledger.chain import Link
 from loader.readers.verification import Verdict
 
 HEAD = "# streamflow verify --manifest: what was published. Keep it where nobody who can write to the database can.\n"
+
+CUT_OFF = re.compile(r"\s*|\d+( [0-9a-f]{0,63})?")
+"""What a full disk leaves of a line, if anything: the link is appended again."""
 
 
 def compare(path: Path, links: Sequence[Link]) -> Iterator[Verdict]:
@@ -31,7 +35,9 @@ def extend(path: Path, links: Sequence[Link]) -> list[str]:
     noted = {number for _, number, _, _ in _noted(path)}
     new = [link.line for link in links if str(link.link) not in noted]
     if new:
-        head = "" if path.exists() else HEAD
+        head = HEAD
+        if path.exists():
+            head = "" if path.read_bytes().endswith(b"\n") else "\n"
         with path.open("a", encoding="utf-8") as stream:
             stream.write(head + "".join(f"{text}\n" for text in new))
     return new
@@ -43,7 +49,7 @@ def _noted(path: Path) -> list[tuple[int, str, str, str]]:
         return []
     found: list[tuple[int, str, str, str]] = []
     for place, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if text.strip() and not text.startswith("#"):
+        if not text.startswith("#") and not CUT_OFF.fullmatch(text):
             number, sha256, what, *_ = [*text.removeprefix("manifest: ").split(maxsplit=2), "", "", ""]
             if not number.isdigit() or len(sha256) != 64:
                 raise WrongUsage(f"{path}:{place} is no line of a manifest: is it the file that --manifest wrote?")

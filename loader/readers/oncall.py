@@ -32,7 +32,7 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
     for month in months:
         label, last, files = month["month"], month["last_attempt"], _files(month)
         ingest = f"streamflow ingest {files}"
-        reason = f" ({month['error'].splitlines()[0]})" if month["error"] else ""
+        reason = f" ({' '.join(map(str.strip, month['error'].splitlines()[:2]))})" if month["error"] else ""
         ended = {"interrupted": "was cut off", "running": "" if running else "was cut off", "failed": f"failed{reason}"}
         if month["state"] == "not finished":
             if running:
@@ -40,6 +40,8 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
             yield _begun(month)
         elif month["production_lags"] and not running:
             yield f"production is out of date: it has to take in {label} again", f"{ingest}, or {FINISH}"
+        elif month["command"] == "check":  # it began nothing
+            pass
         elif how := ended.get(last):
             yield f"unfinished: {label}, whose last attempt {how}", ingest + " with --restate" * month["restates"]
         elif month["was_displaced"] and last == "landed":

@@ -52,7 +52,8 @@ def find(connection: Connection, text: str) -> PublishedMonth:
     if not found:
         known = ", ".join(f"{month.month} ({month.as_of})" for month in months)
         raise WrongUsage(
-            f"{what} is not published. There {f'are: {known}' if known else 'is none: streamflow ingest 000'}."
+            f"{what} is not published{', or is being restated' if known else ''}."
+            f" There {f'are: {known}' if known else 'is none: streamflow ingest 000'}."
         )
     if folder := found[0].archived_in:
         date = found[0].as_of

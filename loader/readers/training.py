@@ -49,12 +49,15 @@ def write(
 
     Raises:
         WrongUsage: the label date is before the feature date, a column does not exist, the view is missing or out of
-            step with the declaration, the suffix is neither .csv nor .parquet, or pyarrow is missing for .parquet.
+            step with the declaration, the file is a folder or its suffix neither .csv nor .parquet, or pyarrow is
+            missing for .parquet.
     """
     if label_as_of < as_of:
         raise WrongUsage(f"a label of {label_as_of} is older than features of {as_of}: a model would predict the past.")
     if file is not None and file.suffix.lower() not in {".csv", ".parquet"}:
         raise WrongUsage(f"{file}: the name must end with .csv or .parquet, which says how to write it.")
+    if file is not None and file.is_dir():
+        raise WrongUsage(f"{file} is a folder: name a file in it.")
     is_parquet = file is not None and file.suffix.lower() == ".parquet"
     if is_parquet:
         require_pyarrow()

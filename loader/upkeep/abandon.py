@@ -44,9 +44,9 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
 def _begun(connection: Connection, delivery: Delivery) -> list[str]:
     """The tables with unpublished history; raises WrongUsage if the month cannot be given up."""
     values = {"as_of": delivery.as_of}
-    attempts, staged, tables, built_upon = one_row(connection, statement(__file__, "begun"), values)
+    attempts, cut_off, staged, tables, built_upon = one_row(connection, statement(__file__, "begun"), values)
     label, published = delivery.label, ledger.standing(connection, delivery.as_of).load_id
-    if published and not staged and not tables:
+    if published and not staged and not tables and not cut_off:
         raise WrongUsage(
             f"month {label} is published, and history keeps what was published. If its files were wrong, ingest"
             ' corrected ones with --restate --reason "...".'
