@@ -92,9 +92,7 @@ CANNOT_BE = {
 }
 
 
-def test_what_cannot_be_is_refused(
-    february: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_is_refused(february: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.csv").mkdir()
     for arguments, said in CANNOT_BE.items():
