@@ -1,4 +1,4 @@
-"""Random scripts of ingests: months in any order, with gaps, repeats, restatements and defective deliveries."""
+"""Random scripts: months in any order, with gaps, repeats, restatements, defects, archived and restored."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ class Step:
     form: str = "plain"
     defects: list[Change] = field(default_factory=list)
     restate: bool = False
+
+
+class Archive(NamedTuple):
+    """Archive the months before this one; with None, restore all that are archived."""
+
+    before: int | None
 
 
 VALUES = [
@@ -129,16 +135,24 @@ def defects(draw: st.DrawFn) -> list[Change]:
 
 
 @st.composite
-def scripts(draw: st.DrawFn) -> list[Step]:
-    """Months in any order, with gaps: some defective at first, some again, in another form or with other rows."""
-    script: list[Step] = []
+def scripts(draw: st.DrawFn) -> list[Step | Archive]:
+    """Months in any order, with gaps: some defective at first, some again, in another form or with other rows.
+
+    Between them, months are archived and restored.
+    """
+    script: list[Step | Archive] = []
     numbers: list[int] = draw(st.lists(st.integers(0, 5), min_size=2, max_size=4, unique=True))
-    for number in numbers:
+    if draw(st.booleans()):
+        numbers.sort()  # only months that the newest one carries forward can be archived
+    for place, number in enumerate(numbers):
         step = Step(number, draw(months), draw(st.sampled_from(sorted(FORMS))))
         if draw(st.sampled_from([True, False])):
             script.append(Step(number, draw(months), defects=draw(defects())))
         script.append(step)
-        earlier = draw(st.sampled_from([step for step in script if not step.defects]))
+        newest = max(numbers[: place + 1])
+        script += draw(st.lists(st.builds(Archive, st.sampled_from([newest, newest, None])), max_size=1))
+        sound = [step for step in script if isinstance(step, Step) and not step.defects]
+        earlier = draw(st.sampled_from(sound))
         match draw(st.sampled_from(["on", "again", "in another form", "other rows", "broken", "restate"])):
             case "again":
                 script.append(Step(earlier.number, earlier.customers, earlier.form))

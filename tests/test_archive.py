@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
+from contextlib import nullcontext
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from psycopg import sql
 from pyarrow import parquet as arrow
 
+from loader.errors import WrongUsage
+from loader.ledger.chain import Entry
 from loader.upkeep import history, parquet
+from loader.upkeep.archive import _dispensable
 from tests.conftest import TABLES, Streamflow, run_copy
 from tests.files import copy_month, set_value, write_month
+from tests.pauses import paused
 from tests.test_contract import PLANS, declare
 
 JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"
@@ -248,6 +255,42 @@ def test_a_restatement_brings_back_what_an_archived_month_delivered(streamflow: 
     streamflow.ok("archive", "--restore")
     assert texts(streamflow, "") == before
     streamflow.ok("verify")
+
+
+@pytest.mark.long
+def test_a_rebuild_that_waited_while_a_month_was_archived_writes_nothing(
+    march: Streamflow, copy: Path, tmp_path: Path
+) -> None:
+    """It has read which months are archived, and would lose the rows that only the other one delivered."""
+    model = copy / "dbt_project" / "models" / "production" / "users.sql"
+    model.write_text('{{ config(pre_hook="select count(*) from public.held") }}\n' + model.read_text())
+    march.connection.execute("create table held ()")
+    archived(march, tmp_path / "old")
+    before = texts(march, "")
+    rebuild = ("dbt", "run", "--full-refresh", "--select", "users")
+    with paused(march, "own model", "--project-dir", copy, *rebuild) as late:
+        archived(march, tmp_path / "old", MARCH)
+    assert late.process.returncode == 1
+    assert "months were published or taken out while this waited: run it again" in late.said[0]
+    assert texts(march, "") == before
+    assert run_copy(copy, march, *rebuild).returncode == 0
+    assert texts(march, "") == before
+    march.ok("verify")
+
+
+def test_nothing_is_archived_while_the_last_month_of_a_table_is_unfinished() -> None:
+    """Labels have no later month: if their restatement is given up, January is not carried by a later load any more."""
+
+    def entry(table: str, day: str, load: int, event: str | None) -> Entry:
+        date = dt.date.fromisoformat(day)
+        return Entry(table, date, load, 1, "history", f"{table}_{load}", Decimal(0), [], None, event, [])
+
+    users = [entry("users", JANUARY, 1, "published"), entry("users", FEBRUARY, 3, "published")]
+    before = [entry("labels", JANUARY, 2, "published"), *users]
+    for event in ("published", None):
+        standing = sorted([*before, entry("labels", "2024-02-15", 4, event)], key=lambda one: one.as_of)
+        with nullcontext() if event else pytest.raises(WrongUsage, match="cannot be archived yet"):
+            assert len(_dispensable(standing, dt.date(2024, 2, 1))) == 2
 
 
 @pytest.mark.long

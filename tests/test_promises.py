@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from loader.settings import Settings
 from tests.conftest import TABLES, Streamflow
 from tests.fuzzing import fuzz
-from tests.scripts import Files, Row, Step, deliver, scripts
+from tests.scripts import Archive, Files, Row, Step, deliver, scripts
 
 DATES = {number: str(Settings().as_of(number)) for number in range(6)}
 
@@ -52,8 +52,11 @@ class Model:
         return "published"
 
 
-def compare(streamflow: Streamflow, model: Model) -> None:
-    """Assert that production and history have exactly the rows of the model, with their dates."""
+def compare(streamflow: Streamflow, model: Model, archived: set[str]) -> None:
+    """Assert that production and history have exactly the rows of the model, with their dates.
+
+    History has no rows of archived dates.
+    """
     for table in TABLES:
         with_values = ", ".join(f"{column}::text" for column in columns(streamflow, table))
         production = streamflow.rows(f"select {with_values}, observed_as_of::text from {table}")
@@ -64,6 +67,7 @@ def compare(streamflow: Streamflow, model: Model) -> None:
         assert sorted(history) == sorted(
             (customer, *row, DATES[number], DATES[as_of])
             for as_of, state in model.history[table].items()
+            if DATES[as_of] not in archived
             for customer, (number, row) in state.items()
         )
 
@@ -116,28 +120,52 @@ def test_every_script_ends_as_the_rules_say(
     new_database: Callable[[], Streamflow], tmp_path: Path, tally: Counter[str], script: list[Step]
 ) -> None:
     for outcome in play(script, new_database(), tmp_path):
-        tally[f"months ingested that were {outcome}"] += 1
+        tally[f"months that were {outcome}"] += 1
     tally["scripts of months"] += 1
 
 
-def play(script: list[Step], streamflow: Streamflow, tmp_path: Path) -> list[str]:
-    """Ingest month after month on an empty database, and compare with the model each time; returns the outcomes."""
-    model, outcomes = Model(), list[str]()
+def move(streamflow: Streamflow, step: Archive, folder: Path, archived: set[str]) -> str:
+    """Archive or restore months, which may be refused; changes `archived`."""
+    words = ("--restore",) if step.before is None else ("--before", DATES[step.before], "--to", folder)
+    result = streamflow("archive", *words, "--json")
+    assert result.code in {0, 2}, (step, result)
+    moved = {month["as_of"] for month in result.json} if result.code == 0 else set()
+    archived.symmetric_difference_update(moved)
+    return "moved" if moved else "not moved"
+
+
+def play(script: Sequence[Step | Archive], streamflow: Streamflow, tmp_path: Path) -> list[str]:
+    """Do step after step on an empty database, and compare with the model each time; returns the outcomes.
+
+    An ingest that needs an archived month is refused, and changes nothing.
+    """
+    model, outcomes, archived = Model(), list[str](), set[str]()
     streamflow.ok("init")
-    for step in script:
+    for place, step in enumerate(script):
+        if isinstance(step, Archive):
+            outcomes.append(move(streamflow, step, tmp_path / f"archive_{place}", archived))
+            compare(streamflow, model, archived)
+            continue
         files = deliver(step, tmp_path / "data")
         was_published = step.number in model.published
-        outcomes.append(expected := model.take(step, files))
         reason = ["--restate", "--reason", "it was wrong"] if step.restate else []
         result = streamflow("ingest", str(step.number), "--data-dir", tmp_path / "data", "--json", *reason)
+        if archived and result.code in {2, 3} and "streamflow archive --restore" in result.err:
+            outcomes.append("waiting for an archived month")
+            compare(streamflow, model, archived)
+            continue
+        outcomes.append(expected := model.take(step, files))
         assert result.code == (1 if expected == "refused" else 0), (step, result)
         assert result.json["state"] == expected, step
         if step.defects and not was_published:
             found = reported(result.json["rejects"]["path"])
             for defect in step.defects:
                 assert any(file == defect.file and defect.line in {0, line} for file, line in found), (defect, found)
-        compare(streamflow, model)
-    assert streamflow("verify").code == 0
-    assert streamflow.dbt("run", "--select", "published", "--full-refresh").success
-    compare(streamflow, model)
+        compare(streamflow, model, archived)
+    streamflow.ok("verify")
+    assert streamflow.dbt("run", "--select", "complete_months+", "--full-refresh").success
+    compare(streamflow, model, archived)
+    streamflow.ok("archive", "--restore")
+    compare(streamflow, model, set())
+    streamflow.ok("verify")
     return outcomes

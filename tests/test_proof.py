@@ -213,6 +213,12 @@ def test_a_manifest_has_a_line_a_publication_and_grows(
         streamflow.ok("verify", "--manifest", manifest)
         assert manifest.read_text() == (f"{noted}{cut}" if cut == printed else f"{noted}{cut}\n{printed}\n")
         streamflow.ok("verify", "--manifest", manifest)
+    for other in ("1000\n1001\n1002\n", f"2 {'0' * 20}\n{noted}"):  # no line of a manifest, though one could end so
+        manifest.write_text(other)
+        assert streamflow("verify", "--manifest", manifest).code == 2
+        assert manifest.read_text() == other
+    manifest.write_text(f"{noted}4 {'0' * 20}")
+    assert "line 5 of" in streamflow("verify", "--manifest", manifest).out, "what is there of the hash is another one"
     by_hand = tmp_path / "by hand"
     by_hand.write_text(f"manifest: {printed}\n")
     assert "matches the ledger" in streamflow.ok("verify", "--manifest", by_hand).out

@@ -22,7 +22,7 @@ def streamflow(*arguments: str) -> None:
     if code == SURROUNDINGS_FAILED:
         raise AirflowException("the surroundings failed: the log above says why; it is tried again")
     if code:
-        raise AirflowFailException(f"streamflow ended with {code}: the log above says why; another try ends the same")
+        raise AirflowFailException(f"streamflow ended with {code}: the log above says why; correct that first")
 
 
 with DAG(

@@ -246,7 +246,7 @@ def _ready(data: Path) -> Path:
 
 
 def _end_of_log(data: Path) -> str:
-    return "\n  ".join((data / "log").read_text(errors="replace").splitlines()[-3:])
+    return "\n  ".join((data / "log").read_text(errors="replace").splitlines()[-6:])
 
 
 def _socket_directory_of(data: Path) -> Path:

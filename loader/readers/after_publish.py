@@ -44,9 +44,9 @@ def _schema(settings: Settings, outcome: Outcome) -> Iterator[str]:
             yield f"schema: {freeze(connection, load_contract(), outcome.as_of)}"
 
 
-def _archived(settings: Settings, _outcome: Outcome) -> Iterator[str]:
+def _archived(settings: Settings, outcome: Outcome) -> Iterator[str]:
     if settings.keep_months:
-        for done in archive.keep_newest(settings, settings.keep_months):
+        for done in archive.keep_newest(settings, settings.keep_months, published=outcome.state == "published"):
             yield f"archived: {done.as_of} in {done.folder}"
 
 
@@ -61,6 +61,8 @@ def _reports(settings: Settings, outcome: Outcome) -> Iterator[str]:
     pages = {month.as_of: page_of(settings, month.month, month.as_of) for month in later}
     if outcome.as_of in pages:
         pages[outcome.as_of].unlink(missing_ok=True)
+    elif outcome.state != "published":
+        return
     for date, page in reversed(pages.items()):
         if date == outcome.as_of or page.is_file():
             path, *_ = write_month(settings, str(date))

@@ -13,7 +13,7 @@ where oid is null and not has_database_privilege(current_database(), 'CREATE')
 union all
 select
     'may not create tables in ' || name,
-    format('as the owner or a superuser: grant usage, create on schema %%s to %%I', name, current_user)
+    format('connect as the role that loads, or as the owner or a superuser: grant usage, create on schema %%s to %%I', name, current_user)
 from ours
 where not has_schema_privilege(oid, 'CREATE')
 union all

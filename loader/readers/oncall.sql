@@ -57,8 +57,14 @@ select
     ) as production_lags,
     attempts.load_id = (select max(staged.load_id) from ops.staged as staged) as is_staged,
     attempts.state = 'landed' and attempts.load_id is distinct from (select max(staged.load_id) from ops.staged as staged) as was_displaced,
-    -- dbt by hand, or another month, may have published what the attempt left
-    case when attempts.load_id = published.load_id then 'published' else attempts.state end as last_attempt,
+    -- dbt by hand may have published what was landed, and a later month what an attempt left
+    case
+        when attempts.load_id = published.load_id and (
+            attempts.state = 'landed'
+            or exists (select from ops.loads as later where later.load_id > attempts.load_id and later.state = 'published')
+        ) then 'published'
+        else attempts.state
+    end as last_attempt,
     attempts.command,
     attempts.attempts,
     published.published_at,

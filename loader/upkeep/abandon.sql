@@ -1,10 +1,13 @@
 -- name: begun
--- One row about a date: the number of attempts, whether the last of them was cut off or failed, whether staging holds an unpublished load, the tables with unpublished history, and
--- the later dates that were built on that history.
+-- One row about a date: the number of attempts, whether the last of them was cut off or failed without publishing, whether staging
+-- holds an unpublished load, the tables with unpublished history, and the later dates that were built on that history.
 select
     (select count(*) from ops.loads where as_of = %(as_of)s) as attempts,
     (
-        select state in ('running', 'interrupted', 'failed') and load_id not in (select published.load_id from ops.published as published)
+        select
+            command <> 'check'
+            and state in ('running', 'interrupted', 'failed')
+            and load_id not in (select published.load_id from ops.published as published)
         from ops.loads
         where as_of = %(as_of)s
         order by load_id desc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import glob
 import os
@@ -61,8 +62,14 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
             yield _archive(connection, folder.resolve(), as_of, list(of_date))
 
 
-def keep_newest(settings: Settings, months: int) -> Iterator[Moved]:
+class _NotYet(WrongUsage):
+    """Months can be archived only after the next one is published."""
+
+
+def keep_newest(settings: Settings, months: int, *, published: bool) -> Iterator[Moved]:
     """Archive all but the newest `months` months, as STREAMFLOW_KEEP_MONTHS says.
+
+    Leaves months alone that cannot be archived yet and, unless a month was just `published`, all while one is restored.
 
     Raises:
         WrongUsage: STREAMFLOW_ARCHIVE_DIR is not set, or as in `archive`.
@@ -70,9 +77,11 @@ def keep_newest(settings: Settings, months: int) -> Iterator[Moved]:
     if settings.archive_dir is None:
         raise WrongUsage("STREAMFLOW_KEEP_MONTHS is set, and STREAMFLOW_ARCHIVE_DIR does not say where old months go.")
     with open_database(settings).connect() as connection:
-        dates = sorted({entry.as_of for entry in chain.entries(connection) if entry.event != "archived"})
-    if len(dates) > months:
-        yield from archive(settings, dates[-months], settings.archive_dir)
+        here = [entry for entry in chain.entries(connection) if entry.event != "archived"]
+    dates = sorted({entry.as_of for entry in here})
+    if len(dates) > months and (published or all(entry.event != "restored" for entry in here)):
+        with contextlib.suppress(_NotYet):
+            yield from archive(settings, dates[-months], settings.archive_dir)
 
 
 def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -> Iterator[Moved]:
@@ -125,11 +134,11 @@ def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
         WrongUsage: the newest month is not finished, or does not carry the rows of all these entries.
     """
     newest, last = max(map(_date_of, standing), default=None), {one.table_name: one for one in standing}
-    finished = all(one.event for one in standing if one.as_of == newest)
+    finished = all(one.event for one in standing if one.as_of == newest or one is last[one.table_name])
     going = [one for one in standing if one.as_of < before and (one.as_of == newest or one is not last[one.table_name])]
     late = {one.as_of for one in going if not finished or one.load_id >= last[one.table_name].load_id}
     if late:
-        raise WrongUsage(
+        raise _NotYet(
             f"{_listed(late)} cannot be archived yet: the newest month, {newest}, is not finished, or does not carry"
             " these rows forward. The next month will: archive after the next month is published."
         )

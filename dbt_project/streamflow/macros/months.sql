@@ -26,12 +26,6 @@
 {% endmacro %}
 
 
-{#- The dates whose rows a month after all others would carry forward: only these have every row of archived dates that still counts. -#}
-{% macro months_that_carry(table_name) %}
-    {{ return(streamflow.months_before(table_name, "'infinity'")) }}
-{% endmacro %}
-
-
 {#-
   The condition for the rows of history that production takes in: those that the dates of ops.plan_production delivered. A rebuild takes
   the deliveries of archived dates from the dates that carried them forward.
@@ -40,11 +34,19 @@
     {%- do ref('complete_months') -%}
     {%- set plan = streamflow.production_plan(table_name) if streamflow.ledger_is_there() else {'months': 'null::date'} -%}
     as_of in ({{ plan.months }}) and (
-        observed_as_of = as_of
-        {%- if plan.rebuild and plan.archived %}
-        or (as_of in ({{ streamflow.months_that_carry(table_name) }}) and observed_as_of in ({{ plan.archived }}))
-        {%- endif %}
+        observed_as_of = as_of{{ streamflow.rows_of_archived_dates(table_name, plan) }}
     )
+{%- endmacro %}
+
+
+{#-
+  The rest of that condition in a rebuild, if months are archived: their rows are read from the dates that a month after all others would
+  carry forward, as only these have every row of an archived date that still counts.
+-#}
+{% macro rows_of_archived_dates(table_name, plan) -%}
+    {%- if plan.rebuild and plan.archived %}
+        or (as_of in ({{ streamflow.months_before(table_name, "'infinity'") }}) and observed_as_of in ({{ plan.archived }}))
+    {%- endif -%}
 {%- endmacro %}
 
 

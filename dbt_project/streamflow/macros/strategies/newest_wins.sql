@@ -5,9 +5,9 @@
 {% macro get_incremental_newest_wins_sql(arguments) %}
     {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, streamflow.quoted(arguments.unique_key) -%}
     {%- set plan = streamflow.production_plan(target.identifier, streamflow.begin_step(target) ~ ';') -%}
-    {%- set read, archived = streamflow.dates_read(), plan.archived if plan.rebuild -%}
-    {%- set carry = streamflow.months_that_carry(target.identifier) if archived -%}
-    {%- if read and (plan.months not in read or (archived and (archived not in model.compiled_code or carry not in read))) -%}
+    {%- set read = streamflow.dates_read() -%}
+    {%- set carried = streamflow.rows_of_archived_dates(target.identifier, plan) -%}
+    {%- if read and (plan.months not in read or carried not in model.compiled_code) -%}
         {%- do exceptions.raise_compiler_error("months were published or taken out while this waited: run it again. Nothing was changed.") -%}
     {%- endif -%}
     {%- for day in streamflow.uncounted(target) %}
