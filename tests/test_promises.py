@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Literal
 
 import pytest
@@ -141,9 +142,10 @@ def play(script: Sequence[Step | Archive], streamflow: Streamflow, tmp_path: Pat
     """
     model, outcomes, archived = Model(), list[str](), set[str]()
     streamflow.ok("init")
-    for place, step in enumerate(script):
+    for step in script:
         if isinstance(step, Archive):
-            outcomes.append(move(streamflow, step, tmp_path / f"archive_{place}", archived))
+            folder = Path(mkdtemp(dir=tmp_path))  # all examples share tmp_path
+            outcomes.append(move(streamflow, step, folder, archived))
             compare(streamflow, model, archived)
             continue
         files = deliver(step, tmp_path / "data")
