@@ -417,6 +417,14 @@ def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path:
     assert ("nothing to do" in again.out, f"archived: {FEBRUARY}" in again.err) == (True, True)
     assert dates(january) == [MARCH, APRIL]
 
+    january.ok("archive", "--restore")
+    everything = [JANUARY, FEBRUARY, MARCH, APRIL]
+    january.ok("ingest", "003", "--data-dir", months)
+    assert dates(january) == everything, "what was restored stays until a month is published"
+    set_value(copy_month(months, "001", tmp_path) / "usage_agg_30d.csv", 3, "watch_hours_30d", "7.25")
+    january.ok("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "wrong")
+    assert dates(january) == everything, "the newest month does not carry the restated rows yet, and that is no failure"
+
 
 @pytest.mark.long
 def test_what_is_archived_gets_no_schema_and_loses_no_page(january: Streamflow, months: Path, tmp_path: Path) -> None:

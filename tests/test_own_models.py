@@ -124,7 +124,9 @@ def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
     kept = {name: value for name, value in january.environment.items() if name not in names}
     killed = Streamflow({**kept, VARIABLE: str(copy)}, january.connection)
     cut_off(killed, point, "001", "--data-dir", months, when=when)
-    assert (" not recorded" in january.ok("status").out) == (len(published(january)) == 2)
+    status, is_published = january.ok("status").out, len(published(january)) == 2
+    assert (" not recorded" in status) == is_published
+    assert ("unfinished: 001, whose last attempt was cut off" in status) == is_published, "its own models are not built"
     cut_off(killed, point, "001", "--data-dir", months, when=when)
     assert january.value("select to_regclass('own') is null")
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
