@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -170,8 +171,7 @@ def _run(
     with _surroundings(), environment_kept(), contextlib.closing(Progress()) as progress:
         settings = _current(settings)
         delivery = find_delivery(settings, parse_month(str(month), settings), data_dir, as_of)
-        [outcome] = run_months(settings, request, [delivery], progress)
-        after_publish(settings, outcome)
+        [outcome] = run_months(settings, request, [delivery], progress, partial(after_publish, settings))
     return outcome
 
 

@@ -75,6 +75,22 @@ def test_what_fails_is_told_by_the_functions_too(
     assert (failed["event"], failed["exit_code"], failed["command"]) == ("failed", 3, "ingest")
 
 
+def test_what_fails_after_the_publish_is_in_the_message(january: Streamflow, months: Path, heard: Path) -> None:
+    january.environment["STREAMFLOW_REPORT"] = "true"
+    home = Path(january.environment["STREAMFLOW_HOME"])
+    home.mkdir(parents=True)
+    reports = home / "reports"
+    reports.write_text("a file where the folder should be")
+    assert january("ingest", "001", "--data-dir", months).code == 5
+    assert january("ingest", "001", "--data-dir", months).code == 5
+    reports.unlink()
+    january.ok("ingest", "001", "--data-dir", months)
+    published, again = words(heard)
+    assert [(one["event"], one["state"], one["exit_code"], one["models_failed"]) for one in (published, again)] == [
+        ("published", "published", 5, ["report of month 001"]), ("published", "unchanged", 5, ["report of month 001"])
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [

@@ -251,7 +251,7 @@ def test_a_failed_model_is_named_and_built_again_alone(ours: Path, streamflow: S
     assert "month 000 published" in first.stdout
     word = json.loads(heard.read_text())
     assert (word["event"], word["exit_code"]) == ("published", 5)
-    assert word["models_failed"] == ["broken", "below"]
+    assert word["models_failed"] == ["model broken", "model below"]
     assert "model broken" in first.stderr
     assert "division by zero" in first.stderr
     assert "skipped, as they are built on these: 1" in first.stderr

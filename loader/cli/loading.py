@@ -180,14 +180,17 @@ def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> Non
     progress = terminal.progress(quiet=as_json)
     outcomes: list[Outcome] = []
     ended: StreamflowError | None = None
+
+    def tell(outcome: Outcome) -> None:
+        progress.close()
+        if not as_json:
+            show(as_json, outcome, *summaries.outcome(outcome, brief=several))
+        after_publish(load_settings(), outcome)
+        _tell_failed(outcome)
+
     try:
-        for outcome in run_months(load_settings(), request, deliveries, progress):
-            progress.close()
+        for outcome in run_months(load_settings(), request, deliveries, progress, tell):
             outcomes.append(outcome)
-            if not as_json:
-                show(as_json, outcome, *summaries.outcome(outcome, brief=several))
-            after_publish(load_settings(), outcome)
-            _tell_failed(outcome)
     except StreamflowError as error:
         progress.close()
         outcomes.append(_told(error, request, deliveries[len(outcomes)], outcomes))

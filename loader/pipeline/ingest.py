@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from loader.contract.in_step import require_models
 from loader.contract.tables import load_contract
@@ -23,12 +23,19 @@ from loader.settings import Settings
 
 
 def run_months(
-    settings: Settings, request: Request, deliveries: Iterable[Delivery], progress: Progress
+    settings: Settings,
+    request: Request,
+    deliveries: Iterable[Delivery],
+    progress: Progress,
+    then: Callable[[Outcome], None],
 ) -> Iterator[Outcome]:
     """Ingest, land or check months one after another; each ends before the next begins.
 
     The STREAMFLOW_NOTIFY command is told how each month ended. dbt parses the project once for all months. An exception
     ends the sequence: the months before it are published, and those after it are not tried.
+
+    Args:
+        then: called with the outcome of each month before the STREAMFLOW_NOTIFY command is told of it.
 
     Yields:
         The outcome of each month. The month is published even if `failed` lists models and tests built on it.
@@ -42,10 +49,12 @@ def run_months(
     dbt = Dbt(settings)
     for delivery in deliveries:
         gc.collect(0)  # frees what the month before left: the command line disables automatic collection
-        yield _run_month(dbt, request, delivery, progress)
+        yield _run_month(dbt, request, delivery, progress, then)
 
 
-def _run_month(dbt: Dbt, request: Request, delivery: Delivery, progress: Progress) -> Outcome:
+def _run_month(
+    dbt: Dbt, request: Request, delivery: Delivery, progress: Progress, then: Callable[[Outcome], None]
+) -> Outcome:
     settings, tables = dbt.settings, load_contract()
     require_models(tables)
     progress.month(delivery.label)
@@ -68,5 +77,8 @@ def _run_month(dbt: Dbt, request: Request, delivery: Delivery, progress: Progres
     except Exception as error:
         notify.tell_of(settings, request.command, delivery, error, progress.tell)
         raise
-    notify.tell_of(settings, request.command, delivery, outcome, progress.tell)
+    try:
+        then(outcome)
+    finally:
+        notify.tell_of(settings, request.command, delivery, outcome, progress.tell)
     return outcome

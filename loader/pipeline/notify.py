@@ -35,7 +35,7 @@ def tell_of(
     known: dict[str, Any] = {"command": command, "month": delivery.label, "as_of": str(delivery.as_of)}
     code = ended.exit_code if isinstance(ended, StreamflowError) else StreamflowError.exit_code
     if isinstance(ended, Outcome):
-        if ended.state != "published":
+        if ended.state != "published" and not ended.failed:
             return
         event, said, known = "published", ended.message, _facts(ended)
         code = ModelsFailed.exit_code if ended.failed else 0
@@ -65,7 +65,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
         "audits_failed": verdicts["fail"],
         "audits_warned": verdicts["warn"],
         "audits_waived": [waiver.audit_name for waiver in outcome.waivers],
-        "models_failed": [node.name for node in outcome.failed],
+        "models_failed": [f"{node.kind} {node.name}" for node in outcome.failed],
         "seconds": outcome.timings["total"],
     }
 
