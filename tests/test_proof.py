@@ -213,6 +213,10 @@ def test_a_manifest_has_a_line_a_publication_and_grows(
         streamflow.ok("verify", "--manifest", manifest)
         assert manifest.read_text() == (f"{noted}{cut}" if cut == printed else f"{noted}{cut}\n{printed}\n")
         streamflow.ok("verify", "--manifest", manifest)
+    whole = f"{noted}{printed}\n"
+    manifest.write_text("")
+    streamflow.ok("verify", "--manifest", manifest)
+    assert manifest.read_text() == whole
     for other in ("1000\n1001\n1002\n", f"2 {'0' * 20}\n{noted}"):  # no line of a manifest, though one could end so
         manifest.write_text(other)
         assert streamflow("verify", "--manifest", manifest).code == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import os
 import re
 import shutil
 import socket
@@ -94,6 +96,20 @@ def test_a_month_on_a_web_server(streamflow: Streamflow, months: Path) -> None:
     home = Path(streamflow.environment["STREAMFLOW_HOME"])
     assert not any(b"secret" in path.read_bytes() for path in home.rglob("*") if path.is_file())
     assert list((home / "incoming").iterdir()) == []
+
+
+def test_what_a_killed_process_left_goes_and_what_another_one_fetches_stays(january: Streamflow, months: Path) -> None:
+    """The other one may run in another container, where process ids mean nothing."""
+    incoming = Path(january.environment["STREAMFLOW_HOME"]) / "incoming"
+    for name in ("left", "in use"):
+        (incoming / name).mkdir(parents=True)
+        (incoming / name / "users.csv").write_text("user_id\n")
+    opened = os.open(incoming / "in use", os.O_RDONLY)
+    fcntl.flock(opened, fcntl.LOCK_EX)
+    with served(months) as address:
+        january.ok("ingest", "000", "--data-dir", address)
+    os.close(opened)
+    assert [path.name for path in incoming.rglob("*")] == ["in use", "users.csv"]
 
 
 def test_a_download_that_never_comes_whole_changes_nothing(january: Streamflow, months: Path) -> None:

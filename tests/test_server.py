@@ -85,6 +85,12 @@ def test_start_status_stop(embedded: Embedded) -> None:
     assert (down.returncode, down.stdout) == (3, "embedded: not running: streamflow db start\n")
     assert embedded("db", "start").stdout.startswith("running\npostgresql://")
     assert "embedded: PostgreSQL" in embedded("db", "status").stdout
+    embedded.environment["POSTGRES_DB"] = "typo"
+    for look in (("db", "status"), ("doctor",)):
+        ended = embedded(*look, check=False)
+        assert (ended.returncode, 'database "typo" does not exist' in ended.stdout + ended.stderr) == (3, True), ended
+    del embedded.environment["POSTGRES_DB"]
+    assert "typo" not in embedded("db", "psql", "-At", "-c", "select datname from pg_database").stdout
     assert embedded("db", "stop").stdout == "stopped\n"
     assert embedded("db", "stop").stdout == "it was not running\n"
 

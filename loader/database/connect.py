@@ -119,19 +119,24 @@ def open_database(settings: Settings) -> Database:
     Raises:
         SurroundingsFailed: the embedded server does not start.
     """
-    name = settings.database
     if settings.host is not None:
-        password = settings.password.get_secret_value()
-        return Database(settings.host, settings.port, settings.user, name, password, embedded=False)
-    database = Database(str(server.start(settings.home)), 5432, server.USER, name, None, embedded=True)
+        return _named(settings, settings.host)
+    database = _named(settings, str(server.start(settings.home)))
     with replace(database, name="postgres").connect() as connection:
-        if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
+        if not connection.execute("select 1 from pg_database where datname = %s", [database.name]).fetchone():
             with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):  # another session did so
-                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(database.name)))
     return database
 
 
 def running_database(settings: Settings) -> Database | None:
-    """The database that the settings name; None if it is the embedded one and its server is not running."""
-    is_stopped = settings.embedded and server.socket_directory(settings.home) is None
-    return None if is_stopped else open_database(settings)
+    """As `open_database`, but starts and creates nothing: None if the embedded server is not running."""
+    host = server.socket_directory(settings.home) if settings.embedded else settings.host
+    return _named(settings, str(host)) if host else None
+
+
+def _named(settings: Settings, host: str) -> Database:
+    if settings.embedded:
+        return Database(host, 5432, server.USER, settings.database, None, embedded=True)
+    password = settings.password.get_secret_value()
+    return Database(host, settings.port, settings.user, settings.database, password, embedded=False)

@@ -189,4 +189,4 @@ def months_in(data_dir: Path | str) -> dict[Path, str]:
         if name := MONTH.fullmatch(path.name):
             with suppress(WrongUsage):  # it is before STREAMFLOW_FIRST_MONTH
                 found[path] = f"{parse_month(name[1]):03d}"
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+    return dict(sorted(found.items(), key=lambda item: int(item[1])))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from html import unescape
@@ -233,13 +234,21 @@ class Place:
             raise
 
 
+@contextmanager
+def _locked(folder: Path, how: int = 0) -> Iterator[None]:
+    """Hold the lock of a folder, which the processes of other containers see too."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | how)
+        yield
+    finally:
+        os.close(opened)
+
+
 def _remove_what_was_left(incoming: Path) -> None:
     """Remove customers' files that a killed process left behind."""
-    import psutil
-
     for folder in incoming.iterdir():
-        number = folder.name.partition("-")[0]
-        if not (number.isdigit() and psutil.pid_exists(int(number))):
+        with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_NB):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -257,15 +266,18 @@ def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Calla
     found = place.month(delivery, tables)
     incoming = home / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
-    _remove_what_was_left(incoming)
-    tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {counted(len(found), 'file')}")
-    is_one = len({path.partition("/")[0] for path in found}) == 1
-    with tempfile.TemporaryDirectory(dir=incoming, prefix=f"{os.getpid()}-") as folder:
+    with ExitStack() as in_use:
+        with _locked(incoming):
+            _remove_what_was_left(incoming)
+            folder = Path(in_use.enter_context(tempfile.TemporaryDirectory(dir=incoming)))
+            in_use.enter_context(_locked(folder))
+        tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {counted(len(found), 'file')}")
+        is_one = len({path.partition("/")[0] for path in found}) == 1
         for path in found:
-            target = Path(folder) / path
+            target = folder / path
             target.parent.mkdir(exist_ok=True)
             if is_one:
                 place.fetch(path, target)
             else:  # both folder and archive: refused because of their names alone
                 target.touch()
-        yield replace(delivery, data_dir=Path(folder))
+        yield replace(delivery, data_dir=folder)

@@ -35,9 +35,8 @@ def extend(path: Path, links: Sequence[Link]) -> list[str]:
     noted = {number for _, number, sha256, _ in _noted(path) if len(sha256) == 64}
     new = [link.line for link in links if str(link.link) not in noted]
     if new:
-        head = HEAD
-        if path.exists():
-            head = "" if path.read_bytes().endswith(b"\n") else "\n"
+        there = path.read_bytes() if path.exists() else b""
+        head = "" if there.endswith(b"\n") else "\n" if there else HEAD
         with path.open("a", encoding="utf-8") as stream:
             stream.write(head + "".join(f"{text}\n" for text in new))
     return new
@@ -52,7 +51,7 @@ def _noted(path: Path) -> list[tuple[int, str, str, str]]:
         return []
     found: list[tuple[int, str, str, str]] = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for place, (text, after) in enumerate(zip(lines, [*lines[1:], ""], strict=True), 1):
+    for place, (text, after) in enumerate(zip(lines, [*lines, ""][1:], strict=True), 1):
         was_cut = CUT_OFF.fullmatch(text) is not None
         if text.strip() and not text.startswith("#") and not (was_cut and after.startswith(text)):
             number, sha256, what, *_ = [*text.removeprefix("manifest: ").split(maxsplit=2), "", "", ""]
