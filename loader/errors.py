@@ -65,8 +65,8 @@ def complaint(error: psycopg.Error | OSError) -> str:
         return f"{error.diag.message_primary}: {STANDBY}."
     if isinstance(error, psycopg.errors.UndefinedColumn):
         return (
-            f"{error.diag.message_primary}: if you have just declared this column, the next published month adds it. To"
-            " add it now, run `streamflow dbt run --select config.materialized:view`."
+            f"{error.diag.message_primary}: if you have just declared this column or updated streamflow, the next"
+            " published month adds it. To add it now, run `streamflow dbt run --select config.materialized:view`."
         )
     if isinstance(error, psycopg.errors.UndefinedTable):
         return f"{error.diag.message_primary}: {REMAKE}"

@@ -68,6 +68,13 @@ class Settings(BaseSettings):
             raise ValueError("is not UTF-8")
         return value
 
+    @field_validator("host", "user", "database")
+    @classmethod
+    def _is_no_address(cls, value: str | None) -> str | None:
+        if "://" in (value or ""):  # errors would show its password
+            raise ValueError("is an address: set each part of it in its own variable of POSTGRES_*")
+        return value
+
     @field_validator("database")
     @classmethod
     def _dbt_can_quote_it(cls, value: str) -> str:

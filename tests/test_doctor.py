@@ -76,6 +76,25 @@ def test_a_role_without_rights_is_a_problem(january: Streamflow, role_names: lis
     assert any("does not own" in text for _, text in rights)
 
 
+def test_a_role_that_may_create_functions_is_a_warning(january: Streamflow, role_names: list[str]) -> None:
+    """Its functions could have names that statements of the loader's sessions call."""
+    analyst = sql.Identifier(role_names[0])
+    january.connection.execute(sql.SQL("create role {}").format(analyst))
+    january.connection.execute(sql.SQL("grant create on schema public to {}").format(analyst))
+    [(level, text)] = found(january.ok("doctor", "--json"), "safety")
+    assert (level, text.endswith(f"revoke create on schema public from {role_names[0]}")) == ("warning", True)
+    january.connection.execute(sql.SQL("revoke create on schema public from {}").format(analyst))
+
+
+def test_row_level_security_is_a_problem(january: Streamflow, role_names: list[str]) -> None:
+    """No policy applies to a superuser, so the loader's role looks."""
+    january.ok("init", "--roles", "--loader-role", role_names[0], "--reader-role", role_names[1])
+    january.connection.execute("alter table users enable row level security, force row level security")
+    loader = january.acting_as(role_names[0])
+    [(level, text)] = found(loader("doctor", "--json"), "rights")
+    assert (level, "alter table users no force row level security" in text) == ("problem", True)
+
+
 def test_a_month_left_unfinished_is_a_warning(january: Streamflow) -> None:
     january.connection.execute("insert into ops.loads (command, month, as_of, started_by, data_dir, versions)"
                                " values ('ingest', '001', '2024-02-29', 'me', '/', '{}')")  # fmt: skip

@@ -243,6 +243,28 @@ def test_nothing_is_forgotten_in_a_ledger_that_was_tampered_with(january: Stream
     assert "labels of 2024-01-31: its entry in the ledger is not the one that was published" in result.err
 
 
+def test_a_tombstone_that_is_deleted_is_missed(january: Streamflow, months: Path) -> None:
+    january.ok("forget", customer(months, 3), customer(months, 4), *WHY)
+    january.ok("verify")
+    january.connection.execute(
+        "delete from ops.forgotten where tombstone = (select tombstone from ops.forgotten limit 1)"
+    )
+    [wrong] = [one for one in january("verify", "--json").json if not one["sound"]]
+    assert wrong["finding"] == "ops.forgotten: 1 of the customers whom link 2 of ops.chain tells of"
+
+
+def test_rows_of_a_table_that_is_no_longer_declared_go_too(january: Streamflow, months: Path) -> None:
+    """It landed and was never published, so that no later landing replaces it."""
+    january.connection.execute("create unlogged table staging.notes (note text)")
+    january.connection.execute("insert into staging.notes values (%s)", [f"of {customer(months)}"])
+    january.connection.execute("create unlogged table staging.of_somebody (note text)")
+    january.connection.execute("insert into staging.of_somebody values ('kept')")
+    january.connection.execute("update ops.loads set files = files || jsonb_build_object('table', 'notes')")
+    january.ok("forget", customer(months), *WHY)
+    assert mentions(january, customer(months)) == []
+    assert january.value("select count(*) from staging.of_somebody") == 1
+
+
 def test_what_was_forged_before_is_found_afterwards(january: Streamflow, months: Path) -> None:
     partition = "history.labels_2024_01_31"
     someone = f"(select max(user_id) from {partition})"

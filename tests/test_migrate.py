@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from loader.contract.declared import Change
 from loader.contract.tables import load_contract
+from loader.errors import WrongUsage
 from loader.pipeline import ingest
 from loader.upkeep import history, migrate
 from tests.conftest import Streamflow
@@ -121,6 +123,27 @@ def test_what_is_no_widening_is_refused_before_a_row_is_written(
             assert "Declare it as " in result.err
     assert january.state() == before
     assert january.value("select count(*) from ops.loads") == attempts, "nor is it an attempt"
+
+
+def test_the_key_of_forgotten_customers_does_not_become_text(january: Streamflow) -> None:
+    """A number is written in several ways: as text, 7.0 would not be recognized as the customer 7."""
+    as_text = [Change("labels", "user_id", "user_id", "numeric", "text")]
+    migrate._refuse(january.connection, load_contract(), as_text, [])
+    january.connection.execute("insert into ops.forgotten values ('x', gen_random_uuid(), 1)")
+    with pytest.raises(WrongUsage, match="they could come back"):
+        migrate._refuse(january.connection, load_contract(), as_text, [])
+    for fine in (Change("labels", "user_id", "user_id", "integer", "numeric"),
+                 Change("labels", "churn_label", "churn_label", "boolean", "text")):  # fmt: skip
+        migrate._refuse(january.connection, load_contract(), [fine], [])
+
+
+def test_a_dry_run_leaves_an_older_ledger_as_it_is(january: Streamflow) -> None:
+    january.connection.execute("comment on table ops.loads is 'of an earlier version'")
+    refused = january("migrate", "--dry-run")
+    assert (refused.code, "`streamflow init` updates it" in refused.err) == (3, True)
+    assert ("warning" in january.ok("doctor").out) and "schema ops is of another version" in january.ok("doctor").out
+    january.ok("migrate")
+    january.ok("migrate", "--dry-run")
 
 
 VIEWS = """

@@ -107,6 +107,15 @@ FOUND = {
         "create function ops.checksum(relation oid, columns text []) returns numeric language sql as 'select 0.0'",
         "ops.checksum is not the function of", "ops", None,
     ),
+    "what is archived forged": Tamper(
+        unguarded(JANUARY, CHANGE.format(JANUARY)) + "; create or replace view ops.archived as select 'labels'::text as"
+        " table_name, date '2024-01-31' as as_of, 1::bigint as load_id, '/nowhere'::text as folder, 'x'::text as file,"
+        " 'x'::text as sha256, 'archived'::text as event", "ops.archived is not the view of", "ops", None,
+    ),
+    "a view of the ledger emptied": Tamper(
+        "create or replace view ops.standing_history as select * from ops.history where false",
+        "ops.standing_history is not the view of", "ops", None,
+    ),
     "a kept table changed": Tamper(unguarded(KEPT, CHANGE.format(KEPT)), "the checksum differs", as_of="2024-02-29"),
     "a kept table dropped": Tamper(f"drop table {KEPT}", "is gone", as_of="2024-02-29"),
     "a restatement's entry deleted": Tamper(
@@ -178,6 +187,18 @@ def test_tampering_is_found_and_named(restated: tuple[Streamflow, Path], name: s
         found = wrong(result.json)
         assert [each for each in found if each[:2] == (tamper.table, tamper.as_of) and tamper.finding in each[2]], found
     assert manifest.read_text() == kept
+
+
+def test_functions_of_others_in_public_are_not_called(january: Streamflow) -> None:
+    """They would run with the rights of whoever proves, if their arguments fitted better than those of PostgreSQL's."""
+    other = "create function public.{} returns bigint language plpgsql as 'begin return 0; end'"
+    for name in (
+        "hash_record_extended(record, int)",
+        "hash_record_extended(record, bigint)",
+        "hashint8extended(bigint, int)",
+    ):
+        january.connection.execute(other.format(name).encode())
+    january.ok("verify")
 
 
 @pytest.mark.parametrize("name", HIDDEN)

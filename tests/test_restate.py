@@ -241,6 +241,23 @@ def test_the_same_files_restate_nothing(published: Streamflow, months: Path) -> 
     assert published.value("select count(*) from ops.restatements") == 0
 
 
+def test_files_that_0_2_0_entered_are_the_same_files(published: Streamflow, months: Path, tmp_path: Path) -> None:
+    """It entered a hash of the bytes alone; a restatement compares rows, as it may read the same bytes otherwise."""
+    published.connection.execute(
+        "update ops.loads set files = (select jsonb_agg(file - 'content') from jsonb_array_elements(files) as file)"
+    )
+    again = published.ok("ingest", "001", "--data-dir", months, "--json").json
+    assert (again["state"], "landing" in again["timings"]) == ("unchanged", False)
+    assert "nothing: published already" in published.ok("ingest", "001", "--data-dir", months, "--dry-run").out
+    set_value(copy_month(months, "001", tmp_path) / "labels.csv", 9, "churn_label", "")
+    published.ok("ingest", "001", "--data-dir", tmp_path, *REASON)
+    assert published.rows("select table_name from ops.restatements") == [("labels",)]
+    set_value(tmp_path / "month_001" / "labels.csv", 10, "churn_label", "")
+    published.ok("ingest", "001", "--data-dir", tmp_path, *REASON)
+    assert published.rows("select distinct table_name from ops.restatements") == [("labels",)]
+    published.ok("verify")
+
+
 def test_a_restatement_has_a_reason(published: Streamflow, months: Path) -> None:
     for arguments in (("--restate",), ("--reason", "why"), ("--restate", "--reason", " ")):
         result = published("ingest", "002", "--data-dir", months, *arguments)

@@ -39,6 +39,11 @@ def ops_functions() -> dict[str, str]:
     return dict(re.findall(r"function ops\.(\w+)\(.*?\$\$(.*?)\$\$", ops_ddl().decode(), re.DOTALL))
 
 
+def ops_views() -> dict[str, str]:
+    """Name -> query of each ops view, in the order in which they are made."""
+    return dict(re.findall(r"create or replace view ops\.(\w+) as\n(.*?);\n", ops_ddl().decode(), re.DOTALL))
+
+
 def run_lock() -> tuple[int, int]:
     """The two keys of the advisory lock of a run."""
     first, second = str(_macros("ledger/steps.sql").run_lock()).split(",")

@@ -18,7 +18,7 @@ PATIENCE = 3
 
 def blockers(connection: Connection) -> list[tuple[str, str]]:
     """The holders of locks that streamflow's sessions have waited for longer than PATIENCE, each with SQL to end it."""
-    return connection.execute(statement(__file__, "blockers"), [PATIENCE]).fetchall()
+    return connection.execute(statement(__file__, "blockers"), {"patience": PATIENCE}).fetchall()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,12 @@
 -- name: blockers
 -- The sessions that hold a lock for which a streamflow session has waited longer than the given seconds: a sentence, and SQL to end it.
 -- Row grain: holder and wanted relation. The two threads of a dbt run often wait for each other, so such pairs are left out.
+with waiting as (
+    select pid, application_name
+    from pg_stat_activity
+    where datname = current_database() and application_name in ('streamflow', 'streamflow dbt')
+)
+
 select distinct
     format(
         'session %%s of %%s (%%s), which has a lock on %%s and is %%s',
@@ -14,11 +20,20 @@ select distinct
         )
     ) as who,
     format('select pg_terminate_backend(%%s)', holder.pid) as remedy
-from pg_stat_activity as waiting
+from waiting
 inner join pg_locks as wanted on waiting.pid = wanted.pid and not wanted.granted
 inner join pg_stat_activity as holder on holder.pid = any(pg_blocking_pids(waiting.pid))
 where
-    waiting.datname = current_database()
-    and waiting.application_name in ('streamflow', 'streamflow dbt')
-    and (waiting.application_name, holder.application_name) <> ('streamflow dbt', 'streamflow dbt')
-    and clock_timestamp() - wanted.waitstart > make_interval(secs => %s);
+    (waiting.application_name, holder.application_name) <> ('streamflow dbt', 'streamflow dbt')
+    and clock_timestamp() - wanted.waitstart > make_interval(secs => %(patience)s)
+union all
+select distinct
+    format('the prepared transaction %%s of %%s, begun at %%s', held.gid, held.owner, to_char(held.prepared, 'YYYY-MM-DD HH24:MI:SS UTC')),
+    format('rollback prepared %%L', held.gid)
+from waiting
+inner join pg_locks as wanted on waiting.pid = wanted.pid and not wanted.granted
+inner join pg_locks as holder
+    on holder.pid is null and holder.granted
+    and (holder.locktype, holder.database, holder.relation) = (wanted.locktype, wanted.database, wanted.relation)
+inner join pg_prepared_xacts as held on holder.virtualtransaction = '-1/' || held.transaction::text
+where clock_timestamp() - wanted.waitstart > make_interval(secs => %(patience)s);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -65,9 +65,17 @@ class Found:
                 self.problems.append(Problem(files.name, unreadable(error)))
         return hashes
 
-    def contents(self) -> dict[str, str]:
-        """Table -> what identifies the rows of its files: TableFiles.content. Adds problems as `hashes` does."""
-        return {table: self.files[table].content(sha256) for table, sha256 in self.hashes().items()}
+    def contents(self, hashes: Mapping[str, str], known: Mapping[str, str | None]) -> dict[str, str]:
+        """Table -> what identifies the rows of its files: TableFiles.content.
+
+        Args:
+            hashes: table -> the hash of its files.
+            known: table -> the content in the ledger. Version 0.2.0 entered hashes: such files count as the same.
+        """
+        for table, sha256 in hashes.items():
+            if known.get(table) == sha256:
+                self.files[table] = replace(self.files[table], same_as=sha256)
+        return {table: self.files[table].content(sha256) for table, sha256 in hashes.items()}
 
 
 @dataclass(frozen=True)

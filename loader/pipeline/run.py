@@ -135,14 +135,16 @@ class Run:
             self._build(landing)
 
     def _found_there(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> bool:
-        """Whether history already has all these rows, and the command asks for nothing more.
-
-        Raises Refused if history has other rows and the request does not restate it, WrongUsage if it is archived.
-        """
+        """Whether history has all these rows and nothing more is asked; Refused for other rows, if not restated."""
         with self._timed("compare"):
-            contents = found.contents()
+            hashes = found.hashes()
         if found.problems:
             raise self._refusal(found.problems)
+        told = {name: one.content for name, one in known.items()}
+        if self._restates and not standing.archived_in:  # same bytes may have been read otherwise: rows decide
+            by_bytes = [one for one in self.tables if hashes.get(one.name, "") == told.get(one.name)]
+            told = {name: told[name] for name in told.keys() - self._other_rows(by_bytes).keys()}
+        contents = found.contents(hashes, told)
         differing = [one for one in self.tables if one.name in known and known[one.name].content != contents[one.name]]
         if differing:
             ledger.require_here(standing, self.delivery.as_of)
@@ -156,16 +158,20 @@ class Run:
 
     def _require_same_rows(self, differing: Sequence[Table], standing: ledger.Standing) -> None:
         """Land tables whose files differ from those of history, and refuse them unless the rows are the same."""
-        landing = self._land(differing)
-        if landing.not_taken:
-            raise self._refusal(self._problems().wrong_values(landing))
-        if problems := list(self._problems().other_rows(differing)):
+        if problems := self._other_rows(differing):
             ledger.require_landed(self.connection, self.delivery, self._landed)
             message = PUBLISHED if standing.is_finished else BEGUN
             if self.request.command == "ingest" and not standing.is_finished:
                 self._finish()
                 standing, message = self._standing(), FINISHED
-            raise self._refusal(problems, message.format(standing.month or self.delivery.label, self.delivery.as_of))
+            message = message.format(standing.month or self.delivery.label, self.delivery.as_of)
+            raise self._refusal(problems.values(), message)
+
+    def _other_rows(self, tables: Sequence[Table]) -> dict[str, Problem]:
+        """Land these tables; return the problem of each that has other rows than history."""
+        if tables and (landing := self._land(tables)).not_taken:
+            raise self._refusal(self._problems().wrong_values(landing))
+        return {table.name: problem for table in tables for problem in self._problems().other_rows([table])}
 
     def _again(self, known: dict[str, TableHistory]) -> None:
         """Handle rows that history already has: finish what was left undone, if anything."""

@@ -140,9 +140,11 @@ def _database(database: Database) -> Found:
         yield "problem" if version < OLDEST else "warning", text, remedy
 
 
-def _tables(connection: Connection) -> None:
+def _tables(connection: Connection) -> Found:
     if ledger.exists(connection):
         ledger.require_tables(connection)
+        if not ledger.is_current(connection):
+            yield "warning", "schema ops is of another version of streamflow", "streamflow init, or the next ingest"
 
 
 def _rights(connection: Connection) -> Found:

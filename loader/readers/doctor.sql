@@ -23,7 +23,14 @@ select
 from ours
 inner join pg_catalog.pg_class as relation on relnamespace = ours.oid and (name <> 'public' or relname = any(%(relations)s))
 where relkind in ('r', 'p', 'v', 'm') and not pg_has_role(relowner, 'USAGE')
-having count(*) > 0;
+having count(*) > 0
+union all
+select
+    'sees not all rows of ' || relation.oid::regclass || ', which has row-level security',
+    format('as its owner: alter table %%s no force row level security, or disable it', relation.oid::regclass)
+from ours
+inner join pg_catalog.pg_class as relation on relnamespace = ours.oid and (name <> 'public' or relname = any(%(relations)s))
+where relkind in ('r', 'p') and row_security_active(relation.oid);
 
 -- name: safety
 -- One row per thing in the database that endangers what is in it, with the remedy.
@@ -34,8 +41,14 @@ from pg_catalog.pg_database
 where datname = current_database() and datcollversion is distinct from pg_database_collation_actual_version(oid)
 union all
 select
-    'every role may create tables and functions in public',
-    'as its owner or a superuser: revoke create on schema public from public'
+    coalesce('the role ' || roles.rolname, 'every role') || ' may create functions in public, which could run with the rights of this one',
+    'as its owner or a superuser: revoke create on schema public from ' || coalesce(quote_ident(roles.rolname), 'public')
 from pg_catalog.pg_namespace
 cross join aclexplode(nspacl) as acl
-where nspname = 'public' and acl.grantee = 0 and acl.privilege_type = 'CREATE';
+left join pg_catalog.pg_roles as roles on roles.oid = acl.grantee
+where
+    nspname = 'public'
+    and acl.privilege_type = 'CREATE'
+    and acl.grantee <> nspowner
+    and not coalesce(roles.rolsuper or roles.rolname = current_user, false)
+    and acl.grantee is distinct from (select relowner from pg_catalog.pg_class where oid = to_regclass('ops.loads'));

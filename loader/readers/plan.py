@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loader import ledger
@@ -52,20 +53,26 @@ def plan_month(settings: Settings, request: Request, delivery: Delivery) -> Plan
         with arrived(delivery, tables, settings.home, log.info) as here:
             found = here.find(tables, ledger.came_later(connection, [table.name for table in tables], delivery.as_of))
             hashes = found.hashes()
-            contents = {name: found.files[name].content(hashes[name]) for name in hashes}
+            known = ledger.history_on(connection, delivery.as_of) if ledger.exists(connection) else {}
+            contents = found.contents(hashes, {name: known[name].content for name in known})
             place = delivery.origin if delivery.address else str(here.there[0])
         files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
         ledger.require_same_date(connection, delivery)
         require_unchanged(connection, tables)
-        action = "refuse" if found.problems else _action(connection, request, delivery, contents)
+        action = "refuse" if found.problems else _action(connection, request, delivery, known, contents)
     return Plan(delivery.label, str(delivery.as_of), place, action, files, found.problems)
 
 
-def _action(connection: Connection, request: Request, delivery: Delivery, contents: dict[str, str]) -> str:
+def _action(
+    connection: Connection,
+    request: Request,
+    delivery: Delivery,
+    known: Mapping[str, ledger.TableHistory],
+    contents: Mapping[str, str],
+) -> str:
     has_ledger, restates = ledger.exists(connection), request.restate is not None
     nothing = ledger.Standing(False, None, None, None, False)
     standing = ledger.standing(connection, delivery.as_of) if has_ledger else nothing
-    known = ledger.history_on(connection, delivery.as_of) if has_ledger else {}
     ledger.require_ingestible(standing, delivery.label, has_history=bool(known), restates=restates)
     if any(table in known and known[table].content != content for table, content in contents.items()):
         ledger.require_here(standing, delivery.as_of)

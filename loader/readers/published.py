@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import class_row
 
+from loader import ledger
 from loader.database import Connection
 from loader.delivery import parse_month
 from loader.errors import WrongUsage
@@ -31,11 +32,18 @@ class PublishedMonth:
 
 
 def published_months(connection: Connection) -> list[PublishedMonth]:
-    """All published months, oldest date first; empty if nothing was ever ingested."""
+    """All published months, oldest date first; empty if nothing was ever ingested.
+
+    Raises:
+        SurroundingsFailed: the database is one of an earlier version.
+    """
     try:
         return connection.cursor(row_factory=class_row(PublishedMonth)).execute(MONTHS).fetchall()
     except psycopg.errors.UndefinedTable:
         return []
+    except psycopg.errors.UndefinedColumn:
+        ledger.exists(connection)  # raises if another version made all of this
+        raise
 
 
 def find(connection: Connection, text: str) -> PublishedMonth:

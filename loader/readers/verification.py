@@ -13,7 +13,7 @@ from psycopg import sql
 
 from loader import ledger
 from loader.contract.tables import Table, model_columns
-from loader.database import Connection, ops_functions, statement
+from loader.database import Connection, ops_functions, ops_views, statement
 from loader.errors import SurroundingsFailed
 from loader.ledger import chain
 from loader.ledger.chain import Entry, Link
@@ -94,8 +94,8 @@ def _ledger_as_it_is(connection: Connection, links: Sequence[Link] | None) -> tu
 def _verdicts(connection: Connection, tables: Sequence[Table], links: Sequence[Link] | None) -> Iterator[Verdict]:
     if links is not None:
         ledger.require_current(connection)
-        if changed := list(_functions(connection)):
-            yield from changed  # every other check depends on these functions
+        if changed := list(_functions(connection)) or list(_views(connection)):
+            yield from changed  # every other check depends on these
             return
         yield from _ledger(connection, links)
     try:
@@ -122,9 +122,22 @@ def _functions(connection: Connection) -> Iterator[Verdict]:
         yield Verdict(LEDGER, None, 0, False, finding)
 
 
+def _views(connection: Connection) -> Iterator[Verdict]:
+    """Compare the rows of the ledger's views with those of their definitions, in the order in which they depend."""
+    for name, query in ops_views().items():
+        parts = {"view": sql.Identifier("ops", name), "query": sql.SQL(query)}
+        try:
+            same = connection.execute(statement(__file__, "same_rows").format(**parts)).fetchone() == (True,)
+        except psycopg.ProgrammingError:  # it is gone, or has other columns
+            same = False
+        if not same:
+            finding = f"ops.{name} is not the view of this version of streamflow, so nothing else was looked at"
+            yield Verdict(LEDGER, None, 0, False, finding)
+
+
 def _ledger(connection: Connection, links: Sequence[Link]) -> Iterator[Verdict]:
     wrong = [f"link {link.link} of ops.chain {link.wrong}" for link in links if link.wrong]
-    wrong += [f"ops.chain: {text}" for (text,) in connection.execute(statement(__file__, "unlinked")).fetchall()]
+    wrong += [text for (text,) in connection.execute(statement(__file__, "unlinked")).fetchall()]
     yield from (Verdict(LEDGER, None, len(links), False, text) for text in wrong)
     if links and not wrong:
         yield Verdict(LEDGER, None, len(links), True, "the chain of publications holds")

@@ -1,12 +1,20 @@
 -- name: unlinked
--- The publications that have no link in the chain.
-select 'it has no link for the publication of month ' || month || ' by load ' || load_id
+-- The publications that have no link in the chain, and the links whose forgotten customers could land again.
+select 'ops.chain: it has no link for the publication of month ' || month || ' by load ' || load_id
 from ops.published
 where load_id not in (select (tells ->> 'load')::bigint from ops.chain where tells ->> 'event' = 'published')
-order by load_id;
+union all
+select format('ops.forgotten: %s of the customers whom link %s of ops.chain tells of', kept.customers, chain.link)
+from ops.chain
+cross join lateral (select count(*) as customers from ops.forgotten where forgotten.link = chain.link) as kept
+where chain.tells ->> 'event' = 'forgotten' and kept.customers::text <> chain.tells ->> 'customers'
+order by 1;
 
 -- name: functions
 select proname, prosrc from pg_catalog.pg_proc where pronamespace = 'ops'::regnamespace;
+
+-- name: same_rows
+select not exists ((table {view} except all ({query})) union all (({query}) except all table {view}));
 
 -- name: ledger_as_it_is
 select

@@ -22,6 +22,8 @@ BATCH = 5_000
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")
 """What the tests of dbt and dbt_expectations call the tested column in their results."""
 
+FORGOTTEN = "If it names a customer who was forgotten, have it emptied, or waive {}"
+
 UNUSUAL = (
     psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.errors.QueryCanceled,
     psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex,
@@ -119,7 +121,7 @@ class _Search:
         if not (names := self._names_of_values()):
             return False
         self.connection.execute(LIMITS.format("off"))
-        lines, reason, remedy = LineNumbers(files), of_row(self.audit), remedy_of(self.audit)
+        lines, reason, remedy = LineNumbers(files), of_row(self.audit), remedy_of(self.audit) or self._remedy()
         values, named = 0, -1
         fields, columns = _fields("audit", list(names)), _fields("r", list(names.values()))
         for found in self._rows("rows_by_value", fields=fields, columns=columns):
@@ -132,6 +134,13 @@ class _Search:
             why = reason if alone else of_double(self.audit, list(names.values()), number, where)
             yield Problem(file, why, line, self.column, value, self.audit.audit_name, remedy if alone else None)
         return values == named
+
+    def _remedy(self) -> str | None:
+        """What to do about an unknown reference that may be to a customer who was forgotten."""
+        if self.audit.test != "relationships" or self.column in self.table.customer:
+            return None
+        some = self.connection.execute("select 1 from ops.forgotten limit 1").fetchone()
+        return FORGOTTEN.format(self.audit.audit_name) if some else None
 
     def _rows(self, name: str, **parts: sql.Composable) -> Iterator[tuple[Any, ...]]:
         with self.connection.cursor("failed_rows") as cursor:

@@ -122,6 +122,8 @@ def _forget(
     left_alone = [name for name in names if name not in theirs]
     _require_kept(connection, left_alone, list(theirs))
     whose, touched, told = _delete(connection, entries, theirs)
+    for (name,) in connection.execute(statement(__file__, "no_longer_landed"), [list(names)]).fetchall():
+        connection.execute(sql.SQL("truncate {}").format(sql.Identifier("staging", name)))
     if left := set(customers).difference(whose):
         unknown = some_of([f'"{customer}"' for customer in sorted(left)])
         raise WrongUsage(f"{NOTHING}: no table has a row of {unknown}. Write them as in the files.")

@@ -68,5 +68,11 @@ delete from {relation}
 where {theirs}
 returning {name};
 
+-- name: no_longer_landed
+-- The staging tables of tables that are neither declared nor in history: no landing replaces their rows.
+select distinct landed.table_name
+from ops.landed_files as landed
+where landed.table_name <> all(%s::text []) and to_regclass(format('staging.%%I', landed.table_name)) is not null;
+
 -- name: update_staged
 update ops.staged set row_count = row_count - %s where table_name = %s;

@@ -23,11 +23,16 @@ PATIENCE = "10s"
 
 
 @contextlib.contextmanager
-def alone(settings: Settings) -> Iterator[Connection]:
-    """Open a connection that holds the run lock, and bring an existing ledger to this version."""
+def alone(settings: Settings, *, changes: bool = True) -> Iterator[Connection]:
+    """Open a connection that holds the run lock, and bring an existing ledger to this version.
+
+    Without `changes` the ledger stays as it is; one of another version raises SurroundingsFailed.
+    """
     with contextlib.closing(open_database(settings).connect()) as connection:
         ledger.lock(connection)
-        if ledger.exists(connection):
+        if not changes:
+            ledger.require_current(connection)
+        elif ledger.exists(connection):
             ledger.prepare(connection)
         yield connection
 

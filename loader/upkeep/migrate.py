@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from loader.contract.declared import Change, changes, columns_in_database
 from loader.contract.in_step import require_models
-from loader.contract.tables import load_contract
+from loader.contract.tables import Table, load_contract
 from loader.database import Connection, is_cluster, statement
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.ledger.chain import Entry
@@ -40,13 +40,13 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
     """Change the tables as the declaration says: all of it or nothing. Raises what api.migrate says."""
     tables = load_contract()
     require_models(tables)
-    with history.alone(settings) as connection:
+    with history.alone(settings, changes=not dry_run) as connection:
         wanted = changes(connection, tables)
         if not wanted:
             return Migrated([], done=False)
         names = {one.table for one in wanted}
         entries = [entry for entry in history.entries(connection, NOTHING) if entry.table_name in names]
-        _refuse(connection, wanted, entries)
+        _refuse(connection, tables, wanted, entries)
         said, rows = list(map(str, wanted)), sum(entry.rows for entry in entries)
         if dry_run:
             views = [view["name"] for view in _views(connection, _columns(connection, wanted))]
@@ -64,11 +64,20 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
     return Migrated(said, True, len(entries), rows, made, left, link.line)
 
 
-def _refuse(connection: Connection, wanted: Sequence[Change], entries: Sequence[Entry]) -> None:
+def _refuse(
+    connection: Connection, tables: Sequence[Table], wanted: Sequence[Change], entries: Sequence[Entry]
+) -> None:
     if archived := history.archived(entries):
         raise WrongUsage(
             f"{archived} are archived, and their files have the columns as they were; {NOTHING}:"
             " `streamflow archive --restore`, migrate, and archive them again into another folder."
+        )
+    customers = {(table.name, name) for table in tables for name in table.customer}
+    as_text = [one for one in wanted if (one.table, one.column) in customers and one.type_after == "text"]
+    if as_text and connection.execute("select 1 from ops.forgotten limit 1").fetchone():
+        raise WrongUsage(
+            f"{as_text[0]}: customers are forgotten, and are recognized by their key as {as_text[0].type_before}. As"
+            f" text, which may be written in other ways, they could come back. Declare it as it was; {NOTHING}."
         )
     for one in wanted if is_cluster(connection) else ():
         spread = connection.execute(statement(__file__, "spread_by"), [f"public.{one.table}"]).fetchone()

@@ -9,7 +9,7 @@ declare
     result numeric;
 begin
     execute format(
-        'select coalesce(sum(hashint8extended(hash_record_extended(row(%s), 0), 0)), 0) from %s',
+        'select coalesce(sum(pg_catalog.hashint8extended(pg_catalog.hash_record_extended(row(%s), 0), 0)), 0) from %s',
         (
             select string_agg(quote_ident(attname) || case when atttypid = 'numeric'::regtype then '::text' else '' end, ', ' order by place)
             from unnest(columns) with ordinality as covered (name, place)
@@ -22,7 +22,7 @@ end
 $$;
 
 create or replace function ops.link_sha256(before text, tells jsonb) returns text language sql immutable as $$
-    select encode(sha256(convert_to(coalesce(before, '') || tells, 'UTF8')), 'hex')
+    select encode(sha256(convert_to(coalesce(before, '') || tells::text, 'UTF8')), 'hex')
 $$;
 
 create or replace function ops.add_link(tells jsonb) returns bigint language plpgsql as $$
