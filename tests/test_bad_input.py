@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -127,7 +128,7 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
             "is none of Month-to-month, One year, Two year. If the value is right, add it to audit_subscriptions_contract",
         ],
     ),
-    "a long value": (put("subscriptions.csv", 5, "contract_type", '"' + "x" * 1_500_000 + '"'), ["subscriptions.csv:5", "is none of Month-to-month"]),
+    "a long value": (put("subscriptions.csv", 5, "contract_type", '"' + "x" * 900_000 + '"'), ["subscriptions.csv:5", "is none of Month-to-month"]),
     "row count collapses": (shrink, ["67 % off the month before"]),
     "row count explodes": (explode, ["% off the month before"]),
     "a folder": (as_folder, ["labels.csv  is a folder, not a file"]),
@@ -178,6 +179,30 @@ def test_bad_input(january: Streamflow, months: Path, tmp_path: Path, spoil: Spo
     result = refused(january, tmp_path)
     for text in said:
         assert text in result.err, result.err
+
+
+def test_a_file_twice_in_an_archive(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Whoever unpacks it gets the last one; which one was meant, nobody knows."""
+    with ZipFile(tmp_path / "month_001.zip", "w") as archive:
+        for path in sorted((months / "month_001").iterdir()):
+            archive.write(path, path.name)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("labels.csv", (months / "month_001" / "labels.csv").read_text())
+            archive.writestr("note.txt", "one")
+            archive.writestr("note.txt", "two")
+    result = refused(january, tmp_path)
+    assert "labels.csv  is there more than once" in result.err
+    assert "1 thing is wrong" in result.err
+
+
+def test_references_that_were_not_checked_are_said(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Any of them may refer to the key that is wrong."""
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "users.csv", 4, "user_id", "\0")
+    set_value(folder / "labels.csv", 9, "user_id", "nobody")
+    result = refused(january, tmp_path)
+    assert "references to its rows were not checked, as some keys in it are wrong" in result.err
+    assert "nobody" not in result.err
 
 
 def refused(january: Streamflow, data_dir: Path) -> Result:

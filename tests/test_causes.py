@@ -42,6 +42,9 @@ WHOLE_FILES: dict[str, tuple[Bytes, str]] = {
         lambda data: re.sub(rb"[^,\n]+", rb"'\g<0>'", data),
         """quoted with ', not with ". Export it with ", or declare `quote: "'"` under""",
     ),
+    "a comma after the last column": (
+        lambda data: data.replace(b"\n", b",\n"), "1 column without a name. Name it in the header, or take out"
+    ),
     "UTF-16": (lambda data: data.decode().encode("utf-16"), "encoded as UTF-16. Export it as UTF-8"),
     "UTF-16 without a mark": (lambda data: data.decode().encode("utf-16-be"), "encoded as UTF-16. Export it as UTF-8"),
     "xlsx": (as_xlsx, "a spreadsheet (xlsx) or a zip archive, not CSV. Export the sheet as CSV"),
@@ -79,16 +82,16 @@ def test_of_values(january: Streamflow, months: Path, tmp_path: Path) -> None:
 
     edit(folder / "subscriptions.csv", with_commas)
     (folder / "payments_agg_90d.csv").open("a").write("Total,120\n")
-    for name in ("users", "labels"):  # an id that is not UTF-8: that its rows elsewhere name nobody is not reported
+    for name in ("users", "labels"):  # an id that is not UTF-8: which of its rows elsewhere name nobody is not known
         path = folder / f"{name}.csv"
         path.write_bytes(b"\xff".join(path.read_bytes().split(b"-", 1)))
     result = january("check", "001", "--data-dir", tmp_path)
     line = "a comma where the decimal point belongs (55 times). Export numbers with a point, like 12.50"
     assert first_line(result) == f"month 001 refused: subscriptions.csv: not a number (numeric): {line}"
-    assert "\n58 things are wrong in 4 files, nothing was changed\n" in result.err
+    assert "\n59 things are wrong in 4 files, nothing was changed\n" in result.err
     assert re.search(r'  subscriptions.csv:2 .* "\d+,\d+" .* \(and 54 more like it\)\n', result.err)
     assert re.search(r'  payments_agg_90d.csv:57 .* "Total" .* a line of totals\n', result.err)
-    assert len(rejects_of(january, "001")) == 58
+    assert len(rejects_of(january, "001")) == 59
 
 
 def test_of_a_line_of_totals(january: Streamflow, months: Path, tmp_path: Path) -> None:

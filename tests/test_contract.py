@@ -266,17 +266,28 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
             "is optional or retired",
         ),
         ({**PLANS, "columns": [{"name": f"c{n}", "data_type": "int"} for n in range(801)]}, "at most 800 items"),
+        (
+            {**PLANS, "config": {"meta": {**PLANS["config"]["meta"], "files": "users.csv"}}},
+            "tables users and plans are both of the file users.csv",
+        ),
         ("plans", "table plans cannot be used.* stands where `key: value` belongs"),
         ({**PLANS, "config": {"meta": "user_id"}}, "'user_id' stands where `key: value` belongs"),
         ({**PLANS, "columns": ["offer"]}, "'offer' stands where `key: value` belongs"),
     ],
     ids=["no such key", "reserved column", "hostile name", "hostile type", "no such parent", "no key",
-         "wide", "name", "meta", "column"],
+         "wide", "files", "name", "meta", "column"],
 )  # fmt: skip
 def test_an_unsound_declaration_is_named(copy: Path, table: Any, said: str) -> None:
     declare(copy, table)
     with pytest.raises(WrongUsage, match=said):
         load_contract(copy / "dbt_project" / "models" / "staging" / "_sources.yml")
+
+
+def test_a_declaration_of_no_table_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "_sources.yml"
+    path.write_text("sources: [{name: staging, tables: []}]")
+    with pytest.raises(WrongUsage, match="declares no table"):
+        load_contract(path)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,21 @@ def in_three_files(folder: Path) -> None:
             csv.writer(stream, delimiter=";", quotechar="'", quoting=how).writerows(some)
 
 
+def test_a_part_with_other_capitals_is_not_left_out(csv_database: Database, tmp_path: Path) -> None:
+    table = TABLE.model_copy(update={"files": "things_*.csv"})
+    (tmp_path / "month_000").mkdir()
+    (tmp_path / "month_000" / "Things_b.CSV").write_text("user_id\n")
+    rows = b"user_id,number,amount,flag\nu,1,2,t\n"
+    [problem] = read(csv_database, tmp_path, rows, table=table, name="things_a.csv").problems
+    assert (problem.file, problem.reason) == ("Things_b.CSV", "is not named like things_*.csv: rename it")
+
+
+def test_a_mark_of_utf_8_where_another_encoding_is_declared(csv_database: Database, tmp_path: Path) -> None:
+    table = TABLE.model_copy(update={"form": CsvForm(encoding="windows-1252")})
+    [problem] = read(csv_database, tmp_path, b"\xef\xbb\xbfuser_id,number,amount,flag\nu,1,2,t\n", table=table).problems
+    assert problem.reason == "encoded as UTF-8, not as windows-1252"
+
+
 def test_a_table_in_a_form_of_its_own(
     january: Streamflow, undisturbed: Any, months: Path, copy: Path, tmp_path: Path
 ) -> None:

@@ -259,6 +259,19 @@ def test_no_deferral_gets_a_bad_month_past_the_gate(bad: Streamflow, tmp_path: P
         assert bad.state() == before
 
 
+def test_favoring_a_state_is_refused(landed: Streamflow, tmp_path: Path) -> None:
+    """Production would read tables that were not audited."""
+    before = landed.state()
+    assert landed.dbt("parse", "--write-json").success
+    (tmp_path / "manifest.json").write_bytes(
+        (Path(landed.environment["DBT_TARGET_PATH"]) / "manifest.json").read_bytes()
+    )
+    refused = landed.dbt("build", "--defer", "--favor-state", "--state", str(tmp_path))
+    assert not refused.success
+    assert "without --favor-state" in str(refused.exception or refused.result.results[0].message)
+    assert landed.state() == before
+
+
 def test_audits_of_nothing_leave_no_verdict(bad: Streamflow) -> None:
     assert bad.dbt("build", "--empty", "--select", "audit_*_unique").success
     assert bad.value("select count(*) from ops.audits where load_id = (select max(load_id) from ops.loads)") == 0

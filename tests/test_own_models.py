@@ -7,11 +7,13 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from loader.pipeline.dbt import parse
 from loader.project import VARIABLE
 from tests.conftest import TABLES, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
@@ -643,3 +645,30 @@ def undeclare_labels(copy: Path) -> None:
     for name in ("*labels*", "training_set.*", "churn_by_contract.*", "_unit_tests.yml", "_exposures.yml"):
         for path in models.rglob(name):
             path.unlink()
+
+
+def test_a_parse_that_fails_is_tried_again_without_what_dbt_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a snapshot declared in YAML, dbt's partial parse may find the tests of its file twice."""
+    tried: list[bool] = []
+
+    class Runner:
+        def invoke(self, arguments: list[str]) -> Any:
+            tried.append("--no-partial-parse" in arguments)
+            return SimpleNamespace(success=tried[-1])
+
+    monkeypatch.setattr("dbt.cli.main.dbtRunner", Runner)
+    monkeypatch.setattr("dbt.adapters.factory.get_adapter_by_type", lambda _: SimpleNamespace(config=None))
+    monkeypatch.setattr("loader.pipeline.dbt._require_same_database", lambda _: None)
+    assert parse().success
+    assert tried == [False, True]
+
+
+def test_an_audit_that_cannot_store_its_failures_is_not_the_files_fault(
+    copy: Path, streamflow: Streamflow, months: Path
+) -> None:
+    name = f"audit_{'of_a_long_name_' * 4}"
+    add_test(copy, "labels", "user_id", {"not_null": {"name": name, "config": {"store_failures": True}}})
+    refused = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert refused.returncode == 2, refused
+    assert f"the audit {name} of labels cannot be run: it stores its failures in a table" in refused.stderr
+    assert "give it a shorter name" in refused.stderr

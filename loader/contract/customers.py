@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from loader.contract.tables import Column, Reference, Table
 
 
-def wrong_references(tables: Sequence[Table]) -> Iterator[str]:
-    """What is wrong with the tables' references: one sentence each, without a full stop."""
+def wrong_together(tables: Sequence[Table]) -> Iterator[str]:
+    """What is wrong with references, files and `customers` of tables: one sentence each, without a full stop."""
     by_name = {table.name: table for table in tables}
     for table in tables:
         if table.references:
             yield from (f"table {table.name} {why}" for why in _wrong_reference(table, table.references, by_name))
+    by_file: dict[str, str] = {}
+    for table in tables:
+        if (other := by_file.setdefault(table.wanted, table.name)) != table.name:
+            yield f"tables {other} and {table.name} are both of the file {table.wanted}: set `files` of one of them"
     marked = [table.name for table in tables if table.customers]
     if len(marked) > 1:
         yield f"{' and '.join(marked)} both say `customers: true`: one table has the customers"

@@ -230,7 +230,9 @@ def load_contract(path: Path | None = None) -> list[Table]:
         tables = [_table(path, raw) for raw in staging["tables"]]
     except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError, StopIteration) as error:
         raise WrongUsage(f"{path} does not declare the source `staging`: {error}. See docs/data-contract.md.") from None
-    for reason in [*customers.wrong_references(tables), *(f"{why}: give it another name" for why in taken(tables))]:
+    if not tables:
+        raise WrongUsage(f"{path} declares no table under the source `staging`. See docs/data-contract.md.")
+    for reason in [*customers.wrong_together(tables), *(f"{why}: give it another name" for why in taken(tables))]:
         raise WrongUsage(f"{path}: {reason}.")
     return customers.found(tables)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import json
@@ -17,6 +18,9 @@ from loader.words import as_text
 
 SHOWN = 200
 """The most characters of a value that a report shows."""
+
+LISTED = 20
+"""The most unknown columns that are listed one by one."""
 
 Cause = tuple[str, str]
 """What is wrong, and what to do about it."""
@@ -58,6 +62,7 @@ BLANK = (
     "a blank or an invisible character in the name of a column",
     "Take it out of the header, which has to be as declared",
 )
+NAMELESS = "Name it in the header, or take out the delimiter that is too many there"
 UNKNOWN_COLUMN = "Declare it, or add it to the `aliases` of a column, or have it left out: docs/changes.md"
 MISSING_COLUMN = "Have it exported, or declare it with `optional: true`: docs/changes.md"
 TOTAL_LINE = "a line of totals", "Export the file without it"
@@ -66,8 +71,10 @@ NO_KEY = "Export each row with its key, and no line of totals"
 """What to do about a row without a key."""
 
 
-def of_bytes(head: bytes) -> Cause | None:
-    """Why a file that begins with these bytes is not CSV in an encoding that can be declared; None if it may be."""
+def of_bytes(head: bytes, form: CsvForm) -> Cause | None:
+    """Why a file that begins with these bytes is not CSV in its declared encoding; None if it may be."""
+    if head.startswith(codecs.BOM_UTF8) and form.encoding != "utf-8":
+        return f"encoded as UTF-8, not as {form.encoding}", f"Export it so, or declare `encoding: utf-8` {IN_META}"
     if UTF_16.match(head):
         return "encoded as UTF-16", 'Export it as UTF-8, which spreadsheets call "CSV UTF-8"'
     return next((cause for start, cause in FORMATS if start.match(head)), None)

@@ -111,7 +111,7 @@ def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, 
     yield next(chunks)
     for chunk in chunks:
         rest += chunk
-        if end := in_records(rest):
+        while end := in_records(rest[:RECORD_LIMIT]):
             last = rest[rest.rfind(b"\n", 0, end - 1) + 1 : end]
             yield mended(rest[:end])
             rest = rest[end:]
@@ -190,5 +190,4 @@ def _is_plain(text: bytes, quote: bytes) -> bool:
         quote in text
         or b"\\" in text
         or (b"\r" in text and text.count(b"\r") != text.count(b"\r\n") + text.endswith(b"\r"))
-        or text.find(b"\n") > RECORD_LIMIT
     )

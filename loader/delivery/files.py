@@ -8,7 +8,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -167,9 +167,14 @@ class TableFiles:
         return sum(part.size for part in self.parts)
 
 
-def takers(name: str, tables: Sequence[Table]) -> list[str]:
-    """The tables that take a file of that name, compressed or not; often none, and more than one is an error."""
-    return [table.name for table in tables if fnmatchcase(name.removesuffix(".gz"), table.wanted)]
+def takers(name: str, tables: Sequence[Table], spelt: Callable[[str], str] = str) -> list[str]:
+    """The tables that take a file of that name, compressed or not; often none, and more than one is an error.
+
+    Args:
+        spelt: with str.lower, the case of letters does not matter.
+    """
+    name = spelt(name).removesuffix(".gz")
+    return [table.name for table in tables if fnmatchcase(name, spelt(table.wanted))]
 
 
 def hash_of(hashes: Sequence[str]) -> str:

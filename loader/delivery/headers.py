@@ -11,7 +11,7 @@ from loader.delivery import causes
 from loader.delivery.files import UNREADABLE, SourceFile, unreadable
 from loader.delivery.problem import Problem
 from loader.delivery.records import NUL, Broken, Record, read_records
-from loader.words import NOT_TEXT
+from loader.words import NOT_TEXT, counted
 
 
 def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
@@ -19,7 +19,7 @@ def look(file: SourceFile, table: Table) -> tuple[SourceFile, list[Problem]]:
     try:
         file = replace(file.looked_at(), form=table.form)
         with file.open() as stream:
-            cause = causes.of_bytes(stream.read(causes.HEAD))
+            cause = causes.of_bytes(stream.read(causes.HEAD), table.form)
         if cause:
             return file, [Problem(file.name, cause[0], line=1, remedy=cause[1])]
         records = read_records(file)
@@ -62,11 +62,18 @@ def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
     for name, meant in blank.items():
         yield Problem(file, causes.BLANK[0], line=1, column=meant, value=causes.shown(name), remedy=causes.BLANK[1])
     missing.difference_update(blank.values())
-    for name in sorted(set(header) - known - set(blank)):
+    if nameless := header.count(""):
+        yield Problem(file, f"{counted(nameless, 'column')} without a name", line=1, remedy=causes.NAMELESS)
+    unknown = sorted(set(header) - known - set(blank) - {""})
+    if len(unknown) > causes.LISTED:
+        first = ", ".join(map(causes.shown, unknown[:3]))
+        yield Problem(file, f"{len(unknown):,} unknown columns, like {first}", line=1, remedy=causes.UNKNOWN_COLUMN)
+        unknown = []
+    for name in unknown:
         reason = f"unknown column{causes.near(name, missing)}"
         yield Problem(file, reason, line=1, column=causes.shown(name), remedy=causes.UNKNOWN_COLUMN)
     for name, count in sorted(Counter(header).items()):
-        if count > 1:
+        if count > 1 and name:
             yield Problem(file, f"the column is there {count} times", line=1, column=causes.shown(name))
     yield from _of_declared(file, header, table, missing)
 

@@ -133,13 +133,22 @@ class Delivery:
         except UNREADABLE as error:
             return Found({}, [Problem(name, unreadable(error))])
         found, missing = Found({}, []), list[str]()
-        taken_by = {file: takers(file.base, tables) for file in there}
+        taken_by = [(file, takers(file.base, tables)) for file in there]  # an archive may have two of a name
         for table in tables:
-            if matching := [file for file, names in taken_by.items() if table.name in names]:
+            if matching := [file for file, names in taken_by if table.name in names]:
                 found.look_at(matching, table)
+                if any(sign in table.wanted for sign in "*?["):
+                    others = [
+                        file
+                        for file, names in taken_by
+                        if not names and table.name in takers(file.base, tables, str.lower)
+                    ]
+                    found.problems.extend(
+                        Problem(file.name, f"is not named like {table.wanted}: rename it") for file in others
+                    )
             elif table.name not in may_be_missing:
                 missing.append(table.wanted)
-        if missing or any(len(names) > 1 for names in taken_by.values()):
+        if missing or any(len(names) > 1 for _, names in taken_by):
             from loader.refusals.files import of_names
 
             found.problems.extend(of_names(self, places[0], missing, taken_by))

@@ -12,7 +12,7 @@ from itertools import islice
 
 from loader.contract.tables import CsvForm
 from loader.delivery.csv_contract import RECORD_LIMIT, well_quoted
-from loader.delivery.files import CHUNK, UNREADABLE, SourceFile, TableFiles, unreadable
+from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, unreadable
 from loader.words import counted
 
 NUL = "\udc00"
@@ -20,9 +20,6 @@ NUL = "\udc00"
 
 PIECE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n]|\Z)")
 LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR alone"}
-
-LONGEST = RECORD_LIMIT + CHUNK
-"""The largest record in bytes that is read here: a record can land that exceeds RECORD_LIMIT by up to one chunk."""
 
 UNEVEN = re.compile(rb"[\"']|\r(?!\n)")
 """Without a match of this, every record of a file takes exactly one line."""
@@ -77,7 +74,7 @@ def read_records(file: SourceFile) -> Iterator[Record]:
     Raises:
         Broken: the file is damaged, or a record has no end. Nothing after it is read.
     """
-    csv.field_size_limit(LONGEST)
+    csv.field_size_limit(RECORD_LIMIT)
     taken: list[str] = []
     line, size, at_end = 1, 0, False
 
@@ -86,11 +83,11 @@ def read_records(file: SourceFile) -> Iterator[Record]:
         nonlocal size, at_end
         mark = "\ufeff"
         with file.open() as stream:
-            while raw := stream.readline(LONGEST + 1):
+            while raw := stream.readline(RECORD_LIMIT + 1):
                 size += len(raw)
-                if size > LONGEST:
-                    has_no_end = f"has no end within {LONGEST:,} bytes: is a quote missing?"
-                    raise Broken(line, f"the record that begins here {has_no_end}")
+                if size > RECORD_LIMIT:
+                    why = f"has more than {RECORD_LIMIT:,} bytes: a quote may be missing"
+                    raise Broken(line, f"the record that begins here {why}")
                 text = raw.decode(file.form.encoding, "surrogateescape").replace("\0", NUL).removeprefix(mark)
                 mark = ""
                 for piece in PIECE.findall(text)[:-1] if "\r" in text.removesuffix("\r\n") else [text]:

@@ -35,7 +35,7 @@ QUIET = ["--log-level", "none", "--log-level-file", "none"]
 LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
 """Logs to the file that error messages name, at level info, because logging each query takes time."""
 LOG = Path("logs", "dbt.log")
-LEADS_ASTRAY = ("RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES", "DEFER", "WARN_ERROR", "WARN_ERROR_OPTIONS")
+LEADS_ASTRAY = ("RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES", "DEFER", "FAVOR_STATE", "WARN_ERROR", "WARN_ERROR_OPTIONS")
 """Variables (after DBT_ or DBT_ENGINE_) that would make dbt leave out audits or tables, read other tables, or refuse a
 month for a warning."""
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
@@ -180,6 +180,8 @@ def parse() -> Any:
     from dbt.cli.main import dbtRunner
 
     parsed = dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
+    if not parsed.success:  # what dbt keeps of an earlier parse may be the cause
+        parsed = dbtRunner().invoke(["parse", "--no-write-json", "--no-partial-parse", *QUIET])
     if parsed.success:
         _require_same_database(get_adapter_by_type("postgres").config)
     return parsed

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from loader.contract.names import LONGEST
 from loader.contract.tables import Table
 from loader.database import Connection
 from loader.errors import WrongDeclaration, WrongUsage
@@ -114,6 +115,9 @@ def require_runnable(connection: Connection, result: DbtRun) -> None:
     for node in result.tests:
         if node.name not in broken or (audit := audit_of(node, result.sources)) is None:
             continue
+        if node.config.store_failures and len(node.alias) > LONGEST:
+            reason = f"it stores its failures in a table, and its name is longer than {LONGEST} characters"
+            raise _not_runnable(audit, reason, "give it a shorter name")
         if not audit.compiled:
             raise _not_runnable(audit, broken[node.name], "correct it")
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loader.delivery import Delivery, Problem, SourceFile
@@ -27,21 +27,21 @@ def not_there(delivery: Delivery) -> NotDelivered | WrongUsage:
 
 
 def of_names(
-    delivery: Delivery, place: Path, missing: Sequence[str], takers: Mapping[SourceFile, Sequence[str]]
+    delivery: Delivery, place: Path, missing: Sequence[str], takers: Sequence[tuple[SourceFile, Sequence[str]]]
 ) -> Iterator[Problem]:
     """Yield a problem for each file that several tables would take, and for each missing file.
 
     Args:
         place: the folder or archive.
-        takers: each file that is there -> the tables that would take it.
+        takers: each file that is there, and the tables that would take it.
 
     Raises:
         NotDelivered: no table takes any of the files, and no missing file seems misplaced or misnamed.
     """
-    for file, names in takers.items():
+    for file, names in takers:
         if len(names) > 1:
             yield Problem(file.name, f"is a file of {' and of '.join(names)}: give them other names in `files`")
-    strange = [file.base for file, names in takers.items() if not names]
+    strange = [file.base for file, names in takers if not names]
     problems = [_why_missing(place, wanted, strange) for wanted in missing]
     if missing and len(strange) == len(takers) and all(problem.reason == MISSING for problem in problems):
         has = f"{place} has {_listed(strange)}, and none of {', '.join(missing)}"

@@ -59,9 +59,16 @@ class Problems:
             result = audit()
         finally:  # no build may use rows with null in place of wrong values
             ledger.clear_staged(self.connection)
+        unchecked = set[str]()
         for verdict in ledger.audits_of(self.connection, self.load_id):
             if verdict.status == "fail" and self._still_telling(verdict, result, set(sound), mended):
                 yield from self._rows_of(result, verdict)
+            elif verdict.status == "fail":
+                unchecked |= audit_in(result, verdict.audit_id).reads & self.without_keys - {verdict.table_name}
+        for name in sorted(unchecked):
+            yield Problem(
+                self.files[name].name, "references to its rows were not checked, as some keys in it are wrong"
+            )
 
     def wrong_values(self, landing: Landing) -> Iterator[Problem]:
         """Yield all problems of the files that did not land."""

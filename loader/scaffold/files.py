@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import Composed
 
-from loader.contract.tables import MOST_COLUMNS
+from loader.contract.tables import COMMAS, MOST_COLUMNS
 from loader.database import Connection
 from loader.delivery import SourceFile
 from loader.delivery.causes import HEAD, of_bytes
@@ -102,7 +102,7 @@ def _export(path: Path) -> Export:
     source, table = SourceFile(path), plain_name(_without_month(_stem(path)), "table")
     try:
         with source.open() as stream:
-            if cause := of_bytes(stream.read(HEAD)):
+            if cause := of_bytes(stream.read(HEAD), COMMAS):
                 raise DataRefused(f"{path}: {'. '.join(cause)}.")
         encoding = _encoding(source)
         with source.open() as stream:

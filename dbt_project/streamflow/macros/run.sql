@@ -4,6 +4,9 @@
 -#}
 {% macro begin_run() %}
     {%- if execute -%}
+        {%- if invocation_args_dict.get('favor_state') -%}
+            {{ exceptions.raise_compiler_error("production and latest would read other tables than were audited: run dbt without --favor-state") }}
+        {%- endif -%}
         {%- do streamflow.create_missing_tables() -%}
         {#- ends this run if an ingest is under way: staging may then hold parts of two months, which must not be audited -#}
         {%- if 'model.streamflow.gate' in selected_resources -%}

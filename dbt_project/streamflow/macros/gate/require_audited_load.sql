@@ -56,7 +56,7 @@
             {%- endif -%}
             {%- set others = streamflow.orphans(child.relation_name, key, 'observed_as_of') if streamflow.key_is_new(child, key.columns) else [0] -%}
             {%- if others[0] -%}
-                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " in other months " ~ found ~ others[0] ~ ", delivered on "
+                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " in published months " ~ found ~ others[0] ~ ", delivered on "
                     ~ others[1] ~ ". Take the reference out of the declaration, restate those months with corrected files, and then declare it")
                 -%}
             {%- endif -%}
