@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,10 @@ SAYS_WHAT_BECAME_OF_IT = {"ingest", "land", "check", "forget"}
 
 WRITES_THE_PROJECT = {"new", "models", "setup"}
 """Commands whose files a team shares. What others write may have customers' rows, so only their user can read it."""
+
+PATIENCE = 2.0
+"""Seconds in which a signal to end counts as the same as the first one: another would stop the cancelling of queries.
+A later one ends the process at once."""
 
 
 def program() -> None:
@@ -34,13 +39,18 @@ def program() -> None:
     command = _command(sys.argv[1:])
     if command not in WRITES_THE_PROJECT:
         os.umask(os.umask(0) | 0o077)
-    terminated = []
+    asked: list[tuple[int, float]] = []
 
     def end(number: int, _: object) -> None:
-        terminated.append(number)
-        raise KeyboardInterrupt
+        asked.append((number, time.monotonic()))
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        if asked[-1][1] - asked[0][1] > PATIENCE:
+            os._exit(128 + number)
 
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a script
+            signal.signal(number, end)
     from loader.cli.main import main
 
     code = 0
@@ -48,8 +58,8 @@ def program() -> None:
         main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    if terminated and code == 128 + signal.SIGINT:
-        code = 128 + signal.SIGTERM
+    if asked and code == 128 + signal.SIGINT:
+        code = 128 + asked[0][0]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     if out.lost and code == 0:

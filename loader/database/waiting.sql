@@ -35,5 +35,6 @@ inner join pg_locks as wanted on waiting.pid = wanted.pid and not wanted.granted
 inner join pg_locks as holder
     on holder.pid is null and holder.granted
     and (holder.locktype, holder.database, holder.relation) = (wanted.locktype, wanted.database, wanted.relation)
-inner join pg_prepared_xacts as held on holder.virtualtransaction = '-1/' || held.transaction::text
+inner join pg_locks as own on holder.virtualtransaction = own.virtualtransaction and own.pid is null and own.locktype = 'transactionid'
+inner join pg_prepared_xacts as held on own.transactionid = held.transaction
 where clock_timestamp() - wanted.waitstart > make_interval(secs => %(patience)s);
