@@ -128,13 +128,15 @@ def test_what_is_no_widening_is_refused_before_a_row_is_written(
 def test_the_key_of_forgotten_customers_does_not_become_text(january: Streamflow) -> None:
     """A number is written in several ways: as text, 7.0 would not be recognized as the customer 7."""
     as_text = [Change("labels", "user_id", "user_id", "numeric", "text")]
-    migrate._refuse(january.connection, load_contract(), as_text, [])
+    if not january.on_citus:
+        migrate._refuse(january.connection, load_contract(), as_text, [])
     january.connection.execute("insert into ops.forgotten values ('x', gen_random_uuid(), 1)")
     with pytest.raises(WrongUsage, match="they could come back"):
         migrate._refuse(january.connection, load_contract(), as_text, [])
-    for fine in (Change("labels", "user_id", "user_id", "integer", "numeric"),
-                 Change("labels", "churn_label", "churn_label", "boolean", "text")):  # fmt: skip
-        migrate._refuse(january.connection, load_contract(), [fine], [])
+    migrate._refuse(january.connection, load_contract(), [Change("labels", "skips", "skips", "int", "text")], [])
+    if not january.on_citus:  # it spreads rows by this column, and so never changes its type
+        wider = [Change("labels", "user_id", "user_id", "integer", "numeric")]
+        migrate._refuse(january.connection, load_contract(), wider, [])
 
 
 def test_a_dry_run_leaves_an_older_ledger_as_it_is(january: Streamflow) -> None:
