@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loader import ledger
 from loader.contract.packages import STAND_IN
 from loader.delivery import Problem, SourceFile, TableFiles
 from loader.refusals import failed_audits
@@ -64,7 +65,7 @@ def audited(request: pytest.FixtureRequest, server: Server, tmp_path_factory: py
     write_project(folder, real=request.param == "real")
     server.make("failed_rows")
     with contextlib.closing(connect(server, "failed_rows")) as connection:
-        connection.execute("create schema staging")
+        ledger.prepare(connection)
         connection.execute(f"create table staging.customers ({COLUMNS}, as_of date default '2024-01-31')".encode())
         connection.execute("create table staging.users as select unnest(array['u1', 'u2']) as user_id")
         audited = Audited(connection, {}, SourceFile(folder / "customers.csv"))
@@ -124,6 +125,15 @@ def test_the_guilty_rows_are_listed(audited: Audited, name: str) -> None:
     assert {problem.audit for problem in found} == {name}
     if isinstance(guilty, Mapping):
         assert {problem.line: problem.reason for problem in found} == guilty
+
+
+def test_an_unknown_reference_may_be_to_somebody_who_was_forgotten(audited: Audited) -> None:
+    assert {problem.remedy for problem in audited.problems("relationships")} == {None}
+    audited.connection.execute("insert into ops.forgotten values ('x', gen_random_uuid(), 1)")
+    [remedy] = {problem.remedy for problem in audited.problems("relationships")}
+    assert remedy == "If it names a customer who was forgotten, have it emptied, or waive relationships"
+    assert not any(problem.remedy for problem in audited.problems("between"))
+    audited.connection.execute("truncate ops.forgotten")
 
 
 def test_values_and_columns_are_shown(audited: Audited) -> None:

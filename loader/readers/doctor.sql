@@ -51,4 +51,6 @@ where
     and acl.privilege_type = 'CREATE'
     and acl.grantee <> nspowner
     and not coalesce(roles.rolsuper or roles.rolname = current_user, false)
-    and acl.grantee is distinct from (select relowner from pg_catalog.pg_class where oid = to_regclass('ops.loads'));
+    and acl.grantee not in (
+        select relowner from pg_catalog.pg_class where relname = 'loads' and relnamespace = to_regnamespace('ops')
+    );
