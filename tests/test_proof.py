@@ -148,6 +148,10 @@ FOUND = {
         "update ops.chain set tells = tells || '{\"tables\": 3}' where link = 1",
         "entries are not what streamflow writes", "ops", None
     ),
+    "a link that makes a view fail": Tamper(
+        "update ops.chain set tells = '{\"event\": \"archived\", \"tables\": 5}' where link = 1",
+        "link 1 of ops.chain was changed", "ops", None,
+    ),
     "a publication forged": Tamper(
         "insert into ops.published values (7, '2024-01-31', '000', now())", "month 000 by load 7", "ops", None
     ),

@@ -248,7 +248,7 @@ def _locked(folder: Path, how: int = 0) -> Iterator[None]:
 def _remove_what_was_left(incoming: Path) -> None:
     """Remove customers' files that a killed process left behind."""
     for folder in incoming.iterdir():
-        with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_NB):
+        with suppress(OSError), _locked(folder, fcntl.LOCK_NB):  # it is in use, just gone, or of another user
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -49,8 +49,8 @@ left join pg_catalog.pg_roles as roles on roles.oid = acl.grantee
 where
     nspname = 'public'
     and acl.privilege_type = 'CREATE'
-    and acl.grantee <> nspowner
-    and not coalesce(roles.rolsuper or roles.rolname = current_user, false)
+    and not coalesce(roles.rolsuper or roles.rolname in ('pg_database_owner', current_user), false)
+    and acl.grantee not in (select roleid from pg_catalog.pg_auth_members where member = current_user::regrole)
     and acl.grantee not in (
         select relowner from pg_catalog.pg_class where relname = 'loads' and relnamespace = to_regnamespace('ops')
     );

@@ -54,7 +54,8 @@ def plan_month(settings: Settings, request: Request, delivery: Delivery) -> Plan
             found = here.find(tables, ledger.came_later(connection, [table.name for table in tables], delivery.as_of))
             hashes = found.hashes()
             known = ledger.history_on(connection, delivery.as_of) if ledger.exists(connection) else {}
-            contents = found.contents(hashes, {name: known[name].content for name in known})
+            told = {} if request.restate else {name: known[name].content for name in known}
+            contents = found.contents(hashes, told)
             place = delivery.origin if delivery.address else str(here.there[0])
         files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
         ledger.require_same_date(connection, delivery)

@@ -170,14 +170,14 @@ def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str
         for audit in known[name]:
             if audit.severity != "error":
                 raise WrongUsage(f"{name} only warns and never refuses a month: there is nothing to waive, omit it.")
-            if stands_on_it := _key_of(audit, declared[audit.table_name]):
+            if stands_on_it := key_of(audit, declared[audit.table_name]):
                 raise WrongUsage(
                     f"{name} cannot be waived: {stands_on_it} depends on it, so the database would reject the rows."
                     " Have the file corrected."
                 )
 
 
-def _key_of(audit: Audit, table: Table) -> str | None:
+def key_of(audit: Audit, table: Table) -> str | None:
     """The key that bad rows would violate if the audit were waived, in words; None if no key depends on it."""
     columns, to = audit.columns, table.references
     if audit.test == "relationships" and to and to.table in audit.reads and columns <= set(to.columns):

@@ -10,19 +10,20 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from loader.contract.tables import Table
+from loader.contract.customers import customers_first
+from loader.contract.tables import Table, load_contract
 from loader.database import Connection, place_in_file, statement
 from loader.delivery import Problem, TableFiles
 from loader.delivery.causes import NO_KEY, SHOWN
 from loader.delivery.records import LineNumbers
 from loader.refusals.audit_reasons import of_double, of_row, of_table, remedy_of
-from loader.refusals.audits import Audit
+from loader.refusals.audits import Audit, key_of
 
 BATCH = 5_000
 VALUE_FIELDS = ("unique_field", "from_field", "value_field")
 """What the tests of dbt and dbt_expectations call the tested column in their results."""
 
-FORGOTTEN = "If it names a customer who was forgotten, have it emptied, or waive {}"
+FORGOTTEN = "If it names a customer who was forgotten, have it emptied"
 
 UNUSUAL = (
     psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.errors.QueryCanceled,
@@ -137,10 +138,13 @@ class _Search:
 
     def _remedy(self) -> str | None:
         """What to do about an unknown reference that may be to a customer who was forgotten."""
-        if self.audit.test != "relationships" or self.column in self.table.customer:
+        [owner, *_] = customers_first(load_contract())
+        is_to_customers = self.audit.test == "relationships" and owner.name in self.audit.reads
+        if not is_to_customers or self.column in self.table.customer:
             return None
-        some = self.connection.execute("select 1 from ops.forgotten limit 1").fetchone()
-        return FORGOTTEN.format(self.audit.audit_name) if some else None
+        if not self.connection.execute("select 1 from ops.forgotten limit 1").fetchone():
+            return None
+        return FORGOTTEN + ("" if key_of(self.audit, self.table) else f", or waive {self.audit.audit_name}")
 
     def _rows(self, name: str, **parts: sql.Composable) -> Iterator[tuple[Any, ...]]:
         with self.connection.cursor("failed_rows") as cursor:
