@@ -37,4 +37,6 @@ inner join pg_locks as holder
     and (holder.locktype, holder.database, holder.relation) = (wanted.locktype, wanted.database, wanted.relation)
 inner join pg_locks as own on holder.virtualtransaction = own.virtualtransaction and own.pid is null and own.locktype = 'transactionid'
 inner join pg_prepared_xacts as held on own.transactionid = held.transaction
-where clock_timestamp() - wanted.waitstart > make_interval(secs => %(patience)s);
+where
+    0 = any(pg_blocking_pids(waiting.pid))  -- 0 is a prepared transaction
+    and clock_timestamp() - wanted.waitstart > make_interval(secs => %(patience)s);
