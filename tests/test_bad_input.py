@@ -193,6 +193,10 @@ def test_a_file_twice_in_an_archive(january: Streamflow, months: Path, tmp_path:
     result = refused(january, tmp_path)
     assert "labels.csv  is there more than once" in result.err
     assert "1 thing is wrong" in result.err
+    (tmp_path / "month_001.zip").unlink()
+    copy_month(months, "001", tmp_path)
+    assert january.ok("ingest", "001", "--data-dir", tmp_path, "--json").json["state"] == "published"
+    january.ok("verify")
 
 
 def test_references_that_were_not_checked_are_said(january: Streamflow, months: Path, tmp_path: Path) -> None:

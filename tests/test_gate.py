@@ -270,6 +270,9 @@ def test_favoring_a_state_is_refused(landed: Streamflow, tmp_path: Path) -> None
     assert not refused.success
     assert "without --favor-state" in str(refused.exception or refused.result.results[0].message)
     assert landed.state() == before
+    assert landed.dbt("build").success
+    assert "2024-02-29" in published(landed)
+    landed.ok("verify")
 
 
 def test_audits_of_nothing_leave_no_verdict(bad: Streamflow) -> None:
