@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from loader.contract.tables import Table
@@ -62,20 +62,24 @@ def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
     for name, meant in blank.items():
         yield Problem(file, causes.BLANK[0], line=1, column=meant, value=causes.shown(name), remedy=causes.BLANK[1])
     missing.difference_update(blank.values())
+    yield from _of_unknown(file, sorted(set(header) - known - set(blank) - {""}), missing)
     if nameless := header.count(""):
         yield Problem(file, f"{counted(nameless, 'column')} without a name", line=1, remedy=causes.NAMELESS)
-    unknown = sorted(set(header) - known - set(blank) - {""})
-    if len(unknown) > causes.LISTED:
-        first = ", ".join(map(causes.shown, unknown[:3]))
-        yield Problem(file, f"{len(unknown):,} unknown columns, like {first}", line=1, remedy=causes.UNKNOWN_COLUMN)
-        unknown = []
-    for name in unknown:
-        reason = f"unknown column{causes.near(name, missing)}"
-        yield Problem(file, reason, line=1, column=causes.shown(name), remedy=causes.UNKNOWN_COLUMN)
     for name, count in sorted(Counter(header).items()):
         if count > 1 and name:
             yield Problem(file, f"the column is there {count} times", line=1, column=causes.shown(name))
     yield from _of_declared(file, header, table, missing)
+
+
+def _of_unknown(file: str, names: Sequence[str], missing: Collection[str]) -> Iterator[Problem]:
+    """Problems of unknown columns: one each, or one for all if there are many."""
+    if len(names) > causes.LISTED:
+        first = ", ".join(map(causes.shown, names[:3]))
+        yield Problem(file, f"{len(names):,} unknown columns, like {first}", line=1, remedy=causes.UNKNOWN_COLUMN)
+        return
+    for name in names:
+        reason = f"unknown column{causes.near(name, missing)}"
+        yield Problem(file, reason, line=1, column=causes.shown(name), remedy=causes.UNKNOWN_COLUMN)
 
 
 def _of_declared(file: str, header: Collection[str], table: Table, missing: Collection[str]) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -137,15 +137,7 @@ class Delivery:
         for table in tables:
             if matching := [file for file, names in taken_by if table.name in names]:
                 found.look_at(matching, table)
-                if any(sign in table.wanted for sign in "*?["):
-                    others = [
-                        file
-                        for file, names in taken_by
-                        if not names and table.name in takers(file.base, tables, str.lower)
-                    ]
-                    found.problems.extend(
-                        Problem(file.name, f"is not named like {table.wanted}: rename it") for file in others
-                    )
+                found.problems.extend(_misnamed(table, [file for file, names in taken_by if not names]))
             elif table.name not in may_be_missing:
                 missing.append(table.wanted)
         if missing or any(len(names) > 1 for _, names in taken_by):
@@ -164,6 +156,14 @@ class Delivery:
                 members = [replace(packed, member=name) for name in archive.namelist() if not name.endswith("/")]
             return sorted(members, key=lambda file: file.base)
         return [SourceFile(path, links_to=self.links_to) for path in sorted(place.iterdir())]
+
+
+def _misnamed(table: Table, strange: Sequence[SourceFile]) -> Iterator[Problem]:
+    """Yield a problem for each file that no table takes, and that would be a part of this one with other capitals."""
+    if any(sign in table.wanted for sign in "*?["):
+        for file in strange:
+            if takers(file.base, [table], str.lower):
+                yield Problem(file.name, f"is not named like {table.wanted}: rename it")
 
 
 def find_delivery(
