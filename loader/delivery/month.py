@@ -137,7 +137,7 @@ class Delivery:
         for table in tables:
             if matching := [file for file, names in taken_by if table.name in names]:
                 found.look_at(matching, table)
-                found.problems.extend(_misnamed(table, [file for file, names in taken_by if not names]))
+                found.problems.extend(_misnamed(table, taken_by))
             elif table.name not in may_be_missing:
                 missing.append(table.wanted)
         if missing or any(len(names) > 1 for _, names in taken_by):
@@ -158,11 +158,11 @@ class Delivery:
         return [SourceFile(path, links_to=self.links_to) for path in sorted(place.iterdir())]
 
 
-def _misnamed(table: Table, strange: Sequence[SourceFile]) -> Iterator[Problem]:
+def _misnamed(table: Table, taken_by: Sequence[tuple[SourceFile, Sequence[str]]]) -> Iterator[Problem]:
     """Yield a problem for each file that no table takes, and that would be a part of this one with other capitals."""
     if any(sign in table.wanted for sign in "*?["):
-        for file in strange:
-            if takers(file.base, [table], str.lower):
+        for file, names in taken_by:
+            if not names and takers(file.base, [table], str.lower):
                 yield Problem(file.name, f"is not named like {table.wanted}: rename it")
 
 

@@ -17,7 +17,7 @@ from loader.contract.declared import require_unchanged
 from loader.contract.tables import Table
 from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, TableFiles
-from loader.errors import DataRefused, StreamflowError, SurroundingsFailed, WrongUsage
+from loader.errors import DataRefused, StreamflowError, WrongUsage
 from loader.landing import Landing, land
 from loader.ledger import TableHistory, chain
 from loader.pipeline.dbt import BELOW, BUILD, FINISH, REFERENCES, Dbt, DbtRun
@@ -28,8 +28,7 @@ from loader.pipeline.request import Request
 if TYPE_CHECKING:
     from loader.refusals.problems import Problems
 
-WARNINGS_KEPT = 1_000
-"""How many rows of warnings a result carries; further ones are only counted."""
+WARNINGS_KEPT = 1_000  # rows of warnings that a result carries; further ones are only counted
 PUBLISHED = "month {} is published already for {}, with other rows; nothing was changed: to replace it, use --restate"
 FINISHED = "month {} was begun for {}, with other rows; those are published now: to replace them, use --restate"
 BEGUN = "month {0} is begun for {1}, with other rows; to give those up: `streamflow abandon {0}`"
@@ -114,8 +113,8 @@ class Run:
         landing = self._land(self.tables)
         if found.problems or landing.not_taken:
             self.progress.step("looking for everything that is wrong")
-            audit = partial(self._dbt, self.dbt.audit, "audits")
-            raise self._refusal(self._problems().everything(found.problems, landing, audit))
+            every = self._problems().everything(found.problems, landing, partial(self._dbt, self.dbt.audit, "audits"))
+            raise self._refusal(every)
         ledger.set_staged(self.connection, self.load_id, self.delivery, self._landed)
         self._use(landing)
 
@@ -140,11 +139,7 @@ class Run:
             hashes = found.hashes()
         if found.problems:
             raise self._refusal(found.problems)
-        told = {name: one.content for name, one in known.items()}
-        if self._restates and not standing.archived_in:  # same bytes may have been read otherwise: rows decide
-            by_bytes = [one for one in self.tables if hashes.get(one.name, "") == told.get(one.name)]
-            told = {name: told[name] for name in told.keys() - self._other_rows(by_bytes).keys()}
-        contents = found.contents(hashes, told)
+        contents = found.contents(hashes, self._told(known, hashes, not standing.archived_in))
         differing = [one for one in self.tables if one.name in known and known[one.name].content != contents[one.name]]
         if differing:
             ledger.require_here(standing, self.delivery.as_of)
@@ -156,8 +151,14 @@ class Run:
         asked = self.request.command == "ingest" or (self.request.command == "land" and standing.is_finished)
         return asked and found.files.keys() <= known.keys() and not self.request.force
 
+    def _told(self, known: dict[str, TableHistory], hashes: dict[str, str], is_here: bool) -> dict[str, str | None]:
+        told = {name: one.content for name, one in known.items()}
+        if not (self._restates and is_here):  # a restatement compares rows, as it may read the same bytes otherwise
+            return told
+        by_bytes = [one for one in self.tables if hashes.get(one.name, "") == told.get(one.name)]
+        return {name: told[name] for name in told.keys() - self._other_rows(by_bytes).keys()}
+
     def _require_same_rows(self, differing: Sequence[Table], standing: ledger.Standing) -> None:
-        """Land tables whose files differ from those of history, and refuse them unless the rows are the same."""
         if problems := self._other_rows(differing):
             ledger.require_landed(self.connection, self.delivery, self._landed)
             message = PUBLISHED if standing.is_finished else BEGUN
@@ -216,7 +217,7 @@ class Run:
         published, known = self._standing().load_id, self._history()
         same = all(file.table in known and known[file.table].content == file.content for file in landing.files)
         if published is None or (self._restates and published != self.load_id and not same):
-            raise self._dbt_failed(result)
+            raise result.failure(self.delivery.label, self.settings.home)
         done = "published" if published == self.load_id else "found as it was published"
         self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")
 
@@ -228,7 +229,7 @@ class Run:
         """
         result = self._dbt(partial(self.dbt.run, FINISH), "tables").after(before or DbtRun(True))
         if not self._standing().is_finished:
-            raise self._dbt_failed(result)
+            raise result.failure(self.delivery.label, self.settings.home)
         return result
 
     def _standing(self) -> ledger.Standing:
@@ -262,7 +263,7 @@ class Run:
             raise self._refusal(self._problems().found_by(result, failed))
         goes_on = self.request.command != "check" and (self.outcome.audits or self._standing().is_finished)
         if not result.success and not goes_on:
-            raise self._dbt_failed(result)
+            raise result.failure(self.delivery.label, self.settings.home)
         if warned := self.outcome.audits_that("warn"):
             found = self._problems().found_by(result, warned)
             self.outcome.warnings = list(islice(found, WARNINGS_KEPT))
@@ -272,15 +273,14 @@ class Run:
         with self._step(step):
             result = run(self.database, partial(ledger.register_run, self.connection), self.progress.node)
         if not result.success and result.lost_a_session:
-            raise retries.ConnectionLost(f"{self._dbt_failed(result)}\nIngest month {self.delivery.label} again.")
+            raise retries.ConnectionLost(
+                f"{result.failure(self.delivery.label, self.settings.home)}\nIngest month {self.delivery.label} again."
+            )
         if any(node.status == "error" for node in result.bad):
             from loader.refusals.audits import require_runnable
 
             require_runnable(self.connection, result)
         return result
-
-    def _dbt_failed(self, result: DbtRun) -> SurroundingsFailed:
-        return result.failure(self.delivery.label, self.settings.home)
 
     def _refusal(self, problems: Iterable[Problem], message: str | None = None) -> Refused:
         from loader.refusals.rejects import write_rejects
