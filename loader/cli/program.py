@@ -28,38 +28,14 @@ A later one ends the process at once."""
 
 def program() -> None:
     """Run the command line. The process exits without freeing its objects: freeing dbt's takes half a second."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:  # it is closed, and without this the database's socket or a file would get its number
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    out, err = Outlet(1, "w", closefd=False), Outlet(2, "w", closefd=False)
-    sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
-    logging.raiseExceptions = False  # a log that cannot be written is not worth a traceback
+    out = _open_streams()
     command = _command(sys.argv[1:])
     if command not in WRITES_THE_PROJECT:
         os.umask(os.umask(0) | 0o077)
-    asked: list[tuple[int, float]] = []
-
-    def end(number: int, _: object) -> None:
-        asked.append((number, time.monotonic()))
-        if len(asked) == 1:
-            raise KeyboardInterrupt
-        if asked[-1][1] - asked[0][1] > PATIENCE:
-            os._exit(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a script
-            signal.signal(number, end)
-    from loader.cli.main import main
-
-    code = 0
-    try:
-        main()
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    if asked and code == 128 + signal.SIGINT:
-        code = 128 + asked[0][0]
+    signals = _interrupted_by_signals()
+    code = _run()
+    if signals and code == 128 + signal.SIGINT:
+        code = 128 + signals[0][0]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     if out.lost and code == 0:
@@ -68,6 +44,47 @@ def program() -> None:
     with suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
+
+
+def _open_streams() -> Outlet:
+    """Replace stdout, which is returned, and stderr by streams that outlive their reader."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # it is closed, and without this the database's socket or a file would get its number
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    out, err = Outlet(1, "w", closefd=False), Outlet(2, "w", closefd=False)
+    sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
+    logging.raiseExceptions = False  # a log that cannot be written is not worth a traceback
+    return out
+
+
+def _interrupted_by_signals() -> list[tuple[int, float]]:
+    """The signals to end that have come, each with its time; the first one raises KeyboardInterrupt."""
+    come: list[tuple[int, float]] = []
+
+    def end(number: int, _: object) -> None:
+        come.append((number, time.monotonic()))
+        if len(come) == 1:
+            raise KeyboardInterrupt
+        if come[-1][1] - come[0][1] > PATIENCE:
+            os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a script
+            signal.signal(number, end)
+    return come
+
+
+def _run() -> int:
+    """Run the command; returns its exit code."""
+    from loader.cli.main import main
+
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0
 
 
 def _command(words: Sequence[str]) -> str | None:

@@ -127,20 +127,28 @@ def _most_led_to(by_name: Mapping[str, Table]) -> Table:
 
 
 def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple[str, ...]:
-    """The columns that hold the owner's key: found along the references, else the table's key if it is the same.
+    """The columns that hold the owner's key: found along the references, else the table's key if it is the same."""
+    if table is owner:
+        return owner.key
+    return _by_reference(table, owner, by_name) or (owner.key if _has_its_key(table, owner, by_name) else ())
+
+
+def _by_reference(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple[str, ...]:
+    if table.references is None:
+        return ()
+    parent = by_name[table.references.table]
+    here = dict(zip(parent.key, table.references.columns, strict=True))
+    its = _customer(parent, owner, by_name)
+    return tuple(here[column] for column in its) if here.keys() >= set(its) else ()
+
+
+def _has_its_key(table: Table, owner: Table, by_name: Mapping[str, Table]) -> bool:
+    """Whether a table's key is the owner's.
 
     A key like `id` does not count as the same if other tables reference the owner by another name, as `customer_id`.
     """
-    if table is owner:
-        return owner.key
-    if table.references:
-        parent = by_name[table.references.table]
-        here = dict(zip(parent.key, table.references.columns, strict=True))
-        its = _customer(parent, owner, by_name)
-        if its and all(column in here for column in its):
-            return tuple(here[column] for column in its)
     kinds = [{name: one.column(name).type_name for name in one.key} for one in (table, owner)]
     references = [one.references for one in by_name.values() if one.references]
     named = {reference.columns for reference in references if reference.table == owner.name}
     is_of_any_table = OF_ANY_TABLE.issuperset(owner.key) and not named <= {owner.key}
-    return owner.key if kinds[0] == kinds[1] and not is_of_any_table else ()
+    return kinds[0] == kinds[1] and not is_of_any_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from loader.contract.tables import Table, model_columns
+from loader.contract.tables import Column, Table, model_columns
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
 
@@ -98,29 +98,36 @@ def _changes(
             " history keeps its key. Declare its primary_key as it was, or declare a new table. Nothing was changed."
         )
     for column in table.columns:
-        before, wide = called[column.name], column.type_name
-        if before is None:
-            continue
-        narrow = known[before]
-        if wide not in {narrow, *WIDER.get(narrow, ())}:
-            raise WrongUsage(
-                f"{table.name}.{column.name} is {narrow} in the database but declared as {wide}, which cannot hold"
-                f" every value in history. Declare it as {narrow} again, and a column of another name as {wide};"
-                " docs/changes.md lists the changes of type that are possible. Nothing was changed."
-            )
-        if (before, narrow) != (column.name, wide):
-            yield Change(table.name, column.name, before, narrow, wide)
+        if before := called[column.name]:
+            yield from _change(table.name, column, before, known[before])
     unknown = known.keys() - called.values() - ADDED
     own = model_columns(model).difference(landed.get(table.name, ())) if unknown else ()  # columns added by users
     if undeclared := sorted(unknown.difference(own)):
         relation, name = model.partition("/")[2], undeclared[0]
-        if name not in brought.get(table.name, ()):
-            raise WrongUsage(
-                f"{relation} has a column {name} that is not declared, and no month has brought it: declare it, or"
-                f" `alter table {relation} drop column {name}` in psql. Nothing was changed."
-            )
+        raise _undeclared(relation, name, was_brought=name in brought.get(table.name, ()))
+
+
+def _change(table: str, column: Column, before: str, narrow: str) -> Iterator[Change]:
+    """The change to a column that is called `before` and has the type `narrow` in the database, if any."""
+    wide = column.type_name
+    if wide not in {narrow, *WIDER.get(narrow, ())}:
         raise WrongUsage(
-            f"{relation} has a column {name} that is no longer declared, but history keeps its values. If it was"
-            " renamed, add the old name to the `aliases` of the new column; if not, declare it again, with"
-            " `retired: true` in its config.meta. Nothing was changed."
+            f"{table}.{column.name} is {narrow} in the database but declared as {wide}, which cannot hold"
+            f" every value in history. Declare it as {narrow} again, and a column of another name as {wide};"
+            " docs/changes.md lists the changes of type that are possible. Nothing was changed."
         )
+    if (before, narrow) != (column.name, wide):
+        yield Change(table, column.name, before, narrow, wide)
+
+
+def _undeclared(relation: str, name: str, *, was_brought: bool) -> WrongUsage:
+    if not was_brought:
+        return WrongUsage(
+            f"{relation} has a column {name} that is not declared, and no month has brought it: declare it, or"
+            f" `alter table {relation} drop column {name}` in psql. Nothing was changed."
+        )
+    return WrongUsage(
+        f"{relation} has a column {name} that is no longer declared, but history keeps its values. If it was"
+        " renamed, add the old name to the `aliases` of the new column; if not, declare it again, with"
+        " `retired: true` in its config.meta. Nothing was changed."
+    )

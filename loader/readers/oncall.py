@@ -30,30 +30,39 @@ def left_to_do(months: Sequence[dict[str, Any]], running: str | None) -> Iterato
     During a run, leave out what it may be working on: running attempts, unfinished months, and lagging production.
     """
     for month in months:
-        label, last, files = month["month"], month["last_attempt"], _files(month)
-        ingest = f"streamflow ingest {files}"
-        reason = f" ({' '.join(map(str.strip, month['error'].splitlines()[:2]))})" if month["error"] else ""
-        ended = {"interrupted": "was cut off", "running": "" if running else "was cut off", "failed": f"failed{reason}"}
-        if month["state"] == "not finished":
-            if running:
-                continue
-            yield _begun(month)
-        elif month["production_lags"] and not running:
-            yield f"production is out of date: it has to take in {label} again", f"{ingest}, or {FINISH}"
-        elif month["command"] == "check":  # it began nothing
-            pass
-        elif how := ended.get(last):
-            yield f"unfinished: {label}, whose last attempt {how}", ingest + " with --restate" * month["restates"]
-        elif month["was_displaced"] and last == "landed":
-            yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {files}"
+        if month["state"] == "not finished" and running:
+            continue
+        yield from _unfinished(month, running)
         if failed := month["failed_nodes"]:
-            yield f"failed: {some_of(failed)}, after {label} was published", ingest
+            yield f"failed: {some_of(failed)}, after {month['month']} was published", _ingest(month)
+
+
+def _unfinished(month: Mapping[str, Any], running: str | None) -> Iterator[tuple[str, str]]:
+    label, last = month["month"], month["last_attempt"]
+    if month["state"] == "not finished":
+        yield _begun(month)
+    elif month["production_lags"] and not running:
+        yield f"production is out of date: it has to take in {label} again", f"{_ingest(month)}, or {FINISH}"
+    elif month["command"] == "check":  # it began nothing
+        return
+    elif how := _ended(month, running):
+        yield f"unfinished: {label}, whose last attempt {how}", _ingest(month) + " with --restate" * month["restates"]
+    elif month["was_displaced"] and last == "landed":
+        yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {_files(month)}"
+
+
+def _ended(month: Mapping[str, Any], running: str | None) -> str:
+    """How the last attempt of a month ended; empty if it ended well, or goes on."""
+    last, reason = month["last_attempt"], " ".join(map(str.strip, (month["error"] or "").splitlines()[:2]))
+    if last == "failed":
+        return f"failed ({reason})" if reason else "failed"
+    return "was cut off" if last == "interrupted" or (last == "running" and not running) else ""
 
 
 def _begun(month: Mapping[str, Any]) -> tuple[str, str]:
     """What is left of an unfinished month, and the commands that finish it or give it up."""
     asked, what = _asked(month), "begun and not published"
-    ways = [f"streamflow ingest {_files(month)}"]
+    ways = [_ingest(month)]
     if month["published_at"]:
         what, ways = "which was being restated", [f"{ways[0]} with --restate"]
     if month["whole"] or month["is_staged"]:
@@ -65,6 +74,10 @@ def _asked(month: Mapping[str, Any]) -> str:
     """The arguments that name a month, with --as-of if its date is not the usual one."""
     is_usual = month["month"] == load_settings().label_of(month["as_of"])
     return f"{month['month']}" if is_usual else f"{month['month']} --as-of {month['as_of']}"
+
+
+def _ingest(month: Mapping[str, Any]) -> str:
+    return f"streamflow ingest {_files(month)}"
 
 
 def _files(month: Mapping[str, Any]) -> str:

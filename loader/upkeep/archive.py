@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -133,16 +133,21 @@ def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
     Raises:
         WrongUsage: the newest month is not finished, or does not carry the rows of all these entries.
     """
-    newest, last = max(map(_date_of, standing), default=None), {one.table_name: one for one in standing}
-    finished = all(one.event for one in standing if one.as_of == newest or one is last[one.table_name])
-    going = [one for one in standing if one.as_of < before and (one.as_of == newest or one is not last[one.table_name])]
-    late = {one.as_of for one in going if not finished or one.load_id >= last[one.table_name].load_id}
-    if late:
+    last = {one.table_name: one for one in standing}
+    newest = [one for one in standing if one.as_of == standing[-1].as_of]
+    staying = [one for one in last.values() if one not in newest]
+    going = [one for one in standing if one.as_of < before and one not in staying]
+    if late := _not_carried(going, last, finished=all(one.event for one in [*newest, *staying])):
         raise _NotYet(
-            f"{_listed(late)} cannot be archived yet: the newest month, {newest}, is not finished, or does not carry"
-            " these rows forward. The next month will: archive after the next month is published."
+            f"{_listed(late)} cannot be archived yet: the newest month, {newest[0].as_of}, is not finished, or does not"
+            " carry these rows forward. The next month will: archive after the next month is published."
         )
     return going
+
+
+def _not_carried(going: Sequence[Entry], last: Mapping[str, Entry], *, finished: bool) -> set[dt.date]:
+    """The dates of entries that were written after the last one of their table, or of all unless that is finished."""
+    return {one.as_of for one in going if not finished or one.load_id >= last[one.table_name].load_id}
 
 
 def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequence[Entry]) -> Moved:
