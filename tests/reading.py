@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from loader import ledger
 from loader.contract.tables import Table
 from loader.database import Database, files_at_once, is_cluster, place_in_file
 from loader.delivery import Delivery, Problem, files
@@ -70,13 +71,14 @@ def read(
             return Reading(found.problems, [])
         with database.connect() as connection:
             spread, at_once = is_cluster(connection), files_at_once(connection)
-        landing = land(database, delivery, [table], found.files, at_once)
+            load_id = ledger.begin(connection, delivery, "land", None, {})
+        landing = land(database, delivery, [table], found.files, at_once, load_id)
         if not landing.not_taken:
             rows = staged(database)
             assert landing.files[0].rows == len(rows)
             return Reading([], rows, taken=True, on_citus=spread)
         problems = list(
-            diagnosis.diagnose(database, delivery, table, found.files["things"], landing.not_taken["things"])
+            diagnosis.diagnose(database, delivery, table, found.files["things"], landing.not_taken["things"], load_id)
         )
         to_the_end = not any(isinstance(problem, diagnosis.Unread) for problem in problems)
         return Reading(problems, staged(database), to_the_end=to_the_end, on_citus=spread)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import Streamflow
 from tests.files import copy_month, set_value
+from tests.servers import connect
 from tests.test_doctor import found
 from tests.test_gate import land_only, published
 from tests.test_migrate import Declare, declaring  # noqa: F401 (a fixture)
@@ -33,7 +35,9 @@ def half_built(streamflow: Streamflow, months: Path) -> None:
     assert streamflow.value("select count(*) between 1 and 5 from ops.history where as_of = '2024-02-29'")
 
 
-def test_a_begun_month_is_given_up(january: Streamflow, months: Path, undisturbed: Any) -> None:
+def test_a_begun_month_is_given_up(
+    january: Streamflow, months: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = january.state()
     half_built(january, months)
     user = january.value("select min(user_id) from users")
@@ -45,6 +49,12 @@ def test_a_begun_month_is_given_up(january: Streamflow, months: Path, undisturbe
     assert text.endswith(ways)
     assert "or give it up: streamflow abandon 001" in january.ok("status").out
     assert "1 warning" in january.ok("doctor").out
+    with contextlib.closing(connect(january.environment, "streamflow")) as reader, reader.transaction():
+        reader.execute("select from users_snapshots")
+        monkeypatch.setattr("loader.upkeep.history.PATIENCE", "1ms")
+        refused = january("abandon", "001")
+        assert (refused.code, "month 001 is not given up: a table is in use" in refused.err) == (3, True)
+        monkeypatch.undo()
     assert len(january.ok("abandon", "001", "--json").json["tables"]) in range(1, 6)
     assert january.state() == before
     half_built(january, months)

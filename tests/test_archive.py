@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import json
 import sys
-from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,13 +13,17 @@ import pytest
 from psycopg import sql
 from pyarrow import parquet as arrow
 
+from loader.contract.tables import load_contract
+from loader.database import Connection
 from loader.errors import WrongUsage
 from loader.ledger.chain import Entry
-from loader.upkeep import history, parquet
+from loader.readers.freeze import freeze
+from loader.upkeep import archive, history, parquet
 from loader.upkeep.archive import _dispensable
 from tests.conftest import TABLES, Streamflow, run_copy
 from tests.files import copy_month, set_value, write_month
 from tests.pauses import paused
+from tests.servers import connect
 from tests.test_contract import PLANS, declare
 
 JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"
@@ -61,6 +66,26 @@ def test_a_month_that_was_restated_and_archived_leaves_one_version_of_its_rows(
     assert january.value("select count(*) = count(distinct (user_id, valid_from)) from users_scd2")
     current = "select user_id, signup_date, user_gender from users_scd2 where is_current"
     assert january.rows(f"{current} except select user_id, signup_date, user_gender from users") == []
+
+
+def test_a_row_that_a_restatement_replaced_is_no_version_of_an_archived_month(
+    streamflow: Streamflow, tmp_path: Path
+) -> None:
+    """February carries the replaced row, and March delivers the customer again, so no month carries the new row."""
+    everybody = {f"c{number:02d}": number for number in range(20)}
+    others = {name: number + 1 for name, number in everybody.items() if name != "c00"}
+    for month, customers in enumerate((everybody, others, everybody)):
+        write_month(tmp_path / f"month_{month:03d}", customers)
+    write_month(tmp_path / "corrected" / "month_000", {**everybody, "c00": 5})
+    streamflow.ok("ingest", "000..001", "--data-dir", tmp_path)
+    streamflow.ok("ingest", "000", "--data-dir", tmp_path / "corrected", "--restate", "--reason", "c00 was wrong")
+    streamflow.ok("ingest", "002", "--data-dir", tmp_path)
+    query = "select months_active, valid_from::text from subscriptions_scd2 where user_id = 'c00' order by valid_from"
+    assert streamflow.rows(query) == [(6, JANUARY), (1, MARCH)]
+    archived(streamflow, tmp_path / "old")
+    assert streamflow.rows(query) == [(1, MARCH)]
+    streamflow.ok("archive", "--restore")
+    assert streamflow.rows(query) == [(6, JANUARY), (1, MARCH)]
 
 
 def test_a_month_is_archived_and_comes_back_the_same(march: Streamflow, months: Path, tmp_path: Path) -> None:
@@ -199,6 +224,27 @@ def test_a_file_that_does_not_read_back_keeps_the_month(
     assert texts(march, "_snapshots") == before
 
 
+def test_a_schema_that_is_made_meanwhile_keeps_the_month(
+    february: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, wrote = texts(february, "_snapshots"), archive._write
+
+    def freezing(connection: Connection, entry: Entry, path: Path) -> None:
+        wrote(connection, entry, path)
+        with contextlib.closing(connect(february.environment, "streamflow")) as other:
+            freeze(other, load_contract(), dt.date(2024, 1, 31))
+
+    monkeypatch.setattr(archive, "_write", freezing)
+    refused = february("archive", "--before", FEBRUARY, "--to", tmp_path / "old")
+    assert (refused.code, "the schema as_of_2024_01_31 shows such a month" in refused.err) == (2, True)
+    assert texts(february, "_snapshots") == before
+    monkeypatch.undo()
+    february.connection.execute("drop schema as_of_2024_01_31 cascade")
+    archived(february, tmp_path / "old")
+    with pytest.raises(WrongUsage, match="is archived in"):
+        freeze(february.connection, load_contract(), dt.date(2024, 1, 31))
+
+
 def test_what_must_stay_is_refused(march: Streamflow, months: Path, tmp_path: Path) -> None:
     def refused(*arguments: str | Path) -> str:
         before = dates(march)
@@ -289,7 +335,7 @@ def test_nothing_is_archived_while_the_last_month_of_a_table_is_unfinished() -> 
     before = [entry("labels", JANUARY, 2, "published"), *users]
     for event in ("published", None):
         standing = sorted([*before, entry("labels", "2024-02-15", 4, event)], key=lambda one: one.as_of)
-        with nullcontext() if event else pytest.raises(WrongUsage, match="cannot be archived yet"):
+        with contextlib.nullcontext() if event else pytest.raises(WrongUsage, match="cannot be archived yet"):
             assert len(_dispensable(standing, dt.date(2024, 2, 1))) == 2
 
 
@@ -352,11 +398,11 @@ def test_a_table_that_an_archived_month_gets_leaves_it_archived(
     run_copy(copy, february, "models")
     assert run_copy(copy, february, "models", "training_set", "--overwrite").returncode == 0
     january = copy_month(months, "000", tmp_path / "data")
-    user = (january / "users.csv").read_text().splitlines()[1].split(",")[0]
-    (january / "plans.csv").write_text(f"offer,user_id,discount\ngold,{user},0.5\n")
+    user, other = (line.split(",")[0] for line in (january / "users.csv").read_text().splitlines()[1:3])
+    (january / "plans.csv").write_text(f"offer,user_id,discount\ngold,{user},0.5\nsilver,{other},0.5\n")
     taken = run_copy(copy, february, "ingest", "000", "--data-dir", str(tmp_path / "data"))
     assert taken.returncode == 0, taken.stderr
-    assert february.value("select count(*) from plans_snapshots where as_of = %s", JANUARY) == 1
+    assert february.value("select count(*) from plans_snapshots where as_of = %s", JANUARY) == 2
     assert f"archived in {tmp_path / 'old'}" in run_copy(copy, february, "verify").stdout
     kept = run_copy(copy, february, "forget", user, "--reason", "asked")
     assert "the archived files may contain these customers" in kept.stderr
@@ -365,6 +411,10 @@ def test_a_table_that_an_archived_month_gets_leaves_it_archived(
     assert run_copy(copy, february, "archive", "--restore", JANUARY).returncode == 0
     assert dates(february) == [JANUARY, FEBRUARY]
     assert run_copy(copy, february, "verify").returncode == 0
+    # the newer month does not have the table, so all its customers have departed
+    report = json.loads(run_copy(copy, february, "report", "001", "--json").stdout)["report"]
+    plans = next(table for table in report["customers"] if table["table_name"] == "plans")
+    assert (plans["delivered_before"], plans["customers_departed"], plans["change"]) == (1, 1, -1)
 
 
 def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: Path) -> None:

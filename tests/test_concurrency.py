@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from loader.database import run_lock
+from loader.database import Database, retries, run_lock
+from loader.delivery import Delivery
+from loader.landing import land
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit
-from tests.pauses import PATIENCE, Paused, paused
+from tests.pauses import PATIENCE, Paused, paused, start, waiting_for
 from tests.servers import connect
 from tests.test_crashes import wait_until
 from tests.test_gate import land_only, published, statuses
@@ -36,7 +38,7 @@ def shown_by_views(streamflow: Streamflow) -> dict[str, list[tuple[Any, ...]]]:
     views = streamflow.rows(
         "select format('%%I.%%I', schemaname, viewname) from pg_views where schemaname in ('public', 'latest')"
     )
-    return {view: streamflow.rows(f"select shown::text from {view} as shown order by 1") for (view,) in views}
+    return {view: sorted(streamflow.rows(f"select * from {view}"), key=str) for (view,) in views}
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,61 @@ def test_a_landing_that_a_reader_of_staging_holds_up_gives_up(
     monkeypatch.undo()
     january.ok("ingest", "001", "--data-dir", months)
     assert published(january) == ["2024-01-31", FEBRUARY]
+
+
+def test_a_landing_that_has_lost_its_lock_leaves_the_staging_of_another_run(
+    january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a long pause: the other run would publish these rows under the hashes of its own files."""
+    staged: list[list[Any]] = []
+
+    def late(database: Database, delivery: Delivery, *arguments: Any) -> Any:
+        if staged:
+            return land(database, delivery, *arguments)
+        january.connection.execute("update ops.loads set state = 'interrupted' where state = 'running'")  # it begins so
+        staged.append(january.table("staging.labels"))
+        with pytest.raises(retries.ConnectionLost, match="another run has begun since"):
+            land(database, delivery, *arguments)
+        assert january.table("staging.labels") == staged[0] != []
+        raise retries.ConnectionLost("lost")
+
+    monkeypatch.setattr("loader.pipeline.run.land", late)
+    result = january.ok("ingest", "001", "--data-dir", months)
+    assert "beginning again" in result.err
+    assert published(january) == ["2024-01-31", FEBRUARY]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("training-set", "--as-of", "000", "--label-as-of", "000"),
+        ("diff", "000", "000", "--json"),
+        ("report", "000", "--json"),
+    ],
+    ids=["training-set", "diff", "report"],
+)
+def test_who_waits_for_a_restatement_reads_the_new_rows(january: Streamflow, command: tuple[str, ...]) -> None:
+    """A snapshot from before it would show none: neither those of the old partition nor those of the new one."""
+    if january.on_citus:
+        pytest.skip("its partitions are not replaced by statements like these")
+    before, _ = start(january, *command).communicate(timeout=PATIENCE)
+    with (
+        contextlib.closing(connect(january.environment, "streamflow")) as writer,
+        contextlib.closing(connect(january.environment, "streamflow")) as watch,
+        writer.transaction(),
+    ):
+        writer.execute("""
+            alter table labels_snapshots detach partition history.labels_2024_01_31;
+            create table history.restated (like history.labels_2024_01_31 including all);
+            insert into history.restated select * from history.labels_2024_01_31;
+            drop table history.labels_2024_01_31;
+            alter table history.restated rename to labels_2024_01_31;
+            alter table labels_snapshots attach partition history.labels_2024_01_31 for values in ('2024-01-31')
+        """)
+        reader = start(january, *command)
+        waiting_for(writer, watch, reader, "the partition")
+    out, err = reader.communicate(timeout=PATIENCE)
+    assert (out, reader.returncode) == (before, 0), err
 
 
 def test_a_landing_while_audits_run_keeps_the_gate_shut(january: Streamflow, months: Path) -> None:

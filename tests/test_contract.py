@@ -249,7 +249,8 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
     lacking = [str(one) for one in out_of_step(tables)]
     assert lacking == [
         "models/marts/training_set.yml: its labels are churn_label, and declared as none",
-        "models/history/labels_snapshots.sql is of a table that is not declared: remove its models",
+        "models/history/labels_snapshots.sql is of a table that is not declared: remove labels_snapshots.sql,"
+        " labels_snapshots.yml, latest_labels.sql, latest_labels.yml, labels.sql, labels.yml",
     ]
 
 

@@ -92,7 +92,7 @@ def test_the_end_of_somebody_elses_session_is_no_lost_connection(
         with paused(january, "verdicts", "ingest", "001", "--data-dir", tmp_path) as run:
             killed = "(select sessions_killed from pg_stat_database where datname = current_database())"
             before = january.value(f"select {killed}")
-            assert january.value("select pg_terminate_backend(%s)", pid)
+            assert january.value("select pg_terminate_backend(%s::int)", pid)
             wait_until(january, f"{killed} > {before}")
     assert run.process.returncode == 1, run.said
     assert "beginning again" not in run.said[1]

@@ -11,7 +11,7 @@ import pytest
 
 from loader.contract.tables import COMMAS, CsvForm
 from loader.database import Database
-from loader.delivery import Unfit, csv_contract, records, watched
+from loader.delivery import Unfit, causes, csv_contract, records, watched
 from tests.reading import read
 
 HEADER = b"user_id,number,amount,flag,day,note\n"
@@ -184,6 +184,8 @@ def test_a_column_under_another_name(csv_database: Database, tmp_path: Path) -> 
     assert [problem.reason for problem in reading.problems] == [
         "the column is there under 2 names: amount, Amount, in EUR"
     ]
+    reading = read(csv_database, tmp_path, header.replace(b"EUR", b"EUR ") + b"1.50,a,1,t\n")
+    assert [(problem.reason, problem.column) for problem in reading.problems] == [(causes.BLANK[0], "amount")]
     reading = read(csv_database, tmp_path, header.replace(b"EUR", b"EUF") + b"1.50,a,1,t\n")
     assert [problem.reason for problem in reading.problems] == ["unknown column", "the column is missing"]
 

@@ -44,7 +44,6 @@ WIDER = {
     "usage_agg_30d__skips_7d": {"data_type": "bigint"},
     "usage_agg_30d__watch_hours_30d": {"data_type": "text"},
     "users__signup_date": {"data_type": "text"},
-    "labels__churn_label": {"data_type": "text"},
 }
 
 
@@ -59,7 +58,7 @@ def test_history_follows_and_stays_proved(restated: tuple[Streamflow, Path], dec
     streamflow, manifest = restated
     state, kept = streamflow.state(), streamflow.table("restated.labels_2024_02_29")
     key = {} if streamflow.on_citus else {"labels__user_id": {"name": "customer", "aliases": ["user_id"]}}
-    declare(**WIDER, **key)
+    declare(**WIDER, **key, labels__churn_label={"name": "churned", "aliases": ["churn_label"]})
     planned = streamflow.ok("migrate", "--dry-run", "--json").json
     assert streamflow.state() == state
     done = streamflow.ok("migrate", "--json").json
@@ -74,7 +73,7 @@ def test_history_follows_and_stays_proved(restated: tuple[Streamflow, Path], dec
             "select attname::text, atttypid::regtype::text from pg_attribute"
             " where attrelid = %s::regclass and attnum in (1, 2) order by attnum"
         )
-        columns = [("customer" if key else "user_id", "text"), ("churn_label", "text")]
+        columns = [("customer" if key else "user_id", "text"), ("churned", "boolean")]
         assert streamflow.rows(query, relation) == columns
     verdicts = streamflow.ok("verify", "--manifest", manifest, "--json").json
     assert {verdict["finding"] for verdict in verdicts if verdict["as_of"] and verdict["table"] == "labels"} == {
@@ -97,6 +96,13 @@ def test_the_sums_of_before_and_after_are_in_the_ledger(january: Streamflow, dec
     assert "@" in told["by"]
 
 
+def test_schemas_of_the_past_have_the_new_name(january: Streamflow, declare: Declare) -> None:
+    january.ok("freeze", "000")
+    declare(labels__churn_label={"name": "churned", "aliases": ["churn_label"]})
+    january.ok("migrate")
+    assert january.value("select count(churned) from as_of_2024_01_31.labels") == 60
+
+
 def test_what_was_forged_is_not_entered_anew(january: Streamflow, declare: Declare) -> None:
     partition = "history.payments_agg_90d_2024_01_31"
     forged = f"update {partition} set failed_payments_90d = 9 where user_id = (select min(user_id) from {partition})"
@@ -114,7 +120,8 @@ def test_what_is_no_widening_is_refused_before_a_row_is_written(
 ) -> None:
     before, attempts = january.state(), january.value("select count(*) from ops.loads")
     for column, data_type in (("usage_agg_30d__watch_hours_30d", "int"), ("users__has_family", "int"),
-                              ("users__signup_date", "boolean"), ("usage_agg_30d__skips_7d", "smallint")):  # fmt: skip
+                              ("users__signup_date", "boolean"), ("usage_agg_30d__skips_7d", "smallint"),
+                              ("labels__churn_label", "text")):  # fmt: skip
         declare(**{column: {"data_type": data_type}})
         for command in (("check", "001"), ("land", "001"), ("ingest", "001"), ("migrate",)):
             result = january(*command, *(("--data-dir", str(months)) if len(command) > 1 else ()))
@@ -134,7 +141,10 @@ def test_the_key_of_forgotten_customers_does_not_become_text(january: Streamflow
     with pytest.raises(WrongUsage, match="they could come back"):
         migrate._refuse(january.connection, load_contract(), as_text, [])
     migrate._refuse(january.connection, load_contract(), [Change("labels", "skips", "skips", "int", "text")], [])
-    if not january.on_citus:  # it spreads rows by this column, and so never changes its type
+    if not january.on_citus:  # it spreads rows by this column, and so never changes its type or name
+        migrate._refuse(
+            january.connection, load_contract(), [Change("labels", "customer", "user_id", "text", "text")], []
+        )
         wider = [Change("labels", "user_id", "user_id", "integer", "numeric")]
         migrate._refuse(january.connection, load_contract(), wider, [])
 

@@ -94,12 +94,23 @@ COLUMN = {"name": "select", "data_type": "text"}
         ({**table_of("order"), "columns": [COLUMN]}, "select is a word that SQL reserves: add `quote: true`"),
         ({**table_of("order"), "columns": [KEY, {"name": "ctid", "data_type": "text"}]}, "ctid"),
         ({**table_of("order"), "columns": [KEY, {"name": "delivered", "data_type": "text"}]}, "delivered"),
-        (table_of("users_snapshots"), "users_snapshots is the name of another model"),
-        (table_of("training_set"), "training_set is the name of another model"),
-        (table_of("published"), "published is the name of another model"),
-        (table_of("latest_users"), "latest_users is the name of another model"),
+        (table_of("users_snapshots"), "users_snapshots is the name of another model, or used in one"),
+        (table_of("training_set"), "training_set is the name of another model, or used in one"),
+        (table_of("published"), "published is the name of another model, or used in one"),
+        (table_of("latest_users"), "latest_users is the name of another model, or used in one"),
+        (table_of("label_dates"), "label_dates is the name of another model, or used in one"),
     ],
-    ids=["long", "reserved", "system column", "column of a view", "history", "written", "of streamflow", "view"],
+    ids=[
+        "long",
+        "reserved",
+        "system column",
+        "column of a view",
+        "history",
+        "written",
+        "of streamflow",
+        "view",
+        "alias",
+    ],
 )
 def test_names_that_cannot_work_are_refused(copy: Path, table: dict[str, Any], said: str) -> None:
     declare(copy, table)

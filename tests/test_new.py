@@ -96,10 +96,10 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     colours, few = ["o'er", "red"], {1: "n.a.", 2: '"1,234.50"'}
     rows = [
         f"{n},{n + 6:02},{n}.50,2024-01-{n:02},{'yes' if n % 2 else 'no'},{n % 2},{-n},{colours[n % 2]},,{2**40 + n}"
-        f",{few.get(n, n)}"
+        f",{few.get(n, n)},NO,{2024}-03"
         for n in range(1, 31)
     ]
-    header = "Order No,code,price,day,paid,flag,delta,colour,empty,big,fee"
+    header = "Order No,code,price,day,paid,flag,delta,colour,empty,big,fee,country,period"
     folder = write(tmp_path / "2024-03", orders="\n".join([header, *rows]) + "\n")
     lines = [f"K{n};Müller;{n % 28 + 1:02}.03.2024;{n},50" for n in range(30)]
     (folder / "kunden.csv").write_bytes(
@@ -127,7 +127,8 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     orders = contract["orders"]
     assert {column["name"]: column["data_type"] for column in orders["columns"]} == {
         "order_no": "int", "code": "text", "price": "numeric", "day": "date", "paid": "boolean", "flag": "int",
-        "delta": "int", "colour": "text", "empty": "text", "big": "bigint", "fee": "text",
+        "delta": "int", "colour": "text", "empty": "text", "big": "bigint", "fee": "text", "country": "text",
+        "period": "text",
     }  # fmt: skip
     assert orders["config"]["meta"] == {"primary_key": "order_no"}
     meta = {column["name"]: column.get("config", {}).get("meta") for column in orders["columns"]}
@@ -140,6 +141,7 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     assert audits["audit_orders_colour_is_known_value"]["arguments"]["value_set"] == ["o''er", "red"]
     assert {"audit_orders_price_not_negative", "audit_orders_order_no_unique"} <= audits.keys()
     assert "audit_orders_delta_not_negative" not in audits
+    assert "audit_orders_period_is_known_value" not in audits, "the next month is another"
     assert "STREAMFLOW_FIRST_MONTH=2024-03" in (tmp_path / "shop" / ".env").read_text().splitlines()
 
 
@@ -171,6 +173,8 @@ def test_ids_months_in_names_and_quotes_around_nothing(run: Run, tmp_path: Path)
         orders="id,customer_id\n" + "".join(f"{n},{n % 20 + 1}\n" for n in range(1, 30)),
         items="id,order_id\n" + "".join(f"{n},{n % 29 + 1}\n" for n in range(1, 90)),
         typed="code,period\na,2024_100\nb,0x1F\n",
+        published="number,item_count\n" + "".join(f"{n},1.5\n" for n in range(1, 30)),
+        published_table_item="number,count\n" + "".join(f"{n},1.5\n" for n in range(100, 130)),
         **{"sims_2024-01": '"iccid","gone","n"\n"89490200001234567890","",""\n"89490200001234567891","","2"\n'},
     )
     run(tmp_path, "new", "no", "--from", folder)
@@ -181,7 +185,13 @@ def test_ids_months_in_names_and_quotes_around_nothing(run: Run, tmp_path: Path)
         "items": {"primary_key": "id", "references": {"table": "orders", "columns": "order_id"}},
         "sims": {"primary_key": "iccid", "files": "sims_????-??.csv"},
         "typed": {"primary_key": "code"},
+        "published_table": {"primary_key": "number", "files": "published.csv"},
+        "published_table_item": {"primary_key": "number"},
     }
+    counts = [contract[name]["columns"][1]["data_tests"] for name in ("published_table", "published_table_item")]
+    assert [audit["dbt_expectations.expect_column_values_to_be_between"]["name"] for [audit] in counts] == [
+        "audit_published_table_item_count_not_negative", "audit_published_table_item_count_not_negative_2"
+    ]  # fmt: skip
     types = {column["name"]: column["data_type"] for name in ("sims", "typed") for column in contract[name]["columns"]}
     assert types == {"iccid": "text", "gone": "text", "n": "int", "code": "text", "period": "text"}
     assert contract["sims"]["columns"][1]["config"]["meta"] == {"optional": True}

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from loader.readers.report import Bar, environment
-from loader.readers.report_columns import psi
+from loader.readers.report import Bar, _column_findings, environment
+from loader.readers.report_columns import ColumnReport, psi
 from tests.conftest import Streamflow, kept
 from tests.files import copy_month, edit, set_value, write_month
 from tests.servers import Server
@@ -171,6 +171,13 @@ def test_psi_with_an_empty_bin_is_finite() -> None:
     assert psi([3], [0]) is None
 
 
+@pytest.mark.parametrize(("before", "now", "found"), [(0.25, 0.3, 1), (0.3, 0.25, 1), (0.25, 0.2999, 0)])
+def test_five_percentage_points_more_empty_values_are_found(before: float, now: float, found: int) -> None:
+    shares = [{"column_name": "fee", "table_name": "users", "null_share": share} for share in (now, before)]
+    column = ColumnReport(shares[0], shares[1], None, [], None)
+    assert len(list(_column_findings([column]))) == found
+
+
 def test_audits_are_shown_month_by_month(three_months: Streamflow) -> None:
     report = numbers(three_months, "002")
     assert report["audit_months"] == ["000", "001", "002"]
@@ -284,6 +291,10 @@ def test_no_page_is_missing_or_stale(january: Streamflow, months: Path, tmp_path
     january.ok("ingest", "000", "--data-dir", tmp_path, "--restate", "--reason", "wrong")
     assert first.read_text() != before[0]
     assert second.read_text() != before[1]
+    set_value(copy_month(months, "001", tmp_path, "007") / "usage_agg_30d.csv", 3, "watch_hours_30d", "7.25")
+    again = ("--as-of", "2024-02-29", "--restate", "--reason", "it is another month's")
+    january.ok("ingest", "007", "--data-dir", tmp_path, *again)
+    assert sorted(page.name for page in first.parent.glob("month_*")) == [first.name, "month_007_2024-02-29.html"]
     assert not list(first.parent.glob("*.part"))
 
 
@@ -296,7 +307,7 @@ def test_a_report_that_fails_is_named_and_made_by_the_same_command(streamflow: S
         result = streamflow("ingest", "000", "--data-dir", months, "--json")
         assert (result.code, result.json["state"]) == (5, state)
         assert [node["kind"] for node in result.json["failed"]] == ["report"]
-        assert "report of month 000: Not a directory" in result.err
+        assert "report of month 000: File exists" in result.err
     (home / "reports").unlink()
     assert "nothing to do" in streamflow.ok("ingest", "000", "--data-dir", months).out
     assert list((home / "reports").glob("month_000_*.html"))

@@ -91,6 +91,13 @@ def test_start_status_stop(embedded: Embedded) -> None:
         assert (ended.returncode, 'database "typo" does not exist' in ended.stdout + ended.stderr) == (3, True), ended
     del embedded.environment["POSTGRES_DB"]
     assert "typo" not in embedded("db", "psql", "-At", "-c", "select datname from pg_database").stdout
+    home = Path(embedded.environment["STREAMFLOW_HOME"])
+    pid_file = home / "pgdata" / "postmaster.pid"
+    said = pid_file.read_text()
+    assert server.socket_directory(home) is not None
+    pid_file.write_text(said.replace("ready   ", "stopping"))
+    assert server.socket_directory(home) is None, "who comes meanwhile waits, and starts it again"
+    pid_file.write_text(said)
     assert embedded("db", "stop").stdout == "stopped\n"
     assert embedded("db", "stop").stdout == "it was not running\n"
 

@@ -18,7 +18,7 @@ from loader.pipeline.progress import log
 from loader.readers import freeze as schemas
 from loader.readers import lookups, training
 from loader.readers.lookups import RowOverTime, TableDifference
-from loader.readers.published import find, published_months
+from loader.readers.published import find, published_months, undisturbed
 from loader.settings import load_settings
 from loader.words import counted, plain, printable
 
@@ -80,7 +80,7 @@ def diff(
 ) -> None:
     """What differs between two published months: rows and columns counted, and some rows, old -> new."""
     tables = lookups.chosen(table_name)
-    with open_database(load_settings()).connect() as connection:
+    with open_database(load_settings()).connect() as connection, undisturbed(connection, tables):
         old, new = find(connection, first), find(connection, second)
         found = lookups.difference(connection, old.as_of, new.as_of, tables, rows)
     sides = [{"month": month.month, "as_of": month.as_of} for month in (old, new)]
@@ -126,7 +126,7 @@ def training_set(
             else "no column is declared with `label: true`, so --label-as-of has nothing to say."
         )
     names = [name.strip() for name in columns.split(",") if name.strip()]
-    with open_database(load_settings()).connect() as connection:
+    with open_database(load_settings()).connect() as connection, undisturbed(connection, tables):
         date, label_date = find(connection, as_of).as_of, find(connection, label_as_of or as_of).as_of
         written = training.write(connection, tables, date, label_date, names, out)
     what = f"{counted(written.rows, 'customer')}, {counted(len(written.columns), 'column')}"

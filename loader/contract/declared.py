@@ -15,7 +15,6 @@ WIDER = {
     "integer": {"bigint", "numeric", "text"},
     "bigint": {"numeric", "text"},
     "numeric": {"text"},
-    "boolean": {"text"},
     "date": {"text"},
 }
 """Type -> the types that can hold each of its values unchanged."""

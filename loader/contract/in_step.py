@@ -40,7 +40,11 @@ def out_of_step(tables: Sequence[Table]) -> Iterator[Lacking]:
     declared = {f"{table.name}_snapshots" for table in tables}
     for path in sorted((project().dbt / "models" / "history").glob("*_snapshots.sql")):
         if path.stem not in declared:
-            yield Lacking(path.relative_to(project().dbt), "is of a table that is not declared: remove its models")
+            name = path.stem.removesuffix("_snapshots")
+            its = sorted((project().dbt / "models").rglob("*.*"))
+            others = [one.name for one in its if one.stem in {name, path.stem, f"latest_{name}", f"{name}_scd2"}]
+            reason = f"is of a table that is not declared: remove {', '.join(others)}"
+            yield Lacking(path.relative_to(project().dbt), reason)
 
 
 def into_step(lacking: Iterable[Lacking]) -> str:

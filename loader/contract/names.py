@@ -40,6 +40,9 @@ OWN_COLUMNS = frozenset(
 OF_ANY_TABLE = frozenset("id key code no nr number".split())  # noqa: SIM905
 """Generic names of keys, which tables of different things share."""
 
+IN_TRAINING_SET = {"training_set", "feature_dates", "label_dates"}
+"""A model that `new` writes after its names are checked, and what that model calls the dates beside the tables."""
+
 MODELS_OF_TABLES = {"history", "production", "latest"}
 """Folders of the models that `streamflow models` writes for each declared table."""
 
@@ -49,17 +52,22 @@ def in_sql(name: str) -> str:
     return f'"{name}"' if name in SQL_WORDS else name
 
 
+def names_of_models() -> set[str]:
+    """Names that no table may have: those of models that are not of one declared table, and those used in one."""
+    others = {path.stem for path in model_files() if path.parent.name not in MODELS_OF_TABLES}
+    return others | IN_TRAINING_SET
+
+
 def taken(tables: Sequence[Table]) -> Iterator[str]:
     """Why valid tables cannot be declared together: a sentence for each name that is taken or too long."""
-    others = {path.stem for path in model_files() if path.parent.name not in MODELS_OF_TABLES}
-    models = Counter(others | {"training_set"})  # which `new` writes after this check
+    models = Counter(names_of_models())
     columns = Counter[str]()
     for table in tables:
         models.update([table.name, f"{table.name}_snapshots", f"{table.name}_scd2", f"latest_{table.name}"])
         columns.update(set(table.column_names).difference(table.key))
     for table in tables:
         if models[table.name] > 1:
-            yield f"table {table.name}: {table.name} is the name of another model"
+            yield f"table {table.name}: {table.name} is the name of another model, or used in one"
     for table in tables:
         for column in table.column_names:
             name = f"{table.name}_{column}"

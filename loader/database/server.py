@@ -43,7 +43,8 @@ class PidFile:
     pid: int
     data: Path
     directory: Path
-    ready: bool
+    status: str
+    """`ready`, or what it does instead, like `stopping`."""
 
 
 def socket_directory(home: Path) -> Path | None:
@@ -51,7 +52,8 @@ def socket_directory(home: Path) -> Path | None:
     data = _data(home)
     found = _pid_file(data)
     with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-        if found is not None and found.data.samefile(data):  # a copied folder has the pid file of the original
+        # a copied folder has the pid file of the original
+        if found is not None and found.status != "stopping" and found.data.samefile(data):
             probe.connect(str(found.directory / SOCKET))
             return found.directory
     return None
@@ -80,6 +82,8 @@ def start(home: Path, version: int | None = None) -> Path:
         with (home.expanduser() / "server.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two commands never create or start a server at once
             _require_original(data)
+            while (found := _pid_file(data)) and found.status == "stopping" and _is_alive(data):
+                time.sleep(0.01)
             if _is_alive(data):  # it is starting: a command that was killed began it
                 return _ready(data)
             _remove_stale_locks(data)
@@ -96,7 +100,7 @@ def start(home: Path, version: int | None = None) -> Path:
 def stop(home: Path) -> bool:
     """Stop the server; False if it was not running."""
     data = _data(home)
-    if socket_directory(home) is None or (found := _pid_file(data)) is None:
+    if (socket_directory(home) is None and not _is_alive(data)) or (found := _pid_file(data)) is None:
         return False
     os.kill(found.pid, signal.SIGINT)
     deadline = time.monotonic() + 60
@@ -122,10 +126,10 @@ def _pid_file(data: Path) -> PidFile | None:
     """The parsed postmaster.pid; None if it is missing or cannot be parsed."""
     with suppress(OSError, ValueError, IndexError):
         lines = os.fsdecode((data / "postmaster.pid").read_bytes()).splitlines()
-        where, listens, ready = Path(lines[1]), Path(lines[4]), [line.strip() for line in lines[7:8]] == ["ready"]
+        where, listens, status = Path(lines[1]), Path(lines[4]), "".join(lines[7:8]).strip()
         if not where.exists():  # the folder was moved, perhaps while its server ran, and its socket with it
             where, listens = data, data if listens == where else listens
-        return PidFile(int(lines[0]), where, listens, ready)
+        return PidFile(int(lines[0]), where, listens, status)
     return None
 
 
@@ -239,7 +243,7 @@ def _launch(data: Path, version: int) -> Path:
 def _ready(data: Path) -> Path:
     """Wait until the server accepts connections, however long it recovers; _NotStarted if its process ends first."""
     while _is_alive(data):
-        if (found := _pid_file(data)) and found.ready:
+        if (found := _pid_file(data)) and found.status == "ready":
             return found.directory
         time.sleep(0.01)
     raise _NotStarted(_end_of_log(data))

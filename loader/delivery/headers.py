@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 from loader.contract.tables import Table
 from loader.delivery import causes
@@ -58,7 +59,7 @@ def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
         return
     header, known = record.fields, set(table.header_names)
     missing = {column.name for column in table.columns if set(header).isdisjoint(column.names)}
-    blank = {name: meant for name in header if name not in known and (meant := causes.without_blanks(name)) in missing}
+    blank = dict(_with_blanks(sorted(set(header) - known), table, missing))
     for name, meant in blank.items():
         yield Problem(file, causes.BLANK[0], line=1, column=meant, value=causes.shown(name), remedy=causes.BLANK[1])
     missing.difference_update(blank.values())
@@ -69,6 +70,14 @@ def _of_columns(file: str, record: Record, table: Table) -> Iterator[Problem]:
         if count > 1 and name:
             yield Problem(file, f"the column is there {count} times", line=1, column=causes.shown(name))
     yield from _of_declared(file, header, table, missing)
+
+
+def _with_blanks(names: Sequence[str], table: Table, missing: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name that has blanks besides a name of a missing column, and that column."""
+    for column in (column for column in table.columns if column.name in missing):
+        for meant, name in product(column.names, names):
+            if causes.without_blanks(name) == causes.without_blanks(meant) and len(name) > len(meant):
+                yield name, column.name
 
 
 def _of_unknown(file: str, names: Sequence[str], missing: Collection[str]) -> Iterator[Problem]:

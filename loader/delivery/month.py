@@ -182,7 +182,11 @@ def parse_month(text: str, settings: Settings | None = None) -> int:
     if date := re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])", text.strip(), re.ASCII):
         number = (settings or load_settings()).number_of(int(date[1]), int(date[2]))
         if number < 0:
-            raise WrongUsage(f"{text} is before the first month of all, STREAMFLOW_FIRST_MONTH.")
+            raise WrongUsage(
+                f"{text} is before the first month of all, STREAMFLOW_FIRST_MONTH. In a database that has no month yet,"
+                " set that to an earlier one. Else call its folder month_NNN, by a number that no month has, and ingest"
+                " that with --as-of."
+            )
         return number
     match = re.fullmatch(r"(?:month_)?(\d{1,4})", text.strip(), re.ASCII)
     if match is None:

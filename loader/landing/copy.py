@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from loader.contract.tables import Table
-from loader.database import Connection, Database, each_in_a_session, statement
+from loader.database import Connection, Database, each_in_a_session, retries, statement
 from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, TableFiles, Unfit, hash_of, unreadable, watched
 from loader.errors import SurroundingsFailed
 from loader.landing.forgotten import take_out
@@ -61,17 +61,21 @@ def land(
     tables: Sequence[Table],
     files: Mapping[str, TableFiles],
     at_once: int,
+    load_id: int,
 ) -> Landing:
-    """Replace the staging tables by the delivery's files, `at_once` tables at a time; without files, a table is empty.
+    """Replace the staging tables by the files of an attempt, `at_once` tables at a time; without files, one is empty.
 
     Each table is one transaction, so a file that is not taken leaves its table as it was.
+
+    Raises:
+        ConnectionLost, SurroundingsFailed: see new_staging_table.
     """
     given_up = threading.Event()
 
     def land_one(connection: Connection, table: Table) -> LandedFile | Problem | None:
         if table.name in files:
-            return _land_table(connection, delivery, table, files[table.name], given_up)
-        with new_staging_table(connection, table, delivery):
+            return _land_table(connection, delivery, table, files[table.name], load_id, given_up)
+        with new_staging_table(connection, table, delivery, load_id):
             return None
 
     largest_first = sorted(tables, key=lambda table: files[table.name].size if table.name in files else 0, reverse=True)
@@ -85,10 +89,13 @@ def land(
 
 
 @contextmanager
-def new_staging_table(connection: Connection, table: Table, delivery: Delivery) -> Iterator[sql.Identifier]:
+def new_staging_table(
+    connection: Connection, table: Table, delivery: Delivery, load_id: int
+) -> Iterator[sql.Identifier]:
     """Recreate the staging table, empty, in a transaction that includes the body of the `with` statement.
 
     Raises:
+        ConnectionLost: another attempt has begun since, as this one has lost the run lock.
         SurroundingsFailed: a session reads the table too long, streamflow did not make it, or objects depend on it.
     """
     staging, name = sql.Identifier("staging", table.name), f"staging.{table.name}"
@@ -112,18 +119,28 @@ def new_staging_table(connection: Connection, table: Table, delivery: Delivery) 
                 f"{name} cannot be recreated, as every landing has to: {error.diag.message_detail}. Drop the dependent"
                 f" object, or have it read latest.{table.name}, then try again."
             ) from None
+        # asked under the table's lock: an attempt that begins later lands after this transaction
+        if not connection.execute(statement(__file__, "running"), [load_id]).fetchone():
+            raise retries.ConnectionLost(
+                "another run has begun since, as this one had lost its connection to the database, and its lock with it"
+            )
         default = sql.SQL("alter table {} alter column as_of set default {}")
         connection.execute(default.format(staging, sql.Literal(delivery.as_of)))
         yield staging
 
 
 def _land_table(
-    connection: Connection, delivery: Delivery, table: Table, files: TableFiles, given_up: threading.Event
+    connection: Connection,
+    delivery: Delivery,
+    table: Table,
+    files: TableFiles,
+    load_id: int,
+    given_up: threading.Event,
 ) -> LandedFile | Problem:
     """COPY the files of a table into a new staging table, one after the other, so that rows keep the files' order."""
     file, parts = files.parts[0], list[LandedFile]()
     try:
-        with new_staging_table(connection, table, delivery) as staging:
+        with new_staging_table(connection, table, delivery, load_id) as staging:
             for file in files.parts:
                 parts.append(_copy(connection, staging, table, file, given_up))
             rows = sum(part.rows for part in parts) - take_out(connection, staging, table)

@@ -5,3 +5,7 @@ from pg_class
 where
     oid = to_regclass(format('staging.%%I', %s::text))
     and (relkind, relpersistence, coalesce('autovacuum_enabled=off' = any(reloptions), false)) <> ('r', 'u', true);
+
+-- name: running
+-- One row unless another attempt has begun since, which ends all that were under way.
+select load_id from ops.loads where load_id = %s and state in ('running', 'refused');

@@ -64,7 +64,6 @@ class Run:
 
     @property
     def _timings(self) -> dict[str, float]:
-        """Step -> seconds, with the total so far."""
         return {**self._seconds, "total": round(time.perf_counter() - self._began, 3)}
 
     def execute(self) -> Outcome:
@@ -193,12 +192,13 @@ class Run:
         self._published(result, message if is_finished else begun)
 
     def _land(self, tables: Sequence[Table]) -> Landing:
-        there = [self.files[table.name] for table in tables if table.name in self.files]
+        parts = [part for table in tables if table.name in self.files for part in self.files[table.name].parts]
         with self._step("landing"):
-            self.progress.files({file.name: file.size for files in there for file in files.parts})
+            self.progress.files({file.name: file.size for file in parts})
             ledger.clear_staged(self.connection)
             ledger.undo_unfinished(self.connection)
-            landing = land(self.database, self.delivery, tables, self.files, files_at_once(self.connection))
+            at_once = files_at_once(self.connection)
+            landing = land(self.database, self.delivery, tables, self.files, at_once, self.load_id)
         ledger.enter_files(self.connection, self.load_id, landing.files)
         self._landed = {file.table: file.rows for file in landing.files}
         return landing

@@ -60,7 +60,8 @@ def _reports(settings: Settings, outcome: Outcome) -> Iterator[str]:
     later = [month for month in months if month.as_of >= outcome.as_of]
     pages = {month.as_of: page_of(settings, month.month, month.as_of) for month in later}
     if outcome.as_of in pages:
-        pages[outcome.as_of].unlink(missing_ok=True)
+        for page in there.glob(f"month_*_{outcome.as_of}.html"):  # also one of another month for this date
+            page.unlink()
     elif outcome.state != "published":
         return
     for date, page in reversed(pages.items()):

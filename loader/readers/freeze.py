@@ -11,6 +11,7 @@ from psycopg import sql
 from loader.contract.tables import Table
 from loader.database import Connection, statement
 from loader.errors import SurroundingsFailed
+from loader.readers.published import find, undisturbed
 
 
 def schema_of(as_of: dt.date) -> str:
@@ -24,11 +25,13 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
     Whoever may read a production table may read its view; nobody may write through it.
 
     Raises:
+        WrongUsage: the date is not published, or archived.
         SurroundingsFailed: the role may not create schemas in this database.
     """
     schema = schema_of(as_of)
     try:
-        with connection.transaction():
+        with undisturbed(connection, tables, read_only=False):
+            find(connection, str(as_of))
             connection.execute("set local search_path = ''")
             is_there = connection.execute("select to_regnamespace(%s)", [schema]).fetchone() != (None,)
             if not is_there:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 
 from loader import ledger
+from loader.contract.tables import Table
 from loader.database import Connection
 from loader.delivery import parse_month
 from loader.errors import WrongUsage
 
 MONTHS = """
 select month, as_of, previous_as_of, load_id, published_at, archived_in from public.published_months order by as_of
+"""
+THERE = """
+select relname from pg_class
+where relnamespace = 'public'::regnamespace and relname = any(%s) and has_table_privilege(oid, 'select') order by 1
 """
 
 
@@ -44,6 +51,24 @@ def published_months(connection: Connection) -> list[PublishedMonth]:
     except psycopg.errors.UndefinedColumn:
         ledger.exists(connection)  # raises if another version made all of this
         raise
+
+
+@contextmanager
+def undisturbed(connection: Connection, tables: Sequence[Table], *, read_only: bool = True) -> Iterator[None]:
+    """A transaction during which no month is restated or archived. Find months and read them within it, not before.
+
+    Both replace partitions. A query that waits for that has a snapshot from before it, and would find no rows in the
+    new partition; so the locks come before the snapshot.
+    """
+    names = [f"{table.name}_snapshots" for table in tables]
+    there = [name for (name,) in connection.execute(THERE, [names]).fetchall()]
+    with connection.transaction():
+        if read_only:
+            connection.execute("set transaction isolation level repeatable read, read only")
+        if there:
+            listed = sql.SQL(", ").join(sql.Identifier("public", name) for name in there)
+            connection.execute(sql.SQL("lock table only {} in access share mode").format(listed))
+        yield
 
 
 def find(connection: Connection, text: str) -> PublishedMonth:

@@ -126,7 +126,7 @@ def _column_findings(columns: list[ColumnReport]) -> Iterator[Finding]:
             how = "has another distribution" if column.level == "alert" else "has begun to drift"
             yield Finding(column.level, f"{column.name} {how}: PSI {column.psi:.2f}", column.name)
         now, before = column.now["null_share"], (column.before or column.now)["null_share"]
-        if abs(now - before) >= 0.05:
+        if round(abs(now - before), 9) >= 0.05:  # 0.3 - 0.25 is less
             shares = f"{now:.1%} of the rows, {before:.1%} before"
             yield Finding("watch", f"{column.name} has no value in {shares}", column.name)
 

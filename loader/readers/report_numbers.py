@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, Database, each_in_a_session, statement
-from loader.readers.published import PublishedMonth, find, published_months, require_comparable
+from loader.readers.published import PublishedMonth, find, published_months, require_comparable, undisturbed
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
 MONTHS_IN_GRID = 12
@@ -65,8 +65,7 @@ class Report:
 
 def read_month(database: Database, month: str, tables: Sequence[Table]) -> Report:
     """The numbers of a published month, all read in one snapshot. Takes and raises what report.write_month says."""
-    with database.connect() as connection, connection.transaction():
-        connection.execute(AT_ONE_INSTANT)
+    with database.connect() as connection, undisturbed(connection, tables):
         found, months = find(connection, month), published_months(connection)
         require_comparable(found, months)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]

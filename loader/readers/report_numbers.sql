@@ -5,16 +5,16 @@ from ops.loads
 where load_id = %(load_id)s;
 
 -- name: customers
--- One row: how many customers of a table came, went and came back; zeros if the table is unknown on that date. The filters on
--- both dates let the planner read only two partitions.
+-- One row: how many customers of a table came, went and came back. If the table has no history on that date, all have gone. The
+-- filters on both dates let the planner read only two partitions.
 select
     asked.table_name,
     coalesce(users.customers_known, 0) as customers_known,
     coalesce(users.customers_delivered, 0) as customers_delivered,
     before.rows_delivered as delivered_before,
-    (users.customers_delivered - before.rows_delivered) / nullif(before.rows_delivered, 0)::double precision as change,
+    (coalesce(users.customers_delivered, 0) - before.rows_delivered) / nullif(before.rows_delivered, 0)::double precision as change,
     coalesce(users.customers_new, 0) as customers_new,
-    coalesce(users.customers_departed, 0) as customers_departed,
+    coalesce(users.customers_departed, before.rows_delivered, 0) as customers_departed,
     coalesce(users.customers_returned, 0) as customers_returned,
     users.compared_rows,
     users.changed_rows,

@@ -46,7 +46,7 @@ class Row:
 
 
 def diagnose(
-    database: Database, delivery: Delivery, table: Table, files: TableFiles, stopped: Problem
+    database: Database, delivery: Delivery, table: Table, files: TableFiles, stopped: Problem, load_id: int
 ) -> Iterator[Problem]:
     """Yield all problems of a table's files in file order, and land the rows with null in place of wrong values.
 
@@ -57,7 +57,7 @@ def diagnose(
     with (
         database.connect() as judge,
         database.connect() as lander,
-        new_staging_table(lander, table, delivery) as staging,
+        new_staging_table(lander, table, delivery, load_id) as staging,
     ):
         spread = is_cluster(lander)
         lander.execute(sql.SQL("alter table {} add column if not exists {} bigint").format(staging, position))

@@ -74,7 +74,7 @@ class Problems:
         """Yield all problems of the files that did not land."""
         for table in (table for table in self.tables if table.name in landing.not_taken):
             files, stopped = self.files[table.name], landing.not_taken[table.name]
-            for problem in diagnose(self.database, self.delivery, table, files, stopped):
+            for problem in diagnose(self.database, self.delivery, table, files, stopped, self.load_id):
                 column = table.column(problem.column).name if problem.column else None
                 if problem.line and len(self.told) < REMEMBERED:
                     self.told.add((problem.file, problem.line, column))

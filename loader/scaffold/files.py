@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import Composed
 
+from loader.contract.names import names_of_models
 from loader.contract.tables import COMMAS, MOST_COLUMNS
 from loader.database import Connection
 from loader.delivery import SourceFile
@@ -123,6 +124,7 @@ def _export(path: Path) -> Export:
         raise DataRefused(f"{path} has {len(header):,} columns, and a table {MOST_COLUMNS} at most: divide it.")
     if len(set(header)) < len(header):
         raise DataRefused(f"{path} has a column twice in its header: rename one of them.")
+    table = f"{table[:34]}_table" if table in names_of_models() else table
     return Export(path, table, tuple(header), delimiter, encoding)
 
 

@@ -17,7 +17,7 @@ from loader.contract.names import OWN_COLUMNS, SQL_WORDS, in_sql
 from loader.database import Connection, statement
 from loader.delivery.causes import TOTAL_LINE, Cause, of_value
 from loader.delivery.csv_contract import is_total
-from loader.scaffold.files import OTHER_ENCODING, TEMPLATE, Export, plain_name
+from loader.scaffold.files import MONTH, OTHER_ENCODING, TEMPLATE, Export, plain_name
 from loader.scaffold.references import find_references
 from loader.words import counted
 
@@ -109,9 +109,11 @@ class TableSeen:
         return [column.name for column in self.columns if column.filled == self.rows and column.name not in self.key]
 
     def closed_set(self, column: ColumnSeen) -> list[str]:
-        """The values that a text column repeats; none if there are many, or if dbt would read one as a template."""
+        """The values that a text column repeats; none if there are many, or if another month will have others."""
         repeated = column.data_type == "text" and column.different * 10 <= column.filled
-        return column.few_values or [] if repeated and not any(map(TEMPLATE.search, column.few_values or [])) else []
+        values = column.few_values or [] if repeated and not column.cause else []
+        no_set = [value for value in values if MONTH.search(value) or TEMPLATE.search(value)]  # dbt reads templates
+        return [] if no_set else values
 
     @property
     def refers_to_lookup(self) -> bool:
@@ -235,7 +237,14 @@ def contract(tables: Sequence[TableSeen]) -> str:
     environment.filters |= {"flow": _flow, "in_sql": in_sql}
     template = environment.from_string(TEMPLATE_OF_SOURCES.read_text(encoding="utf-8"))
     referred_first = sorted(tables, key=lambda table: table.references is not None)
-    return template.render(tables=referred_first, sql_words=SQL_WORDS)
+    names = Counter[str]()
+
+    def numbered(found: re.Match[str]) -> str:
+        names[found[0]] += 1
+        return found[0] if names[found[0]] == 1 else f"{found[0]}_{names[found[0]]}"
+
+    # table order with item_count, and table order_item with count, would have audits of one name
+    return re.sub(r"(?<= name: )audit_\w+", numbered, template.render(tables=referred_first, sql_words=SQL_WORDS))
 
 
 def _flow(value: str | list[str]) -> str:

@@ -34,7 +34,8 @@ select
         when bool_and(value ~ '^[0-9]+$') then 'text'  -- leading zeros, or too long for bigint: no quantity, but an identifier
         when bool_and(is_numeric) then 'numeric'
         when bool_and(is_date) then 'date'
-        when bool_and(is_boolean) then 'boolean'
+        -- a column with only NO may be of countries
+        when bool_and(is_boolean) and (count(distinct lower(value)) > 1 or bool_and(value ~* '^(true|false|yes)$')) then 'boolean'
         else 'text'
     end as data_type,
     coalesce(bool_or(is_numeric and ltrim(value) like '-%%'), false) as has_negative,

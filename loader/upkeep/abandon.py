@@ -29,10 +29,11 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
         if not ledger.exists(connection):
             raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
         tables = _begun(connection, delivery)
-        with connection.transaction():
+        connection.execute("select ops.require_settled_cluster()")
+        with history.all_or_nothing(connection, f"month {label} is not given up"):
             load_id = ledger.begin(connection, delivery, "abandon", None, {})
             connection.execute("delete from ops.staged where as_of = %s", [delivery.as_of])
-            connection.execute("select ops.require_settled_cluster(), ops.undo_unfinished_loads(%s)", [delivery.as_of])
+            connection.execute("select ops.undo_unfinished_loads(%s)", [delivery.as_of])
             ledger.finish(connection, load_id, "abandoned", timings={})
             lags = connection.execute(statement(__file__, "lags")).fetchone() == (True,)
         stands = ledger.standing(connection, delivery.as_of).load_id is not None

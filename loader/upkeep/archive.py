@@ -51,15 +51,18 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
         entries = history.entries(connection, NOTHING)
         there = [entry for entry in entries if entry.schema_name == "history" and entry.event != "archived"]
         old = _dispensable(sorted(there, key=_date_of), before)
-        query = "select nspname from pg_namespace where nspname = any(%s) order by 1"
-        if shown := connection.execute(query, [[f"as_of_{entry.as_of:%Y_%m_%d}" for entry in old]]).fetchone():
-            raise WrongUsage(
-                f"the schema {shown[0]} shows such a month: `drop schema {shown[0]} cascade` in psql first."
-            )
+        _require_not_shown(connection, old)
         if old:
             folder.mkdir(parents=True, exist_ok=True)
         for as_of, of_date in groupby(old, _date_of):
             yield _archive(connection, folder.resolve(), as_of, list(of_date))
+
+
+def _require_not_shown(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Require that no as-of schema shows the dates of the entries; WrongUsage names one that does."""
+    query = "select nspname from pg_namespace where nspname = any(%s) order by 1"
+    if shown := connection.execute(query, [[f"as_of_{entry.as_of:%Y_%m_%d}" for entry in entries]]).fetchone():
+        raise WrongUsage(f"the schema {shown[0]} shows such a month: `drop schema {shown[0]} cascade` in psql first.")
 
 
 class _NotYet(WrongUsage):
@@ -169,6 +172,7 @@ def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequ
             names = {"parent": _parent(entry), "partition": entry.relation}
             connection.execute(statement(__file__, "detach").format(**names))
             connection.execute(sql.SQL("drop table {}").format(entry.relation))
+        _require_not_shown(connection, entries)  # a schema may have been made while the files were written
         return _moved(
             connection, "archived", as_of, [(entry, path, SourceFile(path).sha256()) for entry, path in moved]
         )

@@ -74,6 +74,7 @@ def _refuse(
         )
     customers = {(table.name, name) for table in tables for name in table.customer}
     as_text = [one for one in wanted if (one.table, one.column) in customers and one.type_after == "text"]
+    as_text = [one for one in as_text if one.type_before != "text"]
     if as_text and connection.execute("select 1 from ops.forgotten limit 1").fetchone():
         raise WrongUsage(
             f"{as_text[0]}: customers are forgotten, and are recognized by their key as {as_text[0].type_before}. As"

@@ -27,10 +27,10 @@ def main(data: Path) -> None:
     database = open_database(load_settings())
     with database.connect() as connection:
         ledger.prepare(connection)
-        at_once = files_at_once(connection)
+        at_once, load_id = files_at_once(connection), ledger.begin(connection, delivery, "land", None, {})
     files = delivery.find(tables).files
     before = _peak()
-    landing = land(database, delivery, tables, files, at_once)
+    landing = land(database, delivery, tables, files, at_once, load_id)
     if landing.not_taken:
         raise SystemExit(str(landing.not_taken))
     sys.stdout.write(f"{_peak() - before:.1f}\n")

@@ -1,5 +1,16 @@
--- only deliveries make versions, in date order; rows that were carried forward count only for archived dates
-with deliveries as (
+-- only deliveries make versions, in date order; rows that were carried forward count only for archived dates, and only if that
+-- was after the date was restated for the last time
+with written as (
+    select
+        history.as_of,
+        history.load_id,
+        published.archived_in
+    from {{ source('ops', 'history') }} as history
+    inner join {{ ref('published_months') }} as published on history.as_of = published.as_of
+    where history.table_name = 'users'
+),
+
+deliveries as (
     select distinct on (snapshots.user_id, snapshots.observed_as_of)
         snapshots.*,
         row(
@@ -11,13 +22,13 @@ with deliveries as (
             snapshots.has_dependents
         ) as delivered
     from {{ ref('users_snapshots') }} as snapshots
-    inner join {{ ref('published_months') }} as published on snapshots.as_of = published.as_of
-    where
-        snapshots.observed_as_of = snapshots.as_of
-        or snapshots.observed_as_of in (
-            select gone.as_of from {{ ref('published_months') }} as gone
-            where gone.archived_in is not null
-        )
+    inner join written on snapshots.as_of = written.as_of
+    left join written as gone
+        on
+            snapshots.observed_as_of = gone.as_of
+            and gone.archived_in is not null
+            and written.load_id > gone.load_id
+    where snapshots.observed_as_of = snapshots.as_of or gone.as_of is not null
     order by
         snapshots.user_id asc,
         snapshots.observed_as_of asc,

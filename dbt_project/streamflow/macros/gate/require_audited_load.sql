@@ -52,7 +52,8 @@
                 else streamflow.orphans(source('staging', child.name), key)[0] -%}
             {%- if orphans -%}
                 {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " " ~ found ~ orphans
-                    ~ ". Have the files corrected; a `relationships` audit of severity error would list them") -%}
+                    ~ ". Have the files corrected; a `relationships` audit of severity error would list them. If the reference no longer"
+                    ~ " holds, take it out of " ~ child.original_file_path | replace('.sql', '.yml')) -%}
             {%- endif -%}
             {%- set others = streamflow.orphans(child.relation_name, key, 'observed_as_of') if streamflow.key_is_new(child, key.columns) else [0] -%}
             {%- if others[0] -%}
@@ -120,16 +121,16 @@
 
 
 {#-
-  How many values of a foreign key in `relation` its parent lacks in staging, in production and, for rows of production, in history; and
-  the dates of their delivery, which are in the column `date`.
+  How many rows of `relation` have a foreign key that its parent lacks in staging, in production and, for rows of production, in history;
+  and the dates of their delivery, which are in the column `date`.
 -#}
 {% macro orphans(relation, key, date='as_of') %}
     {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
     {%- set parent = streamflow.parent_of(key) -%}
     {%- set query -%}
-        select count(distinct ({{ its }})), string_agg(distinct named_on, ', ')
+        select count(*), string_agg(distinct named_on, ', ')
         from (
-            select distinct {{ its }}, {{ date }}::text as named_on
+            select {{ date }}::text as named_on
             from {{ relation }}
             where ({{ its }}) in (
                 select {{ its }} from {{ relation }} where ({{ its }}) is not null
