@@ -44,13 +44,18 @@ def project() -> Project:
     """The project in STREAMFLOW_PROJECT_DIR; without it, in the current folder or one above it; else the checkout.
 
     Raises:
-        WrongUsage: there is none.
+        WrongUsage: there is none, or it belongs to another user and was not named.
     """
     named = os.environ.get(VARIABLE)
     start = expanded(Path(named)) if named else _here()
     folders = [start] if named else [start, *start.parents]
     for folder in folders:
-        for found in _in(folder.resolve()) if named or _is_trusted(folder) else ():
+        for found in _in(folder.resolve()):
+            if not named and not _is_trusted(folder):
+                raise WrongUsage(
+                    f"{found.root} belongs to another user, and a project can name programs to run: if you trust this"
+                    " one, name it with --project-dir."
+                )
             return found
     if not named and SHIPPED != CODE:
         return _checkout(SHIPPED)
@@ -94,7 +99,7 @@ def _here() -> Path:
 
 
 def _is_trusted(folder: Path) -> bool:
-    """Whether this user or root owns the folder (root trusts any): a stranger's project could name programs to run."""
+    """Whether this user or root owns the folder (root trusts any)."""
     return os.geteuid() == 0 or folder.stat().st_uid in {0, os.geteuid()}
 
 

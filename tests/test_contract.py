@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from loader.contract.customers import found, training_columns
+from loader.contract.declared import changes
 from loader.contract.in_step import out_of_step
 from loader.contract.models import write_models
 from loader.contract.tables import Table, described_in, load_contract
@@ -39,6 +40,14 @@ PLANS: dict[str, Any] = {
 
 def test_models_are_in_step_with_the_declaration() -> None:
     assert list(out_of_step(load_contract())) == []
+
+
+def test_a_database_of_another_project_is_refused(january: Streamflow) -> None:
+    """Its months would hide those of the other project from their readers."""
+    other = Table.model_validate({**PLANS, "config": {"meta": {"primary_key": "user_id"}}})
+    with pytest.raises(WrongUsage, match="it is of another project"):
+        changes(january.connection, [other])
+    assert list(changes(january.connection, [*load_contract(), other])) == []
 
 
 def test_columns_of_a_training_set_have_names_of_their_own() -> None:

@@ -250,14 +250,14 @@ def test_a_log_on_a_full_disk_ends_nothing(january: Streamflow, months: Path) ->
     "point", ["last history", *(pytest.param(one, marks=pytest.mark.long) for one in ("landing", "dbt begins"))]
 )
 def test_a_signal_to_end_is_as_an_interrupt(january: Streamflow, months: Path, point: str) -> None:
-    with paused(january, point, "ingest", "001", "--data-dir", months) as run:
+    with paused(january, point, "ingest", "001", "--data-dir", months, "--json") as run:
         for _ in range(5):  # `timeout` sends it to the process and to its group
             with suppress(subprocess.TimeoutExpired, ProcessLookupError):
                 run.process.send_signal(signal.SIGTERM)
                 run.process.wait(0.02)
         run.process.wait(PATIENCE)
         wait_until(january, "select count(*) = 0 from pg_stat_activity where application_name like 'streamflow%%'")
-    assert run.process.returncode == 143
+    assert run.process.returncode == json.loads(run.said[0])["exit_code"] == 143
     assert run.said[1].endswith("streamflow: interrupted\n")
     assert january.value("select state from ops.loads order by load_id desc limit 1") == "interrupted"
     january.ok("ingest", "001", "--data-dir", months)

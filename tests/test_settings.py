@@ -11,6 +11,7 @@ import pytest
 from loader.api import last_month
 from loader.delivery import parse_month
 from loader.errors import WrongUsage
+from loader.project import VARIABLE, project
 from loader.settings import Settings, load_settings
 from tests.conftest import Streamflow
 
@@ -111,6 +112,19 @@ def test_an_env_file_that_cannot_be_read_is_named(use_project: Callable[[Path], 
     with pytest.raises(WrongUsage, match=r"\.env cannot be read: Input/output error"):
         load_settings()
     load_settings.cache_clear()
+
+
+def test_a_project_of_another_user_is_used_only_by_name(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example in its place would publish made-up customers."""
+    monkeypatch.chdir(copy)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr("loader.project._is_trusted", lambda _: False)
+    project.cache_clear()
+    with pytest.raises(WrongUsage, match=f"{copy} belongs to another user.*name it with --project-dir"):
+        project()
+    monkeypatch.setenv(VARIABLE, str(copy))
+    assert project().root == copy
+    project.cache_clear()
 
 
 def test_what_libpq_would_not_read_in_an_env_file_is_refused(

@@ -6,6 +6,7 @@ import datetime as dt
 import gc
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +62,7 @@ def options(
         use_project(project_dir)
         terminal.log_to_stderr(quiet="--json" in sys.argv)  # again, as that project's .env may set its form
     elif context.invoked_subcommand != "new" and is_only_the_checkout():
-        log.info(f"neither this folder nor one above it has a project, so it is {SHIPPED}")
+        log.warning(f"neither this folder nor one above it has a project, so it is {SHIPPED}")
 
 
 GROUPS = {
@@ -87,12 +88,18 @@ db.command(context_settings=PASSED_ON)(server.psql)
 app.add_typer(db, name="db", rich_help_panel="Look after")
 
 
-def main() -> None:
-    """Run a command and turn what it raises into a sentence and an exit code."""
+def main(signals: Sequence[tuple[int, float]] = ()) -> None:
+    """Run a command and turn what it raises into a sentence and an exit code.
+
+    Args:
+        signals: gets the signals that interrupt it, each with its time.
+    """
     gc.disable()  # a command is short, and collecting garbage among dbt's objects takes a tenth of its time
     as_json = "--json" in sys.argv
     terminal.log_to_stderr(quiet=as_json)
     code, message = _run(explains_words=not as_json and not terminal.logs_json())
+    if signals and code == 130:
+        code = 128 + signals[0][0]
     if message:
         terminal.complain(message)
         if as_json:

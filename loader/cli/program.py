@@ -32,10 +32,7 @@ def program() -> None:
     command = _command(sys.argv[1:])
     if command not in WRITES_THE_PROJECT:
         os.umask(os.umask(0) | 0o077)
-    signals = _interrupted_by_signals()
-    code = _run()
-    if signals and code == 128 + signal.SIGINT:
-        code = 128 + signals[0][0]
+    code = _run(_interrupted_by_signals())
     atexit._run_exitfuncs()
     sys.stdout.flush()
     if out.lost and code == 0:
@@ -76,12 +73,12 @@ def _interrupted_by_signals() -> list[tuple[int, float]]:
     return come
 
 
-def _run() -> int:
+def _run(signals: Sequence[tuple[int, float]]) -> int:
     """Run the command; returns its exit code."""
     from loader.cli.main import main
 
     try:
-        main()
+        main(signals)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0

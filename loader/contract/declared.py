@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from loader.contract.tables import Column, Table, model_columns
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
+from loader.words import some_of
 
 ADDED = {"as_of", "observed_as_of"}
 WIDER = {
@@ -40,13 +41,18 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
     """The changes that `streamflow migrate` would make to history and production.
 
     Raises:
-        WrongUsage: history cannot follow the declaration; the message says what to declare instead.
+        WrongUsage: history cannot follow the declaration, or is of other tables; the message says what to do.
     """
     there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
     landed: dict[str, list[str]] = dict(connection.execute(statement(__file__, "landed")).fetchall())
     rows = connection.execute(statement(__file__, "keys"), [[table.name for table in tables]])
     keys: dict[str, list[str]] = dict(rows.fetchall())
-    brought: dict[str, list[str]] = dict(connection.execute(statement(__file__, "brought")).fetchall()) if there else {}
+    brought = _brought(connection)
+    if brought and brought.keys().isdisjoint(table.name for table in tables):
+        raise WrongUsage(
+            f"this database has months of {some_of(sorted(brought))}, and none of the tables declared here: it is of"
+            " another project. Name a database of this project's own in POSTGRES_DB. Nothing was changed."
+        )
     found: list[Change] = []
     for table in tables:
         if known := there.get(f"{table.name}_snapshots"):
@@ -54,6 +60,13 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
         if known := there.get(table.name):
             found += _changes(table, f"production/{table.name}", known, landed, brought)
     return list(dict.fromkeys(found))
+
+
+def _brought(connection: Connection) -> dict[str, list[str]]:
+    """Table -> the columns that months have brought; empty without a ledger."""
+    if connection.execute("select to_regclass('ops.history') is null").fetchone() == (True,):
+        return {}
+    return dict(connection.execute(statement(__file__, "brought")).fetchall())
 
 
 def columns_in_database(connection: Connection, relations: Sequence[str]) -> dict[str, dict[str, str]]:

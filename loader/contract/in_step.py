@@ -37,7 +37,12 @@ def out_of_step(tables: Sequence[Table]) -> Iterator[Lacking]:
             elif path.suffix == ".yml":
                 reasons = _lacking(project().dbt / path, model)
                 yield from (Lacking(path, reason, model.properties["name"]) for reason in reasons)
-    declared = {f"{table.name}_snapshots" for table in tables}
+    yield from _left_over(f"{table.name}_snapshots" for table in tables)
+
+
+def _left_over(declared: Iterable[str]) -> Iterator[Lacking]:
+    """Models of history besides those `declared`, with the other models of the same table."""
+    declared = set(declared)
     for path in sorted((project().dbt / "models" / "history").glob("*_snapshots.sql")):
         if path.stem not in declared:
             name = path.stem.removesuffix("_snapshots")

@@ -35,9 +35,12 @@ QUIET = ["--log-level", "none", "--log-level-file", "none"]
 LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-file"]
 """Logs to the file that error messages name, at level info, because logging each query takes time."""
 LOG = Path("logs", "dbt.log")
-LEADS_ASTRAY = ("RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES", "DEFER", "FAVOR_STATE", "WARN_ERROR", "WARN_ERROR_OPTIONS")
-"""Variables (after DBT_ or DBT_ENGINE_) that would make dbt leave out audits or tables, read other tables, or refuse a
-month for a warning."""
+LEADS_ASTRAY = (
+    "RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES", "EMPTY", "SAMPLE", "DEFER", "FAVOR_STATE", "WARN_ERROR",
+    "WARN_ERROR_OPTIONS",
+)  # fmt: skip
+"""Variables (after DBT_ or DBT_ENGINE_) that would make dbt leave out audits, tables or rows, read other tables, or
+refuse a month for a warning."""
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
 PARSER = ThreadPoolExecutor(1, "dbt")

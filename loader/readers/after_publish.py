@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import psycopg
 
@@ -60,14 +61,18 @@ def _reports(settings: Settings, outcome: Outcome) -> Iterator[str]:
     later = [month for month in months if month.as_of >= outcome.as_of]
     pages = {month.as_of: page_of(settings, month.month, month.as_of) for month in later}
     if outcome.as_of in pages:
-        for page in there.glob(f"month_*_{outcome.as_of}.html"):  # also one of another month for this date
-            page.unlink()
+        _remove(there.glob(f"month_*_{outcome.as_of}.html"))  # also one of another month for this date
     elif outcome.state != "published":
         return
     for date, page in reversed(pages.items()):
         if date == outcome.as_of or page.is_file():
             path, *_ = write_month(settings, str(date))
             yield f"report: {path}"
+
+
+def _remove(pages: Iterable[Path]) -> None:
+    for page in pages:
+        page.unlink()
 
 
 def _reportable(months: Sequence[PublishedMonth]) -> list[PublishedMonth]:

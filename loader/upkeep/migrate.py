@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,9 +72,7 @@ def _refuse(
             f"{archived} are archived, and their files have the columns as they were; {NOTHING}:"
             " `streamflow archive --restore`, migrate, and archive them again into another folder."
         )
-    customers = {(table.name, name) for table in tables for name in table.customer}
-    as_text = [one for one in wanted if (one.table, one.column) in customers and one.type_after == "text"]
-    as_text = [one for one in as_text if one.type_before != "text"]
+    as_text = list(_keys_that_become_text(tables, wanted))
     if as_text and connection.execute("select 1 from ops.forgotten limit 1").fetchone():
         raise WrongUsage(
             f"{as_text[0]}: customers are forgotten, and are recognized by their key as {as_text[0].type_before}. As"
@@ -87,6 +85,13 @@ def _refuse(
                 f"{one.table}.{one.column} says which node of the cluster a row is on, so neither its type nor its name"
                 f" can be changed; {NOTHING}. Declare it as it was, or ingest the months into a new database."
             )
+
+
+def _keys_that_become_text(tables: Sequence[Table], wanted: Sequence[Change]) -> Iterator[Change]:
+    customers = {(table.name, name) for table in tables for name in table.customer}
+    for one in wanted:
+        if (one.table, one.column) in customers and one.type_before != "text" == one.type_after:
+            yield one
 
 
 def _columns(connection: Connection, wanted: Sequence[Change]) -> list[dict[str, Any]]:
