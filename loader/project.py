@@ -51,7 +51,7 @@ def project() -> Project:
     folders = [start] if named else [start, *start.parents]
     for folder in folders:
         for found in _in(folder.resolve()):
-            if not named and not _is_trusted(folder):
+            if not named and not _is_trusted(folder) and found.root != SHIPPED:
                 raise WrongUsage(
                     f"{found.root} belongs to another user, and a project can name programs to run: if you trust this"
                     " one, name it with --project-dir."

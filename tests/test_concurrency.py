@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from loader.database import Database, retries, run_lock
 from loader.delivery import Delivery
 from loader.landing import land
+from loader.readers import report_numbers
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit
 from tests.pauses import PATIENCE, Paused, paused, start, waiting_for
@@ -233,6 +235,35 @@ def test_who_waits_for_a_restatement_reads_the_new_rows(january: Streamflow, com
         waiting_for(writer, watch, reader, "the partition")
     out, err = reader.communicate(timeout=PATIENCE)
     assert (out, reader.returncode) == (before, 0), err
+
+
+def test_a_report_lets_a_restatement_through_that_waits_for_it(
+    january: Streamflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sessions would wait behind the restatement, and that for the session which shares its snapshot with them."""
+    if january.on_citus:
+        pytest.skip("its partitions are not detached by statements like this")
+    read, detach = (
+        report_numbers._of_each_table,
+        "alter table labels_snapshots detach partition history.labels_2024_01_31",
+    )
+    with (
+        contextlib.closing(connect(january.environment, "streamflow")) as writer,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        waiting: list[Any] = []
+
+        def reading(*arguments: Any) -> Any:
+            if not waiting:
+                writer.execute("begin")
+                waiting.append(thread.submit(writer.execute, f"{detach}; rollback".encode()))
+                query = "select cardinality(pg_blocking_pids(%s)) > 0"
+                wait_until(january, query.replace("%s", str(writer.info.backend_pid)))
+            return read(*arguments)
+
+        monkeypatch.setattr(report_numbers, "_of_each_table", reading)
+        assert january.ok("report", "000", "--json").json["report"]["customers"]
+        waiting[0].result(PATIENCE)
 
 
 def test_a_landing_while_audits_run_keeps_the_gate_shut(january: Streamflow, months: Path) -> None:

@@ -51,7 +51,8 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
     if brought and brought.keys().isdisjoint(table.name for table in tables):
         raise WrongUsage(
             f"this database has months of {some_of(sorted(brought))}, and none of the tables declared here: it is of"
-            " another project. Name a database of this project's own in POSTGRES_DB. Nothing was changed."
+            " another project, or of tables that this one no longer has. Name another database in POSTGRES_DB. Nothing"
+            " was changed."
         )
     found: list[Change] = []
     for table in tables:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import signal
@@ -82,8 +83,7 @@ def start(home: Path, version: int | None = None) -> Path:
         with (home.expanduser() / "server.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two commands never create or start a server at once
             _require_original(data)
-            while (found := _pid_file(data)) and found.status == "stopping" and _is_alive(data):
-                time.sleep(0.01)
+            _wait_while_stopping(data)
             if _is_alive(data):  # it is starting: a command that was killed began it
                 return _ready(data)
             _remove_stale_locks(data)
@@ -238,6 +238,16 @@ def _launch(data: Path, version: int) -> Path:
             raise _NotStarted(_end_of_log(data))
         time.sleep(0.01)
     return _ready(data)
+
+
+def _wait_while_stopping(data: Path) -> None:
+    began = time.monotonic()
+    while (found := _pid_file(data)) and found.status == "stopping" and _is_alive(data):
+        if began and time.monotonic() > began + 1:
+            said = "the embedded server is stopping, and waits for its sessions: `streamflow db stop` ends them"
+            logging.getLogger("streamflow").warning(said)
+            began = 0
+        time.sleep(0.01)
 
 
 def _ready(data: Path) -> Path:

@@ -76,7 +76,8 @@ def _with_blanks(names: Sequence[str], table: Table, missing: Collection[str]) -
     """Yield each name that has blanks besides a name of a missing column, and that column."""
     for column in (column for column in table.columns if column.name in missing):
         for meant, name in product(column.names, names):
-            if causes.without_blanks(name) == causes.without_blanks(meant) and len(name) > len(meant):
+            is_longer = len(name) > len(meant) or not name.isprintable()
+            if is_longer and causes.without_blanks(name) == causes.without_blanks(meant):
                 yield name, column.name
 
 

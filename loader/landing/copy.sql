@@ -8,4 +8,4 @@ where
 
 -- name: running
 -- One row unless another attempt has begun since, which ends all that were under way.
-select load_id from ops.loads where load_id = %s and state in ('running', 'refused');
+select load_id from ops.loads where load_id = %s and state = 'running';

@@ -28,7 +28,7 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
         WrongUsage: the date is not published, or archived.
         SurroundingsFailed: the role may not create schemas in this database.
     """
-    schema = schema_of(as_of)
+    schema, is_there = schema_of(as_of), False
     try:
         with undisturbed(connection, tables, read_only=False):
             find(connection, str(as_of))

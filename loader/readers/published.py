@@ -45,7 +45,8 @@ def published_months(connection: Connection) -> list[PublishedMonth]:
         SurroundingsFailed: the database is one of an earlier version.
     """
     try:
-        return connection.cursor(row_factory=class_row(PublishedMonth)).execute(MONTHS).fetchall()
+        with connection.transaction(), connection.cursor(row_factory=class_row(PublishedMonth)) as cursor:
+            return cursor.execute(MONTHS).fetchall()
     except psycopg.errors.UndefinedTable:
         return []
     except psycopg.errors.UndefinedColumn:

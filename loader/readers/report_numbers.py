@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, Database, each_in_a_session, statement
+from loader.errors import SurroundingsFailed
 from loader.readers.published import PublishedMonth, find, published_months, require_comparable, undisturbed
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
 MONTHS_IN_GRID = 12
 TABLES_AT_ONCE = 2
+ATTEMPTS = 5
 AT_ONE_INSTANT = "set transaction isolation level repeatable read, read only"
 AGES_SHOWN = 6
 
@@ -65,6 +69,13 @@ class Report:
 
 def read_month(database: Database, month: str, tables: Sequence[Table]) -> Report:
     """The numbers of a published month, all read in one snapshot. Takes and raises what report.write_month says."""
+    for _ in range(ATTEMPTS):
+        with suppress(psycopg.errors.LockNotAvailable):
+            return _read_month(database, month, tables)
+    raise SurroundingsFailed("months are being restated or archived all the time: try again later.")
+
+
+def _read_month(database: Database, month: str, tables: Sequence[Table]) -> Report:
     with database.connect() as connection, undisturbed(connection, tables):
         found, months = find(connection, month), published_months(connection)
         require_comparable(found, months)
@@ -94,6 +105,8 @@ def _of_each_table(
     def read(another: Connection, table: Table) -> tuple[Json, list[ColumnReport]]:
         with another.transaction():
             another.execute(AT_ONE_INSTANT)
+            # who waits here waits behind a restatement that waits for the session whose snapshot this is
+            another.execute("set local lock_timeout = '1s'")
             another.execute(sql.SQL("set transaction snapshot {}").format(instant))
             [customers] = _rows(another, "customers", month, table=table.name)
             changes = _changes(customers)

@@ -110,7 +110,7 @@ class TableSeen:
 
     def closed_set(self, column: ColumnSeen) -> list[str]:
         """The values that a text column repeats; none if there are many, or if another month will have others."""
-        repeated = column.data_type == "text" and column.different * 10 <= column.filled
+        repeated = column.data_type == "text" and 1 < column.different <= column.filled / 10
         values = column.few_values or [] if repeated and not column.cause else []
         no_set = [value for value in values if MONTH.search(value) or TEMPLATE.search(value)]  # dbt reads templates
         return [] if no_set else values

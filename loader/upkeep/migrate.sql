@@ -26,7 +26,8 @@ cross join lateral (
     union all
     select 'latest', wanted.table_name
     union all
-    select nspname, wanted.table_name from pg_catalog.pg_namespace where nspname ~ '^as_of_[0-9]{4}_[0-9]{2}_[0-9]{2}$'
+    select schemaname, viewname from pg_catalog.pg_views
+    where schemaname ~ '^as_of_[0-9]{4}_[0-9]{2}_[0-9]{2}$' and viewname = wanted.table_name
     union all
     select 'restated', replaced ->> 'partition_name' from ops.restatements as kept where kept.table_name = wanted.table_name
 ) as named

@@ -53,7 +53,7 @@
             {%- if orphans -%}
                 {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " " ~ found ~ orphans
                     ~ ". Have the files corrected; a `relationships` audit of severity error would list them. If the reference no longer"
-                    ~ " holds, take it out of " ~ child.original_file_path | replace('.sql', '.yml')) -%}
+                    ~ " holds, take it out of the contract and of " ~ child.original_file_path | replace('.sql', '.yml')) -%}
             {%- endif -%}
             {%- set others = streamflow.orphans(child.relation_name, key, 'observed_as_of') if streamflow.key_is_new(child, key.columns) else [0] -%}
             {%- if others[0] -%}
