@@ -38,7 +38,8 @@ def said(result: Any) -> str:
 def shown_by_views(streamflow: Streamflow) -> dict[str, list[tuple[Any, ...]]]:
     """The rows of `latest` and of every mart."""
     views = streamflow.rows(
-        "select format('%%I.%%I', schemaname, viewname) from pg_views where schemaname in ('public', 'latest')"
+        "select format('%%I.%%I', schemaname, viewname) from pg_views"
+        " where schemaname in ('public', 'latest') and viewname not like 'citus%%'"
     )
     return {view: sorted(streamflow.rows(f"select * from {view}"), key=str) for (view,) in views}
 
