@@ -41,7 +41,7 @@ def out_of_step(tables: Sequence[Table]) -> Iterator[Lacking]:
 
 
 def _left_over(declared: Iterable[str]) -> Iterator[Lacking]:
-    """Models of history besides those `declared`, with the other models of the same table."""
+    """Yield the models of history that are not among the `declared` ones; the reason names all models of that table."""
     declared = set(declared)
     for path in sorted((project().dbt / "models" / "history").glob("*_snapshots.sql")):
         if path.stem not in declared:

@@ -90,7 +90,7 @@ def _refuse(
 def _keys_that_become_text(tables: Sequence[Table], wanted: Sequence[Change]) -> Iterator[Change]:
     customers = {(table.name, name) for table in tables for name in table.customer}
     for one in wanted:
-        if (one.table, one.column) in customers and one.type_before != "text" == one.type_after:
+        if (one.table, one.column) in customers and one.type_after == "text" and one.type_before != "text":
             yield one
 
 
