@@ -1,5 +1,5 @@
--- only deliveries make versions, in date order; rows that were carried forward count only for archived dates, and only if that
--- was after the date was restated for the last time
+-- only deliveries make versions, in date order; for archived dates, rows that were carried forward do, from months that were built
+-- after the last restatement of that date
 with written as (
     select
         history.as_of,
