@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from loader.contract.declared import Change
+from loader.contract.declared import Change, changes
 from loader.contract.tables import load_contract
 from loader.errors import WrongUsage
 from loader.pipeline import ingest
@@ -94,6 +94,20 @@ def test_the_sums_of_before_and_after_are_in_the_ledger(january: Streamflow, dec
     assert (entry["checksum_before"], entry["checksum"]) == (int(before), int(after))
     assert before != after
     assert "@" in told["by"]
+
+
+def test_another_type_under_the_same_header(january: Streamflow, declare: Declare) -> None:
+    """As docs/changes.md says: refused, renamed and migrated, then retired without the alias beside the new type."""
+    declare(labels__churn_label={"data_type": "text"})
+    assert "Declare it as boolean again" in january("migrate").err
+    declare(labels__churn_label={"name": "churned", "aliases": ["churn_label"]})
+    january.ok("migrate")
+    [labels] = [table for table in load_contract() if table.name == "labels"]
+    old, new = labels.column("churn_label"), labels.column("churn_label").model_copy(update={"data_type": "text"})
+    columns = [labels.column("user_id"), old.model_copy(update={"name": "churned", "retired": True}), new]
+    assert list(changes(january.connection, [labels.model_copy(update={"columns": columns})])) == []
+    assert january.value("select count(churned) from labels_snapshots") == 60
+    january.ok("verify")
 
 
 def test_schemas_of_the_past_have_the_new_name(january: Streamflow, declare: Declare) -> None:

@@ -199,6 +199,24 @@ def test_ids_months_in_names_and_quotes_around_nothing(run: Run, tmp_path: Path)
 
 
 @pytest.mark.long
+def test_a_second_project_leaves_the_database_of_the_first(run: Run, streamflow: Streamflow, tmp_path: Path) -> None:
+    """It is refused before and after it lands nothing, and the first one goes on."""
+    for name in ("clients", "devices"):
+        files = {name: f"{name}_id,size\n" + "".join(f"{n},{n}.5\n" for n in range(100, 130))}
+        for month in ("2024-01", "2024-02"):
+            write(tmp_path / name / month, **files)
+        run(tmp_path, "new", f"of_{name}", "--from", tmp_path / name / "2024-01")
+    run(tmp_path / "of_clients", "ingest", "2024-01")
+    before = streamflow.rows("select * from clients_snapshots order by 1")
+    for command in ("check", "ingest", "land", "ingest"):
+        refused = run(tmp_path / "of_devices", command, "2024-01", code=2)
+        assert "months of clients, and none of the tables declared here: it is of another project" in refused.stderr
+    assert streamflow.rows("select * from clients_snapshots order by 1") == before
+    run(tmp_path / "of_clients", "ingest", "2024-02")
+    run(tmp_path / "of_clients", "verify")
+
+
+@pytest.mark.long
 def test_customers_are_marked_where_more_tables_refer_to_a_lookup(run: Run, tmp_path: Path) -> None:
     countries = ("DE", "FR", "IT")
     by_country = {
