@@ -243,20 +243,20 @@ print(json.dumps({task.task_id: [task.state, task.try_number] for task in run.ge
 
 PROGRAM = """#!/bin/sh
 echo "$@" >> "{calls}"
-[ -e "{there}" ] || {{ : > "{there}"; export POSTGRES_HOST=/nowhere; }}
+[ -e "{there}" ] || {{ : > "{there}"; {first}; }}
 exec "{python}" -c "from loader.cli.main import main; main()" "$@"
 """
-"""The command line. Its first call cannot reach the server unless the file `there` exists."""
+"""The command line. Its first call does what `first` says unless the file `there` exists."""
 
 
-def run_dag(here: Streamflow, months: Path, folder: Path, *, server_is_there: bool) -> tuple[dict[str, Any], list[str]]:
+def run_dag(here: Streamflow, months: Path, folder: Path, first: str = "") -> tuple[dict[str, Any], list[str]]:
     """Run the DAG as of 2024-02-01. Returns each task's state and number of tries, and the commands that were run."""
     calls, there, program, dags = folder / "calls", folder / "there", folder / "streamflow", folder / "airflow" / "dags"
     dags.mkdir(parents=True)
     shutil.copy(REPOSITORY / "docs" / "orchestrators" / "airflow_dag.py", dags)
-    program.write_text(PROGRAM.format(calls=calls, there=there, python=sys.executable))
+    program.write_text(PROGRAM.format(calls=calls, there=there, python=sys.executable, first=first))
     program.chmod(0o755)
-    if server_is_there:
+    if not first:
         there.touch()
     environment = {
         **os.environ, **here.environment, "AIRFLOW_HOME": str(dags.parent), "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
@@ -268,11 +268,12 @@ def run_dag(here: Streamflow, months: Path, folder: Path, *, server_is_there: bo
     return json.loads(done.stdout.splitlines()[-1]), calls.read_text().splitlines()
 
 
-def test_the_airflow_dag_tries_again_when_the_server_was_unreachable(
-    here: Streamflow, months: Path, tmp_path: Path
+@pytest.mark.parametrize("first", ["export POSTGRES_HOST=/nowhere", "kill -9 $$"])
+def test_the_airflow_dag_tries_again_when_the_server_was_unreachable_or_the_command_was_killed(
+    here: Streamflow, months: Path, tmp_path: Path, first: str
 ) -> None:
     pytest.importorskip("airflow", reason="Airflow is not installed")
-    tasks, calls = run_dag(here, months, tmp_path, server_is_there=False)
+    tasks, calls = run_dag(here, months, tmp_path, first)
     assert calls == ["ingest 2024-01", "ingest 2024-01", "verify"]
     assert tasks == {"ingest": ["success", 2], "verify": ["success", 1]}
     assert here.rows("select month, state from ops.loads") == [("000", "published")]
@@ -280,7 +281,7 @@ def test_the_airflow_dag_tries_again_when_the_server_was_unreachable(
 
 def test_the_airflow_dag_does_not_try_a_refused_month_again(here: Streamflow, bad_months: Path, tmp_path: Path) -> None:
     pytest.importorskip("airflow", reason="Airflow is not installed")
-    tasks, calls = run_dag(here, bad_months, tmp_path, server_is_there=True)
+    tasks, calls = run_dag(here, bad_months, tmp_path)
     assert calls == ["ingest 2024-01"]
     assert tasks == {"ingest": ["failed", 1], "verify": ["upstream_failed", 0]}
     assert here.rows("select month, state from ops.loads") == [("000", "refused")]

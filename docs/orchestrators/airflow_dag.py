@@ -10,19 +10,20 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 STREAMFLOW = os.environ.get("STREAMFLOW_BIN", "streamflow")
-SURROUNDINGS_FAILED = 3
+FINAL = {1, 2, 4, 5}
+"""The exit codes after which somebody must correct something; 3 and those of a kill mend themselves."""
 # The month that the run's interval covers, by its date, like 2024-01.
 MONTH = "{{ data_interval_start.strftime('%Y-%m') }}"
 
 
 @task
 def streamflow(*arguments: str) -> None:
-    """Run the command. Only surroundings mend themselves: whatever else it ended with is final."""
+    """Run the command; Airflow tries it again unless it ended with one of FINAL."""
     code = SubprocessHook().run_command([STREAMFLOW, *arguments]).exit_code
-    if code == SURROUNDINGS_FAILED:
-        raise AirflowException("the surroundings failed: the log above says why; it is tried again")
-    if code:
+    if code in FINAL:
         raise AirflowFailException(f"streamflow ended with {code}: the log above says why; correct that first")
+    if code:
+        raise AirflowException(f"streamflow ended with {code}: the log above says why; it is tried again")
 
 
 with DAG(
