@@ -4,12 +4,12 @@ from loader.database import retries, server
 from loader.database.at_once import each_in_a_session
 from loader.database.connect import Connection, Database, open_database, running_database
 from loader.database.ddl import ops_ddl, ops_functions, ops_views, run_lock
-from loader.database.engines import POSITION, files_at_once, is_cluster, nodes_failed, pending_nodes, place_in_file
+from loader.database.engines import POSITION, files_at_once, is_cluster, node_failure, place_in_file
 from loader.database.sql_files import one_row, statement
 from loader.database.waiting import blockers, telling_who_blocks
 
 __all__ = [
     "POSITION", "Connection", "Database", "blockers", "each_in_a_session", "files_at_once", "is_cluster",
-    "nodes_failed", "one_row", "open_database", "ops_ddl", "ops_functions", "ops_views", "pending_nodes",
-    "place_in_file", "retries", "run_lock", "running_database", "server", "statement", "telling_who_blocks",
+    "node_failure", "one_row", "open_database", "ops_ddl", "ops_functions", "ops_views", "place_in_file", "retries",
+    "run_lock", "running_database", "server", "statement", "telling_who_blocks",
 ]  # fmt: skip

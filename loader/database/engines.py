@@ -34,23 +34,19 @@ def files_at_once(connection: Connection) -> int:
     return 1 if is_cluster(connection) else 2
 
 
-def pending_nodes(connection: Connection) -> list[str]:
-    """The Citus workers that cannot be reached or have commits pending, as host:port; [] on one PostgreSQL.
+def node_failure(connection: Connection) -> str | None:
+    """Which Citus workers cannot be reached or have commits pending, and what to do; None if all is well.
 
     Workers commit one after another, and another session may be committing now, so this waits about a second.
     """
-    nodes: list[str] = []
-    for _ in range(10 if is_cluster(connection) else 0):
+    if not is_cluster(connection):
+        return None
+    for _ in range(10):
         nodes = [node for (node,) in connection.execute("select ops.pending_nodes()").fetchall()]
         if not nodes:
-            break
+            return None
         connection.execute(RECOVER)
         time.sleep(0.1)
-    return nodes
-
-
-def nodes_failed(nodes: list[str]) -> str:
-    """The message about the nodes that `pending_nodes` found, with what to do next."""
     return (
         f"{', '.join(nodes)} cannot be reached, or has yet to finish a commit that its failure interrupted. When it is"
         " back, Citus finishes that within citus.recover_2pc_interval, a minute. Then try again, and run `streamflow"

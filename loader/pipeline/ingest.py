@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from loader.contract.in_step import require_models
 from loader.contract.tables import load_contract
-from loader.database import nodes_failed, pending_nodes, retries
+from loader.database import node_failure, retries
 from loader.delivery import Delivery
 from loader.delivery.remote import arrived
 from loader.delivery.waiting import wait_for
@@ -65,10 +65,8 @@ def _run_month(
                 run = Run(dbt, request, here, tables, progress)
             with contextlib.closing(run.connection), retries.telling_lost(delivery.label, was_there=True):
                 outcome = run.execute()
-                if request.command == "ingest" and (nodes := pending_nodes(run.connection)):
-                    raise SurroundingsFailed(
-                        f"{outcome.message}, but readers may see it in part: {nodes_failed(nodes)}"
-                    )
+                if request.command == "ingest" and (failure := node_failure(run.connection)):
+                    raise SurroundingsFailed(f"{outcome.message}, but readers may see it in part: {failure}")
                 return outcome
 
     try:

@@ -15,7 +15,7 @@ import psycopg
 from loader import ledger
 from loader.contract.declared import require_unchanged
 from loader.contract.tables import Table
-from loader.database import files_at_once, nodes_failed, open_database, pending_nodes, retries, telling_who_blocks
+from loader.database import files_at_once, node_failure, open_database, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, WrongUsage
 from loader.landing import Landing, land
@@ -82,8 +82,8 @@ class Run:
             self.connection, self.delivery, self.request.command, self.request.restate, self.request.waive
         )
         try:
-            if nodes := pending_nodes(self.connection):
-                raise retries.ConnectionLost(f"nothing was begun: {nodes_failed(nodes)}")
+            if failure := node_failure(self.connection):
+                raise retries.ConnectionLost(f"nothing was begun: {failure}")
             self._work(found)
         except WrongUsage:  # this was no attempt at the month; nothing was begun
             ledger.take_back(self.connection, self.load_id)
