@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loader.contract.tables import Column, Table, model_columns
@@ -44,7 +44,7 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
         WrongUsage: history cannot follow the declaration, or is of other tables; the message says what to do.
     """
     there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
-    landed: dict[str, list[str]] = dict(connection.execute(statement(__file__, "landed")).fetchall())
+    landed = columns_in_database(connection, [table.name for table in tables], schema="staging")
     rows = connection.execute(statement(__file__, "keys"), [[table.name for table in tables]])
     keys: dict[str, list[str]] = dict(rows.fetchall())
     brought = _brought(connection)
@@ -70,10 +70,13 @@ def _brought(connection: Connection) -> dict[str, list[str]]:
     return dict(connection.execute(statement(__file__, "brought")).fetchall())
 
 
-def columns_in_database(connection: Connection, relations: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Name of a table in schema public -> its columns and their types, for the tables that exist."""
+def columns_in_database(
+    connection: Connection, relations: Sequence[str], schema: str = "public"
+) -> dict[str, dict[str, str]]:
+    """Name of a table -> its columns and their types, for the tables that exist in the schema."""
     there: dict[str, dict[str, str]] = {}
-    for relation, column, data_type in connection.execute(statement(__file__, "columns"), [relations]).fetchall():
+    rows = connection.execute(statement(__file__, "columns"), {"schema": schema, "relations": relations})
+    for relation, column, data_type in rows.fetchall():
         there.setdefault(relation, {})[column] = data_type
     return there
 
@@ -95,8 +98,8 @@ def _changes(
     table: Table,
     model: str,
     known: Mapping[str, str],
-    landed: Mapping[str, Sequence[str]],
-    brought: Mapping[str, Sequence[str]],
+    landed: Mapping[str, Collection[str]],
+    brought: Mapping[str, Collection[str]],
     key: Sequence[str] | None = None,
 ) -> Iterator[Change]:
     """The changes to one table, whose columns (`known`) and primary key (`key`) are those in the database.

@@ -1,8 +1,9 @@
 -- name: columns
--- The columns of these tables of schema public, and their types.
+-- The columns of these tables of a schema, and their types.
 select relation.name, attname::text, format_type(atttypid, atttypmod)
-from unnest(%s::text []) as relation (name)
-inner join pg_catalog.pg_attribute on attrelid = to_regclass(format('public.%%I', relation.name)) and attnum > 0 and not attisdropped
+from unnest(%(relations)s::text []) as relation (name)
+inner join pg_catalog.pg_attribute
+    on attrelid = to_regclass(format('%%I.%%I', %(schema)s::text, relation.name)) and attnum > 0 and not attisdropped
 order by relation.name, attnum;
 
 -- name: keys
@@ -13,14 +14,6 @@ inner join pg_catalog.pg_index on indrelid = to_regclass(format('public.%%I', de
 cross join unnest(indkey) with ordinality as part (number, place)
 inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = part.number
 group by declared.name;
-
--- name: landed
--- The columns of each table of staging.
-select relname::text, array_agg(attname::text)
-from pg_catalog.pg_class
-inner join pg_catalog.pg_attribute on attrelid = pg_class.oid and attnum > 0 and not attisdropped
-where relnamespace = to_regnamespace('staging')
-group by relname;
 
 -- name: brought
 -- Table -> the columns that months have brought, by the ledger.
