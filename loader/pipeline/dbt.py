@@ -204,12 +204,10 @@ def _require_same_database(profile: Any) -> None:
 def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> DbtRun:
     from dbt.cli.main import dbtRunner
 
-    invocations: set[str] = set()
     operation_errors: list[str] = []  # dbt reports these in an event only
 
     def tell(event: Any) -> None:
-        if event.info.invocation_id not in invocations:
-            invocations.add(event.info.invocation_id)
+        if event.info.name == "MainReportVersion":  # its first event
             begun(event.info.invocation_id)
         if event.info.name in {"RunningOperationCaughtError", "RunningOperationUncaughtError"}:
             operation_errors.append(event.data.exc.strip())
