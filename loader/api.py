@@ -34,9 +34,8 @@ from loader.errors import (
 from loader.ledger import chain
 from loader.pipeline.dbt import environment_kept
 from loader.pipeline.ingest import run_months
-from loader.pipeline.outcome import Outcome, Refused
+from loader.pipeline.outcome import Outcome, Refused, Request
 from loader.pipeline.progress import Progress
-from loader.pipeline.request import Request
 from loader.project import project
 from loader.readers import manifest as manifests
 from loader.readers import verification

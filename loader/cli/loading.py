@@ -16,8 +16,7 @@ from loader.delivery import Delivery, find_delivery, months_in, parse_month, par
 from loader.delivery.month import is_address, shown
 from loader.delivery.waiting import parse_patience
 from loader.errors import ModelsFailed, StreamflowError, WrongUsage
-from loader.pipeline.outcome import Outcome, Refused
-from loader.pipeline.request import Request
+from loader.pipeline.outcome import Outcome, Refused, Request
 from loader.project import expanded
 from loader.settings import load_settings
 

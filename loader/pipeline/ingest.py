@@ -15,9 +15,8 @@ from loader.delivery.waiting import wait_for
 from loader.errors import SurroundingsFailed
 from loader.pipeline import notify
 from loader.pipeline.dbt import Dbt
-from loader.pipeline.outcome import Outcome
+from loader.pipeline.outcome import Outcome, Request
 from loader.pipeline.progress import Progress
-from loader.pipeline.request import Request
 from loader.pipeline.run import Run
 from loader.settings import Settings
 

@@ -14,8 +14,7 @@ from pydantic import SecretStr
 
 from loader.delivery import Delivery
 from loader.errors import ModelsFailed, NotDelivered, StreamflowError, WrongUsage
-from loader.pipeline.outcome import Outcome, Refused
-from loader.pipeline.request import Command
+from loader.pipeline.outcome import Command, Outcome, Refused
 from loader.settings import Settings
 from loader.words import counted
 

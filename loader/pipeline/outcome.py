@@ -1,19 +1,37 @@
-"""How an attempt ended: what the summary, `--json` and the ledger say of it."""
+"""What is asked of an attempt at a month, and how it ended: what the summary, `--json` and the ledger say of it."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from loader.delivery import Problem
 from loader.errors import DataRefused
-from loader.pipeline.request import Command
 
 if TYPE_CHECKING:
     from loader.ledger import AuditResult, TableCounts, Waiver
     from loader.pipeline.dbt import Node
     from loader.refusals.rejects import Rejects
+
+Command = Literal["ingest", "land", "check"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done with a month's files.
+
+    `force` audits and builds again even if nothing is new; `restate` is the reason for replacing a published month by
+    other rows; `waive` has the audits that only warn, each with the reason; `wait` is how many seconds to wait for a
+    month that is not there yet.
+    """
+
+    command: Command
+    force: bool = False
+    restate: str | None = None
+    waive: Mapping[str, str] = field(default_factory=dict)
+    wait: float = 0
 
 
 @dataclass

@@ -21,9 +21,8 @@ from loader.errors import DataRefused, StreamflowError, WrongUsage
 from loader.landing import Landing, land
 from loader.ledger import TableHistory, chain
 from loader.pipeline.dbt import BELOW, BUILD, FINISH, REFERENCES, Dbt, DbtRun
-from loader.pipeline.outcome import Outcome, Refused
+from loader.pipeline.outcome import Outcome, Refused, Request
 from loader.pipeline.progress import Progress
-from loader.pipeline.request import Request
 
 if TYPE_CHECKING:
     from loader.refusals.problems import Problems

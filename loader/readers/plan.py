@@ -12,8 +12,8 @@ from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import Delivery, Problem
 from loader.delivery.remote import arrived
+from loader.pipeline.outcome import Request
 from loader.pipeline.progress import log
-from loader.pipeline.request import Request
 from loader.settings import Settings
 
 
