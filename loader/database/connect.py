@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -37,11 +37,8 @@ class Database:
     port: int
     user: str
     name: str
-    password: str | None
+    password: str | None = field(repr=False)
     embedded: bool
-
-    def __repr__(self) -> str:
-        return f"Database({self.uri})"
 
     @property
     def uri(self) -> str:
