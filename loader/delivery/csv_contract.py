@@ -58,23 +58,9 @@ def _number(form: CsvForm) -> str:
     return f"(?:{quote}(?:[^{quote}{odd}]*{nulls}){quote}|{bare}{nulls})"
 
 
-OF_A_BASE = re.compile(rb"0[xobXOB]")
-
-
-def _shape(form: CsvForm, kinds: Collection[str]) -> bytes | None:
-    """Table that maps digits to 0, base letters to x, what can precede a number to a comma; None without numbers."""
-    if NUMBERS.isdisjoint(kinds):
-        return None
-    ends = form.delimiter.encode() + b"\r\n+- \t\v\f"
-    return bytes.maketrans(b"123456789XOBob" + ends, b"000000000xxxxx" + b"," * len(ends))
-
-
-def _has_odd_numbers(text: bytes, shape: bytes | None) -> bool:
-    """Whether the text may have numbers in another base, or with underscores between digits."""
-    if shape is None or not (b"_" in text or OF_A_BASE.search(text)):  # most files end here, five times as fast
-        return False
-    shaped = text.translate(shape)
-    return b",0x" in shaped or b"0_0" in shaped or shaped.startswith(b"0x")
+UNDERSCORED = re.compile(rb"_(?<=[0-9]_)[0-9]")
+OF_A_BASE = re.compile(rb"0[xobXOB](?<![0-9A-Za-z]0.)")
+"""What such a number contains. Both patterns begin with a literal, so that the search is fast."""
 
 
 class Unfit(Exception):
@@ -95,14 +81,13 @@ def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, 
     patterns = {"date": _date(form), **dict.fromkeys(NUMBERS, _number(form))}
     record = re.escape(form.delimiter).join(patterns.get(kind, field(form)) for kind in kinds).encode()
     records = re.compile(rb"(?:(?!" + END_OF_DATA + rb")" + record + rb"\r?\n)*")
-    mended, shape, plain_records = _mending(form), _shape(form, kinds), _plain_records(form, list(kinds))
+    mended, has_dates = _mending(form), "date" in kinds
 
     def in_records(text: bytes) -> int:
         """The length of the longest prefix that consists of whole, good records."""
-        is_plain = _is_plain(text, quote) and not _has_odd_numbers(text, shape)
-        if is_plain and not plain_records:
+        if not has_dates and _is_plain(text, quote):
             return text.rfind(b"\n") + 1
-        good = (plain_records if is_plain and plain_records else records).match(text)
+        good = records.match(text)
         return good.end() if good else 0
 
     rest, last = b"", b""
@@ -124,17 +109,6 @@ def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, 
     last = rest or last
     if last.count(quote) % 2 == 0 and is_total(_fields(last, form), list(columns).index(key), form.nulls):
         raise Unfit("the last line has totals")
-
-
-def _plain_records(form: CsvForm, kinds: list[str]) -> re.Pattern[bytes] | None:
-    """Pattern of plain records that checks only their dates; None if no column is a date."""
-    if "date" not in kinds:
-        return None
-    to_last_date = kinds[: len(kinds) - kinds[::-1].index("date")]
-    plain = f"[^{re.escape(form.delimiter)}\\n]*"
-    looked_at = re.escape(form.delimiter).join(_date(form) if kind == "date" else plain for kind in to_last_date)
-    rest = "" if len(to_last_date) == len(kinds) else f"{re.escape(form.delimiter)}[^\\n]*"
-    return re.compile(f"(?:{looked_at}{rest}\\r?\\n)*".encode())
 
 
 def _header_first(chunks: Iterator[bytes], columns: list[str], form: CsvForm) -> Iterator[bytes]:
@@ -182,12 +156,14 @@ def _mending(form: CsvForm) -> Callable[[bytes], bytes]:
 
 
 def _is_plain(text: bytes, quote: bytes) -> bool:
-    """Whether COPY reads the text just as the contract does, except for dates and odd numbers; true of most files.
+    """Whether COPY reads text without dates just as the contract does; true of most files.
 
     COPY itself checks the number of fields.
     """
     return not (
         quote in text
         or b"\\" in text
+        or UNDERSCORED.search(text)
+        or OF_A_BASE.search(text)
         or (b"\r" in text and text.count(b"\r") != text.count(b"\r\n") + text.endswith(b"\r"))
     )
