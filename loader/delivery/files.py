@@ -8,14 +8,13 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from loader.contract.tables import COMMAS, CsvForm, Table
+from loader.contract.tables import COMMAS, CsvForm
 from loader.errors import DataRefused
 from loader.words import as_text
 
@@ -165,16 +164,6 @@ class TableFiles:
     def size(self) -> int:
         """Their total size in bytes; a .gz counts as it is compressed."""
         return sum(part.size for part in self.parts)
-
-
-def takers(name: str, tables: Sequence[Table], spelt: Callable[[str], str] = str) -> list[str]:
-    """The tables that take a file of that name, compressed or not; often none, and more than one is an error.
-
-    Args:
-        spelt: with str.lower, the case of letters does not matter.
-    """
-    name = spelt(name).removesuffix(".gz")
-    return [table.name for table in tables if fnmatchcase(name, spelt(table.wanted))]
 
 
 def hash_of(hashes: Sequence[str]) -> str:

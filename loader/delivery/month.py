@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import re
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from loader.contract.tables import Table
-from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, takers, unreadable
+from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
 from loader.delivery.headers import look
+from loader.delivery.names import misnamed, not_there, takers, wrong_names
 from loader.delivery.problem import Problem
 from loader.errors import WrongUsage
 from loader.project import expanded
@@ -125,8 +126,6 @@ class Delivery:
         name = self.names[0]
         try:
             if not (places := self.there):
-                from loader.refusals.files import not_there
-
                 raise not_there(self)
             name = places[0].name
             there = self._files(places)
@@ -137,13 +136,10 @@ class Delivery:
         for table in tables:
             if matching := [file for file, names in taken_by if table.name in names]:
                 found.look_at(matching, table)
-                found.problems.extend(_misnamed(table, taken_by))
+                found.problems.extend(misnamed(table, taken_by))
             elif table.name not in may_be_missing:
                 missing.append(table.wanted)
-        if missing or any(len(names) > 1 for _, names in taken_by):
-            from loader.refusals.files import of_names
-
-            found.problems.extend(of_names(self, places[0], missing, taken_by))
+        found.problems.extend(wrong_names(self, places[0], missing, taken_by))
         return found
 
     def _files(self, places: Sequence[Path]) -> list[SourceFile]:
@@ -156,14 +152,6 @@ class Delivery:
                 members = [replace(packed, member=name) for name in archive.namelist() if not name.endswith("/")]
             return sorted(members, key=lambda file: file.base)
         return [SourceFile(path, links_to=self.links_to) for path in sorted(place.iterdir())]
-
-
-def _misnamed(table: Table, taken_by: Sequence[tuple[SourceFile, Sequence[str]]]) -> Iterator[Problem]:
-    """Yield a problem for each file that no table takes, and that would be a part of this one with other capitals."""
-    if any(sign in table.wanted for sign in "*?["):
-        for file, names in taken_by:
-            if not names and takers(file.base, [table], str.lower):
-                yield Problem(file.name, f"is not named like {table.wanted}: rename it")
 
 
 def find_delivery(

@@ -21,8 +21,9 @@ from urllib.parse import quote, unquote, urlsplit
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from loader.contract.tables import Table
-from loader.delivery.files import CHUNK, takers
+from loader.delivery.files import CHUNK
 from loader.delivery.month import Delivery, shown
+from loader.delivery.names import takers
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 from loader.words import counted
 

@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from time import monotonic, sleep
 
 from loader.contract.tables import Table
-from loader.delivery.files import UNREADABLE, takers
+from loader.delivery.files import UNREADABLE
 from loader.delivery.month import Delivery
+from loader.delivery.names import takers
 from loader.delivery.remote import Listing, Place
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 
