@@ -125,7 +125,6 @@ def _why_wrong(kind: str, text: str, code: str | None) -> str:
 def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
     """Batches of records, limited in number and total length to bound memory."""
     batch, size = list[Record](), 0
-    broken: Broken | None = None
     try:
         for record in records:
             batch.append(record)
@@ -133,11 +132,10 @@ def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
             if len(batch) >= BATCH or size > BATCH_SIZE:
                 yield batch
                 batch, size = [], 0
-    except Broken as error:
-        broken = error
+    except Broken:
+        yield batch
+        raise
     yield batch
-    if broken:
-        raise broken
 
 
 def _row(file: SourceFile, record: Record, header: Record, kinds: Sequence[str], key: str) -> Row:
