@@ -170,7 +170,7 @@ class Run:
         """Land these tables; return the problem of each that has other rows than history."""
         if tables and (landing := self._land(tables)).not_taken:
             raise self._refusal(self._problems().wrong_values(landing))
-        return {table.name: problem for table in tables for problem in self._problems().other_rows([table])}
+        return {table.name: problem for table in tables if (problem := self._problems().other_rows(table))}
 
     def _again(self, known: dict[str, TableHistory]) -> None:
         """Handle rows that history already has: finish what was left undone, if anything."""

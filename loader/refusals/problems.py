@@ -84,32 +84,32 @@ class Problems:
                     self.unread.add(table.name)
                 yield problem
 
-    def other_rows(self, differing: Sequence[Table]) -> Iterator[Problem]:
-        """Yield a problem for each table whose landed rows differ from history of that date, and say how many do."""
-        for table in differing:
-            name, history = self.files[table.name].name, f"{table.name}_snapshots"
-            known = columns_in_database(self.connection, [history])[history]
-            published = [
-                sql.Identifier(column.name)
-                if column.name in known
-                else sql.SQL("null::{} as {}").format(sql.SQL(column.data_type), sql.Identifier(column.name))
-                for column in table.columns
-            ]
-            query = statement(__file__, "rows_that_differ").format(
-                columns=sql.SQL(", ").join(map(sql.Identifier, table.column_names)),
-                published=sql.SQL(", ").join(published),
-                staging=sql.Identifier("staging", table.name),
-                history=sql.Identifier("public", history),
-                as_of=sql.Literal(self.delivery.as_of),
-                key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
-                first=sql.Identifier(table.key[0]),
-            )
-            count, in_both, in_history = one_row(self.connection, query)
-            if count and table.is_per_customer and in_both * 100 < in_history * NEARLY_NONE:
-                reason = f"other customers: it has {in_both:,} of the {in_history:,} that are published"
-                yield Problem(name, reason, remedy=OTHER_CUSTOMERS)
-            elif count:
-                yield Problem(name, f"rows that differ from what is published: {count:,}")
+    def other_rows(self, table: Table) -> Problem | None:
+        """The problem of a table whose landed rows differ from history of that date; None if they are the same."""
+        name, history = self.files[table.name].name, f"{table.name}_snapshots"
+        known = columns_in_database(self.connection, [history])[history]
+        published = [
+            sql.Identifier(column.name)
+            if column.name in known
+            else sql.SQL("null::{} as {}").format(sql.SQL(column.data_type), sql.Identifier(column.name))
+            for column in table.columns
+        ]
+        query = statement(__file__, "rows_that_differ").format(
+            columns=sql.SQL(", ").join(map(sql.Identifier, table.column_names)),
+            published=sql.SQL(", ").join(published),
+            staging=sql.Identifier("staging", table.name),
+            history=sql.Identifier("public", history),
+            as_of=sql.Literal(self.delivery.as_of),
+            key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
+            first=sql.Identifier(table.key[0]),
+        )
+        count, in_both, in_history = one_row(self.connection, query)
+        if not count:
+            return None
+        if table.is_per_customer and in_both * 100 < in_history * NEARLY_NONE:
+            reason = f"other customers: it has {in_both:,} of the {in_history:,} that are published"
+            return Problem(name, reason, remedy=OTHER_CUSTOMERS)
+        return Problem(name, f"rows that differ from what is published: {count:,}")
 
     def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult]) -> Iterator[Problem]:
         """Yield the rows that the audits with these verdicts found."""
