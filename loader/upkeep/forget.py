@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,14 +68,11 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
         wanted = _named(connection, tables, customers)
         before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
-        if not new:  # an interrupted run may have skipped the cleaning
-            others = [sql.Identifier(schema, table.name) for table in tables for schema in ("staging", "public")]
-            everywhere = [entry.relation for entry in entries if entry.partition_name] + others
-            _clean(connection, [relation for relation in everywhere if _is_there(connection, relation)], tables)
-            return Forgotten(0, len(before), 0, delete_rejects(settings.home / "rejects"), None, [])
-        with history.all_or_nothing(connection, NOTHING):
-            rows, touched, left_alone, manifest = _forget(connection, entries, tables, new, reason)
-        _clean(connection, touched, tables)
+        rows, left_alone, manifest = 0, list[str](), None
+        if new:
+            with history.all_or_nothing(connection, NOTHING):
+                rows, left_alone, manifest = _forget(connection, entries, tables, new, reason)
+        _clean(connection, entries, tables)  # even if nobody is new: an interrupted run may have skipped it
     rejects = delete_rejects(settings.home / "rejects")
     return Forgotten(len(new), len(before), rows, rejects, manifest, left_alone)
 
@@ -102,18 +99,20 @@ def _is_there(connection: Connection, relation: sql.Identifier) -> bool:
     return connection.execute("select to_regclass(%s)", [relation.as_string(connection)]).fetchone() != (None,)
 
 
-def _clean(connection: Connection, relations: Iterable[sql.Identifier], tables: Sequence[Table]) -> None:
+def _clean(connection: Connection, entries: Sequence[Entry], tables: Sequence[Table]) -> None:
     """Take deleted rows out of the files and the statistics: so few rows do not trigger autovacuum."""
+    relations = [entry.relation for entry in entries if entry.schema_name == "restated"]
+    for name in {*(entry.table_name for entry in entries), *(table.name for table in tables)}:
+        relations += [sql.Identifier("public", f"{name}_snapshots")]  # with its partitions
+        relations += [sql.Identifier("public", name), sql.Identifier("staging", name)]
     for relation in relations:
-        connection.execute(sql.SQL("vacuum (analyze) {}").format(relation))
-    of_all_dates = [f"{table.name}_snapshots" for table in tables]
-    for (name,) in connection.execute(statement(__file__, "with_statistics"), [of_all_dates]).fetchall():
-        connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", name)))
+        if _is_there(connection, relation):
+            connection.execute(sql.SQL("vacuum (analyze) {}").format(relation))
 
 
 def _forget(
     connection: Connection, entries: Sequence[Entry], tables: Sequence[Table], customers: list[str], reason: str
-) -> tuple[int, list[sql.Identifier], list[str], str]:
+) -> tuple[int, list[str], str]:
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
     owner = customers_first(tables)[0].name  # last, as deletes from it cascade to other tables
     in_order = sorted(names, key=lambda name: name == owner)
@@ -121,7 +120,7 @@ def _forget(
     theirs = {name: which for name, which in found if which}
     left_alone = [name for name in names if name not in theirs]
     _require_kept(connection, left_alone, list(theirs))
-    whose, touched, told = _delete(connection, entries, theirs)
+    whose, told = _delete(connection, entries, theirs)
     for (name,) in connection.execute(statement(__file__, "no_longer_landed"), [list(names)]).fetchall():
         connection.execute(sql.SQL("truncate {}").format(sql.Identifier("staging", name)))
     if left := set(customers).difference(whose):
@@ -129,7 +128,7 @@ def _forget(
         raise WrongUsage(f"{NOTHING}: no table has a row of {unknown}. Write them as in the files.")
     link = history.tell(connection, "forgotten", told, customers=len(customers), reason=reason)
     enter(connection, customers, link.link)
-    return whose.total(), touched, left_alone, link.line
+    return whose.total(), left_alone, link.line
 
 
 def _require_kept(connection: Connection, left_alone: Sequence[str], touched: Sequence[str]) -> None:
@@ -146,22 +145,19 @@ def _require_kept(connection: Connection, left_alone: Sequence[str], touched: Se
 
 def _delete(
     connection: Connection, entries: Sequence[Entry], theirs: Mapping[str, Theirs]
-) -> tuple[Counter[str], list[sql.Identifier], list[dict[str, Any]]]:
-    """Delete the rows everywhere; returns a count per customer, the tables to vacuum, and records for the chain."""
-    whose, touched, told = Counter[str](), list[sql.Identifier](), list[dict[str, Any]]()
+) -> tuple[Counter[str], list[dict[str, Any]]]:
+    """Delete the rows everywhere; returns a count per customer, and records for the chain."""
+    whose, told = Counter[str](), list[dict[str, Any]]()
     for entry in entries:
         if (which := theirs.get(entry.table_name)) and (gone := _from_history(connection, entry, which))["rows"]:
             whose.update(gone["customers"])
-            touched.append(entry.relation)
             if entry.event:
                 checksum = int(entry.checksum - gone["checksum"])
                 told.append(history.told(entry, rows=entry.rows - gone["rows"], checksum=checksum))
     for name, which in theirs.items():
         for schema in ("staging", "public"):
-            if found := _from_table(connection, schema, name, which):
-                whose.update(found)
-                touched.append(sql.Identifier(schema, name))
-    return whose, touched, told
+            whose.update(_from_table(connection, schema, name, which))
+    return whose, told
 
 
 def _theirs(connection: Connection, name: str, tables: Sequence[Table], customers: list[str]) -> Theirs | None:

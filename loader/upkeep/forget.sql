@@ -42,12 +42,6 @@ select distinct {key} from {history} where {by_customer};
 -- name: by_key
 ({by_customer} or ({key}) in (select * from unnest({each})));
 
--- name: with_statistics
--- The given tables of schema public that have column statistics.
-select distinct tablename::text
-from pg_catalog.pg_stats
-where schemaname = 'public' and tablename::text = any(%s::text []);
-
 -- name: make_leaving
 create temporary table leaving (like {relation});
 
