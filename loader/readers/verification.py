@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,15 +23,14 @@ from loader.words import counted
 
 
 class Relation(NamedTuple):
-    """A table: what is wrong with it as a partition, and with its triggers; its columns; its key without as_of, and the
-    numeric columns of that key."""
+    """A table: what is wrong with it as a partition, and with its triggers; its columns with their types, and its key
+    without as_of."""
 
     name: str
     wrong: str | None
     unguarded: str | None
-    columns: list[str]
+    columns: dict[str, str]
     key: list[str]
-    numeric_key: list[str]
 
 
 LEDGER = "ops"
@@ -178,13 +177,13 @@ def _rows(connection: Connection, entry: Entry) -> tuple[int, str | None]:
     rows, checksum = measured(connection, entry.relation, entry.covered)
     if rows != entry.rows:
         return rows, f"{counted(rows, 'row')}, and {entry.rows:,} were written"
-    later = set(found.columns) - set(entry.covered)
+    later = found.columns.keys() - entry.covered
     if checksum != entry.checksum or (later and _are_filled(connection, entry, later)):
         return rows, "rows are not those that were written: the checksum differs"
     return rows, found.unguarded
 
 
-def _are_filled(connection: Connection, entry: Entry, columns: set[str]) -> bool:
+def _are_filled(connection: Connection, entry: Entry, columns: Iterable[str]) -> bool:
     """Whether any row has a value in any of the columns."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     query = statement(__file__, "filled").format(columns=names, relation=entry.relation)
@@ -205,8 +204,8 @@ def _as_declared(name: str, history: Relation, production: Relation, known: set[
         yield Verdict(name, None, 0, False, history.unguarded)
     known = known | {"as_of", "observed_as_of"} | model_columns(f"history/{name}_snapshots")
     for table, columns in (
-        (f"{name}_snapshots", set(history.columns) - known),
-        (name, set(production.columns) - known - model_columns(f"production/{name}")),
+        (f"{name}_snapshots", history.columns.keys() - known),
+        (name, production.columns.keys() - known - model_columns(f"production/{name}")),
     ):
         for column in sorted(columns):
             yield Verdict(name, None, 0, False, f"{table} has a column {column} that is not declared")
@@ -219,14 +218,15 @@ def _production(connection: Connection, name: str, history: Relation, production
             return Verdict(name, None, 0, False, f"{relation.name} is gone")
     if not history.key:
         return Verdict(name, None, 0, False, f"{history.name} has no primary key")
+    numeric_key = {column for column in history.key if history.columns[column] == "numeric"}
     query = statement(__file__, "production").format(
         key=sql.Identifier(history.key[0]),
         keys=sql.SQL(", ").join(map(sql.Identifier, history.key)),
         name=sql.Literal(name),
         columns=sql.SQL(", ").join(
-            sql.SQL("trim_scale({0}) as {0}" if name in history.numeric_key else "{}").format(sql.Identifier(name))
-            for name in production.columns
-            if name in history.columns
+            sql.SQL("trim_scale({0}) as {0}" if column in numeric_key else "{}").format(sql.Identifier(column))
+            for column in production.columns
+            if column in history.columns
         ),
         history=sql.SQL(history.name),
         production=sql.SQL(production.name),

@@ -22,8 +22,8 @@ select
     (select md5(string_agg(history::text, ' ' order by history.table_name, history.as_of)) from ops.history as history) as history;
 
 -- name: relation
--- What is wrong with a table, what is wrong with its triggers that refuse changes, its columns, its primary key without as_of, and which
--- columns of that are numeric.
+-- What is wrong with a table, what is wrong with its triggers that refuse changes, its columns and their types, and its primary key
+-- without as_of.
 select
     case
         when relation.oid is null then 'its table ' || %(relation)s || ' is gone'
@@ -42,26 +42,12 @@ select
             -- statement triggers: 30 is before insert, update or delete; 34 is before truncate
             and tgtype in (30, 34)
     ) then %(relation)s || ' no longer refuses changes: its triggers are not as they were' end,
-    array(
-        select attname::text
+    (
+        select coalesce(jsonb_object_agg(attname, atttypid::regtype), '{}')
         from pg_catalog.pg_attribute
         where attrelid = relation.oid and attnum > 0 and not attisdropped
-        order by attnum
     ),
-    array(
-        select attname::text
-        from pg_catalog.pg_index
-        cross join unnest(indkey) with ordinality as key (number, place)
-        inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = number
-        where indrelid = relation.oid and indisprimary and attname <> 'as_of'
-        order by place
-    ),
-    array(
-        select attname::text
-        from pg_catalog.pg_index
-        inner join pg_catalog.pg_attribute on attrelid = indrelid and attnum = any(indkey)
-        where indrelid = relation.oid and indisprimary and atttypid = 'numeric'::regtype
-    )
+    coalesce(array_remove(ops.primary_key(relation.oid), 'as_of'), '{}')
 from (values (to_regclass(%(relation)s))) as relation (oid);
 
 -- name: strays
