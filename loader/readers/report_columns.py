@@ -143,7 +143,7 @@ def _bins(
         categories=_listed(
             [sql.NULL, *(sql.SQL("{}::text").format(name) for column, name in each if not _is_number(column))]
         ),
-        sets=_listed(sql.SQL("(is_now, {})").format(name) for _, name in each),
+        sets=_listed(sql.SQL("({})").format(name) for _, name in each),
     )
     rows = connection.cursor(row_factory=dict_row).execute(query).fetchall()
     return {

@@ -32,35 +32,14 @@ with binned as (
 
 counted as (
     select
-        is_now,
         case {column_name} end as column_name,
         -- in each group, every column except the grouped one is null
         coalesce({numbers}) as bin,
         coalesce({categories})::text as category,
-        count(*) as delivered_rows
+        count(*) filter (where not is_now) as rows_before,
+        count(*) filter (where is_now) as rows_now
     from binned
     group by grouping sets ({sets})
-),
-
-both_months as (
-    select
-        column_name,
-        bin,
-        category,
-        coalesce(sum(delivered_rows) filter (where not is_now), 0) as rows_before,
-        coalesce(sum(delivered_rows) filter (where is_now), 0) as rows_now
-    from counted
-    group by column_name, bin, category
-),
-
-ranked as (
-    select
-        *,
-        row_number() over (
-            partition by column_name
-            order by category is null, rows_before + rows_now desc, category
-        ) as place
-    from both_months
 ),
 
 numbered as (
@@ -70,14 +49,16 @@ numbered as (
             bin,
             case
                 when category is null then null
-                when greatest(rows_before, rows_now) > 1 then least(21, place)
+                when greatest(rows_before, rows_now) > 1 then least(
+                    21, row_number() over (partition by column_name order by category is null, rows_before + rows_now desc, category)
+                )
                 else 21
             end
         ) as bin,
         category,
         rows_before,
         rows_now
-    from ranked
+    from counted
 )
 
 select
