@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import psycopg
 
@@ -14,7 +13,7 @@ from loader.pipeline.dbt import Node
 from loader.pipeline.outcome import Outcome
 from loader.pipeline.progress import log
 from loader.readers.freeze import freeze, schema_of
-from loader.readers.published import PublishedMonth, published_months
+from loader.readers.published import is_comparable, published_months
 from loader.readers.report import page_of, write_month
 from loader.settings import Settings
 from loader.upkeep import archive
@@ -57,25 +56,16 @@ def _reports(settings: Settings, outcome: Outcome) -> Iterator[str]:
     if not settings.report or (outcome.state != "published" and any(there.glob(f"month_*_{outcome.as_of}.html"))):
         return
     with open_database(settings).connect() as connection:
-        months = _reportable(published_months(connection))
-    later = [month for month in months if month.as_of >= outcome.as_of]
+        months = published_months(connection)
+    readable = [month for month in months if not month.archived_in and is_comparable(month, months)]
+    later = [month for month in readable if month.as_of >= outcome.as_of]
     pages = {month.as_of: page_of(settings, month.month, month.as_of) for month in later}
     if outcome.as_of in pages:
-        _remove(there.glob(f"month_*_{outcome.as_of}.html"))  # also one of another month for this date
+        for page in there.glob(f"month_*_{outcome.as_of}.html"):  # also one of another month for this date
+            page.unlink()
     elif outcome.state != "published":
         return
     for date, page in reversed(pages.items()):
         if date == outcome.as_of or page.is_file():
             path, *_ = write_month(settings, str(date))
             yield f"report: {path}"
-
-
-def _remove(pages: Iterable[Path]) -> None:
-    for page in pages:
-        page.unlink()
-
-
-def _reportable(months: Sequence[PublishedMonth]) -> list[PublishedMonth]:
-    """The months that a page can be written of: they are not archived, nor is all before them."""
-    first = min((month.as_of for month in months), default=None)
-    return [month for month in months if not month.archived_in and (month.previous_as_of or month.as_of == first)]

@@ -95,18 +95,9 @@ def find(connection: Connection, text: str) -> PublishedMonth:
     return found[0]
 
 
-def require_comparable(month: PublishedMonth, months: Sequence[PublishedMonth]) -> None:
-    """Require that an earlier month can be read, or that there is none.
-
-    Raises:
-        WrongUsage: all earlier months are archived.
-    """
-    before = [other for other in months if other.as_of < month.as_of]
-    if before and month.previous_as_of is None:
-        raise WrongUsage(
-            f"month {month.month} has nothing to be compared with: {before[-1].as_of}, the month before it, is archived"
-            f" in {before[-1].archived_in}. `streamflow archive --restore {before[-1].as_of}` brings it back."
-        )
+def is_comparable(month: PublishedMonth, months: Sequence[PublishedMonth]) -> bool:
+    """Whether an earlier one of all `months` can be read, or there is none."""
+    return month.previous_as_of is not None or month == months[0]
 
 
 def _chosen(months: list[PublishedMonth], text: str) -> tuple[str, list[PublishedMonth]]:

@@ -14,8 +14,8 @@ from psycopg.rows import dict_row
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, Database, each_in_a_session, statement
-from loader.errors import SurroundingsFailed
-from loader.readers.published import PublishedMonth, find, published_months, require_comparable, undisturbed
+from loader.errors import SurroundingsFailed, WrongUsage
+from loader.readers.published import PublishedMonth, find, is_comparable, published_months, undisturbed
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
 MONTHS_IN_GRID = 12
@@ -78,7 +78,12 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
 def _read_month(database: Database, month: str, tables: Sequence[Table]) -> Report:
     with database.connect() as connection, undisturbed(connection, tables):
         found, months = find(connection, month), published_months(connection)
-        require_comparable(found, months)
+        if not is_comparable(found, months):
+            before = months[months.index(found) - 1]
+            raise WrongUsage(
+                f"month {found.month} has nothing to be compared with: {before.as_of}, the month before it, is archived"
+                f" in {before.archived_in}. `streamflow archive --restore {before.as_of}` brings it back."
+            )
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
         read = _of_each_table(database, connection, found, customers_first(tables))
         return Report(
