@@ -82,7 +82,7 @@ def diff(
     tables = lookups.chosen(table_name)
     with open_database(load_settings()).connect() as connection, undisturbed(connection, tables):
         old, new = find(connection, first), find(connection, second)
-        found = lookups.difference(connection, old.as_of, new.as_of, tables, rows)
+        found = [lookups.difference(connection, old.as_of, new.as_of, table, rows) for table in tables]
     sides = [{"month": month.month, "as_of": month.as_of} for month in (old, new)]
     names = ["table", "rows old", "rows new", "old only", "new only", "equal", "different"]
     counts = ([t.table, t.first_rows, t.second_rows, t.only_first, t.only_second, t.equal, t.different] for t in found)

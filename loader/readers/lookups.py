@@ -120,14 +120,8 @@ def _who(table: Table) -> tuple[str, ...]:
     return table.customer or table.key
 
 
-def difference(
-    connection: Connection, first: dt.date, second: dt.date, tables: Sequence[Table], rows: int
-) -> list[TableDifference]:
-    """Per table, how history differs between two dates: counts, and at most `rows` sample rows."""
-    return [_difference(connection, first, second, table, rows) for table in tables]
-
-
-def _difference(connection: Connection, first: dt.date, second: dt.date, table: Table, rows: int) -> TableDifference:
+def difference(connection: Connection, first: dt.date, second: dt.date, table: Table, rows: int) -> TableDifference:
+    """How a table's history differs between two dates: counts, and at most `rows` sample rows."""
     columns = columns_in_history(connection, table)
     if not columns:
         return TableDifference(table.name, 0, 0, 0, 0, 0, 0, {}, [])
