@@ -54,11 +54,15 @@ alter default privileges for role {loader} in schema latest, public grant select
 -- past dates, and its relations in public. Their names do not come from the ledger: the loader can write to it, and could
 -- claim somebody else's table.
 -- A column's sequence changes owner with its table. Citus needs routines before tables, which `order by 1` gives.
+with ours as (
+    select oid
+    from pg_catalog.pg_namespace
+    where nspname in ('ops', 'staging', 'history', 'restated', 'latest') or nspname ~ '^as_of_\d{{4}}_\d\d_\d\d$'
+)
+
 select format('alter routine %s owner to %I', routines.oid::regprocedure, {loader_name})
 from pg_catalog.pg_proc as routines
-where
-    routines.pronamespace::regnamespace::text in ('ops', 'staging', 'history', 'restated', 'latest')
-    and pg_get_userbyid(routines.proowner) <> {loader_name}
+where routines.pronamespace in (select ours.oid from ours) and pg_get_userbyid(routines.proowner) <> {loader_name}
 union all
 select format('alter schema %I owner to %I', schemas.nspname, {loader_name})
 from pg_catalog.pg_namespace as schemas
@@ -68,20 +72,11 @@ select format('alter table %s owner to %I', relations.oid::regclass, {loader_nam
 from pg_catalog.pg_class as relations
 where
     (
-        relations.relnamespace::regnamespace::text in ('ops', 'staging', 'history', 'restated', 'latest')
-        or relations.relnamespace::regnamespace::text ~ '^as_of_\d{{4}}_\d\d_\d\d$'
+        relations.relnamespace in (select ours.oid from ours)
         or (relations.relnamespace = 'public'::regnamespace and relations.relname = any({relations}::text []))
     )
+    and relations.relkind in ('r', 'p', 'v', 'm', 'f')
     and pg_get_userbyid(relations.relowner) <> {loader_name}
-    and (
-        relations.relkind in ('r', 'p', 'v', 'm', 'f')
-        or (
-            relations.relkind = 'S' and not exists (
-                select from pg_catalog.pg_depend as owned
-                where owned.classid = 'pg_class'::regclass and owned.objid = relations.oid and owned.deptype in ('a', 'i')
-            )
-        )
-    )
 order by 1;
 
 -- name: let_read
