@@ -15,6 +15,7 @@ from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, Database, each_in_a_session, statement
 from loader.errors import SurroundingsFailed, WrongUsage
+from loader.readers import oncall
 from loader.readers.published import PublishedMonth, find, is_comparable, published_months, undisturbed
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
@@ -84,6 +85,7 @@ def _read_month(database: Database, month: str, tables: Sequence[Table]) -> Repo
                 f"month {found.month} has nothing to be compared with: {before.as_of}, the month before it, is archived"
                 f" in {before.archived_in}. `streamflow archive --restore {before.as_of}` brings it back."
             )
+        status = next(one for one in oncall.months(connection) if one["as_of"] == found.as_of)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
         read = _of_each_table(database, connection, found, customers_first(tables))
         return Report(
@@ -95,8 +97,8 @@ def _read_month(database: Database, month: str, tables: Sequence[Table]) -> Repo
             _rows(connection, "ages", found),
             [other.month for other in shown],
             _rows(connection, "audits", found, loads=[other.load_id for other in shown]),
-            _rows(connection, "warnings", found),
-            _rows(connection, "waivers", found),
+            status["warnings"],
+            status["waivers"],
             _trend(connection, found, tables),
         )
 

@@ -88,15 +88,3 @@ cross join unnest(%(loads)s::bigint []) with ordinality as loads (load_id, place
 left join ops.audits as audits on known.audit_id = audits.audit_id and loads.load_id = audits.load_id
 group by known.audit_id, known.audit_name, known.table_name, known.severity
 order by bool_and(coalesce(audits.status, 'pass') = 'pass'), known.table_name, known.audit_name;
-
--- name: warnings
-select audit_name as audit, table_name as "table", column_name as "column", failures, finding
-from ops.audits
-where load_id = %(load_id)s and status = 'warn'
-order by audit_name;
-
--- name: waivers
-select audit_name as audit, waived_by as "by", waived_at::text as "at", reason
-from ops.waivers
-where load_id = %(load_id)s
-order by audit_name;
