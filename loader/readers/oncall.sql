@@ -1,10 +1,10 @@
 -- name: months
 with attempts as (
-    select
+    select distinct on (as_of)
         *,
-        row_number() over (partition by as_of order by load_id desc) as age,
         count(*) over (partition by as_of) as attempts
     from ops.loads
+    order by as_of asc, load_id desc
 ),
 
 published as (
@@ -120,5 +120,4 @@ select
 from attempts
 left join published on attempts.as_of = published.as_of
 left join verdicts on verdicts.load_id = coalesce(published.load_id, attempts.load_id)
-where attempts.age = 1
 order by attempts.as_of;
