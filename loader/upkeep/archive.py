@@ -169,8 +169,6 @@ def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequ
     _sync(folder)
     with history.all_or_nothing(connection, f"{as_of} is not archived"):
         for entry in entries:
-            names = {"parent": _parent(entry), "partition": entry.relation}
-            connection.execute(statement(__file__, "detach").format(**names))
             connection.execute(sql.SQL("drop table {}").format(entry.relation))
         _require_not_shown(connection, entries)  # a schema may have been made while the files were written
         return _moved(

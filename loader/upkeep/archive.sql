@@ -11,9 +11,6 @@ copy (select * from {relation} order by {key}) to stdout (format csv, header);
 -- name: load
 copy {relation} ({columns}) from stdin (format csv);
 
--- name: detach
-alter table {parent} detach partition {partition};
-
 -- name: create
 create table {partition} (like {parent});
 
