@@ -155,12 +155,12 @@ def verify(settings: Settings | None = None, manifest: Path | None = None) -> li
         manifest: a file with the links of the chain so far. New links are appended to it if all verdicts are sound.
     """
     with _surroundings(), open_database(_current(settings)).connect() as connection:
-        links = chain.links(connection) if ledger.exists(connection) else None
-        verdicts = list(manifests.compare(manifest, links or [])) if manifest else []
-        verdicts = [*verification.verify(connection, load_contract(), links), *verdicts]
+        links = chain.links(connection) if ledger.exists(connection) else []
+        verdicts = list(manifests.compare(manifest, links)) if manifest else []
+        verdicts = [*verification.verify(connection, load_contract()), *verdicts]
         if manifest and all(verdict.sound for verdict in verdicts):
-            added = manifests.extend(manifest, links or [])
-            verdicts += [Verdict("manifest", None, len(links or []), True, f"added to it: {line}") for line in added]
+            added = manifests.extend(manifest, links)
+            verdicts += [Verdict("manifest", None, len(links), True, f"added to it: {line}") for line in added]
     return verdicts
 
 

@@ -16,7 +16,7 @@ from loader.contract.tables import Table, model_columns
 from loader.database import Connection, ops_functions, ops_views, statement
 from loader.errors import SurroundingsFailed
 from loader.ledger import chain
-from loader.ledger.chain import Entry, Link
+from loader.ledger.chain import Entry
 from loader.upkeep import archive
 from loader.upkeep.history import measured
 from loader.words import counted
@@ -68,47 +68,45 @@ class Verdict:
         return "" if self.table in {LEDGER, "manifest"} else "production"
 
 
-def verify(connection: Connection, tables: Sequence[Table], links: Sequence[Link] | None) -> list[Verdict]:
+def verify(connection: Connection, tables: Sequence[Table]) -> list[Verdict]:
     """Compare the tables with the ledger, the ledger with its chain, and production with history.
 
     This takes no lock. If a verdict is not sound and the ledger changed meanwhile, all is verified again: a month may
     have been published, or history restated, archived or forgotten.
 
-    Args:
-        tables: the declared tables.
-        links: the chain; None if there is no ledger.
-
     Raises:
         SurroundingsFailed: the ledger is of another version of streamflow, or changes during every attempt.
     """
     for _ in range(ATTEMPTS):
-        before = _ledger_as_it_is(connection, links)
+        before = _ledger_as_it_is(connection)
         try:
-            verdicts = list(_verdicts(connection, tables, links))
+            verdicts = list(_verdicts(connection, tables))
         except psycopg.errors.UndefinedTable:  # a month was archived, or its partition replaced
-            if before == _ledger_as_it_is(connection, links):
+            if before == _ledger_as_it_is(connection):
                 raise
         else:
-            if all(verdict.sound for verdict in verdicts) or before == _ledger_as_it_is(connection, links):
+            if all(verdict.sound for verdict in verdicts) or before == _ledger_as_it_is(connection):
                 return verdicts
-        links = chain.links(connection)
     raise SurroundingsFailed("months were published or changed meanwhile: verify again when that has ended.")
 
 
-def _ledger_as_it_is(connection: Connection, links: Sequence[Link] | None) -> tuple[object, ...] | None:
-    """A fingerprint that differs once a run has changed history, production or the chain."""
-    return None if links is None else connection.execute(statement(__file__, "ledger_as_it_is")).fetchone()
+def _ledger_as_it_is(connection: Connection) -> tuple[object, ...] | None:
+    """A fingerprint that differs once a run has changed history, production or the chain; None without a ledger."""
+    if not ledger.exists(connection):
+        return None
+    return connection.execute(statement(__file__, "ledger_as_it_is")).fetchone()
 
 
-def _verdicts(connection: Connection, tables: Sequence[Table], links: Sequence[Link] | None) -> Iterator[Verdict]:
-    if links is not None:
+def _verdicts(connection: Connection, tables: Sequence[Table]) -> Iterator[Verdict]:
+    has_ledger = ledger.exists(connection)
+    if has_ledger:
         ledger.require_current(connection)
         if changed := list(_functions(connection)) or list(_views(connection)):
             yield from changed  # every other check depends on these
             return
-        yield from _ledger(connection, links)
+        yield from _ledger(connection)
     try:
-        entries = [] if links is None else chain.entries(connection)
+        entries = chain.entries(connection) if has_ledger else []
     except psycopg.DataError as error:
         said = f"entries are not what streamflow writes, so no table was looked at: {error.diag.message_primary}"
         yield Verdict(LEDGER, None, 0, False, said)
@@ -146,7 +144,8 @@ def _views(connection: Connection) -> Iterator[Verdict]:
             yield Verdict(LEDGER, None, 0, False, finding)
 
 
-def _ledger(connection: Connection, links: Sequence[Link]) -> Iterator[Verdict]:
+def _ledger(connection: Connection) -> Iterator[Verdict]:
+    links = chain.links(connection)
     wrong = [f"link {link.link} of ops.chain {link.wrong}" for link in links if link.wrong]
     wrong += [text for (text,) in connection.execute(statement(__file__, "unlinked")).fetchall()]
     yield from (Verdict(LEDGER, None, len(links), False, text) for text in wrong)
