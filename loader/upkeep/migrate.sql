@@ -17,21 +17,15 @@ select
     ) as checks
 from unnest(%(tables)s::text [], %(columns)s::text [], %(befores)s::text [], %(type_afters)s::text [])
     as wanted (table_name, column_name, name_before, data_type)
-cross join lateral (
-    select 'public' as schema_name, wanted.table_name as relation_name
-    union all
-    select 'public', wanted.table_name || '_snapshots'
-    union all
-    select 'staging', wanted.table_name
-    union all
-    select 'latest', wanted.table_name
-    union all
-    select schemaname, viewname from pg_catalog.pg_views
-    where schemaname ~ '^as_of_[0-9]{4}_[0-9]{2}_[0-9]{2}$' and viewname = wanted.table_name
-    union all
-    select 'restated', replaced ->> 'partition_name' from ops.restatements as kept where kept.table_name = wanted.table_name
-) as named
-inner join pg_catalog.pg_class as relation on relation.oid = to_regclass(format('%%I.%%I', named.schema_name, named.relation_name))
+inner join pg_catalog.pg_class as relation
+    on (
+        relname in (wanted.table_name, wanted.table_name || '_snapshots')
+        and relnamespace::regnamespace::text ~ '^(public|staging|latest|as_of_[0-9]{4}_[0-9]{2}_[0-9]{2})$'
+    )
+    or relation.oid in (
+        select to_regclass(format('restated.%%I', replaced ->> 'partition_name')) from ops.restatements as kept
+        where kept.table_name = wanted.table_name
+    )
 inner join pg_catalog.pg_attribute
     on attrelid = relation.oid and attname in (wanted.column_name, wanted.name_before) and not attisdropped;
 
