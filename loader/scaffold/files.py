@@ -19,11 +19,10 @@ from loader.contract.names import names_of_models
 from loader.contract.tables import COMMAS, MOST_COLUMNS
 from loader.database import Connection
 from loader.delivery import SourceFile
-from loader.delivery.causes import HEAD, of_bytes
+from loader.delivery.causes import DELIMITERS, HEAD, of_bytes
 from loader.delivery.files import UNREADABLE, unreadable
 from loader.errors import DataRefused, WrongUsage
 
-DELIMITERS = ",;\t|"
 OTHER_ENCODING = "windows-1252"
 """The encoding assumed for a file that is not UTF-8: most spreadsheets in Western Europe write it."""
 MONTH = re.compile(
