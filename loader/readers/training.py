@@ -54,12 +54,12 @@ def write(
     """
     if label_as_of < as_of:
         raise WrongUsage(f"a label of {label_as_of} is older than features of {as_of}: a model would predict the past.")
-    if file is not None and file.suffix.lower() not in {".csv", ".parquet"}:
+    suffix = file.suffix.lower() if file else ".csv"
+    if suffix not in {".csv", ".parquet"}:
         raise WrongUsage(f"{file}: the name must end with .csv or .parquet, which says how to write it.")
-    if file is not None and file.is_dir():
+    if file and file.is_dir():
         raise WrongUsage(f"{file} is a folder: name a file in it.")
-    is_parquet = file is not None and file.suffix.lower() == ".parquet"
-    if is_parquet:
+    if suffix == ".parquet":
         require_pyarrow()
     types = _wanted(_columns(connection, tables), columns)
     query = statement(__file__, "rows").format(
@@ -75,7 +75,7 @@ def write(
             with appearing(file) as path:
                 with path.open("wb") as stream:
                     rows = copy_out(connection, query, stream)
-                if is_parquet:
+                if suffix == ".parquet":
                     from_csv(path, types)
     return Written(as_of, label_as_of, rows, list(types), str(file) if file else None)
 
