@@ -10,8 +10,7 @@
         {%- do streamflow.create_missing_tables() -%}
         {#- ends this run if an ingest is under way: staging may then hold parts of two months, which must not be audited -#}
         {%- if 'model.streamflow.gate' in selected_resources -%}
-            {%- set landed = "select ops.require_landed_as_declared(" ~ streamflow.as_json(streamflow.declarations()) ~ ")" -%}
-            {%- do run_query(streamflow.begin_step() ~ '; ' ~ landed) -%}
+            {%- do run_query(streamflow.begin_step() ~ "; select ops.require_landed_as_declared(" ~ streamflow.declarations() ~ ")") -%}
         {%- endif -%}
         insert into ops.runs (invocation_id, load_id) select '{{ invocation_id }}', ops.load_in_staging()
         on conflict (invocation_id) do update set load_id = excluded.load_id;
@@ -46,7 +45,8 @@
     {%- endif -%}
     {#- a run of audits alone adds no columns; in a run with the gate, the gate adds them after the audits have passed -#}
     {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and not streamflow.audits_alone() -%}
-    {%- for created in run_query(streamflow.follow_declaration(adds_columns)).columns[0].values() if created in relations -%}
+    {%- set follow = "select ops.follow_declaration(" ~ streamflow.declarations() ~ ", " ~ adds_columns ~ ")" -%}
+    {%- for created in run_query(follow).columns[0].values() if created in relations -%}
         {%- set model = relations[created] -%}
         {%- set relation = api.Relation.create(model.database, model.schema, model.alias, type='table') -%}
         {%- do run_query(alter_relation_comment(relation, model.description)) -%}
@@ -81,13 +81,7 @@
 {% macro strategies() %}{{ return({'as_of_partition': 'history', 'newest_wins': 'production'}) }}{% endmacro %}
 
 
-{#- The SQL that makes staging, history and production follow their declaration. -#}
-{% macro follow_declaration(adds_columns) %}
-    {{ return("select ops.follow_declaration(" ~ streamflow.as_json(streamflow.declarations()) ~ ", " ~ adds_columns ~ ")") }}
-{% endmacro %}
-
-
-{#- All tables of staging, history and production, in the form that ops.follow_declaration expects. -#}
+{#- All tables of staging, history and production, as the jsonb that ops.follow_declaration expects. -#}
 {% macro declarations() %}
     {%- set declared = [] -%}
     {%- for staged in graph.sources.values() if staged.source_name == 'staging' -%}
@@ -96,7 +90,7 @@
     {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in streamflow.strategies() -%}
         {%- do declared.append(streamflow.declaration(model, streamflow.strategies()[model.config.incremental_strategy], model.config.unique_key)) -%}
     {%- endfor -%}
-    {{ return(declared) }}
+    {{ return(streamflow.as_json(declared)) }}
 {% endmacro %}
 
 
@@ -107,7 +101,10 @@
         {%- set required = column.constraints | selectattr('type', 'equalto', 'not_null') | list | length > 0 -%}
         {%- do columns.append({'name': column.name, 'type': column.data_type, 'required': required}) -%}
     {%- endfor -%}
-    {{ return({'name': node.relation_name, 'kind': kind, 'columns': columns, 'key': [key] if key is string else key}) }}
+    {{ return({
+        'name': node.relation_name, 'kind': kind, 'columns': columns, 'key': [key] if key is string else key,
+        'constraints': node.constraints or [],
+    }) }}
 {% endmacro %}
 
 

@@ -18,13 +18,12 @@
         {%- if left_out and run_query('select ops.is_to_publish()').rows[0][0] -%}
             {%- do streamflow.keep_shut("audits that are not part of this run: " ~ left_out | length ~ ", " ~ left_out[0] ~ " among them") -%}
         {%- endif -%}
-        {%- set tables, declared = streamflow.production() | map(attribute='name') | list, streamflow.as_json(streamflow.declared_keys()) -%}
-        {%- set drop = "select ops.drop_left_over_keys(" ~ streamflow.text_array(tables) ~ ", " ~ declared ~ ")" -%}
-        {%- do run_query(streamflow.begin_step() ~ '; ' ~ drop ~ '; commit; begin') -%}
+        {%- set declared = streamflow.declarations() -%}
+        {%- do run_query(streamflow.begin_step() ~ "; select ops.drop_left_over_keys(" ~ declared ~ "); commit; begin") -%}
         {%- do streamflow.require_references() -%}
         {{ streamflow.begin_step() }};
         select ops.open_gate('{{ invocation_id }}');
-        {{ streamflow.follow_declaration(true) }}
+        select ops.follow_declaration({{ declared }}, true)
     {%- endif -%}
 {% endmacro %}
 
@@ -44,29 +43,21 @@
             {%- do audited.append([streamflow.audited_table(audit), [column], read | last, [field]]) -%}
         {%- endfor -%}
     {%- endfor -%}
-    {%- for child in streamflow.production() -%}
-        {%- for key in child.constraints if key.type == 'foreign_key' -%}
-            {%- set parent, by = streamflow.parent_of(key), key.columns | join(', ') -%}
-            {%- set found = "that match no row of " ~ parent ~ " by " ~ by ~ ": " -%}
-            {%- set orphans = 0 if [child.name, key.columns | list, parent, key.to_columns | list] in audited
-                else streamflow.orphans(source('staging', child.name), key)[0] -%}
-            {%- if orphans -%}
-                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " " ~ found ~ orphans
-                    ~ ". Have the files corrected; a `relationships` audit of severity error would list them. If the reference no longer"
-                    ~ " holds, take it out of the contract and of " ~ child.original_file_path | replace('.sql', '.yml')) -%}
-            {%- endif -%}
-            {%- set others = streamflow.orphans(child.relation_name, key, 'observed_as_of') if streamflow.key_is_new(child, key.columns) else [0] -%}
-            {%- if others[0] -%}
-                {%- do streamflow.refuse_month(child.name, "rows of " ~ child.name ~ " in published months " ~ found ~ others[0] ~ ", delivered on "
-                    ~ others[1] ~ ". Take the reference out of the declaration, restate those months with corrected files, and then declare it")
-                -%}
-            {%- endif -%}
-        {%- endfor -%}
-    {%- endfor -%}
-    {%- for broken in run_query('select * from ops.unmatched(' ~ streamflow.as_json(streamflow.declared_keys()) ~ ') where row_count > 0').rows -%}
-        {%- do streamflow.refuse_month(broken.child, "rows of " ~ broken.child ~ " that match no row of " ~ broken.parent ~ " by "
-            ~ broken.columns ~ ": " ~ broken.row_count ~ ". The table has the foreign key " ~ broken.key ~ ", which is not declared. If that"
-            ~ " reference no longer holds, `alter table " ~ broken.child ~ " drop constraint " ~ broken.key ~ "` in psql") -%}
+    {%- set unmatched = 'select * from ops.unmatched(' ~ streamflow.declarations() ~ ', ' ~ streamflow.as_json(audited) ~ ') where row_count > 0' -%}
+    {%- for broken in run_query(unmatched).rows -%}
+        {%- if broken.key is not none -%}
+            {%- set remedy = ". The table has the foreign key " ~ broken.key ~ ", which is not declared. If that reference no longer holds,"
+                ~ " `alter table " ~ broken.child ~ " drop constraint " ~ broken.key ~ "` in psql" -%}
+        {%- elif broken.is_published -%}
+            {%- set remedy = ", delivered on " ~ broken.dates ~ ". Take the reference out of the declaration, restate those months with"
+                ~ " corrected files, and then declare it" -%}
+        {%- else -%}
+            {%- set declared_in = graph.nodes.values() | selectattr('name', 'equalto', broken.child) | map(attribute='original_file_path') | first -%}
+            {%- set remedy = ". Have the files corrected; a `relationships` audit of severity error would list them. If the reference no longer"
+                ~ " holds, take it out of the contract and of " ~ declared_in | replace('.sql', '.yml') -%}
+        {%- endif -%}
+        {%- do streamflow.refuse_month(broken.child, "rows of " ~ broken.child ~ (" in published months" if broken.is_published else "")
+            ~ " that match no row of " ~ broken.parent ~ " by " ~ broken.columns ~ ": " ~ broken.row_count ~ remedy) -%}
     {%- endfor -%}
     {%- for left in run_query('select * from ops.left_behind() where row_count > 0').rows -%}
         {%- set remedy = "Restate with files that have them, or first restate what refers to them: " ~ left.child ~ " of " ~ left.dates
@@ -97,76 +88,6 @@
     {%- endset -%}
     {%- do run_query(entry ~ '; commit') -%}
     {{ exceptions.raise_compiler_error("the month is refused: " ~ finding ~ ". Nothing was changed.") }}
-{% endmacro %}
-
-
-{#- Whether a production table has rows and lacks a foreign key, which will then check these rows for the first time. -#}
-{% macro key_is_new(child, columns) %}
-    {%- set missing -%}
-        select count(*) from ops.missing_keys('{{ child.relation_name }}', {{ streamflow.as_json(child.constraints) }}) as missing
-        where missing.type = 'foreign_key' and missing.columns = {{ streamflow.text_array(columns) }}
-            -- a declared column that the table does not have yet will be null in all existing rows
-            and missing.columns <@ (select array_agg(attname::text) from pg_attribute where attrelid = '{{ child.relation_name }}'::regclass)
-    {%- endset -%}
-    {{ return(
-        adapter.get_relation(target.database, target.schema, child.name)
-        and run_query(missing).rows[0][0] > 0
-        and run_query('select 1 from ' ~ child.relation_name ~ ' limit 1').rows | length > 0
-    ) }}
-{% endmacro %}
-
-
-{#- The table that a foreign key refers to. `to` is ref('users') in the graph and a relation in a compiled model: both end in its name. -#}
-{% macro parent_of(key) %}{{ return(modules.re.findall('\\w+', key.to) | last) }}{% endmacro %}
-
-
-{#-
-  How many rows of `relation` have a foreign key that its parent lacks in staging, in production and, for rows of production, in history;
-  and the dates of their delivery, which are in the column `date`.
--#}
-{% macro orphans(relation, key, date='as_of') %}
-    {%- set its, theirs = streamflow.quoted(key.columns) | join(', '), streamflow.quoted(key.to_columns) | join(', ') -%}
-    {%- set parent = streamflow.parent_of(key) -%}
-    {%- set query -%}
-        select count(*), string_agg(distinct named_on, ', ')
-        from (
-            select {{ date }}::text as named_on
-            from {{ relation }}
-            where ({{ its }}) in (
-                select {{ its }} from {{ relation }} where ({{ its }}) is not null
-                except
-                select {{ theirs }} from {{ source('staging', parent) }}
-                {%- for name in [parent] + ([parent ~ '_snapshots'] if date != 'as_of' else []) %}
-                {%- set known = adapter.get_relation(target.database, target.schema, name) %}
-                {%- if known %}
-                except
-                select {{ theirs }} from {{ known }}
-                {%- endif %}
-                {%- endfor %}
-            )
-        ) as named
-    {%- endset -%}
-    {{ return(run_query(query).rows[0]) }}
-{% endmacro %}
-
-
-{#- The production models. -#}
-{% macro production() %}
-    {%- set found = [] -%}
-    {%- for node in graph.nodes.values() if node.config.get('incremental_strategy') == 'newest_wins' %}{% do found.append(node) %}{% endfor -%}
-    {{ return(found) }}
-{% endmacro %}
-
-
-{#- The foreign keys that production declares, as [[child, columns, parent]]. -#}
-{% macro declared_keys() %}
-    {%- set declared = [] -%}
-    {%- for child in streamflow.production() -%}
-        {%- for key in child.constraints if key.type == 'foreign_key' -%}
-            {%- do declared.append([child.name, key.columns, streamflow.parent_of(key)]) -%}
-        {%- endfor -%}
-    {%- endfor -%}
-    {{ return(declared) }}
 {% endmacro %}
 
 

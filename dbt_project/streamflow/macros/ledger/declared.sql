@@ -15,40 +15,45 @@ create or replace function ops.primary_key(relation regclass) returns text [] la
     select ops.columns(conrelid, conkey) from pg_constraint where conrelid = relation and contype = 'p'
 $$;
 
--- The declared keys that a table lacks and can have. A cluster enforces a foreign key only within a node: the key has to begin with the
--- column by which the tables are distributed, which is the first one of the primary key. `to` ends in the name of the parent.
-create or replace function ops.missing_keys(target regclass, declared jsonb) returns table (
-    type text, columns text [], references_table text, references_columns text []
+-- The keys that a table declares; `to` ends in the name of the parent. `is_missing`: the table lacks the key, and can have it. A cluster
+-- enforces a foreign key only within a node: the key has to begin with the column by which the tables are distributed, which is the first
+-- one of the primary key.
+create or replace function ops.declared_keys(target regclass, constraints jsonb) returns table (
+    type text, columns text [], parent regclass, to_columns text [], is_missing boolean
 ) language sql stable as $$
-    select key.type, key.columns, parent.name, key.to_columns
-    from jsonb_to_recordset(declared) as key (type text, columns text [], "to" text, to_columns text [])
-    cross join lateral (select substring(key."to" from '(\w+)\W*$')) as parent (name)
-    where key.type in ('primary_key', 'foreign_key')
-        and not exists (
+    select
+        key.type, key.columns, refers.parent, key.to_columns,
+        not exists (
             select from pg_constraint
             where conrelid = target and convalidated
                 and case key.type
                     when 'primary_key' then contype = 'p'
-                    else contype = 'f' and ops.columns(conrelid, conkey) = key.columns
-                        and confrelid = to_regclass(format('public.%I', parent.name))
+                    else contype = 'f' and ops.columns(conrelid, conkey) = key.columns and confrelid = refers.parent
                 end
         )
         and (
             key.type = 'primary_key'
             or not ops.is_cluster()
-            or key.columns[1] = jsonb_path_query_first(declared, '$[*] ? (@.type == "primary_key").columns[0]') #>> '{}'
+            or key.columns[1] = jsonb_path_query_first(constraints, '$[*] ? (@.type == "primary_key").columns[0]') #>> '{}'
         )
+    from jsonb_to_recordset(constraints) as key (type text, columns text [], "to" text, to_columns text [])
+    cross join lateral (select to_regclass('public.' || quote_ident(substring(key."to" from '(\w+)\W*$')))) as refers (parent)
+    where key.type in ('primary_key', 'foreign_key')
     order by key.type desc
 $$;
 
--- Whether a table can have a foreign key: not while it has rows and the parent waits for its first month, with which the key comes.
-create or replace function ops.can_refer(target regclass, parent text) returns boolean language plpgsql stable as $$
+create or replace function ops.has_rows(relation regclass) returns boolean language plpgsql stable strict as $$
 declare
     result boolean;
 begin
-    execute format('select not exists (select 1 from %s) or exists (select 1 from public.%I)', target, parent) into result;
+    execute format('select exists (select 1 from %s limit 1)', relation) into result;
     return result;
 end
+$$;
+
+-- Whether a table can have a foreign key: not while it has rows and the parent waits for its first month, with which the key comes.
+create or replace function ops.can_refer(target regclass, parent regclass) returns boolean language sql stable as $$
+    select not ops.has_rows(target) or ops.has_rows(parent)
 $$;
 
 -- Creates an empty table, with columns as [{name, type, required}].
@@ -146,7 +151,8 @@ $$;
 
 -- Creates missing tables and, if `adds_columns`, columns that were declared later; dbt would add them only after history has read its own
 -- table. Staging gets such a column, empty, unless its month is to be published, it may be a rename, or the table is somebody else's.
--- Raises before any row is written if a table is not as declared. Returns the tables it made. `declared` is [{name, kind, columns, key}].
+-- Raises before any row is written if a table is not as declared. Returns the tables it made. `declared` is [{name, kind, columns, key,
+-- constraints}].
 create or replace function ops.follow_declaration(declared jsonb, adds_columns boolean) returns setof text language plpgsql as $$
 declare
     wanted record;

@@ -1,13 +1,24 @@
 {#- Finds rows that would break foreign keys once a month is published. Plain Jinja, as the loader renders this file too. -#}
 {% macro ops_references() %}
--- Whether a foreign key is one of `declared`: [[child, columns, parent]].
+-- The foreign keys that production declares; `declared` is as in ops.follow_declaration.
+create or replace function ops.declared_references(declared jsonb) returns table (
+    child regclass, columns text [], parent regclass, to_columns text [], is_missing boolean
+) language sql stable as $$
+    select one.child, key.columns, key.parent, key.to_columns, key.is_missing
+    from (
+        select to_regclass(known.name) as child, known.constraints
+        from jsonb_to_recordset(declared) as known (name text, kind text, constraints jsonb)
+        where known.kind = 'production'
+    ) as one
+    cross join lateral ops.declared_keys(one.child, one.constraints) as key
+    where key.type = 'foreign_key'
+$$;
+
 create or replace function ops.is_declared(key pg_constraint, declared jsonb) returns boolean language sql stable as $$
     select exists (
-        select from jsonb_array_elements(declared) as one
-        where one = jsonb_build_array(child.relname, to_jsonb(ops.columns(key.conrelid, key.conkey)), parent.relname)
+        select from ops.declared_references(declared) as one
+        where (one.child, one.columns, one.parent) = (key.conrelid, ops.columns(key.conrelid, key.conkey), key.confrelid)
     )
-    from pg_class as child, pg_class as parent
-    where child.oid = key.conrelid and parent.oid = key.confrelid
 $$;
 
 -- Whether streamflow made a foreign key for a reference that is no longer declared: its keys refer to production and delete rows with the
@@ -18,16 +29,16 @@ create or replace function ops.is_left_over(key pg_constraint, declared jsonb) r
         and not ops.is_declared(key, declared)
 $$;
 
--- Drops these keys of the given production tables. Each attempt is shorter than deadlock_timeout, so that no reader waits for long.
-create or replace function ops.drop_left_over_keys(tables text [], declared jsonb) returns void language plpgsql as $$
+-- Drops these keys of declared production tables. Each attempt is shorter than deadlock_timeout, so that no reader waits for long.
+create or replace function ops.drop_left_over_keys(declared jsonb) returns void language plpgsql as $$
 declare
     key pg_constraint;
 begin
     for key in
         select pg_constraint.*
         from pg_constraint
-        where conrelid in (select to_regclass(format('public.%I', name)) from unnest(tables) as name)
-            and ops.is_left_over(pg_constraint, declared)
+        inner join jsonb_to_recordset(declared) as one (name text, kind text) on conrelid = to_regclass(one.name)
+        where one.kind = 'production' and ops.is_left_over(pg_constraint, declared)
     loop
         for attempt in 1 .. 60 loop
             begin
@@ -48,31 +59,59 @@ begin
 end
 $$;
 
--- The delivered rows that break a foreign key of production which is not declared, as somebody else made it. `declared` is as above.
-create or replace function ops.unmatched(declared jsonb) returns table (
-    child text, key text, parent text, columns text, row_count bigint
+-- The rows that would break a foreign key of production, per key: the delivered rows, unless the key is one of `audited`, [[child, columns,
+-- parent, to_columns]]; and those of production if the key is new, with the dates of their deliveries. `key` is the name of a key that is
+-- not declared, as somebody else made it. Declared columns that a table does not have yet are null in all its rows.
+create or replace function ops.unmatched(declared jsonb, audited jsonb) returns table (
+    child text, key text, parent text, columns text, is_published boolean, row_count bigint, dates text
 ) language plpgsql stable as $$
 declare
-    theirs text;
-    delivered text;
+    relation regclass;
+    but_known text;
 begin
-    for child, key, parent, columns, theirs, delivered in
-        select own.table_name, conname, confrelid::regclass::text, ops.identifiers(ops.columns(conrelid, conkey)),
-            ops.identifiers(ops.columns(confrelid, confkey)), staged.table_name
-        from pg_constraint
-        inner join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
-        left join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
-        where contype = 'f' and conparentid = 0
-            and not ops.is_declared(pg_constraint, declared)
-            and not ops.is_left_over(pg_constraint, declared)
-            and ops.columns(conrelid, conkey) <@ (
-                select array_agg(attname::text) from pg_attribute where attrelid = to_regclass(format('staging.%I', own.table_name))
+    for child, key, parent, columns, is_published, relation, but_known in
+        with reference as (
+            select false as is_new, null::name as name, one.*
+            from ops.declared_references(declared) as one
+            union all
+            select true, null, one.* from ops.declared_references(declared) as one
+            where one.is_missing
+            union all
+            select false, conname, conrelid, ops.columns(conrelid, conkey), confrelid, ops.columns(confrelid, confkey), false
+            from pg_constraint
+            where contype = 'f' and conparentid = 0
+                and not ops.is_declared(pg_constraint, declared) and not ops.is_left_over(pg_constraint, declared)
+        )
+        select
+            own.relname, reference.name, reference.parent::text, ops.identifiers(reference.columns), reference.is_new,
+            source.relation,
+            (
+                select string_agg(format(' except select %s from %s', ops.identifiers(reference.to_columns), known), '')
+                from unnest(array[
+                    reference.parent, to_regclass('staging.' || quote_ident(delivered.table_name)),
+                    case when reference.is_new then to_regclass(format('public.%I', other.relname || '_snapshots')) end
+                ]) as known
+                where known is not null
             )
+        from reference
+        inner join pg_class as own on own.oid = reference.child
+        inner join pg_class as other on other.oid = reference.parent
+        left join ops.staged as landed on to_regclass(format('public.%I', landed.table_name)) = reference.child
+        left join ops.staged as delivered on to_regclass(format('public.%I', delivered.table_name)) = reference.parent
+        cross join lateral (
+            select case when reference.is_new then reference.child else to_regclass('staging.' || quote_ident(landed.table_name)) end
+        ) as source (relation)
+        where reference.columns <@ (select array_agg(attname::text) from pg_attribute where attrelid = source.relation)
+            and ops.has_rows(source.relation)
+            and (reference.is_new or jsonb_build_array(own.relname, reference.columns, other.relname, reference.to_columns) not in (
+                select jsonb_array_elements(audited)
+            ))
     loop
-        execute format('select count(*) from (select %1$s from staging.%2$I where (%1$s) is not null except select %3$s from %4$s',
-            columns, child, theirs, parent)
-            || case when delivered is null then '' else format(' except select %s from staging.%I', theirs, delivered) end
-            || ') as unmatched' into row_count;
+        execute format(
+            'select count(*), string_agg(distinct as_of, $1) from (select %1$I::text as as_of from %2$s where (%3$s) in ('
+            'select %3$s from %2$s where (%3$s) is not null %4$s)) as named',
+            case when is_published then 'observed_as_of' else 'as_of' end, relation, columns, but_known
+        ) into row_count, dates using ', ';
         return next;
     end loop;
 end

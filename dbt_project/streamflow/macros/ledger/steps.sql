@@ -76,24 +76,14 @@ $$;
 -- and returns the lost load only if that was still to be published.
 create or replace function ops.load_in_staging() returns bigint language plpgsql as $$
 declare
-    landed record;
-    is_there boolean;
+    landed bigint := (select max(load_id) from ops.staged);
+    is_to_publish boolean := ops.is_to_publish();
 begin
-    for landed in select table_name, load_id from ops.staged where row_count > 0 loop
-        is_there := to_regclass(format('staging.%I', landed.table_name)) is not null;
-        if is_there then
-            execute format('select count(*) > 0 from (select 1 from staging.%I limit 1) as first_row', landed.table_name) into is_there;
-        end if;
-        if not is_there then
-            delete from ops.staged;
-            return (
-                select load_id from ops.loads
-                where load_id = landed.load_id and command <> 'check' and state <> 'refused'
-                    and load_id not in (select published.load_id from ops.published as published)
-            );
-        end if;
-    end loop;
-    return (select max(load_id) from ops.staged);
+    if exists (select from ops.staged where row_count > 0 and ops.has_rows(to_regclass(format('staging.%I', table_name))) is not true) then
+        delete from ops.staged;
+        return case when is_to_publish then landed end;
+    end if;
+    return landed;
 end
 $$;
 
@@ -242,13 +232,13 @@ declare
     known bigint;
     delivered bigint;
 begin
-    for key in select *, ops.identifiers(columns) as named from ops.missing_keys(target, declared) loop
+    for key in select *, ops.identifiers(columns) as named from ops.declared_keys(target, declared) where is_missing loop
         if key.type = 'primary_key' then
             execute format('alter table %s add primary key (%s)', target, key.named);
             execute format('alter table %s replica identity default', target);
             execute format('analyze %s', target);
         else
-            continue when not ops.can_refer(target, key.references_table);
+            continue when not ops.can_refer(target, key.parent);
             -- `on delete cascade` finds rows by an index that begins with these columns
             if not exists (
                 select from pg_index
@@ -258,8 +248,8 @@ begin
                 execute format('create index on %s (%s)', target, key.named);
             end if;
             execute format(
-                'alter table %s add foreign key (%s) references public.%I (%s) on delete cascade',
-                target, key.named, key.references_table, ops.identifiers(key.references_columns)
+                'alter table %s add foreign key (%s) references %s (%s) on delete cascade',
+                target, key.named, key.parent, ops.identifiers(key.to_columns)
             );
         end if;
     end loop;

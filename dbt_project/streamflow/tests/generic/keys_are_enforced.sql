@@ -2,9 +2,8 @@
 {% test keys_are_enforced(model) %}
 {%- set node = graph.nodes.get(context['model'].attached_node, {}) if execute else {} -%}
 select missing.type
-from ops.missing_keys(to_regclass('{{ node.relation_name }}'), {{ streamflow.as_json(node.constraints or []) }}) as missing
-where case missing.type
-    when 'primary_key' then true
-    else ops.can_refer(to_regclass('{{ node.relation_name }}'), missing.references_table)
-end
+from ops.declared_keys(to_regclass('{{ node.relation_name }}'), {{ streamflow.as_json(node.constraints or []) }}) as missing
+where missing.is_missing and (
+    missing.type = 'primary_key' or ops.can_refer(to_regclass('{{ node.relation_name }}'), missing.parent)
+)
 {% endtest %}
