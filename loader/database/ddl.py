@@ -8,30 +8,22 @@ from typing import Any
 
 from loader.project import PACKAGE
 
-FILES = {
-    "ledger/tables.sql": "ops_tables",
-    "citus/citus.sql": "ops_cluster",
-    "ledger/proofs.sql": "ops_proofs",
-    "ledger/declared.sql": "ops_declared",
-    "ledger/references.sql": "ops_references",
-    "ledger/undo.sql": "ops_undo",
-    "ledger/steps.sql": "ops_steps",
-}
-"""The macro files, in the order in which they run, and the macro in each."""
-
 
 @cache
-def _macros(path: str) -> Any:
-    """The macros of a file, to call by name."""
+def _macros() -> dict[str, Any]:
+    """The ledger's macros by name. As in dbt, they call each other as `streamflow.<name>`."""
     import jinja2
 
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PACKAGE / "macros"))  # noqa: S701 (SQL)
-    return environment.get_template(path).module
+    macros: dict[str, Any] = {}
+    files = sorted((PACKAGE / "macros" / "ledger").glob("*.sql"))
+    template = jinja2.Template("".join(path.read_text(encoding="utf-8") for path in files))
+    macros |= vars(template.make_module({"streamflow": macros}))
+    return macros
 
 
 def ops_ddl() -> bytes:
     """SQL that creates the schemas and ops tables that are missing, and replaces the ops functions."""
-    return "".join(str(getattr(_macros(path), macro)()) for path, macro in FILES.items()).encode()
+    return str(_macros()["ops_ddl"]()).encode()
 
 
 def ops_functions() -> dict[str, str]:
@@ -46,5 +38,5 @@ def ops_views() -> dict[str, str]:
 
 def run_lock() -> tuple[int, int]:
     """The two keys of the advisory lock of a run."""
-    first, second = str(_macros("ledger/steps.sql").run_lock()).split(",")
+    first, second = str(_macros()["run_lock"]()).split(",")
     return int(first), int(second)

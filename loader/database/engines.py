@@ -1,4 +1,4 @@
-"""Tells one PostgreSQL from a Citus cluster, and checks its nodes; the package's macros/citus has the SQL for Citus."""
+"""Tells one PostgreSQL from a Citus cluster, and checks its nodes; macros/ledger/citus.sql has the SQL for Citus."""
 
 from __future__ import annotations
 

@@ -65,18 +65,6 @@
 {% endmacro %}
 
 
-{#-
-  The DDL that creates schema ops, or upgrades it to this version. The comment of ops.loads holds the DDL's hash: if the hash is missing
-  or differs, the database has no ledger yet or that of another version. loader/database/ddl.py assembles the same text.
--#}
-{% macro ops_ddl() %}
-    {{ return(
-        streamflow.ops_tables() ~ streamflow.ops_cluster() ~ streamflow.ops_proofs() ~ streamflow.ops_declared()
-        ~ streamflow.ops_references() ~ streamflow.ops_undo() ~ streamflow.ops_steps()
-    ) }}
-{% endmacro %}
-
-
 {#- The incremental strategies of this package, and the kind of table that each one fills. -#}
 {% macro strategies() %}{{ return({'as_of_partition': 'history', 'newest_wins': 'production'}) }}{% endmacro %}
 

@@ -1,4 +1,4 @@
-{#- Creates tables as declared. Plain Jinja, as the loader renders this file too. -#}
+{#- Creates tables as declared. -#}
 {% macro ops_declared() %}
 create or replace function ops.identifiers(names text []) returns text language sql immutable as $$
     select string_agg(quote_ident(name), ', ' order by place) from unnest(names) with ordinality as listed (name, place)

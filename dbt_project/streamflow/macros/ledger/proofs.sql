@@ -1,4 +1,4 @@
-{#- Checksums and links that prove history, and triggers that keep it immutable. Plain Jinja, as the loader renders this file too. -#}
+{#- Checksums and links that prove history, and triggers that keep it immutable. -#}
 {% macro ops_proofs() %}
 -- the sum of a 64-bit hash of each row, in any order. PostgreSQL's hash of a row is linear in its values, so two customers could swap
 -- values and leave the sum as it is: it is hashed once more. Numbers are hashed by their digits, and no setting affects the result.

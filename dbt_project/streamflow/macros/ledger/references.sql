@@ -1,4 +1,4 @@
-{#- Finds rows that would break foreign keys once a month is published. Plain Jinja, as the loader renders this file too. -#}
+{#- Finds rows that would break foreign keys once a month is published. -#}
 {% macro ops_references() %}
 -- The foreign keys that production declares; `declared` is as in ops.follow_declaration.
 create or replace function ops.declared_references(declared jsonb) returns table (

@@ -1,4 +1,4 @@
-{#- What the steps of a dbt run do in the database besides selecting rows. Plain Jinja: the loader renders this file before dbt is up. -#}
+{#- What the steps of a dbt run do in the database besides selecting rows. -#}
 
 {#- The two keys of the advisory run lock. An ingest holds it exclusively; the steps of dbt by hand share it. -#}
 {% macro run_lock() %}24336, 1{% endmacro %}

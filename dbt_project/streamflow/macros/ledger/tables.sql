@@ -1,4 +1,4 @@
-{#- The ledger: its tables and views. Plain Jinja, as the loader renders this file too, before dbt is up. -#}
+{#- The ledger: its tables and views. -#}
 {% macro ops_tables() %}
 do $$
 declare

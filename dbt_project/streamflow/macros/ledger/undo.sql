@@ -1,4 +1,4 @@
-{#- Undoes loads that were not finished. Plain Jinja, as the loader renders this file too. -#}
+{#- Undoes loads that were not finished. -#}
 {% macro ops_undo() %}
 -- Undoes loads that were cut off before the history of all their tables stood, the newest first, but not the load in staging: drops their
 -- partitions, and puts back those that they replaced. With `of_date`, undoes all loads of that date that are not published.

@@ -1,4 +1,4 @@
-{#- All that a Citus cluster needs beyond one PostgreSQL. Plain Jinja, as the loader renders this file too. -#}
+{#- All that a Citus cluster needs beyond one PostgreSQL. -#}
 {% macro ops_cluster() %}
 create or replace function ops.is_cluster() returns boolean language sql stable as $$
     select to_regclass('pg_catalog.pg_dist_partition') is not null
