@@ -26,34 +26,11 @@
 {% endmacro %}
 
 
-{#-
-  The condition for the rows of history that production takes in: those that the dates of ops.plan_production delivered. A rebuild takes
-  the deliveries of archived dates from the dates that carried them forward.
--#}
+{#- The condition for the rows of history that production takes in; it reads none while there is no ledger. -#}
 {% macro newly_delivered(table_name) %}
     {%- do ref('complete_months') -%}
-    {%- set plan = streamflow.production_plan(table_name) if streamflow.ledger_is_there() else {'months': 'null::date'} -%}
-    as_of in ({{ plan.months }}) and (
-        observed_as_of = as_of{{ streamflow.rows_of_archived_dates(table_name, plan) }}
-    )
+    {{ streamflow.production_plan(table_name).reads if streamflow.ledger_is_there() else 'as_of in (null::date)' }}
 {%- endmacro %}
-
-
-{#-
-  The rest of that condition in a rebuild, if months are archived: their rows are read from the dates that a month after all others would
-  carry forward, as only these have every row of an archived date that still counts.
--#}
-{% macro rows_of_archived_dates(table_name, plan) -%}
-    {%- if plan.rebuild and plan.archived %}
-        or (as_of in ({{ streamflow.months_before(table_name, "'infinity'") }}) and observed_as_of in ({{ plan.archived }}))
-    {%- endif -%}
-{%- endmacro %}
-
-
-{#- The lists of dates in the compiled model. A strategy checks them once it has the lock: months may have changed since. -#}
-{% macro dates_read() %}
-    {{ return(modules.re.findall("(?i)\\bas_of\\s+in\\s*\\(\\s*((?:date '[0-9-]+'(?:, )?)+|null::date)\\s*\\)", model.compiled_code)) }}
-{% endmacro %}
 
 
 {#- The row of ops.plan_production for a table; `first` is SQL to run before that query. -#}

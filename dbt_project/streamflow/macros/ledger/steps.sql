@@ -174,28 +174,35 @@ begin
 end
 $$;
 
--- What production of a table is to do; dates are SQL. `unmerged`: the complete months that it has not taken in yet. `rebuild`: whether it
--- is rebuilt from all of history, because of --full-refresh, or because one of these months may lack rows that it brought before: it was
--- restated, or is taken in again. `months`: the months whose deliveries are read; without a new one the newest, of which nothing is
--- merged. Raises instead of rebuilding while a published month is half restated, as the month's rows would be lost.
+-- What production of a table is to do; dates are SQL. `unmerged`: the complete months that it has not taken in yet; `uncounted`: those of
+-- them that it takes in for the first time. `rebuild`: whether it is rebuilt from all of history, because of --full-refresh, or because one
+-- of these months may lack rows that it brought before: it was restated, or is taken in again. `reads`: the condition for the rows of
+-- history that it takes in, those that these months delivered; without a new one those of the newest, of which nothing is merged. A
+-- rebuild reads the rows of archived months from the dates that a month after all others would carry forward, as only these have every
+-- row of an archived date that still counts. Raises instead of rebuilding while a published month is half restated, as the month's rows
+-- would be lost.
 create or replace function ops.plan_production(of_table text, full_refresh boolean) returns table (
-    rebuild boolean, months text, unmerged text, newest text, archived text
+    rebuild boolean, reads text, unmerged text, uncounted text [], newest text
 ) language plpgsql stable as $$
 declare
     half_restated date;
+    months text;
+    archived text;
 begin
     select
         full_refresh or coalesce(bool_or(known.is_new and known.is_restated), false),
         string_agg(known.day, ', ' order by known.as_of),
         string_agg(known.day, ', ' order by known.as_of) filter (where known.is_new),
+        array_agg(known.day order by known.as_of) filter (where known.is_new and known.is_uncounted),
         max(known.day),
         string_agg(known.day, ', ' order by known.as_of) filter (where known.is_archived)
-    into rebuild, months, unmerged, newest, archived
+    into rebuild, months, unmerged, uncounted, newest, archived
     from (
         select
             history.as_of,
             format('date %L', history.as_of) as day,
             history.merged_at is null as is_new,
+            history.rows_inserted is null as is_uncounted,
             history.rows_inserted is not null or exists (
                 select from ops.restatements as restated
                 where (restated.table_name, restated.as_of, restated.load_id) = (history.table_name, history.as_of, history.load_id)
@@ -217,7 +224,13 @@ begin
         raise exception '% cannot be rebuilt while the restatement of % is unfinished', of_table, half_restated
             using hint = 'Ingest that month again with --restate, or give the restatement up: `streamflow abandon`, with its number.';
     end if;
-    months := coalesce(case when rebuild then months else coalesce(unmerged, newest) end, 'null::date');
+    reads := format(
+        'as_of in (%s) and (observed_as_of = as_of%s)',
+        coalesce(case when rebuild then months else coalesce(unmerged, newest) end, 'null::date'),
+        case when rebuild and archived is not null then format(
+            ' or (as_of in (%s) and observed_as_of in (%s))', (ops.months_before(of_table, 'infinity')).dates, archived
+        ) end
+    );
     return next;
 end
 $$;

@@ -4,7 +4,9 @@
   and does not slow down as history grows.
 -#}
 {% macro get_incremental_as_of_partition_sql(arguments) %}
-    {%- set read = streamflow.dates_read() -%}
+    {#- the lists of dates in the compiled model, which ops.build_history checks once it has the lock: months may have changed since -#}
+    {%- set lists = "(?i)\\bas_of\\s+in\\s*\\(\\s*((?:date '[0-9-]+'(?:, )?)+|null::date)\\s*\\)" -%}
+    {%- set read = modules.re.findall(lists, model.compiled_code) -%}
     {{ streamflow.begin_step(arguments.target_relation) }};
     select ops.build_history(
         '{{ arguments.target_relation }}', '{{ arguments.temp_relation }}',
