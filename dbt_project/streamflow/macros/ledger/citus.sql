@@ -53,25 +53,11 @@ end
 $$;
 
 -- Nodes commit one after the other, so a reader could see some nodes before and some after the commit: readers wait for these milliseconds.
--- Each attempt is shorter than deadlock_timeout, so that no cycle of waiting sessions lasts.
 create or replace function ops.hide_until_committed(relation regclass) returns void language plpgsql as $$
 begin
-    if not ops.is_cluster() then
-        return;
+    if ops.is_cluster() then
+        perform ops.lock_out_readers(relation::text, 'production is being read by another session for too long, and nothing was published');
     end if;
-    perform set_config('citus.propagate_set_commands', 'local', true);
-    for attempt in 1 .. 60 loop
-        begin
-            set local lock_timeout = '800ms';
-            execute format('lock table %s in access exclusive mode', relation);
-            set local lock_timeout = 0;
-            return;
-        exception when lock_not_available or deadlock_detected then
-            perform pg_sleep(0.2);
-        end;
-    end loop;
-    raise exception 'production is being read by another session for too long, and nothing was published'
-        using hint = 'Ingest the month again when that has ended.';
 end
 $$;
 {% endmacro %}

@@ -29,32 +29,40 @@ create or replace function ops.is_left_over(key pg_constraint, declared jsonb) r
         and not ops.is_declared(key, declared)
 $$;
 
--- Drops these keys of declared production tables. Each attempt is shorter than deadlock_timeout, so that no reader waits for long.
+-- Locks tables for readers too, until the transaction ends. Each attempt is shorter than deadlock_timeout, so that no reader waits for long,
+-- and no cycle of waiting sessions lasts.
+create or replace function ops.lock_out_readers(relations text, failure text) returns void language plpgsql as $$
+begin
+    perform set_config('citus.propagate_set_commands', 'local', true);
+    for attempt in 1 .. 60 loop
+        begin
+            set local lock_timeout = '800ms';
+            execute format('lock table %s in access exclusive mode', relations);
+            set local lock_timeout = 0;
+            return;
+        exception when lock_not_available or deadlock_detected then
+            perform pg_sleep(0.2);
+        end;
+    end loop;
+    raise exception '%', failure using hint = 'Ingest the month again when that has ended.';
+end
+$$;
+
+-- Drops these keys of declared production tables.
 create or replace function ops.drop_left_over_keys(declared jsonb) returns void language plpgsql as $$
 declare
-    key pg_constraint;
+    key record;
 begin
     for key in
-        select pg_constraint.*
+        select conname, conrelid::regclass as child, confrelid::regclass as parent
         from pg_constraint
         inner join jsonb_to_recordset(declared) as one (name text, kind text) on conrelid = to_regclass(one.name)
         where one.kind = 'production' and ops.is_left_over(pg_constraint, declared)
     loop
-        for attempt in 1 .. 60 loop
-            begin
-                set local lock_timeout = '800ms';
-                execute format('alter table %s drop constraint %I', key.conrelid::regclass, key.conname);
-                exit;
-            exception when lock_not_available or deadlock_detected then
-                if attempt = 60 then
-                    raise exception 'the foreign key % is no longer declared, and cannot be dropped while others read % or %',
-                        key.conname, key.conrelid::regclass, key.confrelid::regclass
-                        using hint = 'Try again when that has ended.';
-                end if;
-                perform pg_sleep(0.2);
-            end;
-        end loop;
-        set local lock_timeout = 0;
+        perform ops.lock_out_readers(format('%s, %s', key.child, key.parent), format(
+            'the foreign key %s is no longer declared, and cannot be dropped while others read %s or %s', key.conname, key.child, key.parent
+        ));
+        execute format('alter table %s drop constraint %I', key.child, key.conname);
     end loop;
 end
 $$;
