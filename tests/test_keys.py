@@ -200,7 +200,7 @@ def test_a_new_reference_that_other_months_break_names_them(shop: Shop) -> None:
     for command in ("check", "ingest"):
         said = shop(command, "001", "--data-dir", str(shop.data), code=1)
         assert (
-            "rows of payments in published months that match no row of accounts by payer: 1, delivered on 2024-01-31"
+            "rows of payments in published months that match no row of accounts by payer: 2, delivered on 2024-01-31"
             in said
         )
     declare_payments(shop, refer=False)
