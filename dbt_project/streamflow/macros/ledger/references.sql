@@ -14,23 +14,26 @@ create or replace function ops.declared_references(declared jsonb) returns table
     where key.type = 'foreign_key'
 $$;
 
-create or replace function ops.is_declared(key pg_constraint, declared jsonb) returns boolean language sql stable as $$
-    select exists (
+-- The foreign keys of the database that production does not declare. `is_left_over`: streamflow made it, for a reference that is no longer
+-- declared: its keys refer to production and delete rows with the row that they name.
+create or replace function ops.undeclared_references(declared jsonb) returns table (
+    child regclass, columns text [], parent regclass, to_columns text [], name text, is_left_over boolean
+) language sql stable as $$
+    select
+        key.conrelid, ops.columns(key.conrelid, key.conkey), key.confrelid, ops.columns(key.confrelid, key.confkey),
+        key.conname::text,
+        key.confdeltype = 'c' and exists (
+            select from ops.history as history where to_regclass(format('public.%I', history.table_name)) = key.confrelid
+        )
+    from pg_constraint as key
+    where key.contype = 'f' and key.conparentid = 0 and not exists (
         select from ops.declared_references(declared) as one
         where (one.child, one.columns, one.parent) = (key.conrelid, ops.columns(key.conrelid, key.conkey), key.confrelid)
     )
 $$;
 
--- Whether streamflow made a foreign key for a reference that is no longer declared: its keys refer to production and delete rows with the
--- row that they name.
-create or replace function ops.is_left_over(key pg_constraint, declared jsonb) returns boolean language sql stable as $$
-    select (key.contype, key.confdeltype, key.conparentid) = ('f', 'c', 0::oid)
-        and key.confrelid in (select to_regclass(format('public.%I', history.table_name)) from ops.history as history)
-        and not ops.is_declared(key, declared)
-$$;
-
--- Locks tables for readers too, until the transaction ends. Each attempt is shorter than deadlock_timeout, so that no reader waits for long,
--- and no cycle of waiting sessions lasts.
+-- Locks tables against readers too, until the transaction ends. Each attempt is shorter than deadlock_timeout, so that no reader waits for
+-- long, and no cycle of waiting sessions lasts.
 create or replace function ops.lock_out_readers(relations text, failure text) returns void language plpgsql as $$
 begin
     perform set_config('citus.propagate_set_commands', 'local', true);
@@ -48,21 +51,21 @@ begin
 end
 $$;
 
--- Drops these keys of declared production tables.
+-- Drops the keys of declared production tables that are left over.
 create or replace function ops.drop_left_over_keys(declared jsonb) returns void language plpgsql as $$
 declare
     key record;
 begin
     for key in
-        select conname, conrelid::regclass as child, confrelid::regclass as parent
-        from pg_constraint
-        inner join jsonb_to_recordset(declared) as one (name text, kind text) on conrelid = to_regclass(one.name)
-        where one.kind = 'production' and ops.is_left_over(pg_constraint, declared)
+        select undeclared.*
+        from ops.undeclared_references(declared) as undeclared
+        inner join jsonb_to_recordset(declared) as one (name text, kind text) on undeclared.child = to_regclass(one.name)
+        where undeclared.is_left_over and one.kind = 'production'
     loop
         perform ops.lock_out_readers(format('%s, %s', key.child, key.parent), format(
-            'the foreign key %s is no longer declared, and cannot be dropped while others read %s or %s', key.conname, key.child, key.parent
+            'the foreign key %s is no longer declared, and cannot be dropped while others read %s or %s', key.name, key.child, key.parent
         ));
-        execute format('alter table %s drop constraint %I', key.child, key.conname);
+        execute format('alter table %s drop constraint %I', key.child, key.name);
     end loop;
 end
 $$;
@@ -79,16 +82,16 @@ declare
 begin
     for child, key, parent, columns, is_published, relation, but_known in
         with reference as (
-            select false as is_new, null::name as name, one.*
+            select one.child, one.columns, one.parent, one.to_columns, null as name, false as is_new
             from ops.declared_references(declared) as one
             union all
-            select true, null, one.* from ops.declared_references(declared) as one
+            select one.child, one.columns, one.parent, one.to_columns, null, true
+            from ops.declared_references(declared) as one
             where one.is_missing
             union all
-            select false, conname, conrelid, ops.columns(conrelid, conkey), confrelid, ops.columns(confrelid, confkey), false
-            from pg_constraint
-            where contype = 'f' and conparentid = 0
-                and not ops.is_declared(pg_constraint, declared) and not ops.is_left_over(pg_constraint, declared)
+            select undeclared.child, undeclared.columns, undeclared.parent, undeclared.to_columns, undeclared.name, false
+            from ops.undeclared_references(declared) as undeclared
+            where not undeclared.is_left_over
         )
         select
             own.relname, reference.name, reference.parent::text, ops.identifiers(reference.columns), reference.is_new,
