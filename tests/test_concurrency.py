@@ -241,11 +241,10 @@ def test_who_waits_for_a_restatement_reads_the_new_rows(january: Streamflow, com
 def test_a_report_lets_a_restatement_through_that_waits_for_it(
     january: Streamflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its sessions would wait behind the restatement, and that for the session which shares its snapshot with them."""
     if january.on_citus:
         pytest.skip("its partitions are not detached by statements like this")
     read, detach = (
-        report_numbers._of_each_table,
+        report_numbers._changes,
         "alter table labels_snapshots detach partition history.labels_2024_01_31",
     )
     with (
@@ -262,7 +261,7 @@ def test_a_report_lets_a_restatement_through_that_waits_for_it(
                 wait_until(january, query.replace("%s", str(writer.info.backend_pid)))
             return read(*arguments)
 
-        monkeypatch.setattr(report_numbers, "_of_each_table", reading)
+        monkeypatch.setattr(report_numbers, "_changes", reading)
         assert january.ok("report", "000", "--json").json["report"]["customers"]
         waiting[0].result(PATIENCE)
 

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table
-from loader.database import Connection, Database, each_in_a_session, statement
-from loader.errors import SurroundingsFailed, WrongUsage
+from loader.database import Connection, Database, statement
+from loader.errors import WrongUsage
 from loader.readers import oncall
 from loader.readers.published import PublishedMonth, find, is_comparable, published_months, undisturbed
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
 MONTHS_IN_GRID = 12
-TABLES_AT_ONCE = 2
-ATTEMPTS = 5
-AT_ONE_INSTANT = "set transaction isolation level repeatable read, read only"
 AGES_SHOWN = 6
 
 
@@ -70,13 +65,6 @@ class Report:
 
 def read_month(database: Database, month: str, tables: Sequence[Table]) -> Report:
     """The numbers of a published month, all read in one snapshot. Takes and raises what report.write_month says."""
-    for _ in range(ATTEMPTS):
-        with suppress(psycopg.errors.LockNotAvailable):
-            return _read_month(database, month, tables)
-    raise SurroundingsFailed("months are being restated or archived all the time: try again later.")
-
-
-def _read_month(database: Database, month: str, tables: Sequence[Table]) -> Report:
     with database.connect() as connection, undisturbed(connection, tables):
         found, months = find(connection, month), published_months(connection)
         if not is_comparable(found, months):
@@ -87,13 +75,18 @@ def _read_month(database: Database, month: str, tables: Sequence[Table]) -> Repo
             )
         status = next(one for one in oncall.months(connection) if one["as_of"] == found.as_of)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
-        read = _of_each_table(database, connection, found, customers_first(tables))
+        customers = [_rows(connection, "customers", found, table=table.name)[0] for table in customers_first(tables)]
+        changes = {each["table_name"]: _changes(each) for each in customers}
         return Report(
             found,
             next((other for other in months if other.as_of == found.previous_as_of), None),
             _rows(connection, "load", found)[0],
-            [customers for customers, _ in read.values()],
-            [column for table in tables for column in read[table.name][1]],
+            customers,
+            [
+                column
+                for table in tables
+                for column in read_columns(connection, table, found.as_of, found.previous_as_of, changes[table.name])
+            ],
             _rows(connection, "ages", found),
             [other.month for other in shown],
             _rows(connection, "audits", found, loads=[other.load_id for other in shown]),
@@ -101,26 +94,6 @@ def _read_month(database: Database, month: str, tables: Sequence[Table]) -> Repo
             status["waivers"],
             _trend(connection, found, tables),
         )
-
-
-def _of_each_table(
-    database: Database, connection: Connection, month: PublishedMonth, tables: Sequence[Table]
-) -> dict[str, tuple[Json, list[ColumnReport]]]:
-    """Table -> its customer counts and its columns, read in the snapshot of this connection's transaction."""
-    [(instant,)] = connection.execute("select pg_export_snapshot()").fetchall()
-
-    def read(another: Connection, table: Table) -> tuple[Json, list[ColumnReport]]:
-        with another.transaction():
-            another.execute(AT_ONE_INSTANT)
-            # who waits here waits behind a restatement that waits for the session whose snapshot this is
-            another.execute("set local lock_timeout = '1s'")
-            another.execute(sql.SQL("set transaction snapshot {}").format(instant))
-            [customers] = _rows(another, "customers", month, table=table.name)
-            changes = _changes(customers)
-            return customers, read_columns(another, table, month.as_of, month.previous_as_of, changes)
-
-    found = each_in_a_session(database, read, tables, TABLES_AT_ONCE)
-    return dict(zip((table.name for table in tables), found, strict=True))
 
 
 def read_index(connection: Connection, tables: Sequence[Table]) -> list[Json]:
