@@ -1,7 +1,6 @@
 """Connections to PostgreSQL: the embedded server or another one, a single PostgreSQL or a Citus cluster."""
 
 from loader.database import retries, server
-from loader.database.at_once import each_in_a_session
 from loader.database.connect import Connection, Database, open_database, running_database
 from loader.database.ddl import ops_ddl, ops_functions, ops_views, run_lock
 from loader.database.engines import POSITION, files_at_once, is_cluster, node_failure, place_in_file
@@ -9,7 +8,7 @@ from loader.database.sql_files import one_row, statement
 from loader.database.waiting import blockers, telling_who_blocks
 
 __all__ = [
-    "POSITION", "Connection", "Database", "blockers", "each_in_a_session", "files_at_once", "is_cluster",
-    "node_failure", "one_row", "open_database", "ops_ddl", "ops_functions", "ops_views", "place_in_file", "retries",
-    "run_lock", "running_database", "server", "statement", "telling_who_blocks",
+    "POSITION", "Connection", "Database", "blockers", "files_at_once", "is_cluster", "node_failure", "one_row",
+    "open_database", "ops_ddl", "ops_functions", "ops_views", "place_in_file", "retries", "run_lock",
+    "running_database", "server", "statement", "telling_who_blocks",
 ]  # fmt: skip

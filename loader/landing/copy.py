@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from loader.contract.tables import Table
-from loader.database import Connection, Database, each_in_a_session, retries, statement
+from loader.database import Connection, Database, retries, statement
 from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, TableFiles, Unfit, hash_of, unreadable, watched
 from loader.errors import SurroundingsFailed
 from loader.landing.forgotten import take_out
@@ -65,22 +66,34 @@ def land(
 ) -> Landing:
     """Replace the staging tables by the files of an attempt, `at_once` tables at a time; without files, one is empty.
 
-    Each table is one transaction, so a file that is not taken leaves its table as it was.
+    Each table is one transaction in a session of its own, so a file that is not taken leaves its table as it was. An
+    exception, or an interrupt, ends the landing of the other tables too.
 
     Raises:
         ConnectionLost, SurroundingsFailed: see new_staging_table.
     """
-    given_up = threading.Event()
+    given_up, connections = threading.Event(), list[Connection]()
 
-    def land_one(connection: Connection, table: Table) -> LandedFile | Problem | None:
-        if table.name in files:
-            return _land_table(connection, delivery, table, files[table.name], load_id, given_up)
-        with new_staging_table(connection, table, delivery, load_id):
-            return None
+    def land_one(table: Table) -> LandedFile | Problem | None:
+        with database.connect() as connection:
+            connections.append(connection)
+            if table.name in files:
+                return _land_table(connection, delivery, table, files[table.name], load_id, given_up)
+            with new_staging_table(connection, table, delivery, load_id):
+                return None
 
     largest_first = sorted(tables, key=lambda table: files[table.name].size if table.name in files else 0, reverse=True)
-    results = each_in_a_session(database, land_one, largest_first, at_once, given_up)
-    ended = {table.name: result for table, result in zip(largest_first, results, strict=True)}
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            names = [table.name for table in largest_first]
+            ended = dict(zip(names, pool.map(land_one, largest_first), strict=True))
+        except BaseException:
+            given_up.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for connection in connections:
+                if not connection.closed:
+                    connection.cancel_safe()
+            raise
     declared = {table.name: ended[table.name] for table in tables}
     return Landing(
         [result for result in declared.values() if isinstance(result, LandedFile)],
