@@ -122,7 +122,8 @@ def _forget(
     _require_kept(connection, left_alone, list(theirs))
     whose, told = _delete(connection, entries, theirs)
     for (name,) in connection.execute(statement(__file__, "no_longer_landed"), [list(names)]).fetchall():
-        connection.execute(sql.SQL("truncate {}").format(sql.Identifier("staging", name)))
+        # its statistics, which keep values, would outlive TRUNCATE
+        connection.execute(sql.SQL("drop table {}").format(sql.Identifier("staging", name)))
     if left := set(customers).difference(whose):
         unknown = some_of([f'"{customer}"' for customer in sorted(left)])
         raise WrongUsage(f"{NOTHING}: no table has a row of {unknown}. Write them as in the files.")
@@ -181,8 +182,8 @@ def _theirs(connection: Connection, name: str, tables: Sequence[Table], customer
     parts["key"] = sql.SQL(", ").join(sql.Identifier(part) for part, _ in key)
     parts["history"] = sql.Identifier("public", f"{name}_snapshots")
     rows = connection.execute(statement(__file__, "keys").format(by_customer=by_customer, **parts), values).fetchall()
-    each = [sql.SQL("{}::{}[]").format(sql.Placeholder(part), sql.SQL(its)) for part, its in key]
-    values |= {part: [row[place] for row in rows] for place, (part, _) in enumerate(key)}
+    each = [sql.SQL("{}::{}[]").format(sql.Placeholder(f"key_{n}"), sql.SQL(its)) for n, (_, its) in enumerate(key)]
+    values |= {f"key_{n}": [row[n] for row in rows] for n in range(len(key))}
     both = statement(__file__, "by_key").format(by_customer=by_customer, each=sql.SQL(", ").join(each), **parts)
     return Theirs(name_of(column, kind), both, values)
 
