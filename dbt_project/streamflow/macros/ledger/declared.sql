@@ -37,7 +37,7 @@ create or replace function ops.declared_keys(target regclass, constraints jsonb)
             or key.columns[1] = jsonb_path_query_first(constraints, '$[*] ? (@.type == "primary_key").columns[0]') #>> '{}'
         )
     from jsonb_to_recordset(constraints) as key (type text, columns text [], "to" text, to_columns text [])
-    cross join lateral (select to_regclass('public.' || quote_ident(substring(key."to" from '(\w+)\W*$')))) as refers (parent)
+    cross join lateral (select ('public.' || quote_ident(substring(key."to" from '(\w+)\W*$')))::regclass) as refers (parent)
     where key.type in ('primary_key', 'foreign_key')
     order by key.type desc
 $$;

@@ -47,7 +47,7 @@ begin
             perform pg_sleep(0.2);
         end;
     end loop;
-    raise exception '%', failure using hint = 'Ingest the month again when that has ended.';
+    raise exception '%', failure using hint = 'Try again when that has ended.';
 end
 $$;
 
@@ -117,6 +117,7 @@ begin
             and (reference.is_new or jsonb_build_array(own.relname, reference.columns, other.relname, reference.to_columns) not in (
                 select jsonb_array_elements(audited)
             ))
+        order by reference.name nulls first, reference.is_new, own.relname, reference.columns
     loop
         execute format(
             'select count(*), string_agg(distinct as_of, $1) from (select %1$I::text as as_of from %2$s where (%3$s) in ('

@@ -19,17 +19,24 @@ begin
 end
 $$;
 
--- functions of 0.2.0 that no longer exist, or whose arguments have changed
+-- functions of earlier versions that no longer exist, or whose arguments or results have changed
 drop function if exists
     ops.attach_partition(regclass, regclass, text, date),
     ops.build_history(regclass, regclass, text [], text []),
+    ops.can_refer(regclass, text),
     ops.clear_lost_staging(),
     ops.column_list(regclass, smallint []),
+    ops.drop_left_over_keys(text [], jsonb),
     ops.finish_merge(regclass, jsonb, boolean),
     ops.follow_declaration(jsonb),
+    ops.is_declared(pg_constraint, jsonb),
+    ops.is_left_over(pg_constraint, jsonb),
+    ops.missing_keys(regclass, jsonb),
     ops.months_before(text),
+    ops.plan_production(text, boolean),
     ops.production_plan(text, boolean),
-    ops.require_months_before(text, date);
+    ops.require_months_before(text, date),
+    ops.unmatched(jsonb);
 
 -- one row per attempt at a month
 create table if not exists ops.loads (
