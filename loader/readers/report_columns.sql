@@ -42,6 +42,16 @@ counted as (
     group by grouping sets ({sets})
 ),
 
+ranked as (
+    select
+        *,
+        row_number() over (
+            partition by column_name
+            order by category is null, rows_before + rows_now desc, category
+        ) as place
+    from counted
+),
+
 numbered as (
     select
         column_name,
@@ -49,16 +59,14 @@ numbered as (
             bin,
             case
                 when category is null then null
-                when greatest(rows_before, rows_now) > 1 then least(
-                    21, row_number() over (partition by column_name order by category is null, rows_before + rows_now desc, category)
-                )
+                when greatest(rows_before, rows_now) > 1 then least(21, place)
                 else 21
             end
         ) as bin,
         category,
         rows_before,
         rows_now
-    from counted
+    from ranked
 )
 
 select
