@@ -222,6 +222,41 @@ def test_a_new_reference_that_other_months_break_names_them(shop: Shop) -> None:
     shop("verify")
 
 
+def test_a_restatement_keeps_what_refers_to_rows_that_change_their_customer(shop: Shop) -> None:
+    """The customer is gone, and their payment is somebody else's now: the refund of that payment stays."""
+    refunds = table(
+        "refunds",
+        {"primary_key": "refund_no", "references": {"table": "payments", "columns": ["payment_no"]}},
+        [column("refund_no", "int"), column("payment_no", "int")],
+    )
+    write_sources(shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml", [*TABLES, refunds])
+    shop("models")
+    shop("models", "training_set", "--overwrite")
+    shop.ingest(JANUARY, {**FILES[JANUARY], "refunds": ["refund_no,payment_no", "1,8", "2,9"]})
+    restated = {
+        "accounts": ["account_id,country,churned", "71,DE,false", "72,DE,false"],
+        "payments": ["payment_no,payer,paid", "7,,1", "8,71,10.5", "9,72,2"],
+    }
+    shop.ingest(JANUARY, restated, "--restate", "--reason", "73 was 72")
+    assert shop.streamflow.rows("select refund_no, payment_no from refunds order by 1") == [(1, 8), (2, 9)]
+    shop("verify")
+
+
+def test_a_restatement_that_takes_away_what_a_new_reference_needs_is_refused(shop: Shop) -> None:
+    if shop.streamflow.on_citus:
+        pytest.skip("a cluster spreads payments by another column, so they have no foreign key")
+    declare_payments(shop, refer=False)
+    shop.ingest(JANUARY, FILES[JANUARY])
+    accounts = ["account_id,country,churned", "71,DE,false", "72,DE,false"]
+    february = {"accounts": accounts, "payments": ["payment_no,payer,paid", "9,73,2"]}
+    shop.ingest(FEBRUARY, {**FILES[JANUARY], **february})
+    declare_payments(shop, refer=True, audited=False)
+    month = shop.deliver(JANUARY, {"accounts": accounts, "payments": ["payment_no,payer,paid", "8,71,10.5"]})
+    restate = ("ingest", month, "--data-dir", str(shop.data), "--restate", "--reason", "no 73")
+    assert "rows of payments that would match no row of accounts by payer: 1. " in shop(*restate, code=1)
+    shop("verify")
+
+
 KEYS_OF_PAYMENTS = "select count(*) from pg_constraint where conrelid = 'payments'::regclass and contype = 'f'"
 
 

@@ -59,7 +59,7 @@
         {%- do streamflow.refuse_month(broken.child, "rows of " ~ broken.child ~ (" in published months" if broken.is_published else "")
             ~ " that match no row of " ~ broken.parent ~ " by " ~ broken.columns ~ ": " ~ broken.row_count ~ remedy) -%}
     {%- endfor -%}
-    {%- for left in run_query('select * from ops.left_behind() where row_count > 0').rows -%}
+    {%- for left in run_query('select * from ops.left_behind(' ~ streamflow.declarations() ~ ') where row_count > 0').rows -%}
         {%- set remedy = "Restate with files that have them, or first restate what refers to them: " ~ left.child ~ " of " ~ left.dates
             if left.is_staged else "To keep those rows, `alter table " ~ left.child ~ " drop constraint " ~ left.key
             ~ "` in psql, and restate again" -%}

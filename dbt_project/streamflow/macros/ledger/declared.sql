@@ -29,6 +29,7 @@ create or replace function ops.declared_keys(target regclass, constraints jsonb)
                 and case key.type
                     when 'primary_key' then contype = 'p'
                     else contype = 'f' and ops.columns(conrelid, conkey) = key.columns and confrelid = refers.parent
+                        and ops.columns(confrelid, confkey) = key.to_columns
                 end
         )
         and (

@@ -28,7 +28,8 @@ create or replace function ops.undeclared_references(declared jsonb) returns tab
     from pg_constraint as key
     where key.contype = 'f' and key.conparentid = 0 and not exists (
         select from ops.declared_references(declared) as one
-        where (one.child, one.columns, one.parent) = (key.conrelid, ops.columns(key.conrelid, key.conkey), key.confrelid)
+        where (one.child, one.columns) = (key.conrelid, ops.columns(key.conrelid, key.conkey))
+            and (one.parent, one.to_columns) = (key.confrelid, ops.columns(key.confrelid, key.confkey))
     )
 $$;
 
@@ -94,7 +95,7 @@ begin
             where not undeclared.is_left_over
         )
         select
-            own.relname, reference.name, reference.parent::text, ops.identifiers(reference.columns), reference.is_new,
+            own.relname, quote_ident(reference.name), reference.parent::text, ops.identifiers(reference.columns), reference.is_new,
             source.relation,
             (
                 select string_agg(format(' except select %s from %s', ops.identifiers(reference.to_columns), known), '')
@@ -138,10 +139,10 @@ create or replace function ops.delivered_otherwise(of_table text, columns text, 
     )
 $$;
 
--- Per foreign key, the number of rows that would break it if the restatement in staging were published: they name a customer whom only
--- the restated month delivered, and whom its new files lack. Reads staging, the newest deliveries of other dates, and tables that no file
--- delivers; if no customer is gone, reads none of these.
-create or replace function ops.left_behind() returns table (
+-- Per foreign key, also one that is declared and missing, the number of rows that would break it if the restatement in staging were
+-- published: they name a customer whom only the restated month delivered, and whom its new files lack. Reads staging, the newest deliveries
+-- of other dates, and tables that no file delivers; if no customer is gone, reads none of these.
+create or replace function ops.left_behind(declared jsonb) returns table (
     child text, is_staged boolean, parent text, key text, columns text, row_count bigint, dates text
 ) language plpgsql stable as $$
 declare
@@ -157,15 +158,25 @@ declare
     its_columns text;
 begin
     for child, is_staged, parent, key, columns, theirs, its_key, its_columns in
-        select coalesce(own.table_name, conrelid::regclass::text), own.table_name is not null, staged.table_name, conname,
-            ops.identifiers(ops.columns(conrelid, conkey)),
-            ops.identifiers(ops.columns(confrelid, confkey)),
-            ops.identifiers(ops.primary_key(conrelid)),
-            ops.identifiers(array(select unnest(ops.columns(conrelid, conkey)) union select unnest(ops.primary_key(conrelid))))
-        from pg_constraint
-        inner join ops.staged as staged on confrelid = to_regclass(format('public.%I', staged.table_name))
-        left join ops.staged as own on conrelid = to_regclass(format('public.%I', own.table_name))
-        where contype = 'f' and conparentid = 0 and restated is not null
+        with reference as (
+            select one.child, one.columns, one.parent, one.to_columns, null as name
+            from ops.declared_references(declared) as one
+            where one.is_missing
+            union all
+            select conrelid, ops.columns(conrelid, conkey), confrelid, ops.columns(confrelid, confkey), conname::text
+            from pg_constraint
+            where contype = 'f' and conparentid = 0
+        )
+        select coalesce(own.table_name, reference.child::text), own.table_name is not null, staged.table_name,
+            quote_ident(reference.name),
+            ops.identifiers(reference.columns),
+            ops.identifiers(reference.to_columns),
+            ops.identifiers(ops.primary_key(reference.child)),
+            ops.identifiers(array(select unnest(reference.columns) union select unnest(ops.primary_key(reference.child))))
+        from reference
+        inner join ops.staged as staged on reference.parent = to_regclass(format('public.%I', staged.table_name))
+        left join ops.staged as own on reference.child = to_regclass(format('public.%I', own.table_name))
+        where restated is not null
     loop
         execute format(
             'with gone as (select %1$s from public.%2$I where observed_as_of = %3$L except select %1$s from staging.%2$I), named as (%4$s)'
@@ -186,5 +197,24 @@ begin
         return next;
     end loop;
 end
+$$;
+
+-- Has the tables that are two or more references below a production table rebuild from history. When a restated table loses rows, those of
+-- the tables below it go too, by `on delete cascade`. A table directly below gets them back from its own restated file, or has none, as
+-- ops.left_behind found; one further below may name rows that came back.
+create or replace function ops.rebuild_below(target regclass) returns void language sql as $$
+    with recursive below as (
+        select conrelid as child, 1 as distance
+        from pg_constraint
+        where confrelid = target and contype = 'f' and conparentid = 0
+        union
+        select pg_constraint.conrelid, 2
+        from pg_constraint
+        inner join below on pg_constraint.confrelid = below.child
+        where pg_constraint.contype = 'f' and pg_constraint.conparentid = 0
+    )
+
+    update ops.history set merged_at = null
+    where to_regclass(format('public.%I', table_name)) in (select child from below where distance = 2 and child <> target)
 $$;
 {% endmacro %}

@@ -31,6 +31,7 @@ drop function if exists
     ops.follow_declaration(jsonb),
     ops.is_declared(pg_constraint, jsonb),
     ops.is_left_over(pg_constraint, jsonb),
+    ops.left_behind(),
     ops.missing_keys(regclass, jsonb),
     ops.months_before(text),
     ops.plan_production(text, boolean),

@@ -20,6 +20,9 @@
     update ops.history set merged_at = now() where table_name = '{{ target.identifier }}' and as_of in ({{ plan.unmerged }});
     {%- endif %}
     {%- if plan.rebuild %}
+    {%- if plan.unmerged %}
+    select ops.rebuild_below('{{ target }}');
+    {%- endif %}
     delete from {{ target }} as target
     where not exists (select 1 from {{ delivered }} as delivered where {{ streamflow.same_row('delivered', 'target', key) }});
     {%- set newest -%}
