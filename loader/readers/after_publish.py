@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 
@@ -55,11 +57,7 @@ def _reports(settings: Settings, outcome: Outcome) -> Iterator[str]:
     there = settings.home / "reports"
     if not settings.report or (outcome.state != "published" and any(there.glob(f"month_*_{outcome.as_of}.html"))):
         return
-    with open_database(settings).connect() as connection:
-        months = published_months(connection)
-    readable = [month for month in months if not month.archived_in and is_comparable(month, months)]
-    later = [month for month in readable if month.as_of >= outcome.as_of]
-    pages = {month.as_of: page_of(settings, month.month, month.as_of) for month in later}
+    pages = _pages_from(settings, outcome.as_of)
     if outcome.as_of in pages:
         for page in there.glob(f"month_*_{outcome.as_of}.html"):  # also one of another month for this date
             page.unlink()
@@ -69,3 +67,11 @@ def _reports(settings: Settings, outcome: Outcome) -> Iterator[str]:
         if date == outcome.as_of or page.is_file():
             path, *_ = write_month(settings, str(date))
             yield f"report: {path}"
+
+
+def _pages_from(settings: Settings, first: dt.date) -> dict[dt.date, Path]:
+    """The pages of the months from that date on that can be read, whether they are written or not, by as_of."""
+    with open_database(settings).connect() as connection:
+        months = published_months(connection)
+    readable = [month for month in months if not month.archived_in and is_comparable(month, months)]
+    return {month.as_of: page_of(settings, month.month, month.as_of) for month in readable if month.as_of >= first}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -67,32 +68,32 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
     """The numbers of a published month, all read in one snapshot. Takes and raises what report.write_month says."""
     with database.connect() as connection, undisturbed(connection, tables):
         found, months = find(connection, month), published_months(connection)
-        if not is_comparable(found, months):
-            before = months[months.index(found) - 1]
-            raise WrongUsage(
-                f"month {found.month} has nothing to be compared with: {before.as_of}, the month before it, is archived"
-                f" in {before.archived_in}. `streamflow archive --restore {before.as_of}` brings it back."
-            )
+        _require_comparable(found, months)
         status = next(one for one in oncall.months(connection) if one["as_of"] == found.as_of)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
         customers = [_rows(connection, "customers", found, table=table.name)[0] for table in customers_first(tables)]
-        changes = {each["table_name"]: _changes(each) for each in customers}
+        changes, dates = {each["table_name"]: _changes(each) for each in customers}, (found.as_of, found.previous_as_of)
         return Report(
             found,
             next((other for other in months if other.as_of == found.previous_as_of), None),
             _rows(connection, "load", found)[0],
             customers,
-            [
-                column
-                for table in tables
-                for column in read_columns(connection, table, found.as_of, found.previous_as_of, changes[table.name])
-            ],
+            list(chain.from_iterable(read_columns(connection, table, *dates, changes[table.name]) for table in tables)),
             _rows(connection, "ages", found),
             [other.month for other in shown],
             _rows(connection, "audits", found, loads=[other.load_id for other in shown]),
             status["warnings"],
             status["waivers"],
             _trend(connection, found, tables),
+        )
+
+
+def _require_comparable(month: PublishedMonth, months: Sequence[PublishedMonth]) -> None:
+    if not is_comparable(month, months):
+        before = months[months.index(month) - 1]
+        raise WrongUsage(
+            f"month {month.month} has nothing to be compared with: {before.as_of}, the month before it, is archived"
+            f" in {before.archived_in}. `streamflow archive --restore {before.as_of}` brings it back."
         )
 
 
