@@ -132,7 +132,7 @@ def test_the_cases_are_as_many_as_the_docs_count() -> None:
     page = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
     counted = [
         (int(cases), tuple(f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", files)))
-        for cases, files in re.findall(r"^\| .+? \| (\d+) \| (.+?) \|$", page, re.MULTILINE)
+        for cases, files in re.findall(r"^- (\d+): .+? \((.+?)\)$", page, re.MULTILINE)
     ]
     assert len(counted) > 5
     named = sorted({name for _, names in counted for name in names})
