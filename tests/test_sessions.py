@@ -21,8 +21,8 @@ WORST = {
     "default_transaction_deferrable": "on",
     "default_transaction_isolation": "serializable",
     "default_transaction_read_only": "on",
-    "idle_in_transaction_session_timeout": "200ms",
-    "idle_session_timeout": "200ms",
+    "idle_in_transaction_session_timeout": "1s",
+    "idle_session_timeout": "1s",
     "intervalstyle": "sql_standard",
     "jit": "on",
     "lock_timeout": "1ms",
@@ -35,7 +35,7 @@ WORST = {
     "synchronous_commit": "off",
     "timezone": "Pacific/Kiritimati",
     "transform_null_equals": "on",
-    "transaction_timeout": "200ms",
+    "transaction_timeout": "1s",
     "work_mem": "64kB",
 }
 EACH = [*WORST.items(), ("default_transaction_isolation", "repeatable read"), ("row_security", "on")]
