@@ -138,6 +138,21 @@ def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
     january.ok("verify")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        """{{ config(sql_header="set local timezone = 'Asia/Tokyo';") }} select timestamptz '2024-01-31 00:00' as since""",
+    ],
+    ids=["header"],
+)
+def test_a_view_means_the_same_when_it_is_built_again(copy: Path, january: Streamflow, months: Path, text: str) -> None:
+    write(copy, "models/own.sql", text)
+    for month in ("001", "002"):
+        result = run_copy(copy, january, "ingest", month, "--data-dir", str(months))
+        assert result.returncode == 0, result.stderr
+        assert january.value("select since = '2024-01-31 00:00+09' from own")
+
+
 IN_THE_WAY = (
     (
         "models/stg_labels.sql",

@@ -71,7 +71,7 @@
 -#}
 {% materialization view, adapter='postgres' %}
     {%- set existing, wanted = load_cached_relation(this), make_temp_relation(this) -%}
-    {%- if not existing or not existing.is_view or pre_hooks or post_hooks -%}
+    {%- if not existing or not existing.is_view or pre_hooks or post_hooks or config.get('sql_header') -%}
         {{ return(dbt.materialization_view_default()) }}
     {%- endif -%}
     {%- call statement('main', fetch_result=True, auto_begin=True) -%}
