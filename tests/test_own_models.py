@@ -21,6 +21,7 @@ from tests.test_gate import published
 from tests.test_unfinished import cut_off
 
 VIEW = "select user_id, churn_label from {{ ref('labels') }} where churn_label"
+HEADER = """{{ config(sql_header="set local timezone = 'Asia/Tokyo';") }}"""
 TABLE = """{{ config(materialized='table', schema='ours') }}
 select as_of, count(*) as customers from {{ ref('training_set') }} group by as_of"""
 INCREMENTAL = """{{ config(materialized='incremental', unique_key='as_of') }}
@@ -141,9 +142,10 @@ def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
 @pytest.mark.parametrize(
     "text",
     [
-        """{{ config(sql_header="set local timezone = 'Asia/Tokyo';") }} select timestamptz '2024-01-31 00:00' as since""",
+        "select timestamptz '2024-01-31 00:00+09' as since -- the comment at its end",
+        HEADER + "select timestamptz '2024-01-31 00:00' as since",
     ],
-    ids=["header"],
+    ids=["comment", "header"],
 )
 def test_a_view_means_the_same_when_it_is_built_again(copy: Path, january: Streamflow, months: Path, text: str) -> None:
     write(copy, "models/own.sql", text)

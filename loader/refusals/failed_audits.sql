@@ -24,7 +24,9 @@ select counted.alone > 0 and counted.alone = counted.together and not exists ({a
 from (
     select
         (select count(*) from {staging} as r cross join lateral ({audit_of_row}) as audit) as alone,
-        (select count(*) from ({audit}) as audit) as together
+        (select count(*) from (
+            {audit}
+        ) as audit) as together
 ) as counted;
 
 -- name: rows_that_fail_alone

@@ -76,12 +76,16 @@
     {%- endif -%}
     {%- call statement('main', fetch_result=True, auto_begin=True) -%}
         {% if config.get('contract').enforced %}{{ get_assert_columns_equivalent(sql) }}{% endif %}
-        create temporary view {{ wanted }} as {{ sql }};
+        create temporary view {{ wanted }} as (
+            {{ sql }}
+        );
         select set_config('streamflow.is_same', (pg_get_viewdef('{{ wanted }}'::regclass) = pg_get_viewdef('{{ existing }}'::regclass))::text, true);
         drop view {{ wanted }};
         do $streamflow$ begin
             if not current_setting('streamflow.is_same')::boolean then
-                create or replace view {{ existing }} as {{ sql }};
+                create or replace view {{ existing }} as (
+                    {{ sql }}
+                );
                 perform set_config('streamflow.is_same', 'true', true);
             end if;
         exception when invalid_table_definition then

@@ -46,7 +46,7 @@
 {#- The findings of an audit that counts findings, as text. The text holds no value of any row. -#}
 {% macro finding_of(result) %}
     {%- if result.status in ['warn', 'fail'] and result.node.config.fail_calc == 'count(finding)' -%}
-        {%- set query = "select string_agg(finding, '; ' order by finding) from (" ~ result.node.compiled_code ~ ") as found" -%}
+        {%- set query = "select string_agg(finding, '; ' order by finding) from (" ~ result.node.compiled_code ~ "\n) as found" -%}
         {{ return(run_query(query).rows[0][0]) }}
     {%- endif -%}
     {{ return(none) }}
