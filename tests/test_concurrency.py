@@ -108,6 +108,15 @@ def test_an_ingest_is_refused_during_a_step_of_dbt_by_hand(january: Streamflow, 
     january.ok("ingest", "002", "--data-dir", months)
 
 
+def test_a_vacuum_of_an_old_partition_does_not_hold_a_month_up(january: Streamflow, months: Path) -> None:
+    if january.on_citus:
+        pytest.skip("its nodes lock every partition with its table")
+    january.connection.execute("alter database streamflow set lock_timeout = '20s'")
+    with contextlib.closing(connect(january.environment, "streamflow")) as other, other.transaction():
+        other.execute("lock table history.users_2024_01_31 in share update exclusive mode")
+        january.ok("ingest", "001", "--data-dir", months)
+
+
 def test_dbt_in_another_database_of_the_server_is_not_named(january: Streamflow, months: Path) -> None:
     with contextlib.closing(connect(january.environment, "postgres")) as other, other.transaction():
         other.execute("select pg_advisory_xact_lock_shared(%s, %s)", run_lock())

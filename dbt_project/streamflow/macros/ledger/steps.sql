@@ -27,7 +27,7 @@ begin
     end if;
     perform ops.require_settled_cluster();
     if target is not null then
-        execute format('lock table %s in share row exclusive mode', target);
+        execute format('lock table only %s in share row exclusive mode', target);  -- not its partitions, which others may vacuum
     end if;
 end
 $$;
