@@ -21,7 +21,7 @@ begin
 end
 $$;
 
-create or replace function ops.link_sha256(before text, tells jsonb) returns text language sql immutable as $$
+create or replace function ops.link_sha256(before text, tells jsonb) returns text language sql stable as $$
     select encode(sha256(convert_to(coalesce(before, '') || tells::text, 'UTF8')), 'hex')
 $$;
 

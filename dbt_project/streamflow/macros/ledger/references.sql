@@ -131,7 +131,7 @@ end
 $$;
 
 -- A query for the rows that production of a table takes in from all dates but `of_date`.
-create or replace function ops.delivered_otherwise(of_table text, columns text, of_date date) returns text language sql immutable as $$
+create or replace function ops.delivered_otherwise(of_table text, columns text, of_date date) returns text language sql stable as $$
     select format(
         'select %s from public.%I where as_of <> %L'
         ' and (observed_as_of = as_of or observed_as_of in (select as_of from ops.archived where table_name = %L))',
