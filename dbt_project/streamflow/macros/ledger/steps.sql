@@ -89,21 +89,18 @@ $$;
 
 -- The dates, as SQL, whose history a new month of a table is built on; which of them are archived, and in which folder.
 create or replace function ops.months_before(of_table text, new_month date, out dates text, out archived text, out folder text)
-language plpgsql stable as $$
-begin
+language sql stable as $$
     select
         coalesce(string_agg(format('date %L', known.as_of), ', ' order by known.as_of desc), 'null::date'),
         string_agg(kept.as_of::text, ' ' order by kept.as_of),
         max(kept.folder)
-    into dates, archived, folder
     from (
         select history.as_of, history.load_id, first_value(history.load_id) over (order by history.as_of desc) as newest_load
         from ops.standing_history as history
         where history.table_name = of_table and history.as_of < new_month
     ) as known
     left join ops.archived as kept on kept.as_of = known.as_of and kept.table_name = of_table
-    where known.load_id >= known.newest_load;
-end
+    where known.load_id >= known.newest_load
 $$;
 
 -- Raises if one of these dates is archived, or if they differ from `read`, the dates in the compiled model; null is not compared.

@@ -55,7 +55,7 @@
   Enters in ops.history how many rows the delivery of a date inserts, and in how many rows it changes a value.
 -#}
 {% macro count_before_merge(target, delivered, key, day) %}
-    create temporary table counted on commit drop as  -- PostgreSQL plans parallel workers for this, and not within an update
+    create temporary table counted as  -- PostgreSQL plans parallel workers for this, and not within an update
     select
         count(*) filter (where target.{{ key[0] }} is null) as rows_inserted,
         count(*) filter (
