@@ -491,6 +491,32 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
     assert january.state() == before
 
 
+OUR_DATES = "date '2024-01-31', date '2024-02-29'"
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "put"),
+    [
+        ("history/labels_snapshots.sql", "{{ earlier }}", OUR_DATES),
+        (
+            "production/labels.sql",
+            "{{ streamflow.newly_delivered('labels') }}",
+            f"as_of in ({OUR_DATES}) and observed_as_of = as_of",
+        ),
+    ],
+    ids=["history", "production"],
+)
+def test_dates_that_a_models_author_wrote_are_not_taken_for_those_of_months_that_changed(
+    copy: Path, january: Streamflow, months: Path, path: str, line: str, put: str
+) -> None:
+    model = copy / "dbt_project" / "models" / path
+    assert line in model.read_text()
+    model.write_text(model.read_text().replace(line, put))
+    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+    assert result.returncode == 0, result.stderr
+    january.ok("verify")
+
+
 def test_a_constraint_or_an_index_that_would_never_be_made_is_refused(copy: Path, january: Streamflow) -> None:
     """dbt makes them when it creates a table, and production is created once."""
     path = copy / "dbt_project" / "models" / "production" / "labels.yml"

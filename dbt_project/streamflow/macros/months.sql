@@ -1,4 +1,7 @@
-{#- Dates that models are compiled with, as SQL for `as_of in (...)`; null if there is none. -#}
+{#-
+  Dates that models are compiled with, as SQL for `as_of in (...)`; null if there is none. By the comment after them, a strategy knows
+  them from dates of the model's author.
+-#}
 
 {#- Whether the ledger can be queried. It is missing when `dbt compile` runs on an empty database. -#}
 {% macro ledger_is_there() %}
@@ -22,14 +25,14 @@
 -#}
 {% macro months_before(table_name, new_month='(select max(gate.as_of) from ops.gate as gate)') %}
     {%- set query = "select dates from ops.months_before('" ~ table_name ~ "', " ~ new_month ~ ")" -%}
-    {{ return(run_query(query).rows[0][0] if streamflow.ledger_is_there() else 'null::date') }}
+    {{ return((run_query(query).rows[0][0] if streamflow.ledger_is_there() else 'null::date') ~ ' /* months_before */') }}
 {% endmacro %}
 
 
 {#- The condition for the rows of history that production takes in; it reads none while there is no ledger. -#}
 {% macro newly_delivered(table_name) %}
     {%- do ref('complete_months') -%}
-    {{ streamflow.production_plan(table_name).reads if streamflow.ledger_is_there() else 'as_of in (null::date)' }}
+    {{ streamflow.production_plan(table_name).reads if streamflow.ledger_is_there() else 'as_of in (null::date)' }} /* newly_delivered */
 {%- endmacro %}
 
 

@@ -4,8 +4,8 @@
   and does not slow down as history grows.
 -#}
 {% macro get_incremental_as_of_partition_sql(arguments) %}
-    {#- the lists of dates in the compiled model, which ops.build_history checks once it has the lock: months may have changed since -#}
-    {%- set lists = "(?i)\\bas_of\\s+in\\s*\\(\\s*((?:date '[0-9-]+'(?:, )?)+|null::date)\\s*\\)" -%}
+    {#- what months_before wrote into the compiled model; ops.build_history checks it once it has the lock: months may have changed since -#}
+    {%- set lists = "((?:date '[0-9-]+'(?:, )?)+|null::date) /\\* months_before \\*/" -%}
     {%- set read = modules.re.findall(lists, model.compiled_code) -%}
     {{ streamflow.begin_step(arguments.target_relation) }};
     select ops.build_history(

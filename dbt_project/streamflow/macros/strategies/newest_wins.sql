@@ -5,8 +5,9 @@
 {% macro get_incremental_newest_wins_sql(arguments) %}
     {%- set target, delivered, key = arguments.target_relation, arguments.temp_relation, streamflow.quoted(arguments.unique_key) -%}
     {%- set plan = streamflow.production_plan(target.identifier, streamflow.begin_step(target) ~ ';') -%}
-    {#- months may have changed since the model was compiled; one that does not call newly_delivered reads what it says -#}
-    {%- if plan.reads not in model.compiled_code and modules.re.search("as_of in \\((date '|null::date)", model.compiled_code) -%}
+    {#- months may have changed since newly_delivered wrote its condition into the compiled model -#}
+    {%- set said = ' /* newly_delivered */' -%}
+    {%- if said in model.compiled_code and plan.reads ~ said not in model.compiled_code -%}
         {%- do exceptions.raise_compiler_error("months were published or taken out while this waited: run it again. Nothing was changed.") -%}
     {%- endif -%}
     {%- for day in fromjson(plan.uncounted or '[]') %}{# dbt makes JSON of an array #}
