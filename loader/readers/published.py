@@ -67,8 +67,8 @@ def undisturbed(connection: Connection, tables: Sequence[Table], *, read_only: b
         if read_only:
             connection.execute("set transaction isolation level repeatable read, read only")
         if there:
-            listed = sql.SQL(", ").join(sql.Identifier("public", name) for name in there)
-            connection.execute(sql.SQL("lock table only {} in access share mode").format(listed))
+            listed = sql.SQL(", ").join(sql.SQL("only {}").format(sql.Identifier("public", name)) for name in there)
+            connection.execute(sql.SQL("lock table {} in access share mode").format(listed))
         yield
 
 
