@@ -199,10 +199,7 @@ def test_a_new_reference_that_other_months_break_names_them(shop: Shop) -> None:
     shop.deliver(FEBRUARY, FILES[FEBRUARY])
     for command in ("check", "ingest"):
         said = shop(command, "001", "--data-dir", str(shop.data), code=1)
-        assert (
-            "rows of payments in published months that match no row of accounts by payer: 2, delivered on 2024-01-31"
-            in said
-        )
+        assert "rows of payments that would match no row of accounts by payer: 2, delivered on 2024-01-31" in said
     declare_payments(shop, refer=False)
     shop.ingest(JANUARY, FILES[JANUARY], "--restate", "--reason", "payments of nobody")
     declare_payments(shop, refer=True, audited=False)
@@ -260,7 +257,7 @@ def test_a_restatement_that_takes_away_what_a_new_reference_needs_is_refused(sho
     declare_payments(shop, refer=True, audited=False)
     month = shop.deliver(JANUARY, {"accounts": accounts, "payments": ["payment_no,payer,paid", "8,71,10.5"]})
     restate = ("ingest", month, "--data-dir", str(shop.data), "--restate", "--reason", "no 73")
-    assert "rows of payments that would match no row of accounts by payer: 1. " in shop(*restate, code=1)
+    assert "rows of payments that would match no row of accounts by payer: 1, delivered on" in shop(*restate, code=1)
     shop("verify")
 
 

@@ -312,7 +312,7 @@ def test_a_key_that_is_new_refuses_no_month_that_history_has(january: Streamflow
     january.connection.execute("insert into labels select 'nobody', churn_label, observed_as_of from labels limit 1")
     refused = january("ingest", "001", "--data-dir", months)
     assert refused.code == 1
-    assert "rows of labels in published months that match no row of users by user_id: 1, delivered on" in refused.err
+    assert "rows of labels that would match no row of users by user_id: 1, delivered on" in refused.err
     assert january.history() == before
     january.connection.execute("delete from labels where user_id = 'nobody'")
     january.ok("ingest", "001", "--data-dir", months)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +119,7 @@ def _forget(
     found = [(name, _theirs(connection, name, tables, customers)) for name in in_order]
     theirs = {name: which for name, which in found if which}
     left_alone = [name for name in names if name not in theirs]
-    _require_kept(connection, left_alone, list(theirs))
+    _require_kept(connection, names, theirs)
     whose, told = _delete(connection, entries, theirs)
     for (name,) in connection.execute(statement(__file__, "no_longer_landed"), [list(names)]).fetchall():
         # its statistics, which keep values, would outlive TRUNCATE
@@ -132,15 +132,29 @@ def _forget(
     return whose.total(), left_alone, link.line
 
 
-def _require_kept(connection: Connection, left_alone: Sequence[str], touched: Sequence[str]) -> None:
-    """Refuse to delete rows to which the foreign key of a table that is left alone refers: it would delete its rows."""
-    keys = connection.execute(statement(__file__, "cascades"), [left_alone, touched]).fetchall()
-    if keys:
-        tables = ", ".join(table for table, _ in keys)
-        drops = "; ".join(f"alter table {table} drop constraint {key}" for table, key in keys)
+def _require_kept(connection: Connection, names: Collection[str], theirs: Mapping[str, Theirs]) -> None:
+    """Refuse to delete rows of production if a foreign key would then delete rows that are not of these customers."""
+    broken = []
+    for name, table, key, columns, parent, to_columns in connection.execute(
+        statement(__file__, "cascades"), {"names": list(names), "parents": list(theirs)}
+    ).fetchall():
+        own, others = theirs.get(name), theirs[parent]
+        query = statement(__file__, "loses_rows").format(
+            table=sql.Identifier("public", name),
+            columns=sql.SQL(columns),
+            parent=sql.Identifier("public", parent),
+            to_columns=sql.SQL(to_columns),
+            own=own.condition if own else sql.SQL("false"),
+            others=others.condition,
+        )
+        if connection.execute(query, {**others.values, **(own.values if own else {})}).fetchone() == (True,):
+            broken.append((table, key))
+    if broken:
+        tables = ", ".join(table for table, _ in broken)
+        drops = "; ".join(f"alter table {table} drop constraint {key}" for table, key in broken)
         raise SurroundingsFailed(
-            f"{NOTHING}: rows of {tables} name no customer, and would be deleted by a foreign key. Take it out of the"
-            f" constraints of the model, if they have it, and `{drops}` in psql. Then try again."
+            f"{NOTHING}: rows of {tables} that belong to nobody or to others would be deleted by a foreign key. Take it"
+            f" out of the constraints of the model, if they have it, and `{drops}` in psql. Then try again."
         )
 
 
@@ -182,10 +196,13 @@ def _theirs(connection: Connection, name: str, tables: Sequence[Table], customer
     parts["key"] = sql.SQL(", ").join(sql.Identifier(part) for part, _ in key)
     parts["history"] = sql.Identifier("public", f"{name}_snapshots")
     rows = connection.execute(statement(__file__, "keys").format(by_customer=by_customer, **parts), values).fetchall()
-    each = [sql.SQL("{}::{}[]").format(sql.Placeholder(f"key_{n}"), sql.SQL(its)) for n, (_, its) in enumerate(key)]
-    values |= {f"key_{n}": [row[n] for row in rows] for n in range(len(key))}
+    keys = {f"key_{n}_of_{name}": [row[n] for row in rows] for n in range(len(key))}
+    each = [
+        sql.SQL("{}::{}[]").format(sql.Placeholder(place), sql.SQL(its))
+        for place, (_, its) in zip(keys, key, strict=True)
+    ]
     both = statement(__file__, "by_key").format(by_customer=by_customer, each=sql.SQL(", ").join(each), **parts)
-    return Theirs(name_of(column, kind), both, values)
+    return Theirs(name_of(column, kind), both, values | keys)
 
 
 def _from_history(connection: Connection, entry: Entry, theirs: Theirs) -> dict[str, Any]:

@@ -12,13 +12,21 @@ where
 order by conrelid is null;
 
 -- name: cascades
--- The foreign keys of the first tables by which their rows are deleted with those of the second.
-select conrelid::regclass::text, quote_ident(conname)
+-- The foreign keys by which rows of tables are deleted with those of others.
+select
+    child.name, conrelid::regclass::text, quote_ident(conname), ops.identifiers(ops.columns(conrelid, conkey)),
+    parent.name, ops.identifiers(ops.columns(confrelid, confkey))
 from pg_catalog.pg_constraint
-where
-    contype = 'f' and confdeltype = 'c'
-    and conrelid in (select to_regclass(format('public.%%I', name)) from unnest(%s::text []) as name)
-    and confrelid in (select to_regclass(format('public.%%I', name)) from unnest(%s::text []) as name);
+inner join unnest(%(names)s::text []) as child (name) on conrelid = to_regclass(format('public.%%I', child.name))
+inner join unnest(%(parents)s::text []) as parent (name) on confrelid = to_regclass(format('public.%%I', parent.name))
+where contype = 'f' and confdeltype = 'c';
+
+-- name: loses_rows
+-- Whether a table has rows that would go with rows of its parent and are not among its own rows to delete.
+select exists (
+    select from {table}
+    where ({own}) is not true and ({columns}) in (select {to_columns} from {parent} where {others})
+);
 
 -- name: key
 -- The key columns of a history table without as_of, and their types, in key order.

@@ -45,26 +45,25 @@
     {%- endfor -%}
     {%- set unmatched = 'select * from ops.unmatched(' ~ streamflow.declarations() ~ ', ' ~ streamflow.as_json(audited) ~ ') where row_count > 0' -%}
     {%- for broken in run_query(unmatched).rows -%}
-        {%- if broken.key is not none -%}
-            {%- set remedy = ". The table has the foreign key " ~ broken.key ~ ", which is not declared. If that reference no longer holds,"
-                ~ " `alter table " ~ broken.child ~ " drop constraint " ~ broken.key ~ "` in psql" -%}
-        {%- elif broken.is_published -%}
-            {%- set remedy = ", delivered on " ~ broken.dates ~ ". Take the reference out of the declaration, restate those months with"
-                ~ " corrected files, and then declare it" -%}
-        {%- else -%}
-            {%- set declared_in = graph.nodes.values() | selectattr('name', 'equalto', broken.child) | map(attribute='original_file_path') | first -%}
-            {%- set remedy = ". Have the files corrected; a `relationships` audit of severity error would list them. If the reference no longer"
-                ~ " holds, take it out of the contract and of " ~ declared_in | replace('.sql', '.yml') -%}
-        {%- endif -%}
-        {%- do streamflow.refuse_month(broken.child, "rows of " ~ broken.child ~ (" in published months" if broken.is_published else "")
-            ~ " that match no row of " ~ broken.parent ~ " by " ~ broken.columns ~ ": " ~ broken.row_count ~ remedy) -%}
+        {%- set declared_in = graph.nodes.values() | selectattr('name', 'equalto', broken.child) | map(attribute='original_file_path') | first -%}
+        {%- set remedy = "The table has the foreign key " ~ broken.key ~ ", which is not declared. If that reference no longer holds,"
+            ~ " `alter table " ~ broken.child ~ " drop constraint " ~ broken.key ~ "` in psql"
+            if broken.key is not none else "Have the files corrected; a `relationships` audit of severity error would list them. If the reference"
+            ~ " no longer holds, take it out of the contract and of " ~ declared_in | replace('.sql', '.yml') -%}
+        {%- do streamflow.refuse_month(broken.child, "rows of " ~ broken.child ~ " that match no row of " ~ broken.parent ~ " by "
+            ~ broken.columns ~ ": " ~ broken.row_count ~ ". " ~ remedy) -%}
     {%- endfor -%}
-    {%- for left in run_query('select * from ops.left_behind(' ~ streamflow.declarations() ~ ') where row_count > 0').rows -%}
-        {%- set remedy = "Restate with files that have them, or first restate what refers to them: " ~ left.child ~ " of " ~ left.dates
-            if left.is_staged else "To keep those rows, `alter table " ~ left.child ~ " drop constraint " ~ left.key
-            ~ "` in psql, and restate again" -%}
+    {%- for left in run_query('select * from ops.left_without(' ~ streamflow.declarations() ~ ') where row_count > 0').rows -%}
+        {%- if left.key is none -%}
+            {%- set remedy = "Take the reference out of the declaration, restate those months with corrected files, and then declare it" -%}
+        {%- elif left.is_declared and left.dates -%}
+            {%- set remedy = "Restate with files that have the missing rows of " ~ left.parent ~ ", or first restate what refers to them: "
+                ~ left.child ~ " of " ~ left.dates -%}
+        {%- else -%}
+            {%- set remedy = "To keep those rows, `alter table " ~ left.child ~ " drop constraint " ~ left.key ~ "` in psql, and restate again" -%}
+        {%- endif -%}
         {%- do streamflow.refuse_month(left.parent, "rows of " ~ left.child ~ " that would match no row of " ~ left.parent ~ " by "
-            ~ left.columns ~ ": " ~ left.row_count ~ ". No other month delivered the missing rows of " ~ left.parent ~ ". " ~ remedy) -%}
+            ~ left.columns ~ ": " ~ left.row_count ~ (", delivered on " ~ left.dates if left.dates else "") ~ ". " ~ remedy) -%}
     {%- endfor -%}
 {% endmacro %}
 

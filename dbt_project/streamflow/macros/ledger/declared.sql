@@ -11,6 +11,10 @@ create or replace function ops.columns(relation regclass, numbers smallint []) r
     inner join pg_attribute on attrelid = relation and attnum = number
 $$;
 
+create or replace function ops.columns_of(relation regclass) returns text [] language sql stable as $$
+    select array_agg(attname::text) from pg_attribute where attrelid = relation and attnum > 0 and not attisdropped
+$$;
+
 create or replace function ops.primary_key(relation regclass) returns text [] language sql stable as $$
     select ops.columns(conrelid, conkey) from pg_constraint where conrelid = relation and contype = 'p'
 $$;

@@ -71,79 +71,117 @@ begin
 end
 $$;
 
--- The rows that would break a foreign key of production, per key: the delivered rows, unless the key is one of `audited`, [[child, columns,
--- parent, to_columns]]; and those of production if the key is new, with the dates of their deliveries. `key` is the name of a key that is
--- not declared, as somebody else made it. Declared columns that a table does not have yet are null in all its rows.
+-- The delivered rows that match no row of their parent, per foreign key of production, unless the key is one of `audited`, [[child, columns,
+-- parent, to_columns]]. `key` is the name of a key that is not declared, as somebody else made it.
 create or replace function ops.unmatched(declared jsonb, audited jsonb) returns table (
-    child text, key text, parent text, columns text, is_published boolean, row_count bigint, dates text
+    child text, key text, parent text, columns text, row_count bigint
 ) language plpgsql stable as $$
 declare
-    relation regclass;
+    delivered text;
     but_known text;
 begin
-    for child, key, parent, columns, is_published, relation, but_known in
+    for child, key, parent, columns, delivered, but_known in
         with reference as (
-            select one.child, one.columns, one.parent, one.to_columns, null as name, false as is_new
+            select one.child, one.columns, one.parent, one.to_columns, null as name
             from ops.declared_references(declared) as one
             union all
-            select one.child, one.columns, one.parent, one.to_columns, null, true
-            from ops.declared_references(declared) as one
-            where one.is_missing
-            union all
-            select undeclared.child, undeclared.columns, undeclared.parent, undeclared.to_columns, undeclared.name, false
+            select undeclared.child, undeclared.columns, undeclared.parent, undeclared.to_columns, undeclared.name
             from ops.undeclared_references(declared) as undeclared
             where not undeclared.is_left_over
         )
         select
-            own.relname, quote_ident(reference.name), reference.parent::text, ops.identifiers(reference.columns), reference.is_new,
-            source.relation,
+            landed.table_name, quote_ident(reference.name), reference.parent::text, ops.identifiers(reference.columns),
+            format('staging.%I', landed.table_name),
             (
                 select string_agg(format(' except select %s from %s', ops.identifiers(reference.to_columns), known), '')
-                from unnest(array[
-                    reference.parent, to_regclass('staging.' || quote_ident(delivered.table_name)),
-                    case when reference.is_new then to_regclass(format('public.%I', other.relname || '_snapshots')) end
-                ]) as known
+                from unnest(array[reference.parent, to_regclass('staging.' || quote_ident(staged.table_name))]) as known
                 where known is not null
             )
         from reference
-        inner join pg_class as own on own.oid = reference.child
         inner join pg_class as other on other.oid = reference.parent
-        left join ops.staged as landed on to_regclass(format('public.%I', landed.table_name)) = reference.child
-        left join ops.staged as delivered on to_regclass(format('public.%I', delivered.table_name)) = reference.parent
-        cross join lateral (
-            select case when reference.is_new then reference.child else to_regclass('staging.' || quote_ident(landed.table_name)) end
-        ) as source (relation)
-        where reference.columns <@ (select array_agg(attname::text) from pg_attribute where attrelid = source.relation)
-            and ops.has_rows(source.relation)
-            and (reference.is_new or jsonb_build_array(own.relname, reference.columns, other.relname, reference.to_columns) not in (
+        inner join ops.staged as landed on to_regclass(format('public.%I', landed.table_name)) = reference.child
+        left join ops.staged as staged on to_regclass(format('public.%I', staged.table_name)) = reference.parent
+        where reference.columns <@ ops.columns_of(to_regclass(format('staging.%I', landed.table_name)))
+            and jsonb_build_array(landed.table_name, reference.columns, other.relname, reference.to_columns) not in (
                 select jsonb_array_elements(audited)
-            ))
-        order by reference.name nulls first, reference.is_new, own.relname, reference.columns
+            )
+        order by reference.name nulls first, landed.table_name, reference.columns
     loop
         execute format(
-            'select count(*), string_agg(distinct as_of, $1) from (select %1$I::text as as_of from %2$s where (%3$s) in ('
-            'select %3$s from %2$s where (%3$s) is not null %4$s)) as named',
-            case when is_published then 'observed_as_of' else 'as_of' end, relation, columns, but_known
-        ) into row_count, dates using ', ';
+            'select count(*) from %1$s where (%2$s) in (select %2$s from %1$s where (%2$s) is not null %3$s)', delivered, columns, but_known
+        ) into row_count;
         return next;
     end loop;
 end
 $$;
 
--- A query for the rows that production of a table takes in from all dates but `of_date`.
-create or replace function ops.delivered_otherwise(of_table text, columns text, of_date date) returns text language sql stable as $$
-    select format(
-        'select %s from public.%I where as_of <> %L'
-        ' and (observed_as_of = as_of or observed_as_of in (select as_of from ops.archived where table_name = %L))',
-        columns, of_table || '_snapshots', of_date, of_table
-    )
+-- A query for the rows that a table of production will have once what staging holds is published, with the dates of their deliveries; with
+-- those that it has until then, if `and_present`. Rows of archived dates are read where production will read them: from the months on which
+-- the staged one is built and, unless that will be the newest, those that a month after all others would carry forward.
+create or replace function ops.rows_to_come(production regclass, columns text [], and_present boolean) returns text
+language plpgsql stable as $$
+declare
+    of_table text := (select relname from pg_class where oid = production and relnamespace = 'public'::regnamespace);
+    history regclass := to_regclass(format('public.%I', of_table || '_snapshots'));
+    staged_on date := (select as_of from ops.staged where table_name = of_table);
+    key text [] := array_remove(ops.primary_key(history), 'as_of');
+    needed text := ops.identifiers(array(select unnest(key) union select unnest(columns)));
+    delivered text [] := case
+        when staged_on is not null then array[format('select %s, %L::date as observed_as_of from staging.%I', needed, staged_on, of_table)]
+    end;
+    carrying text;
+    archived text;
+begin
+    if not exists (select from ops.history where table_name = of_table) then
+        return coalesce(delivered[1], format('select %s, null::date as observed_as_of from %s', needed, production));
+    end if;
+    if columns <@ ops.columns_of(history) then  -- no earlier row has a value in a new column
+        carrying := concat_ws(
+            ', ', (ops.months_before(of_table, coalesce(staged_on, 'infinity'))).dates,
+            case
+                when exists (select from ops.standing_history where table_name = of_table and as_of > staged_on)
+                    then (ops.months_before(of_table, 'infinity')).dates
+            end
+        );
+        archived := (select string_agg(format('date %L', as_of), ', ') from ops.archived where table_name = of_table);
+        delivered := delivered || format(
+            'select %s, observed_as_of from %s where as_of is distinct from %L::date'
+            ' and (observed_as_of = as_of or (as_of in (%s) and observed_as_of in (%s)))',
+            needed, history, staged_on, carrying, coalesce(archived, 'null::date')
+        );
+    end if;
+    return format(
+        '(select distinct on (%1$s) * from (%2$s) as delivered order by %1$s, observed_as_of desc)',
+        ops.identifiers(key), array_to_string(delivered, ' union all ')
+    ) || case
+        when and_present and columns <@ ops.columns_of(production) then format(' union select %s, observed_as_of from %s', needed, production)
+        else ''
+    end;
+end
 $$;
 
--- Per foreign key, also one that is declared and missing, the number of rows that would break it if the restatement in staging were
--- published: they name a customer whom only the restated month delivered, and whom its new files lack. Reads staging, the newest deliveries
--- of other dates, and tables that no file delivers; if no customer is gone, reads none of these.
-create or replace function ops.left_behind(declared jsonb) returns table (
-    child text, is_staged boolean, parent text, key text, columns text, row_count bigint, dates text
+-- Whether production has rows of a restated month that its new files lack. False for a table that no file delivers.
+create or replace function ops.loses_rows(production regclass, restated date) returns boolean language plpgsql stable as $$
+declare
+    of_table text := (select table_name from ops.staged where to_regclass(format('public.%I', table_name)) = production);
+    result boolean := false;
+begin
+    if of_table is not null then
+        execute format(
+            'select exists (select %1$s from %2$s where observed_as_of = %3$L except select %1$s from staging.%4$I)',
+            ops.identifiers(array_remove(ops.primary_key(to_regclass(format('public.%I', of_table || '_snapshots'))), 'as_of')),
+            production, restated, of_table
+        ) into result;
+    end if;
+    return result;
+end
+$$;
+
+-- The rows that would break a foreign key of production once what staging holds is published, per key, with the dates of their deliveries:
+-- if the key is new, or if the staged month is restated and lacks rows that it had. Reads history only then. `key` is the name of a key that
+-- is not new. The rows that production has until then count too if the key is new or, as somebody else made it, does not delete rows.
+create or replace function ops.left_without(declared jsonb) returns table (
+    child text, key text, is_declared boolean, parent text, columns text, row_count bigint, dates text
 ) language plpgsql stable as $$
 declare
     restated date := (
@@ -153,56 +191,43 @@ declare
         where (staged.table_name, staged.as_of) in (select known.table_name, known.as_of from ops.history as known)
         limit 1
     );
-    theirs text;
-    its_key text;
-    its_columns text;
+    reference record;
 begin
-    for child, is_staged, parent, key, columns, theirs, its_key, its_columns in
-        with reference as (
-            select one.child, one.columns, one.parent, one.to_columns, null as name
-            from ops.declared_references(declared) as one
-            where one.is_missing
-            union all
-            select conrelid, ops.columns(conrelid, conkey), confrelid, ops.columns(confrelid, confkey), conname::text
-            from pg_constraint
-            where contype = 'f' and conparentid = 0
-        )
-        select coalesce(own.table_name, reference.child::text), own.table_name is not null, staged.table_name,
-            quote_ident(reference.name),
-            ops.identifiers(reference.columns),
-            ops.identifiers(reference.to_columns),
-            ops.identifiers(ops.primary_key(reference.child)),
-            ops.identifiers(array(select unnest(reference.columns) union select unnest(ops.primary_key(reference.child))))
-        from reference
-        inner join ops.staged as staged on reference.parent = to_regclass(format('public.%I', staged.table_name))
-        left join ops.staged as own on reference.child = to_regclass(format('public.%I', own.table_name))
-        where restated is not null
+    for reference in
+        select one.child, one.columns, one.parent, one.to_columns, null as name, true as is_declared, true as is_new, true as and_present
+        from ops.declared_references(declared) as one
+        where one.is_missing and ops.has_rows(one.child)
+        union all
+        select
+            key.conrelid, ops.columns(key.conrelid, key.conkey), key.confrelid, ops.columns(key.confrelid, key.confkey), key.conname,
+            key.conname not in (select undeclared.name from ops.undeclared_references(declared) as undeclared where undeclared.child = key.conrelid),
+            false, key.confdeltype in ('a', 'r')
+        from pg_constraint as key
+        where key.contype = 'f' and key.conparentid = 0 and restated is not null
     loop
+        continue when not (
+            reference.is_new or ops.loses_rows(reference.parent, restated) or ops.loses_rows(reference.child, restated)
+        );
+        child := reference.child;
+        key := quote_ident(reference.name);
+        is_declared := reference.is_declared;
+        parent := reference.parent;
+        columns := ops.identifiers(reference.columns);
         execute format(
-            'with gone as (select %1$s from public.%2$I where observed_as_of = %3$L except select %1$s from staging.%2$I), named as (%4$s)'
-            ' select count(*), string_agg(distinct observed_as_of::text, $1) from named'
-            ' where exists (select from gone) and (%5$s) in (select %1$s from gone except %6$s)',
-            theirs, parent, restated,
-            case
-                when is_staged then format(
-                    'select distinct on (%1$s) * from ('
-                    'select %2$s, %3$L::date as observed_as_of from staging.%4$I union all %5$s'
-                    ') as delivered order by %1$s, observed_as_of desc',
-                    its_key, its_columns, restated, child, ops.delivered_otherwise(child, its_columns || ', observed_as_of', restated)
-                )
-                else format('select %s, null::date as observed_as_of from %s', columns, child)
-            end,
-            columns, ops.delivered_otherwise(parent, theirs, restated)
+            'with coming as (%1$s) select count(*), string_agg(distinct observed_as_of::text, $1) from coming'
+            ' where (%2$s) in (select %2$s from coming where (%2$s) is not null except select %3$s from (%4$s) as known)',
+            ops.rows_to_come(reference.child, reference.columns, reference.and_present), columns,
+            ops.identifiers(reference.to_columns), ops.rows_to_come(reference.parent, reference.to_columns, false)
         ) into row_count, dates using ', ';
         return next;
     end loop;
 end
 $$;
 
--- Has the tables that are two or more references below a production table rebuild from history. When a restated table loses rows, those of
--- the tables below it go too, by `on delete cascade`. A table directly below gets them back from its own restated file, or has none, as
--- ops.left_behind found; one further below may name rows that came back.
-create or replace function ops.rebuild_below(target regclass) returns void language sql as $$
+-- Has those of the declared tables that are two or more references below a production table rebuild from history. When a restated table
+-- loses rows, those of the tables below it go too, by `on delete cascade`. A table directly below gets them back from its own restated
+-- file, or has none, as ops.left_without found; one further below may name rows that came back.
+create or replace function ops.rebuild_below(target regclass, declared text []) returns void language sql as $$
     with recursive below as (
         select conrelid as child, 1 as distance
         from pg_constraint
@@ -215,6 +240,7 @@ create or replace function ops.rebuild_below(target regclass) returns void langu
     )
 
     update ops.history set merged_at = null
-    where to_regclass(format('public.%I', table_name)) in (select child from below where distance = 2 and child <> target)
+    where table_name = any(declared)
+        and to_regclass(format('public.%I', table_name)) in (select child from below where distance = 2 and child <> target)
 $$;
 {% endmacro %}

@@ -31,13 +31,17 @@ drop function if exists
     ops.follow_declaration(jsonb),
     ops.is_declared(pg_constraint, jsonb),
     ops.is_left_over(pg_constraint, jsonb),
+    ops.delivered_otherwise(text, text, date),
     ops.left_behind(),
+    ops.left_behind(jsonb),
     ops.missing_keys(regclass, jsonb),
     ops.months_before(text),
     ops.plan_production(text, boolean),
     ops.production_plan(text, boolean),
+    ops.rebuild_below(regclass),
     ops.require_months_before(text, date),
-    ops.unmatched(jsonb);
+    ops.unmatched(jsonb),
+    ops.unmatched(jsonb, jsonb);
 
 -- one row per attempt at a month
 create table if not exists ops.loads (

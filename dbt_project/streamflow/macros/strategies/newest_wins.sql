@@ -21,11 +21,12 @@
     update ops.history set merged_at = now() where table_name = '{{ target.identifier }}' and as_of in ({{ plan.unmerged }});
     {%- endif %}
     {%- if plan.rebuild %}
+    {%- set has_no_row = 'not exists (select 1 from ' ~ delivered ~ ' as delivered where ' ~ streamflow.same_row('delivered', 'target', key) ~ ')' %}
     {%- if plan.unmerged %}
-    select ops.rebuild_below('{{ target }}');
+    select ops.rebuild_below('{{ target }}', {{ streamflow.text_array(declared_tables()) }})
+    where exists (select 1 from {{ target }} as target where {{ has_no_row }});
     {%- endif %}
-    delete from {{ target }} as target
-    where not exists (select 1 from {{ delivered }} as delivered where {{ streamflow.same_row('delivered', 'target', key) }});
+    delete from {{ target }} as target where {{ has_no_row }};
     {%- set newest -%}
         (select distinct on ({{ key | join(', ') }}) * from {{ delivered }} order by {{ key | join(', ') }}, observed_as_of desc)
     {%- endset %}
