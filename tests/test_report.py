@@ -314,12 +314,12 @@ def test_a_report_that_fails_is_named_and_made_by_the_same_command(streamflow: S
     assert list((home / "reports").glob("month_000_*.html"))
 
 
-def test_a_view_that_is_missing_is_named_with_its_remedy(january: Streamflow) -> None:
-    january.connection.execute("drop view report_users cascade")
+def test_a_table_that_is_missing_is_named_with_its_remedy(january: Streamflow) -> None:
+    january.connection.execute("drop table ops.audits cascade")
     result = january("report", "000")
     assert result.code == 3
-    assert 'relation "public.report_users" does not exist' in result.err
-    assert "streamflow dbt run --select config.materialized:view" in result.err
+    assert 'relation "ops.audits" does not exist' in result.err
+    assert "`streamflow init` makes missing tables" in result.err
 
 
 def test_the_partitions_of_two_months_are_read_only(three_months: Streamflow) -> None:
@@ -329,6 +329,13 @@ def test_the_partitions_of_two_months_are_read_only(three_months: Streamflow) ->
     with contextlib.closing(connect(three_months.environment, "streamflow")) as other, other.transaction():
         other.execute("lock table history.users_2024_01_31 in access exclusive mode")
         three_months.ok("report", "002")
+
+
+def test_views_of_an_earlier_version_go(january: Streamflow) -> None:
+    january.connection.execute("create view report_users as select 1; create view report_freshness as select 1")
+    january.connection.execute("comment on table ops.loads is 'of an earlier version'")
+    january.ok("init")
+    assert january.value("select to_regclass('report_users') is null and to_regclass('report_freshness') is null")
 
 
 @pytest.mark.parametrize("width", [360, pytest.param(1280, marks=pytest.mark.long)])

@@ -90,7 +90,8 @@ def _rows(connection: Connection, asked: str, table: Table) -> list[RowOverTime]
     nothing = [RowOverTime(table.name, {}, [])]
     if not columns or len(values) != len(who):
         return nothing
-    query = _about(
+    query = about(
+        __file__,
         table,
         "states",
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
@@ -131,14 +132,14 @@ def difference(connection: Connection, first: dt.date, second: dt.date, table: T
         "first": sql.Literal(first),
         "second": sql.Literal(second),
         "differs": sql.SQL(" or ").join([sql.SQL("false"), *differ]),
-        "each": sql.SQL(" ").join(_about(table, "each", differs=one) for one in differ),
+        "each": sql.SQL(" ").join(about(__file__, table, "each", differs=one) for one in differ),
         "cells": sql.SQL(", ").join(sql.SQL("a.{0}, b.{0}").format(sql.Identifier(name)) for name in columns),
         "rows": sql.Literal(rows),
     }
-    [counts] = connection.execute(_about(table, "difference", **parts)).fetchall()
+    [counts] = connection.execute(about(__file__, table, "difference", **parts)).fetchall()
     in_first, in_second, both, different, *per_column = counts
     samples = []
-    for row in connection.execute(_about(table, "samples", **parts)).fetchall() if different else []:
+    for row in connection.execute(about(__file__, table, "samples", **parts)).fetchall() if different else []:
         key, values = row[: len(table.key)], row[len(table.key) :]
         pairs = zip(columns, values[::2], values[1::2], strict=True)
         changes = {name: [old, new] for name, old, new in pairs if old != new}
@@ -148,12 +149,12 @@ def difference(connection: Connection, first: dt.date, second: dt.date, table: T
     return TableDifference(table.name, in_first, in_second, *only, both - different, different, changed, samples)
 
 
-def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
-    """A statement of the .sql file, with the names of one table."""
+def about(module: str, table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
+    """A statement of a module's .sql file, with the names of one table; `key` is the first column of its key."""
     parts["key"] = sql.Identifier(table.key[0])
     parts["keys"] = sql.SQL(", ").join(map(sql.Identifier, table.key))
     parts["history"] = sql.Identifier("public", f"{table.name}_snapshots")
-    return statement(__file__, name).format(**parts)
+    return statement(module, name).format(**parts)
 
 
 def columns_in_history(connection: Connection, table: Table) -> list[str]:

@@ -59,7 +59,7 @@ def write_month(settings: Settings, month: str, out: Path | None = None) -> tupl
 
     Raises:
         WrongUsage: the month is archived or not published, or all months before it are archived.
-        SurroundingsFailed: a view of the report is missing, or the page cannot be written.
+        SurroundingsFailed: the page cannot be written.
     """
     report = read_month(open_database(settings), month, load_contract())
     path = out or page_of(settings, report.month.month, report.month.as_of)

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from loader.contract.tables import Column, Table
 from loader.database import Connection, statement
-from loader.readers.lookups import columns_in_history
+from loader.readers.lookups import about, columns_in_history
 
 WATCH, ALERT = 0.1, 0.25
 """PSI thresholds: from WATCH a distribution has moved, from ALERT it has moved a lot."""
@@ -96,7 +96,7 @@ def _profiles(connection: Connection, table: Table, columns: Sequence[Column], a
     """Column -> the profile of what the date delivered; empty if it delivered no rows."""
     if not columns:
         return {}
-    query = _about(table, "profile", columns=_listed(map(_profile, columns)), as_of=sql.Literal(as_of))
+    query = about(__file__, table, "profile", columns=_listed(map(_profile, columns)), as_of=sql.Literal(as_of))
     [(rows, *found)] = connection.execute(query).fetchall()
     return {
         column.name: {
@@ -128,7 +128,8 @@ def _bins(
     """Column -> its bins in order. A bin holds values above its `lower_bound`, up to its `upper_bound`."""
     each = [(column, sql.Identifier(f"value_{place}")) for place, column in enumerate(columns)]
     deciles = {name: profile["deciles"] or [] for name, profile in before.items()}
-    query = _about(
+    query = about(
+        __file__,
         table,
         "bins",
         previous=sql.Literal(dates[0]),
@@ -178,8 +179,3 @@ def _is_number(column: Column) -> bool:
 
 def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL(", ").join(parts)
-
-
-def _about(table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
-    history = sql.Identifier("public", f"{table.name}_snapshots")
-    return statement(__file__, name).format(history=history, **parts)

@@ -1,4 +1,4 @@
-"""The numbers of the change report on customers and rows, from the views in models/marts/report and the ledger."""
+"""The numbers of the change report on customers and rows, from history and the ledger."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from loader.contract.tables import Table
 from loader.database import Connection, Database, statement
 from loader.errors import WrongUsage
 from loader.readers import oncall
+from loader.readers.lookups import about, columns_in_history
 from loader.readers.published import PublishedMonth, find, is_comparable, published_months, undisturbed
 from loader.readers.report_columns import ColumnReport, Json, read_columns
 
@@ -71,17 +72,18 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
         _require_comparable(found, months)
         status = next(one for one in oncall.months(connection) if one["as_of"] == found.as_of)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
-        customers = [_rows(connection, "customers", found, table=table.name)[0] for table in customers_first(tables)]
+        tables = [table for table in tables if columns_in_history(connection, table)]  # one may be declared since
+        customers = [_customers(connection, found, table) for table in customers_first(tables)]
         changes, dates = {each["table_name"]: _changes(each) for each in customers}, (found.as_of, found.previous_as_of)
         return Report(
             found,
             next((other for other in months if other.as_of == found.previous_as_of), None),
-            _rows(connection, "load", found)[0],
+            _rows(connection, statement(__file__, "load"), found)[0],
             customers,
             list(chain.from_iterable(read_columns(connection, table, *dates, changes[table.name]) for table in tables)),
-            _rows(connection, "ages", found),
+            list(chain.from_iterable(_ages(connection, found, table) for table in tables)),
             [other.month for other in shown],
-            _rows(connection, "audits", found, loads=[other.load_id for other in shown]),
+            _rows(connection, statement(__file__, "audits"), found, loads=[other.load_id for other in shown]),
             status["warnings"],
             status["waivers"],
             _trend(connection, found, tables),
@@ -105,7 +107,19 @@ def read_index(connection: Connection, tables: Sequence[Table]) -> list[Json]:
 
 def _trend(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Json]:
     """Numbers per published month up to this one, oldest first; customers are counted in the table that has them."""
-    return _rows(connection, "trend", month, table=customers_first(tables)[0].name)
+    return _rows(connection, statement(__file__, "trend"), month, table=customers_first(tables)[0].name)
+
+
+def _customers(connection: Connection, month: PublishedMonth, table: Table) -> Json:
+    """How many customers of a table came, went and came back, and in how many rows each column changed."""
+    columns = [name for name in columns_in_history(connection, table) if name not in table.key]
+    changed = sql.SQL(", ").join(about(__file__, table, "changed", column=sql.Identifier(name)) for name in columns)
+    [row] = _rows(connection, about(__file__, table, "customers", changed=changed), month, table=table.name)
+    return {**row, "changed_rows": dict(zip(columns, row["changed_rows"], strict=True))}
+
+
+def _ages(connection: Connection, month: PublishedMonth, table: Table) -> list[Json]:
+    return _rows(connection, about(__file__, table, "ages"), month, table=table.name)
 
 
 def _changes(table: Json) -> dict[str, Json]:
@@ -116,8 +130,6 @@ def _changes(table: Json) -> dict[str, Json]:
     return {name: {"compared_rows": compared, "changed_rows": rows} for name, rows in changed.items()}
 
 
-def _rows(connection: Connection, name: str, month: PublishedMonth, **more: object) -> list[Json]:
-    is_previous = sql.SQL("= %(previous)s" if month.previous_as_of else "is null")
+def _rows(connection: Connection, query: sql.SQL | sql.Composed, month: PublishedMonth, **more: object) -> list[Json]:
     values = {"as_of": month.as_of, "previous": month.previous_as_of, "load_id": month.load_id, **more}
-    query = statement(__file__, name).format(is_previous=is_previous)
     return connection.cursor(row_factory=dict_row).execute(query, values).fetchall()

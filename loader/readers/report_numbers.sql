@@ -5,26 +5,37 @@ from ops.loads
 where load_id = %(load_id)s;
 
 -- name: customers
--- One row: how many customers of a table came, went and came back. If the table has no history on that date, all have gone. The
--- filters on both dates let the planner read only two partitions.
+-- One row: how many customers of a table came, went and came back, and in how many of the delivered rows that were known on the date
+-- before each column changed. If the table has no history on that date, all have gone.
 select
-    asked.table_name,
-    coalesce(users.customers_known, 0) as customers_known,
-    coalesce(users.customers_delivered, 0) as customers_delivered,
+    %(table)s::text as table_name,
+    coalesce(history.rows_total, 0) as customers_known,
+    coalesce(history.rows_delivered, 0) as customers_delivered,
     before.rows_delivered as delivered_before,
-    (coalesce(users.customers_delivered, 0) - before.rows_delivered) / nullif(before.rows_delivered, 0)::double precision as change,
-    coalesce(users.customers_new, 0) as customers_new,
-    coalesce(users.customers_departed, before.rows_delivered, 0) as customers_departed,
-    coalesce(users.customers_returned, 0) as customers_returned,
-    users.compared_rows,
-    users.changed_rows,
+    (coalesce(history.rows_delivered, 0) - before.rows_delivered) / nullif(before.rows_delivered, 0)::double precision as change,
+    counted.new as customers_new,
+    -- a month that arrived late or was restated since may have delivered customers whom the newer history does not know
+    coalesce(before.rows_delivered, 0) - counted.delivered_again as customers_departed,
+    counted.returned as customers_returned,
+    counted.compared_rows,
+    counted.changed_rows,
     history.rows_inserted,
     history.rows_updated
-from (select %(table)s::text as table_name) as asked
-left join public.report_users as users
-    on asked.table_name = users.table_name and users.as_of = %(as_of)s and users.previous_as_of {is_previous}
-left join ops.history as before on asked.table_name = before.table_name and before.as_of = %(previous)s::date
-left join ops.history as history on asked.table_name = history.table_name and history.as_of = %(as_of)s;
+from (
+    select
+        count(*) - count(older.{key}) as new,
+        count(*) filter (where older.observed_as_of = older.as_of) as delivered_again,
+        count(*) filter (where older.observed_as_of < older.as_of) as returned,
+        count(older.{key}) as compared_rows,
+        array[{changed}]::bigint [] as changed_rows
+    from (select * from {history} where as_of = %(as_of)s and observed_as_of = as_of) as newer
+    left join (select * from {history} where as_of = %(previous)s) as older using ({keys})
+) as counted
+left join ops.history as before on before.table_name = %(table)s and before.as_of = %(previous)s
+left join ops.history as history on history.table_name = %(table)s and history.as_of = %(as_of)s;
+
+-- name: changed
+count(older.{key}) filter (where newer.{column} is distinct from older.{column});
 
 -- name: trend
 -- The key numbers of each published month up to this one, from the ledger alone, so archived months count too. A month carries
@@ -61,10 +72,11 @@ window by_date as (order by published.as_of)
 order by published.as_of;
 
 -- name: ages
-select table_name, observed_as_of, customers
-from public.report_freshness
+select %(table)s::text as table_name, observed_as_of, count(*) as customers
+from {history}
 where as_of = %(as_of)s
-order by table_name, observed_as_of desc;
+group by observed_as_of
+order by observed_as_of desc;
 
 -- name: audits
 -- One row per audit, with one verdict per load, null if the audit did not run. Audits that have not always passed come first.
