@@ -261,6 +261,115 @@ def test_a_restatement_that_takes_away_what_a_new_reference_needs_is_refused(sho
     shop("verify")
 
 
+def refused_restatement(shop: Shop, as_of: str, files: Files, reason: str) -> None:
+    """Assert that a restatement is refused because of payments that would name nobody, and that nothing has changed."""
+    before = shop.rows("accounts"), shop.rows("payments")
+    month = shop.deliver(as_of, files)
+    said = shop("ingest", month, "--data-dir", str(shop.data), "--restate", "--reason", "x", code=1)
+    assert f"rows of payments that would match no row of accounts by {reason}" in said
+    assert (shop.rows("accounts"), shop.rows("payments")) == before
+    shop("verify")
+
+
+def test_a_restatement_that_brings_back_a_row_whose_parent_is_gone_is_refused(shop: Shop) -> None:
+    """Payment 1 moved from 73 to 72 before January was restated without 73; gone from February, it is 73's again."""
+    if shop.streamflow.on_citus:
+        pytest.skip("a cluster spreads payments by another column, so they have no foreign key")
+    declare_payments(shop, refer=True, audited=False)
+    shop.ingest(JANUARY, of_accounts([71, 72, 73], "1,73,1", "2,72,1"))
+    shop.ingest(FEBRUARY, of_accounts([71, 72], "1,72,1", "2,72,1"))
+    shop.ingest(JANUARY, of_accounts([71, 72], "1,73,1", "2,72,1"), "--restate", "--reason", "no 73")
+    assert len(shop.rows("accounts")) == 2
+    refused_restatement(shop, FEBRUARY, of_accounts([71, 72], "2,72,1"), f"payer: 1, delivered on {JANUARY}")
+
+
+@pytest.mark.long
+def test_a_copy_of_a_row_from_before_a_restatement_is_no_parent(shop: Shop) -> None:
+    """Neither for a reference that is declared later, nor once the restated month is archived."""
+    if shop.streamflow.on_citus:
+        pytest.skip("a cluster spreads payments by another column, so they have no foreign key")
+    declare_payments(shop, refer=False)
+    shop.ingest(JANUARY, of_accounts([71, 72, 73], "1,73,1", "2,72,1"))
+    shop.ingest(FEBRUARY, of_accounts([71, 72], "2,72,1"))
+    shop.ingest(JANUARY, of_accounts([71, 72], "1,73,1", "2,72,1"), "--restate", "--reason", "no 73")
+    declare_payments(shop, refer=True, audited=False)
+    month = shop.deliver(MARCH, of_accounts([71, 72], "2,72,1"))
+    said = shop("ingest", month, "--data-dir", str(shop.data), code=1)
+    assert f"match no row of accounts by payer: 1, delivered on {JANUARY}. Take the reference out" in said
+    declare_payments(shop, refer=False)
+    shop.ingest(JANUARY, of_accounts([71, 72], "2,72,1"), "--restate", "--reason", "no payment of 73")
+    declare_payments(shop, refer=True, audited=False)
+    shop.ingest(MARCH, of_accounts([71, 72], "2,72,1"))
+    shop.ingest(APRIL, of_accounts([71, 72, 73], "1,73,1", "2,72,1"))
+    shop("archive", "--before", FEBRUARY, "--to", str(shop.data / "archive"))
+    without_73 = of_accounts([71, 72], "1,73,1", "2,72,1")
+    refused_restatement(shop, APRIL, without_73, f"payer: 1, delivered on {APRIL}")
+
+
+@pytest.mark.long
+def test_a_key_of_ones_own_that_deletes_no_rows_refuses_a_restatement_that_it_would_stop(shop: Shop) -> None:
+    if shop.streamflow.on_citus:
+        pytest.skip("a cluster spreads payments by another column, so they have no foreign key")
+    shop.ingest(JANUARY, of_accounts([71, 72, 73], "73,72,1"))
+    key = "alter table payments add constraint by_number foreign key (payment_no) references accounts not valid"
+    shop.streamflow.connection.execute(key)
+    restated = of_accounts([71, 72], "71,72,1")
+    refused_restatement(shop, JANUARY, restated, f"payment_no: 1, delivered on {JANUARY}")
+    shop.streamflow.connection.execute("alter table payments drop constraint by_number")
+    shop.ingest(JANUARY, restated, "--restate", "--reason", "no 73")
+    shop("verify")
+
+
+@pytest.mark.long
+def test_a_table_that_is_no_longer_declared_is_not_told_to_rebuild(shop: Shop) -> None:
+    refunds = table(
+        "refunds",
+        {"primary_key": "refund_no", "references": {"table": "payments", "columns": ["payment_no"]}},
+        [column("refund_no", "int"), column("payment_no", "int")],
+    )
+    sources = shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    write_sources(sources, [*TABLES, refunds])
+    shop("models")
+    shop("models", "training_set", "--overwrite")
+    shop.ingest(JANUARY, {**of_accounts([71, 72, 73], "8,71,1", "9,72,1"), "refunds": ["refund_no,payment_no", "1,8"]})
+    write_sources(sources, TABLES)
+    for path in (shop.copy / "dbt_project" / "models").rglob("*refunds*"):
+        path.unlink()
+    shop("models")
+    shop("models", "training_set", "--overwrite")
+    shop.ingest(FEBRUARY, of_accounts([71, 72, 73], "8,71,1", "9,72,1"))
+    shop.ingest(FEBRUARY, of_accounts([71, 72], "8,71,1", "9,72,2"), "--restate", "--reason", "no 73")
+    shop.ingest(MARCH, of_accounts([71, 72], "8,71,1", "9,72,2"))
+    assert shop.streamflow.rows("select refund_no from refunds") == [(1,)]
+    shop("verify")
+
+
+def test_a_customer_is_not_forgotten_if_a_key_would_take_rows_of_others_along(shop: Shop) -> None:
+    """Payment 71 is of customer 72, and refers to customer 71 by a second key."""
+    if shop.streamflow.on_citus:
+        pytest.skip("a cluster spreads payments by another column, so they have no foreign key")
+    shop.ingest(JANUARY, of_accounts([71, 72, 73], "71,72,1", "73,73,1"))
+    key = "alter table payments add constraint by_number foreign key (payment_no) references accounts on delete cascade"
+    shop.streamflow.connection.execute(key)
+    said = shop("forget", "71", "--reason", "they asked for it", code=3)
+    assert "`alter table payments drop constraint by_number` in psql" in said
+    shop("forget", "73", "--reason", "their only payment refers to themselves")
+    shop.streamflow.connection.execute("alter table payments drop constraint by_number")
+    shop("forget", "71", "--reason", "they asked for it")
+    assert [row[:2] for row in shop.rows("payments")] == [("71", "72")]
+    shop("verify")
+
+
+def of_accounts(accounts: list[int], *payments: str) -> Files:
+    """The files of a month with these accounts and lines of payments; other tables are those of January."""
+    lines = [f"{account},DE,false" for account in accounts]
+    return {
+        **FILES[JANUARY],
+        "accounts": ["account_id,country,churned", *lines],
+        "payments": ["payment_no,payer,paid", *payments],
+    }
+
+
 KEYS_OF_PAYMENTS = "select count(*) from pg_constraint where conrelid = 'payments'::regclass and contype = 'f'"
 
 
