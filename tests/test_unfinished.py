@@ -284,11 +284,17 @@ def test_a_production_table_that_was_dropped_is_made_anew(february: Streamflow, 
     assert "restore the database from a backup" in february("ingest", "001").err
 
 
-def test_what_another_landing_displaced_is_told(january: Streamflow, months: Path) -> None:
-    january.ok("land", "001", "--data-dir", months)
+def test_what_another_landing_displaced_is_told(
+    january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a command that works in every folder, and that names no folder of months if it is the usual one."""
+    monkeypatch.chdir(months)
+    january.ok("land", "001", "--data-dir", ".")
     assert "no longer holds" not in january.ok("status").out
-    january.ok("check", "002", "--data-dir", months)
-    assert f"which staging no longer holds: streamflow land 001 --data-dir {months}" in january.ok("status").out
+    january.ok("check", "002", "--data-dir", ".")
+    assert f"which staging no longer holds: streamflow land 001 --data-dir {months}\n" in january.ok("status").out
+    january.environment["STREAMFLOW_DATA_DIR"] = str(months)
+    assert "which staging no longer holds: streamflow land 001\n" in january.ok("status").out
 
 
 @pytest.mark.long

@@ -160,7 +160,7 @@ def find_delivery(
     """The delivery of a month: by default in the settings' data_dir and as of the month's last day."""
     place = data_dir or settings.data_dir
     address = str(place) if is_address(place) else None
-    folder = settings.home / "incoming" if address else expanded(Path(place))
+    folder = settings.home / "incoming" if address else expanded(Path(place)).absolute()
     last_day = settings.as_of(month)
     return Delivery(month, folder, as_of or last_day, settings.links_to, f"{last_day:%Y-%m}", address, bool(as_of))
 
