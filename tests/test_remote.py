@@ -19,7 +19,7 @@ import pytest
 
 from loader.contract.tables import load_contract
 from loader.delivery import remote, waiting
-from loader.delivery.month import find_delivery, shown
+from loader.delivery.month import find_delivery, redacted
 from loader.delivery.remote import Listing, Place
 from loader.errors import SurroundingsFailed
 from loader.settings import Settings
@@ -347,4 +347,4 @@ def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: p
     ],
 )
 def test_what_is_secret_in_an_address_is_not_written_down(address: str, written: str) -> None:
-    assert shown(address) == written
+    assert redacted(address) == written

@@ -13,7 +13,7 @@ from loader.cli import summaries, terminal
 from loader.cli.terminal import Json, show
 from loader.database import open_database
 from loader.delivery import Delivery, find_delivery, months_in, parse_month, parse_months
-from loader.delivery.month import is_address, shown
+from loader.delivery.month import is_address, redacted
 from loader.delivery.waiting import parse_patience
 from loader.errors import ModelsFailed, StreamflowError, WrongUsage
 from loader.pipeline.outcome import Outcome, Refused, Request
@@ -162,7 +162,7 @@ def _deliveries(
     if text is None:
         folder = data_dir or settings.data_dir
         if is_address(folder):
-            raise WrongUsage(f"say which month of {shown(str(folder))}, by its number.")
+            raise WrongUsage(f"say which month of {redacted(str(folder))}, by its number.")
         folder = expanded(Path(folder))
         there = ", ".join(dict.fromkeys(months_in(folder).values())) or "no month"
         raise WrongUsage(f"say which month, by its number: {folder} has {there}.")

@@ -29,7 +29,7 @@ def is_address(place: str | Path) -> bool:
     return bool(re.match(r"[a-z][a-z0-9+.-]*://", str(place), re.IGNORECASE))
 
 
-def shown(text: str) -> str:
+def redacted(text: str) -> str:
     """Remove user, password and query string from the addresses in a text, so that it may be written down.
 
     A password may contain blanks and quotes, so everything up to the last @ goes.
@@ -99,7 +99,7 @@ class Delivery:
     @property
     def origin(self) -> str:
         """The folder of months, or its address without user, password and query string."""
-        return shown(self.address) if self.address else str(self.data_dir)
+        return redacted(self.address) if self.address else str(self.data_dir)
 
     @property
     def label(self) -> str:

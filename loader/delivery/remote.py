@@ -22,7 +22,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 
 from loader.contract.tables import Table
 from loader.delivery.files import CHUNK
-from loader.delivery.month import Delivery, shown
+from loader.delivery.month import Delivery, redacted
 from loader.delivery.names import takers
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 from loader.words import counted
@@ -98,18 +98,18 @@ class Place:
     """
 
     def __init__(self, address: str) -> None:
-        self.address, self.forbids, self.root = address, False, ""
+        self.address, self.origin, self.forbids, self.root = address, redacted(address), False, ""
         self.system: Any = None
         protocol, _, rest = address.partition("://")
         if "?" in address:
-            raise WrongUsage(f"{shown(address)} is no folder: what follows a question mark is of one file.")
+            raise WrongUsage(f"{self.origin} is no folder: what follows a question mark is of one file.")
         try:  # the libraries' own errors would show the password
             if re.match("[^/]*:.*@", rest) if protocol in STORES else urlsplit(address).port == 0:
                 raise ValueError
         except ValueError:
             wrong = "a port that is no number, or a / or # in user:password@ that is not written as %2F or %23"
             has = "user:password@, which it does not take" if protocol in STORES else wrong
-            raise WrongUsage(f"{shown(address)} has {has}.") from None
+            raise WrongUsage(f"{self.origin} has {has}.") from None
         try:
             import fsspec
 
@@ -145,10 +145,10 @@ class Place:
         if found := {path: state for path, state in states.items() if state}:
             return found
         if not self.on_web and self._insist(lambda: self.system.info(self.root)) is None:
-            raise NotDelivered(f"month {delivery.label} is not there: {shown(self.address)} is missing")
+            raise NotDelivered(f"month {delivery.label} is not there: {self.origin} is missing")
         names = " nor ".join(f"{name}/ or {name}.zip" for name in delivery.names)
         forbidden = ", or forbids that it is read (403)" if self.forbids else ""
-        raise NotDelivered(f"month {delivery.label} is not there: {shown(self.address)} has neither {names}{forbidden}")
+        raise NotDelivered(f"month {delivery.label} is not there: {self.origin} has neither {names}{forbidden}")
 
     def fetch(self, path: str, target: Path) -> None:
         """Copy a file to `target`, and check that it arrived whole.
@@ -170,7 +170,7 @@ class Place:
             return True
 
         if not self._insist(copy):
-            raise SurroundingsFailed(f"{target.name} went away from {shown(self.address)} while it was fetched.")
+            raise SurroundingsFailed(f"{target.name} went away from {self.origin} while it was fetched.")
 
     def _files(self, folder: str, tables: Sequence[Table]) -> Iterator[str]:
         """The files of a folder that a table takes; if a web server does not list it, the tables' usual file names."""
@@ -211,8 +211,8 @@ class Place:
         except FileNotFoundError:
             return None
         except Exception as error:
-            reason = shown(str(error).strip(" .:\n") or type(error).__name__)
-            raise SurroundingsFailed(f"{shown(self.address)} cannot be read: {reason}. Nothing was changed.") from None
+            reason = redacted(str(error).strip(" .:\n") or type(error).__name__)
+            raise SurroundingsFailed(f"{self.origin} cannot be read: {reason}. Nothing was changed.") from None
 
     def _once(self, action: Callable[[], Any]) -> Any:
         if self.system is None:
@@ -272,7 +272,7 @@ def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Calla
             _remove_what_was_left(incoming)
             folder = Path(in_use.enter_context(tempfile.TemporaryDirectory(dir=incoming)))
             in_use.enter_context(_locked(folder))
-        tell(f"fetching month {delivery.label} from {shown(delivery.address)}: {counted(len(found), 'file')}")
+        tell(f"fetching month {delivery.label} from {place.origin}: {counted(len(found), 'file')}")
         is_one = len({path.partition("/")[0] for path in found}) == 1
         for path in found:
             target = folder / path
