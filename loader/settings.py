@@ -16,8 +16,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from loader.errors import WrongUsage
 from loader.project import VARIABLE, expanded, project
 
-Address = Annotated[str, StringConstraints(pattern=r"^(?i:[a-z][a-z0-9+.-]*)://")]
-"""The address of months that are not on this machine, like s3://bucket/exports."""
+ADDRESS = r"^(?i:[a-z][a-z0-9+.-]*)://"
+"""How the address of months begins that are not on this machine, like s3://bucket/exports."""
+
+YEAR_AND_MONTH = r"[12]\d{3}-(?:0[1-9]|1[0-2])"
+"""A month by its date, like 2024-02."""
 
 UNREAD = re.compile("pg(ssl|gss|channelbinding|requireauth|service|passfile|options)[a-z]*")
 """Variables of libpq, by which a connection would be less safe or another one than somebody meant."""
@@ -38,7 +41,7 @@ class Settings(BaseSettings):
     database: str = Field(default="streamflow", validation_alias="POSTGRES_DB")
     home: Path = Field(default_factory=lambda: project().root / ".streamflow", validation_alias="STREAMFLOW_HOME")
     first_month: str = Field(default="2024-01", validation_alias="STREAMFLOW_FIRST_MONTH")
-    data_dir: Address | Path = Field(
+    data_dir: Annotated[str, StringConstraints(pattern=ADDRESS)] | Path = Field(
         default_factory=lambda: project().months, validation_alias="STREAMFLOW_DATA_DIR", union_mode="left_to_right"
     )
     links_to: Path | None = Field(default=None, validation_alias="STREAMFLOW_LINKS_TO")
@@ -85,7 +88,7 @@ class Settings(BaseSettings):
     @field_validator("first_month")
     @classmethod
     def _first_month_is_year_and_month(cls, value: str) -> str:
-        if not re.fullmatch(r"[12]\d{3}-(0[1-9]|1[0-2])", value, re.ASCII):
+        if not re.fullmatch(YEAR_AND_MONTH, value, re.ASCII):
             raise ValueError('must be a year and a month like "2024-01"')
         return value
 

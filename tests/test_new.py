@@ -288,6 +288,12 @@ def month_of_a_shop(folder: Path, accounts: int, **header: str) -> Path:
     )
 
 
+def test_a_folder_that_ingest_takes_for_no_month_is_copied_under_a_name_that_it_takes(run: Run, tmp_path: Path) -> None:
+    said = run(tmp_path, "new", "shop", "--from", write(tmp_path / "month_0001", users="user_id\n1\n")).stdout
+    assert "month_0001 is not called month_NNN or YYYY-MM, so its files were copied to shop/exports/month_000" in said
+    assert "has 000." in run(tmp_path / "shop", "ingest", code=2).stderr
+
+
 @pytest.mark.long
 def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Path) -> None:
     """From CSV files to published months, a changed declaration and a training set, by the documented commands."""

@@ -18,15 +18,15 @@ from loader.delivery.names import misnamed, not_there, takers, wrong_names
 from loader.delivery.problem import Problem
 from loader.errors import WrongUsage
 from loader.project import expanded
-from loader.settings import Settings, load_settings
+from loader.settings import ADDRESS, YEAR_AND_MONTH, Settings, load_settings
 
-MONTH = re.compile(r"(month_(?:\d{3}|[1-9]\d{3})|\d{4}-\d\d)(?:\.zip)?", re.ASCII)
-"""Names that a month's folder or archive may have."""
+MONTH = re.compile(rf"month_(?:\d{{3}}|[1-9]\d{{3}})|{YEAR_AND_MONTH}", re.ASCII)
+"""Names that a month's folder may have, and its archive with .zip added."""
 
 
 def is_address(place: str | Path) -> bool:
     """Whether a folder of months is an address such as s3://..., and not a path on this machine."""
-    return bool(re.match(r"[a-z][a-z0-9+.-]*://", str(place), re.IGNORECASE))
+    return bool(re.match(ADDRESS, str(place)))
 
 
 def redacted(text: str) -> str:
@@ -167,8 +167,8 @@ def find_delivery(
 
 def parse_month(text: str, settings: Settings | None = None) -> int:
     """The number of a month given as 1, 001, month_001 or by its date, 2024-02; WrongUsage for anything else."""
-    if date := re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])", text.strip(), re.ASCII):
-        number = (settings or load_settings()).number_of(int(date[1]), int(date[2]))
+    if date := re.fullmatch(YEAR_AND_MONTH, text.strip(), re.ASCII):
+        number = (settings or load_settings()).number_of(*map(int, date[0].split("-")))
         if number < 0:
             raise WrongUsage(
                 f"{text} is before the first month of all, STREAMFLOW_FIRST_MONTH. In a database that has no month yet,"
@@ -195,7 +195,8 @@ def months_in(data_dir: Path | str) -> dict[Path, str]:
     """Folder or archive of each month in a local folder -> the month's label, in label order; empty for an address."""
     found = {}
     for path in [] if is_address(data_dir) else Path(data_dir).glob("*"):
-        if name := MONTH.fullmatch(path.name):
+        name = path.name.removesuffix(".zip")
+        if MONTH.fullmatch(name):
             with suppress(WrongUsage):  # it is before STREAMFLOW_FIRST_MONTH
-                found[path] = f"{parse_month(name[1]):03d}"
+                found[path] = f"{parse_month(name):03d}"
     return dict(sorted(found.items(), key=lambda item: int(item[1])))

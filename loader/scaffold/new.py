@@ -17,7 +17,7 @@ from loader.contract.customers import against_forgetting
 from loader.contract.models import write_models
 from loader.contract.tables import load_contract
 from loader.database import open_database, server
-from loader.delivery.month import parse_month
+from loader.delivery.month import MONTH, parse_month
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import SHIPPED, SOURCES
 from loader.scaffold.files import exports, plain_name
@@ -26,10 +26,6 @@ from loader.settings import load_settings, use_project
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLE = SHIPPED / "dbt_project"
-MONTH = re.compile(r"month_\d{3,}|[12]\d{3}-(0[1-9]|1[0-2])")
-"""Names of folders that `ingest` recognizes as months."""
-
-
 PACKAGES = {"dbt", "dbt_date", "dbt_expectations", "streamflow"}
 """Names of dbt packages, which a project cannot have."""
 
