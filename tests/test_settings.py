@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from loader.api import last_month
+from loader.database import Database
 from loader.delivery import parse_month
 from loader.errors import WrongUsage
 from loader.project import VARIABLE, project
@@ -57,6 +59,14 @@ def test_a_setting_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch,
         load_settings()
     assert "s3cret" not in str(raised.value)
     load_settings.cache_clear()
+
+
+@pytest.mark.parametrize("host", ["/run/a b", "::1", "db"])
+def test_the_uri_leads_to_what_was_set(host: str) -> None:
+    """After a slash in the user's name, libpq would take the rest for the host."""
+    database = Database(host, 5433, "ann/@x:y?", "a/b c?d", None, embedded=False)
+    parts = {"host": host, "port": "5433", "user": "ann/@x:y?", "dbname": "a/b c?d"}
+    assert conninfo_to_dict(database.uri) == parts
 
 
 def test_what_is_archived_by_setting_is_not_frozen_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:

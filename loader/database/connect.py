@@ -43,7 +43,7 @@ class Database:
     @property
     def uri(self) -> str:
         """A libpq URI without the password; libpq reads the password from PGPASSWORD or ~/.pgpass."""
-        user, name = quote(self.user), quote(self.name)
+        user, name = quote(self.user, safe=""), quote(self.name, safe="")
         if self.host.startswith("/"):
             return f"postgresql://{user}@/{name}?host={quote(self.host)}&port={self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
