@@ -80,10 +80,10 @@ def test_a_role_that_may_create_functions_is_a_warning(january: Streamflow, role
     """Its functions could have names that statements of the loader's sessions call."""
     analyst = sql.Identifier(role_names[0])
     january.connection.execute(sql.SQL("create role {}").format(analyst))
-    january.connection.execute(sql.SQL("grant create on schema public to {}").format(analyst))
+    january.connection.execute(sql.SQL("grant create on schema ops, public to {}").format(analyst))
     [(level, text)] = found(january.ok("doctor", "--json"), "safety")
-    assert (level, text.endswith(f"revoke create on schema public from {role_names[0]}")) == ("warning", True)
-    january.connection.execute(sql.SQL("revoke create on schema public from {}").format(analyst))
+    assert (level, text.endswith(f"revoke create on schema ops, public from {role_names[0]}")) == ("warning", True)
+    january.connection.execute(sql.SQL("revoke create on schema ops, public from {}").format(analyst))
 
 
 def test_row_level_security_is_a_problem(january: Streamflow, role_names: list[str]) -> None:

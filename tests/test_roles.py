@@ -589,7 +589,8 @@ def test_rights_from_elsewhere_are_told(roles: Roles) -> None:
         "loader may create schemas in this database, which was granted to it, to PUBLIC or to a role it is in",
         "reader is a member of pg_read_all_stats and has its rights too",
         "reader may create schemas in this database, which was granted to it, to PUBLIC or to a role it is in",
-        "reader may create tables in public, as all may: revoke create on schema public from public",
+        "every role may create functions in public, which could run with the rights of this one; as its owner or a"
+        " superuser: revoke create on schema public from public",
     ]
 
 

@@ -21,6 +21,7 @@ from loader.errors import STANDBY
 from loader.project import VARIABLE, model_files, project
 from loader.readers import oncall
 from loader.settings import Settings, load_settings
+from loader.upkeep.roles import unexpected_creators
 
 PREFIXES = ("POSTGRES_", "STREAMFLOW_")
 OTHERS = {"POSTGRES_PUBLISHED_PORT", "STREAMFLOW_BIN", "STREAMFLOW_CRON", VARIABLE}
@@ -66,7 +67,7 @@ def examine() -> Iterator[Finding]:
         connection.execute("set default_transaction_read_only = on")
         fine = "the role may create what is missing and owns what is there"
         yield from _findings("rights", lambda: _rights(connection), fine)
-        fine = "the collation is as it was, and not every role may create in public"
+        fine = "the collation is as it was, and nobody else may create functions here"
         yield from _findings("safety", lambda: _safety(connection), fine)
         yield from _findings("locks", lambda: _locks(connection), "no run waits for a lock of somebody else")
         yield from _findings("months", lambda: _months(connection))
@@ -155,7 +156,7 @@ def _rights(connection: Connection) -> Found:
 
 
 def _safety(connection: Connection) -> Found:
-    for message, remedy in connection.execute(statement(__file__, "safety")).fetchall():
+    for message, remedy in [*connection.execute(statement(__file__, "collation")), *unexpected_creators(connection)]:
         yield "warning", message, remedy
 
 

@@ -32,25 +32,10 @@ from ours
 inner join pg_catalog.pg_class as relation on relnamespace = ours.oid and (name <> 'public' or relname = any(%(relations)s))
 where relkind in ('r', 'p') and row_security_active(relation.oid);
 
--- name: safety
--- One row per thing in the database that endangers what is in it, with the remedy.
+-- name: collation
+-- A row, with the remedy, if a system update has changed how text is sorted.
 select
     'the collation is no longer the one that indexes of text were built with, so they may be wrong',
     format('as the owner, while nothing else runs: reindex database %1$I; alter database %1$I refresh collation version', datname)
 from pg_catalog.pg_database
-where datname = current_database() and datcollversion is distinct from pg_database_collation_actual_version(oid)
-union all
-select
-    coalesce('the role ' || roles.rolname, 'every role') || ' may create functions in public, which could run with the rights of this one',
-    'as its owner or a superuser: revoke create on schema public from ' || coalesce(quote_ident(roles.rolname), 'public')
-from pg_catalog.pg_namespace
-cross join aclexplode(nspacl) as acl
-left join pg_catalog.pg_roles as roles on roles.oid = acl.grantee
-where
-    nspname = 'public'
-    and acl.privilege_type = 'CREATE'
-    and not coalesce(roles.rolsuper or roles.rolname in ('pg_database_owner', current_user), false)
-    and acl.grantee not in (select roleid from pg_catalog.pg_auth_members where member = current_user::regrole)
-    and acl.grantee not in (
-        select relowner from pg_catalog.pg_class where relname = 'loads' and relnamespace = to_regnamespace('ops')
-    );
+where datname = current_database() and datcollversion is distinct from pg_database_collation_actual_version(oid);

@@ -64,7 +64,13 @@ def chosen(connection: Connection, loader: str | None, reader: str | None) -> di
 
 def others_may_create(connection: Connection) -> bool:
     """Whether a role that is neither this one nor a superuser may create functions in schema public or streamflow's."""
-    return connection.execute(statement(__file__, "creators")).fetchone() is not None
+    return connection.execute(statement(__file__, "creators"), [[]]).fetchone() is not None
+
+
+def unexpected_creators(connection: Connection, *expected: str) -> list[tuple[str, str]]:
+    """Whoever else may create functions there, but for owners and `expected` roles: what is wrong, and the remedy."""
+    rows = connection.execute(statement(__file__, "creators"), [list(expected)]).fetchall()
+    return [(message, remedy) for message, remedy, is_expected in rows if not is_expected]
 
 
 def make_roles(
@@ -107,6 +113,7 @@ def make_roles(
         for (each,) in [*foreign, *run("let_read").fetchall()]:
             connection.execute(each.encode())
         notes = [note for (note,) in run("notes").fetchall()]
+        notes += map("; ".join, unexpected_creators(connection, roles["loader"]))
         if warned:
             raise psycopg.errors.InsufficientPrivilege(warned[0])
     return RolesMade(made, len(foreign), notes)

@@ -17,15 +17,31 @@ where roles.rolname = %(role)s and is_so
 having count(*) > 0;
 
 -- name: creators
--- A row if a role that is neither this one nor a superuser may create functions where the ledger's statements look for them.
-select 1
-from pg_catalog.pg_roles as roles
-inner join pg_catalog.pg_namespace as schemas
-    on schemas.nspname = any(array['public', 'ops', 'staging', 'history', 'restated', 'latest']::name [])
-where
-    not roles.rolsuper and roles.rolname <> current_user and roles.rolname !~ '^pg_'
-    and has_schema_privilege(roles.oid, schemas.oid, 'CREATE')
-limit 1;
+-- Who may create functions where the ledger's statements look for them, besides this role and superusers, with the remedy.
+-- `is_expected`: one of the given roles, the owner of the database or of the ledger, or a role that this one is in.
+with grants as (
+    select acl.grantee, string_agg(nspname, ', ' order by nspname) as schemas
+    from pg_catalog.pg_namespace
+    cross join aclexplode(coalesce(nspacl, acldefault('n', nspowner))) as acl
+    where nspname in ('public', 'ops', 'staging', 'history', 'restated', 'latest') and acl.privilege_type = 'CREATE'
+    group by acl.grantee
+)
+
+select
+    coalesce('the role ' || rolname, 'every role') || ' may create functions in ' || schemas
+        || ', which could run with the rights of this one',
+    format('as its owner or a superuser: revoke create on schema %%s from %%s', schemas, coalesce(quote_ident(rolname), 'public')),
+    coalesce(
+        rolname = any(%s) or roles.oid = datdba
+        or roles.oid in (select roleid from pg_catalog.pg_auth_members where member = current_user::regrole)
+        or roles.oid in (select relowner from pg_catalog.pg_class where relname = 'loads' and relnamespace = to_regnamespace('ops')),
+        false
+    ) as is_expected
+from grants
+inner join pg_catalog.pg_database on datname = current_database()
+left join pg_catalog.pg_roles as roles on roles.oid = case grantee when 'pg_database_owner'::regrole then datdba else grantee end
+where not coalesce(rolsuper or rolname = current_user, false)
+order by schemas, rolname;
 
 -- name: join_loader
 -- An administrator who is not a superuser must be a member of the loader, to hand tables over and to read them afterwards.
@@ -108,9 +124,6 @@ from pg_catalog.pg_roles as roles
 cross join lateral (
     select roles.rolname || ' may create schemas in this database, which was granted to it, to PUBLIC or to a role it is in'
     where has_database_privilege(roles.oid, current_database(), 'CREATE')
-    union all
-    select roles.rolname || ' may create tables in public, as all may: revoke create on schema public from public'
-    where roles.rolname = {reader_name} and has_schema_privilege(roles.oid, 'public', 'CREATE')
     union all
     select distinct format('%s is a member of %s and has its rights too', roles.rolname, pg_get_userbyid(members.roleid))
     from pg_catalog.pg_auth_members as members
