@@ -6,9 +6,6 @@ import psycopg
 
 FINISH = "streamflow dbt run --select complete_months+"
 """Publishes a month whose history stands in all its tables, whatever staging holds."""
-REMAKE = "`streamflow init` makes missing tables, `streamflow dbt run --select config.materialized:view` missing views."
-
-STANDBY = "if this server is a standby, as after a failover, set POSTGRES_HOST to the primary"
 
 
 class StreamflowError(Exception):
@@ -53,23 +50,35 @@ class ModelsFailed(StreamflowError):
     exit_code = 5
 
 
+REMEDIES: dict[type[psycopg.Error], str] = {
+    psycopg.errors.DiskFull: "The database's disk is full: make room.",
+    psycopg.errors.InsufficientPrivilege: (
+        "This role lacks a right: set POSTGRES_USER to the role that ingests. If that is set, `streamflow init"
+        " --roles`, run by a superuser, grants what is missing, and hands over the tables. A role that only reads can"
+        " use the tables and views, and `history`, `diff` and `training-set`."
+    ),
+    psycopg.errors.ReadOnlySqlTransaction: (
+        "If this server is a standby, as after a failover, set POSTGRES_HOST to the primary."
+    ),
+    psycopg.errors.UndefinedColumn: (
+        "If you have just declared this column or updated streamflow, the next published month adds it. To add it now,"
+        " run `streamflow dbt run --select config.materialized:view`."
+    ),
+    psycopg.errors.UndefinedTable: (
+        "`streamflow init` makes missing tables, `streamflow dbt run --select config.materialized:view` missing views."
+    ),
+}
+"""What to do about an error of the database."""
+
+
 def complaint(error: psycopg.Error | OSError) -> str:
-    """The sentence for an error of the database or the operating system."""
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return (
-            f"this role lacks a right ({error.diag.message_primary or error}): set POSTGRES_USER to the role that"
-            " ingests. If that is set, `streamflow init --roles`, run by a superuser, grants what is missing. A role"
-            " that only reads can use the tables and views, and `history`, `diff` and `training-set`."
-        )
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        return f"{error.diag.message_primary}: {STANDBY}."
-    if isinstance(error, psycopg.errors.UndefinedColumn):
-        return (
-            f"{error.diag.message_primary}: if you have just declared this column or updated streamflow, the next"
-            " published month adds it. To add it now, run `streamflow dbt run --select config.materialized:view`."
-        )
-    if isinstance(error, psycopg.errors.UndefinedTable):
-        return f"{error.diag.message_primary}: {REMAKE}"
-    if isinstance(error, psycopg.Error):
-        return f"the database says: {str(error).strip()}"
-    return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    """The text for an error of the database or the operating system."""
+    if not isinstance(error, psycopg.Error):
+        return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    remedy = REMEDIES.get(type(error))
+    return f"{reason(error)}. {remedy}" if remedy else f"the database says: {str(error).strip()}"
+
+
+def reason(error: psycopg.Error) -> str:
+    """The reason that the server or the client gives, without its context."""
+    return (error.diag.message_primary or str(error)).strip()

@@ -12,8 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import psycopg
 import pytest
 
+from loader.database.retries import failure
+from loader.errors import REMEDIES, complaint
 from loader.project import VARIABLE, project
 from tests.conftest import REPOSITORY, TABLES, Streamflow
 from tests.files import copy_month
@@ -290,3 +293,9 @@ def test_nothing_that_is_shown_steers_a_terminal(january: Streamflow, months: Pa
         err = january("ingest", "001", "--data-dir", months).err
         assert "another run is under way" in err
         assert all(character.isprintable() or character == "\n" for character in err)
+
+
+@pytest.mark.parametrize("kind", REMEDIES, ids=lambda kind: kind.__name__)
+def test_the_remedy_for_an_error_of_the_database_is_the_same_during_a_run(kind: type[psycopg.Error]) -> None:
+    assert REMEDIES[kind] in complaint(kind("it failed"))
+    assert REMEDIES[kind] in str(failure("001", kind("it failed")))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 import tenacity
 
-from loader.errors import REMAKE, SurroundingsFailed
+from loader.errors import REMEDIES, SurroundingsFailed, reason
 
 ENDED_BY_THE_SERVER = {"57P01", "57P02", "57P03", "57P05"}
 """SQLSTATEs of sessions that an administrator, a crash, a restart or a timeout ended; network errors are class 08."""
@@ -86,20 +86,9 @@ def _is_lost(error: psycopg.Error) -> bool:
     return ended and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
-def reason(error: psycopg.Error) -> str:
-    """The reason that the server or the client gives, without its context."""
-    return (error.diag.message_primary or str(error)).strip()
-
-
 def failure(month: str, error: psycopg.Error) -> SurroundingsFailed:
     """The exception for a run that a database error ended, with what to do next; ConnectionLost for a lost session."""
-    if isinstance(error, psycopg.errors.DiskFull):
-        advice = f"The database's disk is full: make room, then ingest month {month} again. Nothing is half done."
-    elif isinstance(error, psycopg.errors.InsufficientPrivilege):
-        advice = "Run `streamflow init --roles` as a superuser: it grants missing rights, and hands over the tables."
-    elif isinstance(error, psycopg.errors.UndefinedTable):
-        advice = f"{REMAKE} Nothing is half done."
-    else:
-        advice = f"Nothing is half done: ingest month {month} again when the database is back."
+    remedy, again = REMEDIES.get(type(error)), f"Nothing is half done: ingest month {month} again"
+    advice = f"{remedy} {again}." if remedy else f"{again} when the database is back."
     kind = ConnectionLost if _is_lost(error) else SurroundingsFailed
     return kind(f"the database failed: {reason(error)}\n{advice}")

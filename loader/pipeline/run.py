@@ -17,7 +17,7 @@ from loader.contract.declared import require_unchanged
 from loader.contract.tables import Table
 from loader.database import files_at_once, node_failure, open_database, retries, telling_who_blocks
 from loader.delivery import Delivery, Found, Problem, TableFiles
-from loader.errors import DataRefused, StreamflowError, WrongUsage
+from loader.errors import DataRefused, StreamflowError, WrongUsage, reason
 from loader.landing import Landing, land
 from loader.ledger import TableHistory, chain
 from loader.pipeline.dbt import BELOW, BUILD, FINISH, REFERENCES, Dbt, DbtRun
@@ -88,7 +88,7 @@ class Run:
             ledger.take_back(self.connection, self.load_id)
             raise
         except psycopg.Error as error:
-            self._close("failed", retries.reason(error))
+            self._close("failed", reason(error))
             raise retries.failure(self.delivery.label, error) from None
         except BaseException as error:
             said = str(error) if isinstance(error, StreamflowError) else f"{type(error).__name__}: {error}".rstrip(": ")

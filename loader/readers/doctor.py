@@ -17,7 +17,6 @@ from loader.contract.in_step import into_step, out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, running_database, statement
-from loader.errors import STANDBY
 from loader.project import VARIABLE, model_files, project
 from loader.readers import oncall
 from loader.settings import Settings, load_settings
@@ -133,7 +132,7 @@ def _database(database: Database) -> Found:
         version = connection.info.server_version // 10000
         is_standby = connection.execute("select pg_is_in_recovery()").fetchone() == (True,)
     if is_standby:
-        yield "problem", f"{text}, is a standby, and takes no writes", STANDBY
+        yield "problem", f"{text}, is a standby, and takes no writes", "set POSTGRES_HOST to the primary"
     elif OLDEST <= version <= NEWEST:
         yield "ok", text, ""
     else:
