@@ -257,7 +257,10 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield cluster(str(CITUS_URI))
         return
     home = tmp_path_factory.mktemp(request.param)
-    running = Server(str(embedded_server.start(home, int(request.param.removeprefix("pg")))))
+    with pytest.MonkeyPatch.context() as patch:
+        version = int(request.param.removeprefix("pg"))
+        patch.setattr(embedded_server._carried(), "TARGET_POSTGRES_VERSION", version)
+        running = Server(str(embedded_server.start(home)))
     with contextlib.closing(connect(running, "postgres")) as connection:
         for setting in WITHOUT_DURABILITY:
             connection.execute(f"alter system set {setting} = off".encode())

@@ -18,6 +18,7 @@ from loader.contract.models import write_models
 from loader.contract.tables import Table, described_in, load_contract
 from loader.errors import WrongUsage
 from loader.pipeline import ingest
+from loader.project import SOURCES
 from loader.readers import plan
 from tests.conftest import Streamflow, run_copy
 from tests.files import copy_month, set_value
@@ -287,17 +288,21 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
     ids=["no such key", "reserved column", "hostile name", "hostile type", "no such parent", "no key",
          "wide", "files", "name", "meta", "column"],
 )  # fmt: skip
-def test_an_unsound_declaration_is_named(copy: Path, table: Any, said: str) -> None:
+def test_an_unsound_declaration_is_named(
+    copy: Path, use_project: Callable[[Path], None], table: Any, said: str
+) -> None:
     declare(copy, table)
+    use_project(copy)
     with pytest.raises(WrongUsage, match=said):
-        load_contract(copy / "dbt_project" / "models" / "staging" / "_sources.yml")
+        load_contract()
 
 
-def test_a_declaration_of_no_table_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "_sources.yml"
-    path.write_text("sources: [{name: staging, tables: []}]")
+def test_a_declaration_of_no_table_is_named(tmp_path: Path, use_project: Callable[[Path], None]) -> None:
+    (tmp_path / SOURCES).parent.mkdir(parents=True)
+    (tmp_path / SOURCES).write_text("sources: [{name: staging, tables: []}]")
+    use_project(tmp_path)
     with pytest.raises(WrongUsage, match="declares no table"):
-        load_contract(path)
+        load_contract()
 
 
 @pytest.mark.parametrize(

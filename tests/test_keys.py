@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from loader.contract.tables import load_contract
 from loader.errors import WrongUsage
+from loader.project import SOURCES
 from tests.conftest import Streamflow, run_copy
 from tests.shop import (
     APRIL,
@@ -453,23 +455,34 @@ def with_meta(declared: dict[str, Any], **meta: Any) -> dict[str, Any]:
     return {**declared, "config": {"meta": {**declared["config"]["meta"], **meta}}}
 
 
-def whose(path: Path, *tables: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Table -> the columns that tell which customer a row belongs to."""
-    return {one.name: one.customer for one in load_contract(write_sources(path / "_sources.yml", list(tables)))}
+Whose = Callable[..., dict[str, tuple[str, ...]]]
 
 
-def test_whose_a_row_is_follows_from_references(tmp_path: Path) -> None:
+@pytest.fixture
+def whose(tmp_path: Path, use_project: Callable[[Path], None]) -> Whose:
+    """Table -> the columns that tell which customer a row belongs to, of the given tables."""
+    (tmp_path / SOURCES).parent.mkdir(parents=True)
+
+    def whose(*tables: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+        write_sources(tmp_path / SOURCES, list(tables))
+        use_project(tmp_path)
+        return {one.name: one.customer for one in load_contract()}
+
+    return whose
+
+
+def test_whose_a_row_is_follows_from_references(whose: Whose) -> None:
     accounts, id_ = TABLES[3], ("account_id",)
-    found = whose(tmp_path, *TABLES, LINES, REFUNDS, CARDS, VISITS, SITES)
+    found = whose(*TABLES, LINES, REFUNDS, CARDS, VISITS, SITES)
     assert found == {
         "countries": (), "invoices": id_, "payments": ("payer",), "accounts": id_, "profiles": ("holder",),
         "lines": id_, "refunds": (), "cards": id_, "visits": (), "sites": (),
     }  # fmt: skip
-    assert whose(tmp_path, SITES, VISITS, accounts)["visits"] == ("where_to", "which")
-    assert whose(tmp_path, SITES, VISITS, with_meta(accounts, customers=True))["visits"] == ()
+    assert whose(SITES, VISITS, accounts)["visits"] == ("where_to", "which")
+    assert whose(SITES, VISITS, with_meta(accounts, customers=True))["visits"] == ()
     lookup = {"table": "countries", "columns": "country"}
     led = [with_meta(one, references=lookup, customers=True) if one is accounts else one for one in TABLES]
-    assert whose(tmp_path, *led) == whose(tmp_path, *TABLES)
+    assert whose(*led) == whose(*TABLES)
 
 
 def payments(**meta: Any) -> dict[str, Any]:
@@ -498,9 +511,9 @@ def by(*columns: str) -> dict[str, Any]:
     ],
     ids=["none", "twice", "not by its key", "no column", "typo", "number", "type", "itself", "circle", "customers"],
 )
-def test_an_unsound_key_or_reference_is_named(tmp_path: Path, tables: list[dict[str, Any]], said: str) -> None:
+def test_an_unsound_key_or_reference_is_named(whose: Whose, tables: list[dict[str, Any]], said: str) -> None:
     with pytest.raises(WrongUsage, match=said):
-        whose(tmp_path, *tables, TABLES[3])
+        whose(*tables, TABLES[3])
 
 
 @pytest.mark.parametrize(

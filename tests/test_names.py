@@ -112,18 +112,24 @@ COLUMN = {"name": "select", "data_type": "text"}
         "alias",
     ],
 )
-def test_names_that_cannot_work_are_refused(copy: Path, table: dict[str, Any], said: str) -> None:
+def test_names_that_cannot_work_are_refused(
+    copy: Path, use_project: Callable[[Path], None], table: dict[str, Any], said: str
+) -> None:
     declare(copy, table)
+    use_project(copy)
     with pytest.raises(WrongUsage, match=said):
-        load_contract(copy / "dbt_project" / "models" / "staging" / "_sources.yml")
+        load_contract()
 
 
-def test_a_column_of_the_training_set_that_would_be_cut_is_refused(copy: Path) -> None:
+def test_a_column_of_the_training_set_that_would_be_cut_is_refused(
+    copy: Path, use_project: Callable[[Path], None]
+) -> None:
     """If two tables share a column's name, the training set puts the table's name before it."""
     for name in ("a" * 20, "b" * 20):
         declare(copy, {**table_of(name), "columns": [KEY, {"name": "c" * 43, "data_type": "text"}]})
+    use_project(copy)
     with pytest.raises(WrongUsage, match="is longer than 63"):
-        load_contract(copy / "dbt_project" / "models" / "staging" / "_sources.yml")
+        load_contract()
 
 
 @pytest.mark.parametrize("name", ['a"b', "a'b", "a\nb"], ids=repr)

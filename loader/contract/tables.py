@@ -217,13 +217,13 @@ def _meta(raw: Any) -> dict[str, Any]:
     return raw
 
 
-def load_contract(path: Path | None = None) -> list[Table]:
-    """The tables that a sources file declares, in that order; by default, the project's sources file.
+def load_contract() -> list[Table]:
+    """The tables that the project's sources file declares, in that order.
 
     Raises:
         WrongUsage: the file is not YAML or a declaration in it is unsound; the message names the table.
     """
-    path = path or project().sources
+    path = project().sources
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), LOADER)  # noqa: S506 (a safe loader)
         staging = next(source for source in document["sources"] if source["name"] == "staging")

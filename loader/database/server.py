@@ -60,11 +60,8 @@ def socket_directory(home: Path) -> Path | None:
     return None
 
 
-def start(home: Path, version: int | None = None) -> Path:
+def start(home: Path) -> Path:
     """Start the server unless it is running; create its data directory the first time.
-
-    Args:
-        version: the PostgreSQL version for a new data directory, by default that of PGSERVER_POSTGRES_VERSION.
 
     Returns:
         The directory of its socket.
@@ -87,7 +84,7 @@ def start(home: Path, version: int | None = None) -> Path:
             if _is_alive(data):  # it is starting: a command that was killed began it
                 return _ready(data)
             _remove_stale_locks(data)
-            made_by = _version(data) or _initialize(data, version)
+            made_by = _version(data) or _initialize(data)
             with suppress(_NotStarted):
                 return _launch(data, made_by)
             # Recovery fails once if a session outlived the killed server and removed half of an unlogged table
@@ -191,7 +188,7 @@ def _version(data: Path) -> int | None:
     return int(text)
 
 
-def _initialize(data: Path, version: int | None) -> int:
+def _initialize(data: Path) -> int:
     """Create the data directory under another name and rename it once it is complete: a kill leaves no partial one."""
     import psutil
 
@@ -199,7 +196,7 @@ def _initialize(data: Path, version: int | None) -> int:
     for left in data.parent.glob(f"{data.name}.new-*"):
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
-    command = [str(programs(version) / "initdb"), "--auth=trust", "--encoding=utf8", "-U", USER, "-D", str(folder)]
+    command = [str(programs() / "initdb"), "--auth=trust", "--encoding=utf8", "-U", USER, "-D", str(folder)]
     buffers = min(1 << 30, psutil.virtual_memory().total // 8) // 1024
     # collation C sorts keys in a third of the time, and no system update changes it; the sizes save waits for the disk
     command += ["--lc-collate=C", "--set", f"shared_buffers={buffers}kB", "--set", "max_wal_size=4GB"]

@@ -18,6 +18,7 @@ from loader.readers.lookups import about, columns_in_history
 
 WATCH, ALERT = 0.1, 0.25
 """PSI thresholds: from WATCH a distribution has moved, from ALERT it has moved a lot."""
+FLOOR = 0.0001
 QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
 DECILES = [tenth / 10 for tenth in range(1, 10)]
 AS_NUMBER = {
@@ -55,18 +56,18 @@ class ColumnReport:
         return "alert" if self.psi >= ALERT else "watch" if self.psi >= WATCH else "calm"
 
 
-def psi(before: Sequence[int], now: Sequence[int], floor: float = 0.0001) -> float | None:
+def psi(before: Sequence[int], now: Sequence[int]) -> float | None:
     """The population stability index of two sets of counts over the same bins; None if one month has no rows.
 
     PSI = sum over the bins of (now - before) * ln(now / before), each the bin's share of its month: the symmetrised
     Kullback-Leibler divergence, after S. Kullback and R. A. Leibler, On Information and Sufficiency, Annals of
     Mathematical Statistics 22 (1951), eq. 2.6; as an index with the thresholds 0.1 and 0.25 in N. Siddiqi, Credit Risk
-    Scorecards (2006). An empty bin would make it infinite, so it counts as a share of `floor`.
+    Scorecards (2006). An empty bin would make it infinite, so it counts as a share of FLOOR.
     """
     rows_before, rows_now = sum(before), sum(now)
     if not rows_before or not rows_now:
         return None
-    shares = [(max(b / rows_before, floor), max(n / rows_now, floor)) for b, n in zip(before, now, strict=True)]
+    shares = [(max(b / rows_before, FLOOR), max(n / rows_now, FLOOR)) for b, n in zip(before, now, strict=True)]
     return sum((n - b) * math.log(n / b) for b, n in shares)
 
 
