@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from importlib import metadata
@@ -49,3 +50,14 @@ def test_each_pin_can_be_installed_on_the_oldest_python() -> None:
     known = {one["Name"]: one["Requires-Python"] for one in said if one["Name"] in pins}
     assert len(known) > 50
     assert [name for name, wanted in known.items() if oldest not in SpecifierSet(wanted)] == []
+
+
+def test_what_the_code_imports_is_declared() -> None:
+    """Apart from parts of dbt and of fsspec, which the program changes."""
+    nodes = [node for path in REPOSITORY.glob("loader/**/*.py") for node in ast.walk(ast.parse(path.read_bytes()))]
+    named = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    named += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    foreign = {name.partition(".")[0] for name in named} - sys.stdlib_module_names - {"loader"}
+    of, declared = metadata.packages_distributions(), {canonicalize_name(required.name) for required in _required()}
+    undeclared = {name for name in foreign if declared.isdisjoint(map(canonicalize_name, of.get(name, [])))}
+    assert undeclared == {"aiohttp", "dbt_common", "paramiko", "psycopg2"}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from dotenv import dotenv_values
+from pydantic_settings import DotEnvSettingsSource
 
 from loader import ledger
 from loader.contract.declared import require_unchanged
@@ -89,7 +89,8 @@ def _findings(check: str, look: Callable[[], Found | None], fine: str = "") -> I
 def _variables() -> Found:
     known = OTHERS | {str(field.validation_alias) for field in Settings.model_fields.values()}
     file = project().root / ".env"
-    given = dict.fromkeys(os.environ, "the environment") | dict.fromkeys(dotenv_values(file), str(file))
+    written = DotEnvSettingsSource(Settings, file, case_sensitive=True, env_ignore_empty=False).env_vars
+    given = dict.fromkeys(os.environ, "the environment") | dict.fromkeys(written, str(file))
     for name in sorted(given):
         if name.startswith(PREFIXES) and name not in known and "_TEST_" not in name:
             near = difflib.get_close_matches(name, sorted(known), 1, 0.7)
