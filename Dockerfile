@@ -7,10 +7,12 @@ WORKDIR /app
 # The extras of pyproject.toml to install.
 ARG EXTRAS="[parquet]"
 # The dependencies, in a layer that is rebuilt only when these files change. pip installs them only with a package, so
-# that is empty here. Its install is editable: the code that is copied to /app/loader below becomes the package.
+# that has its version and nothing else here. Its install is editable: the code that is copied to /app/loader below
+# becomes the package.
 COPY pyproject.toml setup.py constraints.txt ./
-RUN mkdir loader dbt_project profiles seeds_data \
- && touch README.md loader/__init__.py \
+COPY loader/__init__.py loader/
+RUN mkdir dbt_project profiles seeds_data \
+ && touch README.md \
  && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -c constraints.txt -e ".${EXTRAS}"
 
 COPY profiles profiles

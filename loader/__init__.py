@@ -1,3 +1,3 @@
 """streamflow's command line and loader: lands a month's CSV files, has dbt publish them, keeps the ledger."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
