@@ -1,4 +1,4 @@
-"""Results on stdout, as text or as JSON; progress and complaints on stderr, as text, bars or JSON lines."""
+"""Results on stdout, as text or as JSON; progress and complaints on stderr, as text or JSON lines."""
 
 from __future__ import annotations
 
