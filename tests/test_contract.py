@@ -169,7 +169,14 @@ def test_a_column_that_is_no_longer_declared_is_named(copy: Path, streamflow: St
         assert result.returncode == 2, is_in_models
         assert "add_on_backup that is no longer declared, but history keeps its values" in result.stderr
         assert run_copy(copy, streamflow, "models", "--overwrite").returncode == 0
+    assert_told_by_dbt_too(copy, streamflow, result.stderr, " that is no longer declared")
     assert streamflow.state() == before
+
+
+def assert_told_by_dbt_too(copy: Path, streamflow: Streamflow, refusal: str, beginning: str) -> None:
+    """A refusal of the loader, from these words on, is that of dbt run by hand."""
+    said = " ".join(run_copy(copy, streamflow, "dbt", "run", "--select", "labels").stdout.split())
+    assert beginning + " ".join(refusal.partition(beginning)[2].split()) in said
 
 
 @pytest.mark.long
@@ -232,6 +239,7 @@ def test_another_key_is_refused_and_can_be_changed_back(copy: Path, january: Str
     refused = run_copy(copy, january, "check", *month)
     assert refused.returncode == 2
     assert "payments_agg_90d has the key user_id in the database" in refused.stderr
+    assert_told_by_dbt_too(copy, january, refused.stderr, ": history keeps its key")
     assert january.state() == before
     sources.write_text(declared)
     assert run_copy(copy, january, "models", "--overwrite").returncode == 0

@@ -205,8 +205,9 @@ begin
                     to_regclass(format('public.%I', table_name)), to_regclass(format('public.%I', table_name || '_snapshots'))
                 )
             ) then
-                raise exception '% has a column % that is no longer declared, but history keeps its values. If it was renamed, run'
-                    ' `streamflow migrate`; if not, declare it again, with `retired: true` in its config.meta. Nothing was changed.',
+                raise exception '% has a column % that is no longer declared, but history keeps its values. If it was renamed, add'
+                    ' the old name to the `aliases` of the new column, and run `streamflow migrate`; if not, declare it again, with'
+                    ' `retired: true` in its config.meta. Nothing was changed.',
                     wanted.name::regclass, difference.name;
             elsif difference.declared_type is null then
                 raise exception '% has a column % that is not declared, and no month has brought it: declare it, or'
@@ -219,8 +220,8 @@ begin
             end if;
         end loop;
         if wanted.key <> ops.primary_key(wanted.name) then
-            raise exception '% has the key %, and is declared with %: declare its primary_key as it was. History keeps its keys.'
-                ' Nothing was changed.',
+            raise exception '% has the key % in the database, and is declared with %: history keeps its key. Declare its primary_key as'
+                ' it was, or declare a new table. Nothing was changed.',
                 wanted.name::regclass, array_to_string(ops.primary_key(wanted.name), ', '), array_to_string(wanted.key, ', ');
         end if;
     end loop;
