@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loader.contract.tables import Column, Table, model_columns
-from loader.database import Connection, statement
+from loader.database import Connection, statement, value
 from loader.errors import WrongUsage
 from loader.words import some_of
 
@@ -65,7 +65,7 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
 
 def _brought(connection: Connection) -> dict[str, list[str]]:
     """Table -> the columns that months have brought; empty without a ledger."""
-    if connection.execute("select to_regclass('ops.history') is null").fetchone() == (True,):
+    if value(connection, "select to_regclass('ops.history') is null"):
         return {}
     return dict(connection.execute(statement(__file__, "brought")).fetchall())
 

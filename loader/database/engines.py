@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from loader.database.connect import Connection
+from loader.database.sql_files import value
 
 POSITION = "position_in_file"
 """The column with a staging row's place in its file. Only tables whose ctid may not give the place have it."""
@@ -25,7 +26,7 @@ def is_cluster(connection: Connection) -> bool:
 
 def place_in_file(connection: Connection, staging: str) -> str:
     """SQL for a staging row's place in its file, counted from 1."""
-    has_position = connection.execute(HAS_POSITION, [staging, POSITION]).fetchone() == (True,)
+    has_position = value(connection, HAS_POSITION, [staging, POSITION])
     return POSITION if has_position else "row_number() over (order by ctid)"
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from psycopg import sql
 from psycopg.rows import TupleRow
@@ -29,9 +30,21 @@ def _statements(path: Path) -> dict[str, str]:
     return {name: text.strip().removesuffix(";") for name, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def one_row(
-    connection: Connection, query: str | sql.SQL | sql.Composed, values: Sequence[object] | Mapping[str, object] = ()
-) -> TupleRow:
+Query = str | sql.SQL | sql.Composed
+Values = Sequence[object] | Mapping[str, object]
+
+
+def identifiers(names: Iterable[str]) -> sql.Composed:
+    """Names, quoted and with commas between them, as in a list of columns."""
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def value(connection: Connection, query: Query, values: Values = ()) -> Any:
+    """The first value of the only row of a query; SurroundingsFailed if there is none."""
+    return one_row(connection, query, values)[0]
+
+
+def one_row(connection: Connection, query: Query, values: Values = ()) -> TupleRow:
     """The only row of a query; SurroundingsFailed if there is none."""
     row = connection.execute(query, values).fetchone()
     if row is None:

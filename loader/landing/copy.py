@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from loader.contract.tables import Table
-from loader.database import Connection, Database, retries, statement
+from loader.database import Connection, Database, identifiers, retries, statement
 from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, TableFiles, Unfit, hash_of, unreadable, watched
 from loader.errors import SurroundingsFailed
 from loader.landing.forgotten import take_out
@@ -175,7 +175,7 @@ def _copy(
 ) -> LandedFile:
     """COPY a file, hashing and checking its bytes on the way; stop if the landing is given up."""
     digest, size, form = hashlib.sha256(), 0, table.form
-    columns = sql.SQL(", ").join(map(sql.Identifier, table.declared(file.columns)))
+    columns = identifiers(table.declared(file.columns))
     kinds = {name: table.column(name).data_type for name in file.columns}
     options = map(sql.Literal, (form.encoding, form.delimiter, form.quote))
 

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from loader import __version__
 from loader.contract.packages import audit_package
-from loader.database import Connection, one_row, ops_ddl, retries, run_lock, statement
+from loader.database import Connection, one_row, ops_ddl, retries, run_lock, statement, value
 from loader.delivery import Delivery
 from loader.errors import SurroundingsFailed
 from loader.landing import LandedFile
@@ -38,7 +38,7 @@ def create(connection: Connection) -> None:
 def is_current(connection: Connection) -> bool:
     """Whether this version was the last to prepare the ledger; changes by hand do not show."""
     query = "select obj_description(to_regclass('ops.loads'), 'pg_class') is not distinct from %s"
-    return bool(one_row(connection, query, [_stamp()])[0])
+    return bool(value(connection, query, [_stamp()]))
 
 
 def require_current(connection: Connection) -> None:
@@ -77,7 +77,7 @@ def lock(connection: Connection) -> None:
     Raises:
         SurroundingsFailed: another run holds the lock; the message names the run.
     """
-    if connection.execute("select pg_try_advisory_lock(%s, %s)", run_lock()).fetchone() != (True,):
+    if not value(connection, "select pg_try_advisory_lock(%s, %s)", run_lock()):
         running = holder(connection) or "it may have ended just now"
         raise SurroundingsFailed(f"another run is under way on this database: {running}. Try again when it has ended.")
 
@@ -107,7 +107,7 @@ def begin(
     values = [command, delivery.label, delivery.as_of, who(), delivery.origin, Jsonb(_versions(connection))]
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(statement(__file__, "mark_interrupted"))
-        (load_id,) = one_row(connection, statement(__file__, "begin"), [*values, restate is not None, restate])
+        load_id = value(connection, statement(__file__, "begin"), [*values, restate is not None, restate])
         waivers = [(load_id, name, reason, who()) for name, reason in waive.items()]
         cursor.executemany(statement(__file__, "waive"), waivers)
     return int(load_id)
@@ -163,7 +163,7 @@ def require_landed(connection: Connection, delivery: Delivery, rows: Mapping[str
         ConnectionLost: rows are missing, so what was found in staging says nothing about the files.
     """
     count = sql.SQL("select count(*) from {}")
-    there = {table: one_row(connection, count.format(sql.Identifier("staging", table)))[0] for table in rows}
+    there = {table: value(connection, count.format(sql.Identifier("staging", table))) for table in rows}
     if lost := [f"staging.{table}" for table in rows if there[table] != rows[table]]:
         raise retries.ConnectionLost(
             f"{', '.join(lost)} no longer held the rows that landed, as after a node's crash. Nothing was changed:"

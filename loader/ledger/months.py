@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from psycopg.rows import class_row
 
-from loader.database import Connection, one_row, statement
+from loader.database import Connection, statement, value
 from loader.delivery import Delivery
 from loader.errors import FINISH, SurroundingsFailed, WrongUsage
 from loader.ledger.attempts import exists
@@ -175,7 +175,7 @@ def require_tables(connection: Connection) -> None:
 def is_unaudited(connection: Connection, as_of: dt.date) -> bool:
     """Whether staging still holds a load of that date whose audits have passed but have no verdicts in the ledger."""
     connection.execute("select ops.load_in_staging()")
-    return bool(one_row(connection, statement(__file__, "is_unaudited"), [as_of])[0])
+    return bool(value(connection, statement(__file__, "is_unaudited"), [as_of]))
 
 
 def audits_of(connection: Connection, load_id: int) -> list[AuditResult]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 from loader.contract.tables import load_contract
-from loader.database import open_database
+from loader.database import open_database, value
 from loader.errors import complaint
 from loader.pipeline.dbt import Node
 from loader.pipeline.outcome import Outcome
@@ -39,7 +39,7 @@ def _schema(settings: Settings, outcome: Outcome) -> Iterator[str]:
     if not settings.freeze:
         return
     with open_database(settings).connect() as connection:
-        [(is_there,)] = connection.execute("select to_regnamespace(%s) is not null", [schema_of(outcome.as_of)])
+        is_there = value(connection, "select to_regnamespace(%s) is not null", [schema_of(outcome.as_of)])
         if is_there and outcome.state != "published":
             return
         if any(month.as_of == outcome.as_of and not month.archived_in for month in published_months(connection)):

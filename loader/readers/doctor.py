@@ -16,7 +16,7 @@ from loader.contract.declared import require_unchanged
 from loader.contract.in_step import into_step, out_of_step
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
-from loader.database import Connection, Database, blockers, running_database, statement
+from loader.database import Connection, Database, blockers, running_database, statement, value
 from loader.project import VARIABLE, model_files, project
 from loader.readers import oncall
 from loader.settings import Settings, load_settings
@@ -131,7 +131,7 @@ def _database(database: Database) -> Found:
         where = "the embedded one" if database.embedded else f"at {database.uri}"
         text = f"PostgreSQL {connection.info.parameter_status('server_version')}, {where}"
         version = connection.info.server_version // 10000
-        is_standby = connection.execute("select pg_is_in_recovery()").fetchone() == (True,)
+        is_standby = value(connection, "select pg_is_in_recovery()")
     if is_standby:
         yield "problem", f"{text}, is a standby, and takes no writes", "set POSTGRES_HOST to the primary"
     elif OLDEST <= version <= NEWEST:

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from loader.contract.tables import Table
-from loader.database import Connection, statement
+from loader.database import Connection, identifiers, statement, value
 from loader.errors import SurroundingsFailed
 from loader.readers.published import find, undisturbed
 
@@ -33,7 +33,7 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
         with undisturbed(connection, tables, read_only=False):
             find(connection, str(as_of))
             connection.execute("set local search_path = ''")
-            is_there = connection.execute("select to_regnamespace(%s)", [schema]).fetchone() != (None,)
+            is_there = value(connection, "select to_regnamespace(%s) is not null", [schema])
             if not is_there:
                 connection.execute(sql.SQL("create schema {}").format(sql.Identifier(schema)))
             for table in tables:
@@ -52,7 +52,7 @@ def _show(connection: Connection, schema: str, table: Table, as_of: dt.date) -> 
     view = sql.Identifier(schema, table.name)
     create = statement(__file__, "view").format(
         view=view,
-        columns=sql.SQL(", ").join(map(sql.Identifier, [*table.column_names, "observed_as_of"])),
+        columns=identifiers([*table.column_names, "observed_as_of"]),
         history=sql.Identifier("public", f"{table.name}_snapshots"),
         as_of=sql.Literal(as_of),
     )

@@ -10,7 +10,7 @@ from psycopg import sql
 from loader import ledger
 from loader.contract.declared import columns_in_database
 from loader.contract.tables import Table
-from loader.database import Connection, Database, one_row, statement
+from loader.database import Connection, Database, identifiers, one_row, statement
 from loader.delivery import Delivery, Problem, TableFiles
 from loader.landing import Landing
 from loader.ledger import AuditResult
@@ -95,12 +95,12 @@ class Problems:
             for column in table.columns
         ]
         query = statement(__file__, "rows_that_differ").format(
-            columns=sql.SQL(", ").join(map(sql.Identifier, table.column_names)),
+            columns=identifiers(table.column_names),
             published=sql.SQL(", ").join(published),
             staging=sql.Identifier("staging", table.name),
             history=sql.Identifier("public", history),
             as_of=sql.Literal(self.delivery.as_of),
-            key=sql.SQL(", ").join(map(sql.Identifier, table.key)),
+            key=identifiers(table.key),
             first=sql.Identifier(table.key[0]),
         )
         count, in_both, in_history = one_row(self.connection, query)

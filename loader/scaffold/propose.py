@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from psycopg import sql
 
 from loader.contract.names import OWN_COLUMNS, SQL_WORDS, in_sql
-from loader.database import Connection, statement
+from loader.database import Connection, identifiers, statement, value
 from loader.delivery.causes import TOTAL_LINE, Cause, of_value
 from loader.delivery.csv_contract import is_total
 from loader.scaffold.files import MONTH, OTHER_ENCODING, TEMPLATE, Export, plain_name
@@ -167,7 +167,7 @@ def _seen(connection: Connection, export: Export) -> TableSeen:
     table = sql.Identifier("pg_temp", export.table)
     columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in names)
     connection.execute(statement(__file__, "table").format(table=table, columns=columns))
-    listed = sql.SQL(", ").join(map(sql.Identifier, names))
+    listed = identifiers(names)
     form = {"delimiter": sql.Literal(export.delimiter), "encoding": sql.Literal(export.encoding)}
     export.copy(connection, statement(__file__, "copy").format(table=table, names=listed, **form))
     notes = list(_without_total(connection, export, table))
@@ -176,7 +176,7 @@ def _seen(connection: Connection, export: Export) -> TableSeen:
             f"{export.name} is not UTF-8, so it is declared as {OTHER_ENCODING}: see that letters like \u00e9 are right"
             " then, or declare another `encoding`"
         )
-    [(rows,)] = connection.execute(sql.SQL("select count(*) from {}").format(table)).fetchall()
+    rows = value(connection, sql.SQL("select count(*) from {}").format(table))
     seen = []
     for header, name in zip(export.header, names, strict=True):
         query = statement(__file__, "column").format(table=table, column=sql.Identifier(name))
@@ -223,10 +223,8 @@ def _key(connection: Connection, table: TableSeen, shared: Counter[str]) -> tupl
     full = sorted((column.name for column in may_be if column.filled == table.rows), key=rank)
     for length in (2, 3):
         for names in combinations(full[:SEARCHED], length):
-            query = statement(__file__, "unique").format(
-                table=sql.Identifier(table.name), columns=sql.SQL(", ").join(map(sql.Identifier, names))
-            )
-            if table.rows and connection.execute(query).fetchone() == (True,):
+            query = statement(__file__, "unique").format(table=sql.Identifier(table.name), columns=identifiers(names))
+            if table.rows and value(connection, query):
                 return tuple(sorted(names, key=position))
     return ()
 

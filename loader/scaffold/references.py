@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from loader.contract.names import OF_ANY_TABLE
-from loader.database import Connection, statement
+from loader.database import Connection, statement, value
 
 if TYPE_CHECKING:
     from loader.scaffold.propose import ColumnSeen, TableSeen
@@ -93,7 +93,7 @@ def _is_known(connection: Connection, table: TableSeen, column: str, owner: Tabl
     """Whether all values of a column are keys of the owner."""
     names = {"table": table.name, "column": column, "other": owner.name, "key": owner.key[0]}
     query = statement(__file__, "known").format(**{part: sql.Identifier(name) for part, name in names.items()})
-    return connection.execute(query).fetchone() == (True,)
+    return bool(value(connection, query))
 
 
 def _path(table: TableSeen | None, tables: Sequence[TableSeen]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loader import ledger
-from loader.database import Connection, one_row, statement
+from loader.database import Connection, one_row, statement, value
 from loader.delivery import Delivery
 from loader.errors import FINISH, WrongUsage
 from loader.settings import Settings
@@ -35,7 +35,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
             connection.execute("delete from ops.staged where as_of = %s", [delivery.as_of])
             connection.execute("select ops.undo_unfinished_loads(%s)", [delivery.as_of])
             ledger.finish(connection, load_id, "abandoned", timings={})
-            lags = connection.execute(statement(__file__, "lags")).fetchone() == (True,)
+            lags = value(connection, statement(__file__, "lags"))
         stands = ledger.standing(connection, delivery.as_of).load_id is not None
     now = "what was published stands" if stands else "the database is as it was before it was begun"
     but = f", except that production still has some of its rows: run `{FINISH}` to correct that"

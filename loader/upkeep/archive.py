@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from loader.database import Connection, one_row, open_database, statement
+from loader.database import Connection, identifiers, one_row, open_database, statement
 from loader.delivery import SourceFile
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.ledger import chain
@@ -220,7 +220,7 @@ def _write(connection: Connection, entry: Entry, path: Path) -> None:
 
 def _fill(connection: Connection, relation: sql.Identifier, path: Path, entry: Entry) -> None:
     """Read a file into a table, and require that the table's rows and checksum match the ledger."""
-    names = sql.SQL(", ").join(map(sql.Identifier, parquet.columns(path)))
+    names = identifiers(parquet.columns(path))
     query = statement(__file__, "load").format(relation=relation, columns=names)
     with connection.cursor() as cursor, cursor.copy(query) as copy:
         for chunk in parquet.as_csv(path):

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from loader.contract.customers import against_forgetting, customers_first
 from loader.contract.tables import Table, load_contract
-from loader.database import Connection, statement
+from loader.database import Connection, statement, value
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.landing import enter, forgotten, name_of
 from loader.ledger.chain import Entry
@@ -96,7 +96,7 @@ def _kind(tables: Sequence[Table]) -> str:
 
 
 def _is_there(connection: Connection, relation: sql.Identifier) -> bool:
-    return connection.execute("select to_regclass(%s)", [relation.as_string(connection)]).fetchone() != (None,)
+    return bool(value(connection, "select to_regclass(%s) is not null", [relation.as_string(connection)]))
 
 
 def _clean(connection: Connection, entries: Sequence[Entry], tables: Sequence[Table]) -> None:
