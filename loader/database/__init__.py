@@ -6,9 +6,3 @@ from loader.database.ddl import ops_ddl, ops_functions, ops_views, run_lock
 from loader.database.engines import POSITION, files_at_once, is_cluster, node_failure, place_in_file
 from loader.database.sql_files import identifiers, one_row, statement, value
 from loader.database.waiting import blockers, telling_who_blocks
-
-__all__ = [
-    "POSITION", "Connection", "Database", "blockers", "files_at_once", "identifiers", "is_cluster", "node_failure",
-    "one_row", "open_database", "ops_ddl", "ops_functions", "ops_views", "place_in_file", "retries", "run_lock",
-    "running_database", "server", "statement", "telling_who_blocks", "value",
-]  # fmt: skip

@@ -4,8 +4,3 @@ from loader.delivery.csv_contract import Unfit, watched
 from loader.delivery.files import CHANGED, UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
 from loader.delivery.month import Delivery, Found, find_delivery, months_in, parse_month, parse_months
 from loader.delivery.problem import Problem
-
-__all__ = [
-    "CHANGED", "UNREADABLE", "Delivery", "Found", "Problem", "SourceFile", "TableFiles", "Unfit", "find_delivery",
-    "hash_of", "months_in", "parse_month", "parse_months", "unreadable", "watched",
-]  # fmt: skip

@@ -2,5 +2,3 @@
 
 from loader.landing.copy import LandedFile, Landing, land, new_staging_table
 from loader.landing.forgotten import enter, forgotten, name_of, take_out
-
-__all__ = ["LandedFile", "Landing", "enter", "forgotten", "land", "name_of", "new_staging_table", "take_out"]

@@ -18,7 +18,7 @@ from loader.ledger.attempts import (
     take_back,
     undo_unfinished,
     who,
-)  # fmt: skip
+)
 from loader.ledger.months import (
     AuditResult,
     Standing,
@@ -36,12 +36,4 @@ from loader.ledger.months import (
     require_tables,
     standing,
     waivers_of,
-)  # fmt: skip
-
-__all__ = [
-    "AuditResult", "Standing", "TableCounts", "TableHistory", "Waiver", "audits_of", "begin", "came_later",
-    "clear_staged", "create", "enter_files", "exists", "finish", "history_on", "holder", "is_current", "is_unaudited",
-    "left_to_build", "lock", "prepare", "register_run", "require_current", "require_here", "require_ingestible",
-    "require_landed", "require_same_date", "require_tables", "set_staged", "standing", "take_back", "undo_unfinished",
-    "waivers_of", "who",
-]  # fmt: skip
+)
