@@ -13,7 +13,7 @@ import yaml
 
 from loader.contract.customers import found, training_columns
 from loader.contract.declared import changes
-from loader.contract.in_step import out_of_step
+from loader.contract.model_check import model_faults
 from loader.contract.models import write_models
 from loader.contract.tables import Table, described_in, load_contract
 from loader.errors import WrongUsage
@@ -40,7 +40,7 @@ PLANS: dict[str, Any] = {
 
 
 def test_models_are_in_step_with_the_declaration() -> None:
-    assert list(out_of_step(load_contract())) == []
+    assert list(model_faults(load_contract())) == []
 
 
 def test_a_database_of_another_project_is_refused(january: Streamflow) -> None:
@@ -264,7 +264,7 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
     tables = [table for table in load_contract() if table.name != "labels"]
     use_project(copy)
     write_models(tables)
-    lacking = [str(one) for one in out_of_step(tables)]
+    lacking = [str(one) for one in model_faults(tables)]
     assert lacking == [
         "models/marts/training_set.yml: its labels are churn_label, and declared as none",
         "models/history/labels_snapshots.sql is of a table that is not declared: remove labels_snapshots.sql,"

@@ -11,7 +11,7 @@ import pytest
 
 from loader.contract.tables import COMMAS, CsvForm
 from loader.database import Database
-from loader.delivery import Unfit, causes, csv_contract, records, watched
+from loader.delivery import Unfit, causes, checked, csv_contract, records
 from tests.reading import read
 
 HEADER = b"user_id,number,amount,flag,day,note\n"
@@ -166,9 +166,9 @@ def test_rows_below_another_header_than_was_looked_at_do_not_land(header: bytes)
     """This catches a file that is rewritten with the same size and times, between two ticks of the clock."""
     columns = {"user_id": "text", "day": "date"}
     for good in (b"user_id,day", b'\xef\xbb\xbf"user_id",day\r'):
-        assert b"".join(watched(iter([good, b"\na,2024-01-31\n"]), columns, COMMAS, "day")).endswith(b"31\n")
+        assert b"".join(checked(iter([good, b"\na,2024-01-31\n"]), columns, COMMAS, "day")).endswith(b"31\n")
     with pytest.raises(Unfit):
-        list(watched(iter([header, b"\na,2024-01-31\n"]), columns, COMMAS, "day"))
+        list(checked(iter([header, b"\na,2024-01-31\n"]), columns, COMMAS, "day"))
 
 
 def test_a_column_under_another_name(csv_database: Database, tmp_path: Path) -> None:
@@ -197,4 +197,4 @@ def test_missing_numbers_in_many_columns_do_not_take_for_ever() -> None:
     row = ",".join([*["NA"] * 39, "N_A", *["0000-00-00"] * 20, *["no"] * 20]).encode() + b"\n"
     text = ",".join(columns).encode() + b"\n" + row * 3
     chunks = (text[place : place + 150] for place in range(0, len(text), 150))
-    assert b"".join(watched(chunks, columns, form, "n0")).count(b"\n") == 4
+    assert b"".join(checked(chunks, columns, form, "n0")).count(b"\n") == 4

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from loader.contract.in_step import Lacking
+from loader.contract.model_check import ModelFault
 from loader.readers import doctor
 from tests.conftest import Streamflow
 from tests.test_terminal import begun_and_not_published
@@ -32,7 +32,7 @@ def test_a_sound_installation_has_no_problem(january: Streamflow) -> None:
 def test_models_that_lack_something_come_with_both_commands(
     january: Streamflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lacks = Lacking(Path("labels.yml"), "column x is declared but missing", "labels")
+    lacks = ModelFault(Path("labels.yml"), "column x is declared but missing", "labels")
     monkeypatch.setattr(doctor, "out_of_step", lambda _: [lacks])
     [(level, text)] = found(january.ok("doctor", "--json"), "models")
     assert level == "warning"

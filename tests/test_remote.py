@@ -20,7 +20,7 @@ import pytest
 from loader.contract.tables import load_contract
 from loader.delivery import remote, waiting
 from loader.delivery.month import find_delivery, redacted
-from loader.delivery.remote import Listing, Place
+from loader.delivery.remote import Listing, RemoteFolder
 from loader.errors import SurroundingsFailed
 from loader.settings import Settings
 from tests.conftest import Streamflow
@@ -134,7 +134,7 @@ def test_an_archive_and_a_folder_that_is_not_listed(streamflow: Streamflow, mont
     assert streamflow.value("select count(*) from published_months") == 2
 
 
-def january_at(place: Place, *wanted: str) -> Listing:
+def january_at(place: RemoteFolder, *wanted: str) -> Listing:
     """The files of month 000 at a place; if `wanted` is given, those with these names."""
     tables = [table.model_copy(update={"files": name}) for table, name in zip(load_contract(), wanted, strict=False)]
     return place.month(find_delivery(Settings(), 0, place.address), tables or load_contract())
@@ -147,7 +147,7 @@ def test_names_that_an_address_cannot_have_as_they_are(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / "100% ours" / "2024-01" / name).write_text(name, encoding="utf-8")
     with served(tmp_path) as address:
-        place = Place(f"{address}/100% ours")
+        place = RemoteFolder(f"{address}/100% ours")
         assert sorted(january_at(place, *names)) == sorted(f"2024-01/{name}" for name in names)
         for name in names:
             place.fetch(f"2024-01/{name}", tmp_path / "fetched")
@@ -156,7 +156,7 @@ def test_names_that_an_address_cannot_have_as_they_are(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_answer_has_not_said_that_a_file_is_not_there(months: Path) -> None:
     with served(months, answer=lambda path: 0 if path.endswith("labels.csv") else None) as address:
-        place = Place(address)
+        place = RemoteFolder(address)
         with pytest.raises(SurroundingsFailed, match="Server disconnected"):
             january_at(place)
     with pytest.raises(SurroundingsFailed) as failed:
@@ -170,7 +170,7 @@ def test_a_server_may_be_slow(months: Path, tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(aiohttp.client, "DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=1e-9))
     with served(months) as address:
-        Place(address).fetch("month_000/labels.csv", tmp_path / "slow")
+        RemoteFolder(address).fetch("month_000/labels.csv", tmp_path / "slow")
 
 
 def test_a_server_may_not_be_silent(months: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_a_server_may_not_be_silent(months: Path, tmp_path: Path, monkeypatch: p
 
     with served(months, answer=answer) as address:
         with pytest.raises(SurroundingsFailed, match="imeout"):
-            Place(address).fetch("month_000/labels.csv", tmp_path / "silent")
+            RemoteFolder(address).fetch("month_000/labels.csv", tmp_path / "silent")
         given_up.set()
 
 
@@ -197,7 +197,7 @@ def test_who_interrupts_is_obeyed_at_once(ends: type[BaseException]) -> None:
         raise ends
 
     with pytest.raises(ends):
-        Place("http://127.0.0.1:9")._insist(interrupted)
+        RemoteFolder("http://127.0.0.1:9")._with_retries(interrupted)
     assert next(attempts) == 1
 
 

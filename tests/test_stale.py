@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loader.readers.oncall import warned
+from loader.readers.month_states import warned
 from tests.conftest import REPOSITORY, Streamflow
 from tests.files import Rows, copy_month, edit
 

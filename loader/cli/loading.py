@@ -117,11 +117,11 @@ def check(
 
 def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) -> None:
     """What is left to do, and the known months with their state, rows and audits."""
-    from loader.readers import oncall
+    from loader.readers import month_states
 
     with open_database(load_settings()).connect() as connection:
-        months = oncall.months(connection)
-        lines = list(oncall.headlines(connection, months))
+        months = month_states.months(connection)
+        lines = list(month_states.headlines(connection, months))
     if months:
         show(as_json, months, *lines, *summaries.known(months, every=every, hashes=hashes))
     else:

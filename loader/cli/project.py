@@ -112,7 +112,7 @@ def models(
     as_json: Json = False,
 ) -> None:
     """Write the missing dbt models of the tables that models/staging/_sources.yml declares."""
-    from loader.contract.in_step import into_step, out_of_step
+    from loader.contract.model_check import model_faults, remedy_for
     from loader.contract.models import write_models
 
     if check and names:
@@ -120,9 +120,9 @@ def models(
     tables = load_contract()
     paths = [] if check else write_models(tables, names or (), overwrite=overwrite)
     written = [str((project().dbt / path).relative_to(project().root)) for path in paths]
-    lacking = list(out_of_step(tables))
+    lacking = list(model_faults(tables))
     lines = [*(f"written: {path}" for path in written), *(f"out of step: {one}" for one in lacking)]
-    lines += [into_step(lacking)] if lacking else []
+    lines += [remedy_for(lacking)] if lacking else []
     result = {"written": written, "out_of_step": [str(one) for one in lacking]}
     show(as_json, result, *lines or ["every model is there, with the columns that are declared"])
     if lacking:

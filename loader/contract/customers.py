@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from loader.contract.tables import Column, Reference, Table
 
 
-def wrong_together(tables: Sequence[Table]) -> Iterator[str]:
+def faults_across(tables: Sequence[Table]) -> Iterator[str]:
     """What is wrong with references, files and `customers` of tables: one sentence each, without a full stop."""
     by_name = {table.name: table for table in tables}
     for table in tables:
@@ -51,7 +51,7 @@ def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, T
             yield f"references {name} by {column}, which is {own}, and {name}.{key} is {its}"
 
 
-def against_forgetting(tables: Sequence[Table]) -> str | None:
+def why_not_forgettable(tables: Sequence[Table]) -> str | None:
     """Why the rows of a customer cannot be told, so that nobody can be forgotten; None if they can."""
     by_name = {table.name: table for table in tables}
     for table in tables:
@@ -77,7 +77,7 @@ def found(tables: Sequence[Table]) -> list[Table]:
             columns = {"columns": table.references.columns or key, "key": key}
             reference = table.references.model_copy(update=columns)
             by_name[table.name] = table.model_copy(update={"references": reference})
-    owner = next((table for table in by_name.values() if table.customers), None) or _most_led_to(by_name)
+    owner = next((table for table in by_name.values() if table.customers), None) or _most_referenced(by_name)
     return [
         table.model_copy(update={"customers": table is owner, "customer": _customer(table, owner, by_name)})
         for table in by_name.values()
@@ -117,7 +117,7 @@ def training_columns(tables: Sequence[Table]) -> list[tuple[str, Table, Column]]
     return list(named.values())
 
 
-def _most_led_to(by_name: Mapping[str, Table]) -> Table:
+def _most_referenced(by_name: Mapping[str, Table]) -> Table:
     leads = dict.fromkeys((table.name for table in by_name.values() if table.references is None), 0)
     for name in by_name:
         while reference := by_name[name].references:

@@ -232,7 +232,7 @@ def load_contract() -> list[Table]:
         raise WrongUsage(f"{path} does not declare the source `staging`: {error}. See docs/data-contract.md.") from None
     if not tables:
         raise WrongUsage(f"{path} declares no table under the source `staging`. See docs/data-contract.md.")
-    for reason in [*customers.wrong_together(tables), *(f"{why}: give it another name" for why in taken(tables))]:
+    for reason in [*customers.faults_across(tables), *(f"{why}: give it another name" for why in taken(tables))]:
         raise WrongUsage(f"{path}: {reason}.")
     return customers.found(tables)
 

@@ -5,4 +5,4 @@ from loader.database.connect import Connection, Database, open_database, running
 from loader.database.ddl import ops_ddl, ops_functions, ops_views, run_lock
 from loader.database.engines import POSITION, files_at_once, is_cluster, node_failure, place_in_file
 from loader.database.sql_files import identifiers, one_row, statement, value
-from loader.database.waiting import blockers, telling_who_blocks
+from loader.database.waiting import blockers, reporting_blockers

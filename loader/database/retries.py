@@ -25,7 +25,7 @@ class ConnectionLost(SurroundingsFailed):
     """The connection was lost during a run; the run can be started again."""
 
 
-def _may_be_there_in_a_moment(error: BaseException) -> bool:
+def _may_recover(error: BaseException) -> bool:
     """Whether a retry may help: the connection failed before the server asked for a password."""
     if not isinstance(error, psycopg.OperationalError):
         return False
@@ -35,18 +35,18 @@ def _may_be_there_in_a_moment(error: BaseException) -> bool:
 def connecting(recovers: Callable[[], bool]) -> tenacity.Retrying:
     """Retries a connection for some seconds, and for as long as the server says that it starts or recovers."""
 
-    def is_in_vain(state: tenacity.RetryCallState) -> bool:
+    def is_final(state: tenacity.RetryCallState) -> bool:
         return (state.seconds_since_start or 0) > PATIENCE and not recovers()
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_may_be_there_in_a_moment),
+        retry=tenacity.retry_if_exception(_may_recover),
         wait=tenacity.wait_exponential(multiplier=0.1, max=1),
-        stop=is_in_vain,
+        stop=is_final,
         reraise=True,
     )
 
 
-def whole_runs(tell: Callable[[str], object]) -> tenacity.Retrying:
+def retrying_runs(tell: Callable[[str], object]) -> tenacity.Retrying:
     """Restarts a run that lost its connection, after 1, 2 and 4 seconds; `tell` gets a message before each restart.
 
     A restart never duplicates rows: the run makes staging anew, changes history and production in whole transactions,
@@ -66,7 +66,7 @@ def whole_runs(tell: Callable[[str], object]) -> tenacity.Retrying:
 
 
 @contextmanager
-def telling_lost(month: str, *, was_there: bool) -> Iterator[None]:
+def reporting_lost(month: str, *, was_there: bool) -> Iterator[None]:
     """Turn errors of a lost session into ConnectionLost; raise all other errors unchanged.
 
     Args:

@@ -22,7 +22,7 @@ def blockers(connection: Connection) -> list[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def telling_who_blocks(database: Database, tell: Callable[[str], object]) -> Iterator[None]:
+def reporting_blockers(database: Database, tell: Callable[[str], object]) -> Iterator[None]:
     """While the body runs, report each session that blocks it once, from a background thread."""
     done = threading.Event()
     threading.Thread(target=_watch, args=[database, tell, done], name="waiting", daemon=True).start()

@@ -125,7 +125,7 @@ def without_blanks(name: str) -> str:
     return "".join(character for character in name if character.isprintable() and not character.isspace())
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Ask whether the closest known name was meant; an empty text if no name is close."""
     by_lower = {candidate.strip().lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1, cutoff=0.75)

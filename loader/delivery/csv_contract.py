@@ -67,7 +67,7 @@ class Unfit(Exception):
     """A file holds a record that must not land."""
 
 
-def watched(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, key: str) -> Iterator[bytes]:
+def checked(chunks: Iterator[bytes], columns: Mapping[str, str], form: CsvForm, key: str) -> Iterator[bytes]:
     """Check the records of a file and pass them on, with an empty field for each text that stands for null.
 
     Args:

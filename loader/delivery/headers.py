@@ -88,7 +88,7 @@ def _of_unknown(file: str, names: Sequence[str], missing: Collection[str]) -> It
         yield Problem(file, f"{len(names):,} unknown columns, like {first}", line=1, remedy=causes.UNKNOWN_COLUMN)
         return
     for name in names:
-        reason = f"unknown column{causes.near(name, missing)}"
+        reason = f"unknown column{causes.did_you_mean(name, missing)}"
         yield Problem(file, reason, line=1, column=causes.shown(name), remedy=causes.UNKNOWN_COLUMN)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loader.contract.tables import Table
-from loader.delivery.causes import near
+from loader.delivery.causes import did_you_mean
 from loader.delivery.files import SourceFile
 from loader.delivery.problem import Problem
 from loader.errors import NotDelivered, WrongUsage
@@ -75,7 +75,7 @@ def _why_missing(place: Path, wanted: str, strange: Sequence[str]) -> Problem:
         if deeper := next(place.glob(f"*/{wanted}{end}"), None):
             remedy = f"Move the files up into {place.name}"
             return Problem(wanted, f"one folder deeper, in {deeper.parent.name}", remedy=remedy)
-    return Problem(wanted, f"{MISSING}{near(wanted, strange)}")
+    return Problem(wanted, f"{MISSING}{did_you_mean(wanted, strange)}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def _connect(self: Any) -> None:
     self.ftp.get_channel().settimeout(SILENCE)
 
 
-def _ask_ahead(stream: Any, size: int) -> None:
+def _prefetch(stream: Any, size: int) -> None:
     """Have paramiko request the whole file ahead of the reads. Its thread hides errors, as the reads raise them."""
     ask = stream._prefetch_thread
 
@@ -90,7 +90,7 @@ def _ask_ahead(stream: Any, size: int) -> None:
     stream.prefetch(size, REQUESTS)
 
 
-class Place:
+class RemoteFolder:
     """A folder of months at an address.
 
     Raises:
@@ -128,7 +128,7 @@ class Place:
 
             patience = ClientTimeout(sock_connect=SILENCE, sock_read=SILENCE)  # default: 5 minutes for a whole file
             self.options["client_kwargs"] = {"timeout": patience}
-        if protocol == "s3":  # turn off the retries of its libraries: _insist retries
+        if protocol == "s3":  # turn off the retries of its libraries, as _with_retries has its own
             kind.retries = 1
             once = {"total_max_attempts": 1}
             self.options["config_kwargs"] = {"connect_timeout": SILENCE, "read_timeout": SILENCE, "retries": once}
@@ -141,17 +141,17 @@ class Place:
             SurroundingsFailed: the place cannot be read.
         """
         paths = [path for name in delivery.names for path in (*self._files(name, tables), f"{name}.zip")]
-        states = {path: self._insist(partial(self._state, path)) for path in paths}
+        states = {path: self._with_retries(partial(self._state, path)) for path in paths}
         if found := {path: state for path, state in states.items() if state}:
             return found
-        if not self.on_web and self._insist(lambda: self.system.info(self.root)) is None:
+        if not self.on_web and self._with_retries(lambda: self.system.info(self.root)) is None:
             raise NotDelivered(f"month {delivery.label} is not there: {self.origin} is missing")
         names = " nor ".join(f"{name}/ or {name}.zip" for name in delivery.names)
         forbidden = ", or forbids that it is read (403)" if self.forbids else ""
         raise NotDelivered(f"month {delivery.label} is not there: {self.origin} has neither {names}{forbidden}")
 
     def fetch(self, path: str, target: Path) -> None:
-        """Copy a file to `target`, and check that it arrived whole.
+        """Copy a file to `target`, and check that it fetched whole.
 
         Raises:
             SurroundingsFailed: every attempt failed, or the file is gone.
@@ -162,19 +162,19 @@ class Place:
             size = 0 if self.on_web else None  # 0: read in one piece, as not all web servers can send parts
             with self.system.open(self._at(path), "rb", block_size=size) as stream, target.open("wb") as written:
                 if self.on_sftp and before:
-                    _ask_ahead(stream, before[0])
+                    _prefetch(stream, before[0])
                 shutil.copyfileobj(stream, written, CHUNK)
             now = self._state(path)
             if now is None or now != before or now[0] not in {None, target.stat().st_size}:
                 raise OSError(f"{target.name} was replaced or cut off while it was fetched")
             return True
 
-        if not self._insist(copy):
+        if not self._with_retries(copy):
             raise SurroundingsFailed(f"{target.name} went away from {self.origin} while it was fetched.")
 
     def _files(self, folder: str, tables: Sequence[Table]) -> Iterator[str]:
         """The files of a folder that a table takes; if a web server does not list it, the tables' usual file names."""
-        names = self._insist(lambda: self._listed(folder)) or []
+        names = self._with_retries(lambda: self._listed(folder)) or []
         if self.on_web:
             usual = [f"{table.wanted}{end}" for table in tables for end in ("", ".gz")]
             names = [unquote(unescape(name)) for name in names] or usual
@@ -198,7 +198,7 @@ class Place:
         found = self.system.info(self._at(path))
         return None if found.get("type") == "directory" else tuple(found.get(key) for key in STATE)
 
-    def _insist(self, action: Callable[[], Any]) -> Any:
+    def _with_retries(self, action: Callable[[], Any]) -> Any:
         """Run the action, and retry after a pause if it fails; None if the file or folder is not there."""
         again = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
@@ -254,16 +254,16 @@ def _remove_what_was_left(incoming: Path) -> None:
 
 
 @contextmanager
-def arrived(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Callable[[str], None]) -> Iterator[Delivery]:
+def fetched(delivery: Delivery, tables: Sequence[Table], home: Path, tell: Callable[[str], None]) -> Iterator[Delivery]:
     """Fetch a delivery at an address to a temporary folder below `home`, which is removed at the end.
 
     Raises:
-        NotDelivered, SurroundingsFailed, WrongUsage: see Place.
+        NotDelivered, SurroundingsFailed, WrongUsage: see RemoteFolder.
     """
     if delivery.address is None:
         yield delivery
         return
-    place = Place(delivery.address)
+    place = RemoteFolder(delivery.address)
     found = place.month(delivery, tables)
     incoming = home / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)

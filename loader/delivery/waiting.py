@@ -12,7 +12,7 @@ from loader.contract.tables import Table
 from loader.delivery.files import UNREADABLE
 from loader.delivery.month import Delivery
 from loader.delivery.names import takers
-from loader.delivery.remote import Listing, Place
+from loader.delivery.remote import Listing, RemoteFolder
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 
 PAUSE = 20.0
@@ -48,7 +48,7 @@ def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell:
 def _listing(delivery: Delivery, tables: Sequence[Table]) -> Listing:
     with suppress(NotDelivered, *UNREADABLE):
         if delivery.address is not None:
-            return Place(delivery.address).month(delivery, tables)
+            return RemoteFolder(delivery.address).month(delivery, tables)
         places = delivery.there
         paths = [path for place in places for path in ([place] if place.is_file() else sorted(place.iterdir()))]
         return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from loader.contract.tables import Table
 from loader.database import Connection, Database, identifiers, retries, statement
-from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, TableFiles, Unfit, hash_of, unreadable, watched
+from loader.delivery import UNREADABLE, Delivery, Problem, SourceFile, TableFiles, Unfit, checked, hash_of, unreadable
 from loader.errors import SurroundingsFailed
 from loader.landing.forgotten import take_out
 
@@ -190,6 +190,6 @@ def _copy(
 
     with connection.cursor() as cursor:
         with cursor.copy(sql.SQL(COPY).format(staging, columns, columns, *options)) as copy:
-            for records in watched(chunks(), kinds, form, table.key_in(file.columns)):
+            for records in checked(chunks(), kinds, form, table.key_in(file.columns)):
                 copy.write(records)
         return LandedFile(table.name, file.name, digest.hexdigest(), size, cursor.rowcount)

@@ -6,11 +6,11 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator
 
-from loader.contract.in_step import require_models
+from loader.contract.model_check import require_models
 from loader.contract.tables import load_contract
 from loader.database import node_failure, retries
 from loader.delivery import Delivery
-from loader.delivery.remote import arrived
+from loader.delivery.remote import fetched
 from loader.delivery.waiting import wait_for
 from loader.errors import SurroundingsFailed
 from loader.pipeline import notify
@@ -59,10 +59,10 @@ def _run_month(
     progress.month(delivery.label)
 
     def attempt() -> Outcome:
-        with arrived(delivery, tables, settings.home, progress.tell) as here:
-            with retries.telling_lost(delivery.label, was_there=settings.embedded):  # Run starts the embedded server
+        with fetched(delivery, tables, settings.home, progress.tell) as here:
+            with retries.reporting_lost(delivery.label, was_there=settings.embedded):  # Run starts the embedded server
                 run = Run(dbt, request, here, tables, progress)
-            with contextlib.closing(run.connection), retries.telling_lost(delivery.label, was_there=True):
+            with contextlib.closing(run.connection), retries.reporting_lost(delivery.label, was_there=True):
                 outcome = run.execute()
                 if request.command == "ingest" and (failure := node_failure(run.connection)):
                     raise SurroundingsFailed(f"{outcome.message}, but readers may see it in part: {failure}")
@@ -70,7 +70,7 @@ def _run_month(
 
     try:
         wait_for(delivery, tables, request.wait, progress.tell)
-        outcome = retries.whole_runs(progress.tell)(attempt)
+        outcome = retries.retrying_runs(progress.tell)(attempt)
     except Exception as error:
         notify.tell_of(settings, request.command, delivery, error, progress.tell)
         raise

@@ -15,7 +15,7 @@ import psycopg
 from loader import ledger
 from loader.contract.declared import require_unchanged
 from loader.contract.tables import Table
-from loader.database import files_at_once, node_failure, open_database, retries, telling_who_blocks
+from loader.database import files_at_once, node_failure, open_database, reporting_blockers, retries
 from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, WrongUsage, reason
 from loader.landing import Landing, land
@@ -58,7 +58,7 @@ class Run:
     def _step(self, name: str) -> Iterator[None]:
         """Run a step; report the sessions that block it."""
         self.progress.step(name)
-        with self._timed(name), telling_who_blocks(self.database, self.progress.tell):
+        with self._timed(name), reporting_blockers(self.database, self.progress.tell):
             yield
 
     @property
@@ -102,8 +102,8 @@ class Run:
         self.files = found.files
         standing, known = self._standing(), self._history()
         ledger.require_ingestible(standing, self.delivery.label, has_history=bool(known), restates=self._restates)
-        if known and not found.problems and self._found_there(known, found, standing):
-            self._again(known)
+        if known and not found.problems and self._is_in_history(known, found, standing):
+            self._finish_known_month(known)
             return
         if not found.files:
             raise self._refusal(found.problems)
@@ -114,9 +114,9 @@ class Run:
             every = self._problems().everything(found.problems, landing, partial(self._dbt, self.dbt.audit, "audits"))
             raise self._refusal(every)
         ledger.set_staged(self.connection, self.load_id, self.delivery, self._landed)
-        self._use(landing)
+        self._carry_out(landing)
 
-    def _use(self, landing: Landing) -> None:
+    def _carry_out(self, landing: Landing) -> None:
         """Do what the command asks for with the rows that landed."""
         if self.request.command == "land":
             build = "streamflow dbt build" if self.database.embedded else "dbt build"
@@ -131,13 +131,13 @@ class Run:
         else:
             self._build(landing)
 
-    def _found_there(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> bool:
+    def _is_in_history(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> bool:
         """Whether history has all these rows and nothing more is asked; Refused for other rows, if not restated."""
         with self._timed("compare"):
             hashes = found.hashes()
         if found.problems:
             raise self._refusal(found.problems)
-        contents = found.contents(hashes, self._told(known, hashes, not standing.archived_in))
+        contents = found.contents(hashes, self._contents(known, hashes, not standing.archived_in))
         differing = [one for one in self.tables if one.name in known and known[one.name].content != contents[one.name]]
         if differing:
             ledger.require_here(standing, self.delivery.as_of)
@@ -149,12 +149,12 @@ class Run:
         asked = self.request.command == "ingest" or (self.request.command == "land" and standing.is_finished)
         return asked and found.files.keys() <= known.keys() and not self.request.force
 
-    def _told(self, known: dict[str, TableHistory], hashes: dict[str, str], is_here: bool) -> dict[str, str | None]:
-        told = {name: one.content for name, one in known.items()}
+    def _contents(self, known: dict[str, TableHistory], hashes: dict[str, str], is_here: bool) -> dict[str, str | None]:
+        contents = {name: one.content for name, one in known.items()}
         if not (self._restates and is_here):  # a restatement compares rows, as it may read the same bytes otherwise
-            return told
-        by_bytes = [one for one in self.tables if hashes.get(one.name, "") == told.get(one.name)]
-        return {name: told[name] for name in told.keys() - self._other_rows(by_bytes).keys()}
+            return contents
+        by_bytes = [one for one in self.tables if hashes.get(one.name, "") == contents.get(one.name)]
+        return {name: contents[name] for name in contents.keys() - self._other_rows(by_bytes).keys()}
 
     def _require_same_rows(self, differing: Sequence[Table], standing: ledger.Standing) -> None:
         if problems := self._other_rows(differing):
@@ -172,13 +172,13 @@ class Run:
             raise self._refusal(self._problems().wrong_values(landing))
         return {table.name: problem for table in tables if (problem := self._problems().other_rows(table))}
 
-    def _again(self, known: dict[str, TableHistory]) -> None:
+    def _finish_known_month(self, known: dict[str, TableHistory]) -> None:
         """Handle rows that history already has: finish what was left undone, if anything."""
         message = f"month {self.delivery.label} is published already, from these same rows: "
         left = ledger.left_to_build(self.connection, self.delivery.as_of)
         is_finished = self._standing().is_finished
         if is_finished and (left == [] or self.request.command != "ingest"):
-            self._count(known)
+            self._take_counts(known)
             self._end("unchanged", message + "nothing to do")
             return
         if ledger.is_unaudited(self.connection, self.delivery.as_of):
@@ -239,13 +239,13 @@ class Run:
 
     def _published(self, result: DbtRun, message: str) -> None:
         """End with a published month; tables whose history is from an earlier attempt count as unchanged."""
-        self._count(self._history())
+        self._take_counts(self._history())
         self.outcome.failed = sorted(result.bad, key=lambda node: node.status == "skipped")
         if published := self._standing().load_id:
             self.outcome.manifest = chain.line_of(self.connection, published)
         self._end("published", message)
 
-    def _count(self, known: dict[str, TableHistory]) -> None:
+    def _take_counts(self, known: dict[str, TableHistory]) -> None:
         self.outcome.counts = [known[table.name].counts for table in self.tables if table.name in known]
 
     def _require_passed(self, result: DbtRun) -> None:

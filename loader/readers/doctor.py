@@ -13,12 +13,12 @@ from pydantic_settings import DotEnvSettingsSource
 
 from loader import ledger
 from loader.contract.declared import require_unchanged
-from loader.contract.in_step import into_step, out_of_step
+from loader.contract.model_check import model_faults, remedy_for
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, running_database, statement, value
 from loader.project import VARIABLE, model_files, project
-from loader.readers import oncall
+from loader.readers import month_states
 from loader.settings import Settings, load_settings
 from loader.upkeep.roles import unexpected_creators
 
@@ -110,8 +110,8 @@ def _packages() -> Found:
 
 
 def _models() -> Found:
-    if lacking := list(out_of_step(load_contract())):
-        yield "warning", f"out of step with the contract: {'; '.join(map(str, lacking))}", into_step(lacking)
+    if lacking := list(model_faults(load_contract())):
+        yield "warning", f"out of step with the contract: {'; '.join(map(str, lacking))}", remedy_for(lacking)
 
 
 def _disk() -> Found:
@@ -166,9 +166,9 @@ def _locks(connection: Connection) -> Found:
 
 
 def _months(connection: Connection) -> Found:
-    months = oncall.months(connection)
+    months = month_states.months(connection)
     running = ledger.holder(connection)
-    left = list(oncall.left_to_do(months, running))
+    left = list(month_states.left_to_do(months, running))
     yield from (("warning", *one) for one in left)
     if running:
         yield "ok", f"under way: {running}", ""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from loader import ledger
 from loader.contract.declared import require_unchanged
-from loader.contract.in_step import require_models
+from loader.contract.model_check import require_models
 from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import Delivery, Problem
-from loader.delivery.remote import arrived
+from loader.delivery.remote import fetched
 from loader.pipeline.outcome import Request
 from loader.pipeline.progress import log
 from loader.settings import Settings
@@ -50,7 +50,7 @@ def plan_month(settings: Settings, request: Request, delivery: Delivery) -> Plan
     require_models(tables)
     with open_database(settings).connect() as connection:
         ledger.require_current(connection)
-        with arrived(delivery, tables, settings.home, log.info) as here:
+        with fetched(delivery, tables, settings.home, log.info) as here:
             found = here.find(tables, ledger.came_later(connection, [table.name for table in tables], delivery.as_of))
             hashes = found.hashes()
             known = ledger.history_on(connection, delivery.as_of) if ledger.exists(connection) else {}

@@ -21,7 +21,7 @@ from jinja2.filters import do_mark_safe
 from loader.contract.tables import load_contract
 from loader.database import open_database
 from loader.errors import SurroundingsFailed
-from loader.readers.oncall import waived, warned
+from loader.readers.month_states import waived, warned
 from loader.readers.report_columns import ColumnReport, Json
 from loader.readers.report_numbers import Report, read_index, read_month
 from loader.settings import Settings

@@ -14,7 +14,7 @@ from loader.contract.customers import customers_first
 from loader.contract.tables import Table
 from loader.database import Connection, Database, statement
 from loader.errors import WrongUsage
-from loader.readers import oncall
+from loader.readers import month_states
 from loader.readers.lookups import about, columns_in_history
 from loader.readers.published import PublishedMonth, find, is_comparable, published_months, undisturbed
 from loader.readers.report_columns import ColumnReport, Json, read_columns
@@ -70,7 +70,7 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
     with database.connect() as connection, undisturbed(connection, tables):
         found, months = find(connection, month), published_months(connection)
         _require_comparable(found, months)
-        status = next(one for one in oncall.months(connection) if one["as_of"] == found.as_of)
+        status = next(one for one in month_states.months(connection) if one["as_of"] == found.as_of)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
         tables = [table for table in tables if columns_in_history(connection, table)]  # one may be declared since
         customers = [_customers(connection, found, table) for table in customers_first(tables)]

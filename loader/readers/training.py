@@ -11,7 +11,7 @@ from pathlib import Path
 from psycopg import sql
 
 from loader.contract.customers import training_columns
-from loader.contract.in_step import into_step, out_of_step
+from loader.contract.model_check import model_faults, remedy_for
 from loader.contract.tables import Table
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
@@ -82,9 +82,9 @@ def write(
 
 def _columns(connection: Connection, tables: Sequence[Table]) -> dict[str, str]:
     """Name -> type of the view's columns; raises WrongUsage if the view or its model is out of step."""
-    lacking = [one for one in out_of_step(tables) if one.path.stem == "training_set"]
+    lacking = [one for one in model_faults(tables) if one.path.stem == "training_set"]
     if lacking:
-        raise WrongUsage(f"{lacking[0]}: {into_step(lacking)}, then `{REMAKE}`.")
+        raise WrongUsage(f"{lacking[0]}: {remedy_for(lacking)}, then `{REMAKE}`.")
     declared = [name for name, _, _ in training_columns(tables)]
     types: dict[str, str] = dict(connection.execute(statement(__file__, "columns")).fetchall())
     if not types or [name for name in types if name in declared] != declared:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from loader.contract import packages
-from loader.contract.customers import against_forgetting
+from loader.contract.customers import why_not_forgettable
 from loader.contract.models import write_models
 from loader.contract.tables import load_contract
 from loader.database import open_database, server
@@ -168,7 +168,7 @@ def _finish(made: Made, data_dir: str, first_month: str | None) -> Made:
     for table in tables:
         if table.has_label and not table.is_per_customer:
             made.notes.append(f"{table.name} has not one row per customer: a training set takes no label from it")
-    if why := against_forgetting(tables):
+    if why := why_not_forgettable(tables):
         made.notes.append(f"`streamflow forget` is refused for these tables, as {why}")
     write_models(tables)
     packages.install()

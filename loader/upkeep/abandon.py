@@ -25,7 +25,7 @@ class Abandoned:
 def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
     """Give up what was begun for the delivery's date; what was published stays. Raises what api.abandon_month says."""
     label = delivery.label
-    with history.alone(settings) as connection:
+    with history.locked(settings) as connection:
         if not ledger.exists(connection):
             raise WrongUsage(f"month {label} was never begun: no month was ever ingested into this database.")
         tables = _begun(connection, delivery)

@@ -47,7 +47,7 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
         SurroundingsFailed: another run is under way, or history is not what the ledger says.
     """
     parquet.require_pyarrow()
-    with history.alone(settings) as connection:
+    with history.locked(settings) as connection:
         entries = history.entries(connection, NOTHING)
         there = [entry for entry in entries if entry.schema_name == "history" and entry.event != "archived"]
         old = _dispensable(sorted(there, key=_date_of), before)
@@ -98,7 +98,7 @@ def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -
         SurroundingsFailed: a file is missing, or is not the one that was written.
     """
     parquet.require_pyarrow()
-    with history.alone(settings) as connection:
+    with history.locked(settings) as connection:
         standing = [entry for entry in history.entries(connection, NOTHING) if entry.schema_name == "history"]
         entries = {(entry.as_of, entry.table_name): entry for entry in standing}
         files = _files(connection)
@@ -197,9 +197,9 @@ def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry
 
 def _moved(connection: Connection, event: str, as_of: dt.date, found: Sequence[tuple[Entry, Path, str]]) -> Moved:
     """Record in the chain where the month is now."""
-    tables = [history.told(entry, file=path.name, sha256=sha256) for entry, path, sha256 in found]
+    tables = [history.record_of(entry, file=path.name, sha256=sha256) for entry, path, sha256 in found]
     folder = found[0][1].parent
-    history.tell(connection, event, tables, as_of=str(as_of), folder=str(folder))
+    history.add_link(connection, event, tables, as_of=str(as_of), folder=str(folder))
     return Moved(as_of, folder, [path.name for _, path, _ in found], sum(entry.rows for entry, _, _ in found))
 
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from loader.contract.customers import against_forgetting, customers_first
+from loader.contract.customers import customers_first, why_not_forgettable
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement, value
 from loader.errors import SurroundingsFailed, WrongUsage
@@ -39,7 +39,7 @@ class Forgotten:
 
 
 @dataclass(frozen=True)
-class Theirs:
+class CustomerRows:
     """Which rows of a table are the customers': SQL for a row's customer as text, a condition, and its parameters."""
 
     name: sql.Composed
@@ -55,9 +55,9 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
         SurroundingsFailed: another run is under way, a month is archived, a right is missing, or the ledger is wrong.
     """
     tables = load_contract()
-    if why := against_forgetting(tables):
+    if why := why_not_forgettable(tables):
         raise WrongUsage(f"{NOTHING}: {why}. docs/data-contract.md has more.")
-    with history.alone(settings) as connection:
+    with history.locked(settings) as connection:
         entries = history.entries(connection, NOTHING)
         if archived := history.archived(entries):
             raise SurroundingsFailed(
@@ -116,7 +116,7 @@ def _forget(
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
     owner = customers_first(tables)[0].name  # last, as deletes from it cascade to other tables
     in_order = sorted(names, key=lambda name: name == owner)
-    found = [(name, _theirs(connection, name, tables, customers)) for name in in_order]
+    found = [(name, _rows_of(connection, name, tables, customers)) for name in in_order]
     theirs = {name: which for name, which in found if which}
     left_alone = [name for name in names if name not in theirs]
     _require_kept(connection, names, theirs)
@@ -127,12 +127,12 @@ def _forget(
     if left := set(customers).difference(whose):
         unknown = some_of([f'"{customer}"' for customer in sorted(left)])
         raise WrongUsage(f"{NOTHING}: no table has a row of {unknown}. Write them as in the files.")
-    link = history.tell(connection, "forgotten", told, customers=len(customers), reason=reason)
+    link = history.add_link(connection, "forgotten", told, customers=len(customers), reason=reason)
     enter(connection, customers, link.link)
     return whose.total(), left_alone, link.line
 
 
-def _require_kept(connection: Connection, names: Collection[str], theirs: Mapping[str, Theirs]) -> None:
+def _require_kept(connection: Connection, names: Collection[str], theirs: Mapping[str, CustomerRows]) -> None:
     """Refuse to delete rows of production if a foreign key would then delete rows that are not of these customers."""
     broken = []
     for name, table, key, columns, parent, to_columns in connection.execute(
@@ -159,7 +159,7 @@ def _require_kept(connection: Connection, names: Collection[str], theirs: Mappin
 
 
 def _delete(
-    connection: Connection, entries: Sequence[Entry], theirs: Mapping[str, Theirs]
+    connection: Connection, entries: Sequence[Entry], theirs: Mapping[str, CustomerRows]
 ) -> tuple[Counter[str], list[dict[str, Any]]]:
     """Delete the rows everywhere; returns a count per customer, and records for the chain."""
     whose, told = Counter[str](), list[dict[str, Any]]()
@@ -168,14 +168,14 @@ def _delete(
             whose.update(gone["customers"])
             if entry.event:
                 checksum = int(entry.checksum - gone["checksum"])
-                told.append(history.told(entry, rows=entry.rows - gone["rows"], checksum=checksum))
+                told.append(history.record_of(entry, rows=entry.rows - gone["rows"], checksum=checksum))
     for name, which in theirs.items():
         for schema in ("staging", "public"):
             whose.update(_from_table(connection, schema, name, which))
     return whose, told
 
 
-def _theirs(connection: Connection, name: str, tables: Sequence[Table], customers: list[str]) -> Theirs | None:
+def _rows_of(connection: Connection, name: str, tables: Sequence[Table], customers: list[str]) -> CustomerRows | None:
     """Which rows of a table to delete; None if no column names a customer.
 
     A row that belonged to one of them on any date is deleted on all dates. Otherwise an older version, which names
@@ -192,7 +192,7 @@ def _theirs(connection: Connection, name: str, tables: Sequence[Table], customer
     by_customer = statement(__file__, "by_customer").format(**parts)
     key = connection.execute(statement(__file__, "key"), [f"{name}_snapshots"]).fetchall()
     if not key or column in dict(key):
-        return Theirs(name_of(column, kind), by_customer, values)
+        return CustomerRows(name_of(column, kind), by_customer, values)
     parts["key"] = sql.SQL(", ").join(sql.Identifier(part) for part, _ in key)
     parts["history"] = sql.Identifier("public", f"{name}_snapshots")
     rows = connection.execute(statement(__file__, "keys").format(by_customer=by_customer, **parts), values).fetchall()
@@ -202,10 +202,10 @@ def _theirs(connection: Connection, name: str, tables: Sequence[Table], customer
         for place, (_, its) in zip(keys, key, strict=True)
     ]
     both = statement(__file__, "by_key").format(by_customer=by_customer, each=sql.SQL(", ").join(each), **parts)
-    return Theirs(name_of(column, kind), both, values | keys)
+    return CustomerRows(name_of(column, kind), both, values | keys)
 
 
-def _from_history(connection: Connection, entry: Entry, theirs: Theirs) -> dict[str, Any]:
+def _from_history(connection: Connection, entry: Entry, theirs: CustomerRows) -> dict[str, Any]:
     """Delete from a partition or a kept copy, and subtract the rows and their checksum from its ledger entry."""
     names = {"relation": entry.relation, "theirs": theirs.condition, "name": theirs.name}
     connection.execute(statement(__file__, "make_leaving").format(**names))
@@ -222,7 +222,7 @@ def _from_history(connection: Connection, entry: Entry, theirs: Theirs) -> dict[
     return gone
 
 
-def _from_table(connection: Connection, schema: str, name: str, theirs: Theirs) -> list[str]:
+def _from_table(connection: Connection, schema: str, name: str, theirs: CustomerRows) -> list[str]:
     """Delete from production or staging; returns the customer of each deleted row."""
     relation = sql.Identifier(schema, name)
     if not _is_there(connection, relation):

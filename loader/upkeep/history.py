@@ -23,7 +23,7 @@ PATIENCE = "10s"
 
 
 @contextlib.contextmanager
-def alone(settings: Settings, *, changes: bool = True) -> Iterator[Connection]:
+def locked(settings: Settings, *, changes: bool = True) -> Iterator[Connection]:
     """Open a connection that holds the run lock, and bring an existing ledger to this version.
 
     Without `changes` the ledger stays as it is; one of another version raises SurroundingsFailed.
@@ -126,13 +126,13 @@ def enter(
     connection.execute(statement(__file__, name), {**which, **counts, "checksum": checksum, "covered": list(covered)})
 
 
-def told(entry: Entry, **changed: Any) -> dict[str, Any]:
+def record_of(entry: Entry, **changed: Any) -> dict[str, Any]:
     """The record of a table and date for the chain, with `changed` values."""
     known = {"table": entry.table_name, "as_of": str(entry.as_of), "load": entry.load_id}
     return {**known, "rows": entry.rows, "checksum": int(entry.checksum), **changed}
 
 
-def tell(connection: Connection, event: str, tables: Sequence[dict[str, Any]], **more: Any) -> chain.Link:
+def add_link(connection: Connection, event: str, tables: Sequence[dict[str, Any]], **more: Any) -> chain.Link:
     """Add a link to the chain, in the name of whoever runs this, and return it."""
     tells = Jsonb({"event": event, "by": ledger.who(), "tables": tables, **more})
     connection.execute(statement(__file__, "tell"), [tells])

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from loader.contract.declared import Change, changes, columns_in_database
-from loader.contract.in_step import require_models
+from loader.contract.model_check import require_models
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, is_cluster, statement
 from loader.errors import SurroundingsFailed, WrongUsage
@@ -40,7 +40,7 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
     """Change the tables as the declaration says: all of it or nothing. Raises what api.migrate says."""
     tables = load_contract()
     require_models(tables)
-    with history.alone(settings, changes=not dry_run) as connection:
+    with history.locked(settings, changes=not dry_run) as connection:
         wanted = changes(connection, tables)
         if not wanted:
             return Migrated([], done=False)
@@ -57,7 +57,7 @@ def migrate(settings: Settings, *, dry_run: bool = False) -> Migrated:
             history.require_proved(connection, entries, NOTHING)
             made, left = _change(connection, _columns(connection, wanted))
             told = list(filter(None, [_enter(connection, wanted, entry) for entry in entries]))
-            link = history.tell(connection, "migrated", told, columns=said)
+            link = history.add_link(connection, "migrated", told, columns=said)
         for relation in columns_in_database(connection, [*names, *(f"{name}_snapshots" for name in names)]):
             # a column with a new type has lost its statistics
             connection.execute(sql.SQL("analyze {}").format(sql.Identifier("public", relation)))
@@ -167,4 +167,4 @@ def _enter(connection: Connection, wanted: Sequence[Change], entry: Entry) -> di
     _, checksum = history.measured(connection, entry.relation, covered)
     history.enter(connection, entry, checksum=checksum, covered=covered)
     changed = {"checksum": int(checksum), "checksum_before": int(entry.checksum)}
-    return history.told(entry, **changed) if entry.event else None
+    return history.record_of(entry, **changed) if entry.event else None

@@ -14,7 +14,7 @@ from loader.project import project
 
 
 @dataclass(frozen=True)
-class Lacking:
+class ModelFault:
     """A file of the dbt project that differs from the declaration, why, and the model to overwrite, if any."""
 
     path: Path
@@ -25,22 +25,22 @@ class Lacking:
         return f"{self.path}{':' if self.model else ''} {self.reason}"
 
 
-def out_of_step(tables: Sequence[Table]) -> Iterator[Lacking]:
+def model_faults(tables: Sequence[Table]) -> Iterator[ModelFault]:
     """What the models lack of the declaration. Additions by users are no difference."""
     listed = project().dbt / LIST
     if not listed.is_file() or listed.read_text(encoding="utf-8") != list_of_tables(tables):
-        yield Lacking(LIST, "does not list the declared tables")
+        yield ModelFault(LIST, "does not list the declared tables")
     for model in models(tables):
         for path in model.paths:
             if not (project().dbt / path).is_file():
-                yield Lacking(path, "is missing")
+                yield ModelFault(path, "is missing")
             elif path.suffix == ".yml":
-                reasons = _lacking(project().dbt / path, model)
-                yield from (Lacking(path, reason, model.properties["name"]) for reason in reasons)
+                reasons = _differences(project().dbt / path, model)
+                yield from (ModelFault(path, reason, model.properties["name"]) for reason in reasons)
     yield from _left_over(f"{table.name}_snapshots" for table in tables)
 
 
-def _left_over(declared: Iterable[str]) -> Iterator[Lacking]:
+def _left_over(declared: Iterable[str]) -> Iterator[ModelFault]:
     """Yield the models of history that are not among the `declared` ones; the reason names all models of that table."""
     declared = set(declared)
     for path in sorted((project().dbt / "models" / "history").glob("*_snapshots.sql")):
@@ -49,10 +49,10 @@ def _left_over(declared: Iterable[str]) -> Iterator[Lacking]:
             its = sorted((project().dbt / "models").rglob("*.*"))
             others = [one.name for one in its if one.stem in {name, path.stem, f"latest_{name}", f"{name}_scd2"}]
             reason = f"is of a table that is not declared: remove {', '.join(others)}"
-            yield Lacking(path.relative_to(project().dbt), reason)
+            yield ModelFault(path.relative_to(project().dbt), reason)
 
 
-def into_step(lacking: Iterable[Lacking]) -> str:
+def remedy_for(lacking: Iterable[ModelFault]) -> str:
     """What to do about models that lack something."""
     names = dict.fromkeys(one.model for one in lacking if one.model)
     edited = f"; edit the others, or have them written anew: `streamflow models {' '.join(names)} --overwrite`"
@@ -65,14 +65,14 @@ def require_models(tables: Sequence[Table]) -> None:
     Raises:
         WrongUsage: one is missing or differs; the message says what to do.
     """
-    if lacking := list(out_of_step(tables)):
+    if lacking := list(model_faults(tables)):
         reasons = "; ".join(map(str, lacking[:5]))
         raise WrongUsage(
-            f"the dbt models are out of step with {project().sources.name}: {reasons}. {into_step(lacking)}."
+            f"the dbt models are out of step with {project().sources.name}: {reasons}. {remedy_for(lacking)}."
         )
 
 
-def _lacking(path: Path, model: Model) -> Iterator[str]:
+def _differences(path: Path, model: Model) -> Iterator[str]:
     described = described_in(path, model.properties["name"])
     (its_key, its_labels), (key, labels) = map(_configured, (described, model.properties))
     if key not in (None, its_key):
