@@ -33,7 +33,7 @@ def test_models_that_lack_something_come_with_both_commands(
     january: Streamflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lacks = ModelFault(Path("labels.yml"), "column x is declared but missing", "labels")
-    monkeypatch.setattr(doctor, "out_of_step", lambda _: [lacks])
+    monkeypatch.setattr(doctor, "model_faults", lambda _: [lacks])
     [(level, text)] = found(january.ok("doctor", "--json"), "models")
     assert level == "warning"
     assert text.endswith("`streamflow models labels --overwrite`")
