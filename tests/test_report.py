@@ -331,13 +331,6 @@ def test_the_partitions_of_two_months_are_read_only(three_months: Streamflow) ->
         three_months.ok("report", "002")
 
 
-def test_views_of_an_earlier_version_go(january: Streamflow) -> None:
-    january.connection.execute("create view report_users as select 1; create view report_freshness as select 1")
-    january.connection.execute("comment on table ops.loads is 'of an earlier version'")
-    january.ok("init")
-    assert january.value("select to_regclass('report_users') is null and to_regclass('report_freshness') is null")
-
-
 @pytest.mark.parametrize("width", [360, pytest.param(1280, marks=pytest.mark.long)])
 def test_no_horizontal_scroll(three_months: Streamflow, tmp_path: Path, width: int) -> None:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

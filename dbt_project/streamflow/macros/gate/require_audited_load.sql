@@ -62,7 +62,7 @@
         {%- else -%}
             {%- set remedy = "To keep those rows, `alter table " ~ left.child ~ " drop constraint " ~ left.key ~ "` in psql, and restate again" -%}
         {%- endif -%}
-        {%- do streamflow.refuse_month(left.parent, "rows of " ~ left.child ~ " that would match no row of " ~ left.parent ~ " by "
+        {%- do streamflow.refuse_month(left.about, "rows of " ~ left.child ~ " that would match no row of " ~ left.parent ~ " by "
             ~ left.columns ~ ": " ~ left.row_count ~ (", delivered on " ~ left.dates if left.dates else "") ~ ". " ~ remedy) -%}
     {%- endfor -%}
 {% endmacro %}

@@ -116,13 +116,14 @@ end
 $$;
 
 -- A query for the rows that a table of production will have once what staging holds is published, with the dates of their deliveries; with
--- those that it has until then, if `and_present`. Rows of archived dates are read where production will read them: from the months on which
--- the staged one is built and, unless that will be the newest, those that a month after all others would carry forward.
-create or replace function ops.rows_to_come(production regclass, columns text [], and_present boolean) returns text
+-- those that it has until then, if `and_present`. Null if no row has a value in these columns. With `any_delivery`, the query may give rows
+-- that newer ones replace. Rows of archived dates are read where production will read them: from the months on which the staged one is
+-- built and, unless that will be the newest, those that a month after all others would carry forward.
+create or replace function ops.rows_to_come(production regclass, columns text [], and_present boolean, any_delivery boolean) returns text
 language plpgsql stable as $$
 declare
     of_table text := (select relname from pg_class where oid = production and relnamespace = 'public'::regnamespace);
-    history regclass := to_regclass(format('public.%I', of_table || '_snapshots'));
+    history regclass := to_regclass('public.' || quote_ident(of_table || '_snapshots'));
     staged_on date := (select as_of from ops.staged where table_name = of_table);
     key text [] := array_remove(ops.primary_key(history), 'as_of');
     needed text := ops.identifiers(array(select unnest(key) union select unnest(columns)));
@@ -150,6 +151,9 @@ begin
             needed, history, staged_on, carrying, coalesce(archived, 'null::date')
         );
     end if;
+    if any_delivery or delivered is null then
+        return array_to_string(delivered, ' union all ');
+    end if;
     return format(
         '(select distinct on (%1$s) * from (%2$s) as delivered order by %1$s, observed_as_of desc)',
         ops.identifiers(key), array_to_string(delivered, ' union all ')
@@ -160,28 +164,38 @@ begin
 end
 $$;
 
--- Whether production has rows of a restated month that its new files lack. False for a table that no file delivers.
-create or replace function ops.loses_rows(production regclass, restated date) returns boolean language plpgsql stable as $$
+-- The tables of production with rows of a restated date that its new files lack.
+create or replace function ops.losing_rows(restated date) returns regclass [] language plpgsql stable as $$
 declare
-    of_table text := (select table_name from ops.staged where to_regclass(format('public.%I', table_name)) = production);
-    result boolean := false;
+    staged record;
+    loses_rows boolean;
+    losing regclass [] := '{}';
 begin
-    if of_table is not null then
+    for staged in
+        select
+            table_name, to_regclass(format('public.%I', table_name)) as production,
+            ops.identifiers(array_remove(ops.primary_key(to_regclass(format('public.%I', table_name || '_snapshots'))), 'as_of')) as key
+        from ops.staged
+        where as_of = restated and to_regclass(format('public.%I', table_name)) is not null
+    loop
         execute format(
             'select exists (select %1$s from %2$s where observed_as_of = %3$L except select %1$s from staging.%4$I)',
-            ops.identifiers(array_remove(ops.primary_key(to_regclass(format('public.%I', of_table || '_snapshots'))), 'as_of')),
-            production, restated, of_table
-        ) into result;
-    end if;
-    return result;
+            staged.key, staged.production, restated, staged.table_name
+        ) into loses_rows;
+        if loses_rows then
+            losing := losing || staged.production;
+        end if;
+    end loop;
+    return losing;
 end
 $$;
 
 -- The rows that would break a foreign key of production once what staging holds is published, per key, with the dates of their deliveries:
 -- if the key is new, or if the staged month is restated and lacks rows that it had. Reads history only then. `key` is the name of a key that
--- is not new. The rows that production has until then count too if the key is new or, as somebody else made it, does not delete rows.
+-- is not new, and `about` the declared table by whose files the rows lose their parent, or else theirs. The rows that production has until
+-- then count too if the key is new or, as somebody else made it, does not delete rows; those that an unvalidated key lets pass do not.
 create or replace function ops.left_without(declared jsonb) returns table (
-    child text, key text, is_declared boolean, parent text, columns text, row_count bigint, dates text
+    about text, child text, key text, is_declared boolean, parent text, columns text, row_count bigint, dates text
 ) language plpgsql stable as $$
 declare
     restated date := (
@@ -191,33 +205,51 @@ declare
         where (staged.table_name, staged.as_of) in (select known.table_name, known.as_of from ops.history as known)
         limit 1
     );
+    losing regclass [] := ops.losing_rows(restated);
+    to_columns text;
     reference record;
+    to_come text;
 begin
     for reference in
-        select one.child, one.columns, one.parent, one.to_columns, null as name, true as is_declared, true as is_new, true as and_present
+        select one.*, null as name, true as is_declared, true as is_new, true as and_present, true as is_valid
         from ops.declared_references(declared) as one
-        where one.is_missing and ops.has_rows(one.child)
+        where one.is_missing and one.child is not null and (ops.has_rows(one.child) or restated is not null)
         union all
         select
-            key.conrelid, ops.columns(key.conrelid, key.conkey), key.confrelid, ops.columns(key.confrelid, key.confkey), key.conname,
-            key.conname not in (select undeclared.name from ops.undeclared_references(declared) as undeclared where undeclared.child = key.conrelid),
-            false, key.confdeltype in ('a', 'r')
-        from pg_constraint as key
-        where key.contype = 'f' and key.conparentid = 0 and restated is not null
+            one.conrelid, one.columns, one.confrelid, one.to_columns, false, one.conname, one.conname not in (
+                select undeclared.name from ops.undeclared_references(declared) as undeclared where undeclared.child = one.conrelid
+            ), false, one.confdeltype in ('a', 'r'), one.convalidated
+        from (
+            select *, ops.columns(conrelid, conkey) as columns, ops.columns(confrelid, confkey) as to_columns
+            from pg_constraint
+            where contype = 'f' and conparentid = 0 and array[conrelid, confrelid] && losing::oid []
+        ) as one
     loop
-        continue when not (
-            reference.is_new or ops.loses_rows(reference.parent, restated) or ops.loses_rows(reference.child, restated)
+        to_come := ops.rows_to_come(reference.child, reference.columns, reference.and_present, false);
+        continue when to_come is null;
+        about := (
+            select own.relname
+            from jsonb_to_recordset(declared) as known (name text, kind text)
+            inner join pg_class as own on own.oid = to_regclass(known.name)
+            where known.kind = 'production' and own.oid in (reference.parent, reference.child)
+            order by own.oid = reference.child
+            limit 1
         );
         child := reference.child;
         key := quote_ident(reference.name);
         is_declared := reference.is_declared;
         parent := reference.parent;
         columns := ops.identifiers(reference.columns);
+        to_columns := ops.identifiers(reference.to_columns);
         execute format(
             'with coming as (%1$s) select count(*), string_agg(distinct observed_as_of::text, $1) from coming'
-            ' where (%2$s) in (select %2$s from coming where (%2$s) is not null except select %3$s from (%4$s) as known)',
-            ops.rows_to_come(reference.child, reference.columns, reference.and_present), columns,
-            ops.identifiers(reference.to_columns), ops.rows_to_come(reference.parent, reference.to_columns, false)
+            ' where (%2$s) in (select %2$s from coming where (%2$s) is not null except select %3$s from (%4$s) as known %5$s)',
+            to_come, columns, to_columns, ops.rows_to_come(
+                reference.parent, reference.to_columns, false, reference.to_columns <@ ops.primary_key(reference.parent)
+            ),
+            case when not reference.is_valid then format(
+                'except (select %s from %s except select %s from %s)', columns, reference.child, to_columns, reference.parent
+            ) end
         ) into row_count, dates using ', ';
         return next;
     end loop;

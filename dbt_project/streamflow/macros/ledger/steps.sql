@@ -139,6 +139,9 @@ begin
         return 'the history of this month stands, or nothing passed the gate';
     end if;
     perform ops.require_months_before(build.table_name, build.as_of, read);
+    if build.replaces is not null then  -- a vacuum of it is waited for here, where readers of the table are not held up
+        execute format('lock table history.%I in share row exclusive mode', build.replaces);
+    end if;
     partition := build.table_name || to_char(build.as_of, '_YYYY_MM_DD')
         || case when build.replaces is null then '' else '_load_' || build.load_id end;
     execute format('create table history.%I (like %s)', partition, parent);

@@ -43,13 +43,6 @@ drop function if exists
     ops.unmatched(jsonb),
     ops.unmatched(jsonb, jsonb);
 
--- views of earlier versions, which `streamflow migrate` would take for somebody else's; if others depend on them, they stay
-do $$ begin
-    drop view if exists public.report_users, public.report_freshness;
-exception when dependent_objects_still_exist or insufficient_privilege or wrong_object_type then
-    null;
-end $$;
-
 -- one row per attempt at a month
 create table if not exists ops.loads (
     load_id bigint generated always as identity primary key,

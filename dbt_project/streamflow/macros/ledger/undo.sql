@@ -43,6 +43,7 @@ declare
     kept text;
     statement text;
 begin
+    execute format('lock table history.%I in share row exclusive mode', partition);  -- see ops.build_history
     execute format('alter table %s detach partition history.%I', parent, partition);
     execute format('drop table history.%I', partition);
     delete from ops.history where (table_name, as_of) = (of_table, of_date);
