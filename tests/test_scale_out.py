@@ -273,6 +273,17 @@ def test_nothing_is_begun_before_a_node_has_finished(january: Streamflow, months
     january.ok("ingest", "001", "--data-dir", months)
 
 
+def test_a_coordinator_without_workers_holds_the_shards(
+    server: Server, dbt_target: Path, months: Path, tmp_path: Path
+) -> None:
+    server.make("streamflow", "template1")
+    with contextlib.closing(connect(server, "streamflow")) as connection:
+        connection.execute("create extension citus")
+        streamflow = Streamflow(environment(server, dbt_target, tmp_path), connection)
+        streamflow.ok("ingest", "000", "--data-dir", months)
+        streamflow.ok("verify")
+
+
 def documented(heading: str, language: str) -> list[str]:
     """The code blocks in a section of docs/scale-out.md."""
     text = (REPOSITORY / "docs" / "scale-out.md").read_text()

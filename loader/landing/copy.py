@@ -119,6 +119,7 @@ def new_staging_table(
                 " was dropped. Move it to another schema (alter ... set schema ...) or drop it, then try again."
             )
         connection.execute(sql.SQL("set local lock_timeout = {}").format(PATIENCE))
+        connection.execute("set local citus.enable_local_execution = off")  # see ops.spread
         try:
             connection.execute(sql.SQL("drop table if exists {}").format(staging))
             columns = [{"name": column.name, "type": column.data_type} for column in table.columns]

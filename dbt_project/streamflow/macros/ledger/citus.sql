@@ -9,6 +9,8 @@ $$;
 create or replace function ops.spread(relation regclass, spread_by text) returns void language plpgsql as $$
 begin
     if ops.is_cluster() then
+        -- a coordinator cannot analyze shards of its own that it wrote without a connection to itself
+        perform set_config('citus.enable_local_execution', 'off', true);
         perform create_distributed_table(relation, spread_by, colocate_with => coalesce((
             select min(logicalrelid::text)
             from pg_dist_partition inner join pg_dist_colocation using (colocationid)
@@ -16,6 +18,17 @@ begin
                 logicalrelid in (select tgrelid from pg_trigger where tgfoid = to_regprocedure('ops.refuse_change()'))
                 and distributioncolumntype = (select atttypid from pg_attribute where attrelid = relation and attname = spread_by)
         ), 'default'));
+    end if;
+end
+$$;
+
+-- Samples a table for the planner. A coordinator that has read or written shards of its own in this transaction leaves that to autovacuum.
+create or replace function ops.sample(relation regclass) returns void language plpgsql as $$
+begin
+    execute format('analyze %s', relation);
+exception when internal_error then
+    if sqlerrm not like '%local execution%' then
+        raise;
     end if;
 end
 $$;

@@ -249,7 +249,7 @@ begin
         if key.type = 'primary_key' then
             execute format('alter table %s add primary key (%s)', target, key.named);
             execute format('alter table %s replica identity default', target);
-            execute format('analyze %s', target);
+            perform ops.sample(target);
         else
             continue when not ops.can_refer(target, key.parent);
             -- `on delete cascade` finds rows by an index that begins with these columns
