@@ -284,6 +284,14 @@ def test_a_coordinator_without_workers_holds_the_shards(
         streamflow.ok("verify")
 
 
+def test_a_partition_with_a_long_name_is_spread(january: Streamflow) -> None:
+    january.connection.execute("set statement_timeout = '20s'")
+    for length in (52, 53, 56, 63):
+        name = f"history.{'n' * length}"
+        january.connection.execute(f"create table {name} (like users_snapshots)".encode())
+        january.connection.execute("select ops.spread(%s, 'user_id')", [name])
+
+
 def documented(heading: str, language: str) -> list[str]:
     """The code blocks in a section of docs/scale-out.md."""
     text = (REPOSITORY / "docs" / "scale-out.md").read_text()

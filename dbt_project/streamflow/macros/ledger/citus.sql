@@ -11,6 +11,10 @@ begin
     if ops.is_cluster() then
         -- a coordinator cannot analyze shards of its own that it wrote without a connection to itself
         perform set_config('citus.enable_local_execution', 'off', true);
+        -- an array type has the first 63 characters of its name: those of shards with long names collide, and Citus waits for itself
+        if (select length(relname) > 52 from pg_class where oid = relation) then
+            perform set_config('citus.multi_shard_modify_mode', 'sequential', true);
+        end if;
         perform create_distributed_table(relation, spread_by, colocate_with => coalesce((
             select min(logicalrelid::text)
             from pg_dist_partition inner join pg_dist_colocation using (colocationid)
