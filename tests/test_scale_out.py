@@ -292,6 +292,23 @@ def test_a_partition_with_a_long_name_is_spread(january: Streamflow) -> None:
         january.connection.execute("select ops.spread(%s, 'user_id')", [name])
 
 
+def test_no_audit_fails_for_what_a_worker_lost_of_staging(
+    january: Streamflow, months: Path, undisturbed: Any, worker: Callable[[int], None]
+) -> None:
+    """A crash empties the node's unlogged shards, and `dbt build` finds the others."""
+    land_only(january, months / "month_001", 1)
+    worker(0)
+    worker(1)
+    result = january.dbt("build")
+    assert "staging is empty, as after a crash" in str([node.message for node in result.result.results])
+    assert january.rows("select audit_id from ops.audits where status = 'fail'") == []
+    january.ok("ingest", "001", "--data-dir", months)
+    worker(0)
+    worker(1)
+    build(january)
+    assert january.state() == undisturbed
+
+
 def documented(heading: str, language: str) -> list[str]:
     """The code blocks in a section of docs/scale-out.md."""
     text = (REPOSITORY / "docs" / "scale-out.md").read_text()

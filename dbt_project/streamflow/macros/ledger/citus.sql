@@ -37,6 +37,31 @@ exception when internal_error then
 end
 $$;
 
+-- Whether staging of a table has the rows that landed. A crash of the server empties unlogged tables, that of a node only its shards.
+create or replace function ops.has_landed_rows(relation regclass, landed bigint) returns boolean language plpgsql stable strict as $$
+declare
+    result boolean;
+begin
+    if not ops.is_cluster() then
+        return ops.has_rows(relation);
+    end if;
+    execute format('select count(*) >= %s from %s', landed, relation) into result;
+    return result;
+end
+$$;
+
+-- Empties staging after a node's crash, so that no audit reads the rest of a month.
+create or replace function ops.empty_staging() returns void language plpgsql as $$
+declare
+    lost regclass;
+begin
+    for lost in select to_regclass(format('staging.%I', table_name)) from ops.staged where ops.is_cluster() loop
+        continue when lost is null;
+        execute format('truncate %s', lost);
+    end loop;
+end
+$$;
+
 -- The workers that cannot be reached, or still hold prepared transactions.
 create or replace function ops.pending_nodes() returns setof text language plpgsql as $$
 begin

@@ -79,7 +79,11 @@ declare
     landed bigint := (select max(load_id) from ops.staged);
     is_to_publish boolean := ops.is_to_publish();
 begin
-    if exists (select from ops.staged where row_count > 0 and ops.has_rows(to_regclass(format('staging.%I', table_name))) is not true) then
+    if exists (
+        select from ops.staged
+        where row_count > 0 and ops.has_landed_rows(to_regclass(format('staging.%I', table_name)), row_count) is not true
+    ) then
+        perform ops.empty_staging();
         delete from ops.staged;
         return case when is_to_publish then landed end;
     end if;
