@@ -13,10 +13,13 @@ HAS_POSITION = """
 select exists (select from pg_attribute where attrelid = to_regclass(%s) and attname = %s and not attisdropped)
 """
 
-RECOVER = (
-    "select recover_prepared_transactions() where has_function_privilege('recover_prepared_transactions()', 'execute')"
-)
-"""Has Citus finish the commits that a node's failure interrupted, if this role may call the function."""
+MAY_RECOVER = """
+select has_function_privilege('recover_prepared_transactions()', 'execute')
+    and not current_setting('transaction_read_only')::boolean
+"""
+RECOVER = "select recover_prepared_transactions()"
+"""Has Citus finish the commits that a node's failure interrupted. Asked for the privilege in this statement itself, the
+server would refuse it."""
 
 
 def is_cluster(connection: Connection) -> bool:
@@ -46,7 +49,8 @@ def node_failure(connection: Connection) -> str | None:
         nodes = [node for (node,) in connection.execute("select ops.pending_nodes()").fetchall()]
         if not nodes:
             return None
-        connection.execute(RECOVER)
+        if connection.execute(MAY_RECOVER).fetchone() == (True,):
+            connection.execute(RECOVER)
         time.sleep(0.1)
     return (
         f"{', '.join(nodes)} cannot be reached, or has yet to finish a commit that its failure interrupted. When it is"
