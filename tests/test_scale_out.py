@@ -312,11 +312,11 @@ def test_no_audit_fails_for_what_a_worker_lost_of_staging(
 def test_a_node_that_has_yet_to_finish_is_named(
     january: Streamflow, months: Path, server: Server, role_names: list[str]
 ) -> None:
-    """Also to the role that loads, which may not have Citus finish the commit."""
+    """Also to the role that loads, which may not have Citus finish the commit; `verify` misses no rows meanwhile."""
     january.ok("init", "--roles", "--loader-role", role_names[0], "--reader-role", role_names[1])
     loader = january.acting_as(role_names[0])
     with left_behind(server) as node:
-        for words in (["ingest", "001", "--data-dir", months],):
+        for words in (["ingest", "001", "--data-dir", months], ["verify"], ["doctor"]):
             for who in (january, loader):
                 result = who(*words)
                 assert result.code == 3, result

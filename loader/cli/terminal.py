@@ -99,7 +99,7 @@ class _Person(logging.Handler):
     """Text for a person: a complaint follows the program's name, or is bold if it has lines below it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        message, lines = printable(record.getMessage(), keep="\n"), getattr(record, "lines", None)
+        message, lines = printable(record.getMessage(), keep="\n\t"), getattr(record, "lines", None)
         if lines is not None:
             lines = [printable(line, keep="\n") for line in lines]
             err.print(Text(message, style="bold red"), *lines, sep="\n", soft_wrap=True)

@@ -16,7 +16,7 @@ from loader.contract.declared import require_unchanged
 from loader.contract.model_check import model_faults, remedy_for
 from loader.contract.packages import audit_package
 from loader.contract.tables import load_contract
-from loader.database import Connection, Database, blockers, running_database, statement, value
+from loader.database import Connection, Database, blockers, node_failure, running_database, statement, value
 from loader.project import VARIABLE, model_files, project
 from loader.readers import month_states
 from loader.settings import Settings, load_settings
@@ -146,6 +146,8 @@ def _tables(connection: Connection) -> Found:
         ledger.require_tables(connection)
         if not ledger.is_current(connection):
             yield "warning", "schema ops is of another version of streamflow", "streamflow init, or the next ingest"
+        elif failure := node_failure(connection):
+            yield "problem", failure, ""
 
 
 def _rights(connection: Connection) -> Found:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from loader import ledger
 from loader.contract.tables import Table, model_columns
-from loader.database import Connection, ops_functions, ops_views, statement
+from loader.database import Connection, node_failure, ops_functions, ops_views, statement
 from loader.errors import SurroundingsFailed
 from loader.ledger import chain
 from loader.ledger.chain import Entry
@@ -75,7 +75,8 @@ def verify(connection: Connection, tables: Sequence[Table]) -> list[Verdict]:
     have been published, or history restated, archived or forgotten.
 
     Raises:
-        SurroundingsFailed: the ledger is of another version of streamflow, or changes during every attempt.
+        SurroundingsFailed: the ledger is of another version of streamflow, or changes during every attempt; or a node
+            cannot be reached or has yet to finish a commit.
     """
     for _ in range(ATTEMPTS):
         before = _ledger_as_it_is(connection)
@@ -104,6 +105,8 @@ def _verdicts(connection: Connection, tables: Sequence[Table]) -> Iterator[Verdi
         if changed := list(_functions(connection)) or list(_views(connection)):
             yield from changed  # every other check depends on these
             return
+        if failure := node_failure(connection):  # rows would seem to be missing
+            raise SurroundingsFailed(f"nothing was compared: {failure}")
         yield from _ledger(connection)
     try:
         entries = chain.entries(connection) if has_ledger else []
