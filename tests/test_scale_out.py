@@ -224,13 +224,20 @@ def test_a_month_is_not_refused_for_what_a_worker_lost(
     january.ok("verify")
 
 
-def test_a_reader_who_stays_holds_nobody_else_up(january: Streamflow, months: Path, undisturbed: Any) -> None:
+@pytest.mark.parametrize("at", ["coordinator", "worker"])
+def test_a_reader_who_stays_holds_nobody_else_up(
+    january: Streamflow, months: Path, server: Server, undisturbed: Any, at: str
+) -> None:
     """The run retries its lock on labels, and lets other readers through in between."""
-    with contextlib.closing(connect(january.environment, "streamflow")) as reader:
+    node = server if at == "coordinator" else Server(*server.workers[0])
+    with (
+        contextlib.closing(connect(node, "streamflow")) as reader,
+        contextlib.closing(connect(node, "streamflow")) as watch,
+    ):
         with reader.transaction():
             reader.execute("select from labels")
             process = start(january, "ingest", "001", "--data-dir", months)
-            waiting_for(reader, january.connection, process, "the end")
+            waiting_for(reader, watch, process, "the end")
             january.connection.execute("set statement_timeout = '10s'")
             assert january.value("select count(*) from labels") == 60
         said = process.communicate()

@@ -44,7 +44,8 @@ begin
             execute format('lock table %s in access exclusive mode', relations);
             set local lock_timeout = 0;
             return;
-        exception when lock_not_available or deadlock_detected then
+        exception when lock_not_available or deadlock_detected or internal_error then  -- the last for a lock on a worker, or a lost worker
+            perform ops.require_settled_cluster();
             perform pg_sleep(0.2);
         end;
     end loop;
