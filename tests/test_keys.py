@@ -242,7 +242,8 @@ def test_a_restatement_keeps_what_refers_to_rows_that_change_their_customer(shop
         month = shop.deliver(JANUARY, restated)
         shop("land", month, "--data-dir", str(shop.data), "--restate", "--reason", "73 was 72")
         shop("dbt", "build", "--exclude", "refunds+")
-        assert shop.streamflow.rows("select refund_no from refunds") == [(1,)]
+        if not shop.streamflow.on_citus:  # a cluster spreads refunds by another column, so they have no foreign key
+            assert shop.streamflow.rows("select refund_no from refunds") == [(1,)]
     shop.ingest(JANUARY, restated, "--restate", "--reason", "73 was 72")
     assert shop.streamflow.rows("select refund_no, payment_no from refunds order by 1") == [(1, 8), (2, 9)]
     shop("verify")
