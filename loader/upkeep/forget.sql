@@ -22,9 +22,9 @@ inner join unnest(%(parents)s::text []) as parent (name) on confrelid = to_regcl
 where contype = 'f' and confdeltype = 'c';
 
 -- name: loses_rows
--- Whether a table has rows that would go with rows of its parent and are not among its own rows to delete.
+-- Whether a table has rows that would go with rows of its parent and are not among its own rows to delete. (A cluster needs the 1.)
 select exists (
-    select from {table}
+    select 1 from {table}
     where ({own}) is not true and ({columns}) in (select {to_columns} from {parent} where {others})
 );
 
