@@ -324,6 +324,73 @@ def test_a_key_of_ones_own_that_deletes_no_rows_refuses_a_restatement_that_it_wo
 
 
 @pytest.mark.long
+def test_keys_of_tables_that_no_file_delivers_hold_up_no_restatement_that_they_allow(shop: Shop) -> None:
+    """In another schema, and one that was never validated and has a row of nobody."""
+    if shop.streamflow.on_citus:
+        pytest.skip("a table of the coordinator's own cannot refer to a distributed table")
+    shop.ingest(JANUARY, of_accounts([71, 72, 73, 74], "8,71,1", "9,72,1"))
+    shop.streamflow.connection.execute("""
+        create schema app; create table app.accounts (id int primary key, account bigint references public.accounts);
+        insert into app.accounts values (1, 74);
+        create table notes (account bigint); insert into notes values (71), (5);
+        alter table notes add foreign key (account) references accounts not valid
+    """)
+    shop.ingest(JANUARY, of_accounts([71, 72, 74], "8,71,1", "9,72,1"), "--restate", "--reason", "no 73")
+    shop("verify")
+    restated = shop.deliver(JANUARY, of_accounts([71, 72], "8,71,1", "9,72,1"))
+    said = shop("ingest", restated, "--data-dir", str(shop.data), "--restate", "--reason", "no 74", code=1)
+    assert "rows of app.accounts that would match no row of accounts by account: 1. To keep those rows" in said
+
+
+@pytest.mark.long
+def test_a_table_of_ones_own_and_a_reserved_word_as_parents_are_named(shop: Shop) -> None:
+    order = table("order", {"primary_key": "order_no"}, [column("order_no", "int"), column("what", "text")])
+    refers = {"primary_key": "line_no", "references": {"table": "order", "columns": ["order_no"]}}
+    lines = table("lines", refers, [column("line_no", "int"), column("order_no", "int")])
+    write_sources(shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml", [*TABLES, order, lines])
+    shop("models")
+    shop("models", "training_set", "--overwrite")
+    ordered = {**FILES[JANUARY], "order": ["order_no,what", "1,a", "2,b"], "lines": ["line_no,order_no", "1,1", "2,2"]}
+    shop.ingest(JANUARY, ordered)
+    shop.ingest(FEBRUARY, {**ordered, "order": ["order_no,what", "1,a"]})
+    restated = shop.deliver(
+        JANUARY, {**ordered, "order": ["order_no,what", "1,a"], "lines": ["line_no,order_no", "1,1"]}
+    )
+    restate = ("--data-dir", str(shop.data), "--restate", "--reason", "x")
+    if not shop.streamflow.on_citus:
+        said = shop("ingest", restated, *restate, code=1)
+        assert "order.csv  rows of lines that would match no row of" in said
+        shop.streamflow.connection.execute("""
+            create table regions (code text primary key); insert into regions values ('DE'), ('FR');
+            alter table accounts add foreign key (country) references regions
+        """)
+        january = {**ordered, "accounts": ["account_id,country,churned", "71,DE,false", "72,DE,false", "73,XX,false"]}
+        said = shop("ingest", shop.deliver(JANUARY, january), *restate, code=1)
+        assert "accounts.csv  rows of accounts that" in said
+
+
+@pytest.mark.long
+def test_a_new_table_of_a_restated_month_names_nobody_whom_that_takes_away(shop: Shop) -> None:
+    if shop.streamflow.on_citus:
+        pytest.skip("a cluster spreads cards by another column, so they have no foreign key")
+    refers = {"primary_key": "card_no", "references": {"table": "accounts", "columns": ["account_id"]}}
+    cards = table("cards", refers, [column("card_no", "int"), column("account_id", "bigint")])
+    shop.ingest(JANUARY, of_accounts([71, 72, 73], "8,71,1", "9,72,1"))
+    before = shop.rows("accounts")
+    write_sources(shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml", [*TABLES, cards])
+    shop("models")
+    shop("models", "training_set", "--overwrite")
+    without_73 = of_accounts([71, 72], "8,71,1", "9,72,1")
+    month = shop.deliver(JANUARY, {**without_73, "cards": ["card_no,account_id", "1,73"]})
+    restate = ("ingest", month, "--data-dir", str(shop.data), "--restate", "--reason", "no 73")
+    assert "rows of cards that would match no row of accounts by account_id: 1" in shop(*restate, code=1)
+    assert shop.rows("accounts") == before
+    shop.deliver(JANUARY, {**without_73, "cards": ["card_no,account_id", "1,72"]})
+    shop(*restate)
+    shop("verify")
+
+
+@pytest.mark.long
 def test_a_table_that_is_no_longer_declared_is_not_told_to_rebuild(shop: Shop) -> None:
     refunds = table(
         "refunds",
