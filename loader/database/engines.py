@@ -18,8 +18,8 @@ select has_function_privilege('recover_prepared_transactions()', 'execute')
     and not current_setting('transaction_read_only')::boolean
 """
 RECOVER = "select recover_prepared_transactions()"
-"""Has Citus finish the commits that a node's failure interrupted. A role without the privilege may not call it even in a
-statement that calls it for no row."""
+"""Has Citus finish the commits that a node's failure interrupted. A role without the privilege may not call it even
+in a statement that calls it for no row."""
 
 
 def is_cluster(connection: Connection) -> bool:

@@ -74,14 +74,13 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
         tables = [table for table in tables if columns_in_history(connection, table)]  # one may be declared since
         customers = [_customers(connection, found, table) for table in customers_first(tables)]
-        changes, dates = {each["table_name"]: _changes(each) for each in customers}, (found.as_of, found.previous_as_of)
         return Report(
             found,
             next((other for other in months if other.as_of == found.previous_as_of), None),
             _rows(connection, statement(__file__, "load"), found)[0],
             customers,
-            list(chain.from_iterable(read_columns(connection, table, *dates, changes[table.name]) for table in tables)),
-            list(chain.from_iterable(_ages(connection, found, table) for table in tables)),
+            _columns(connection, found, tables, customers),
+            _ages(connection, found, tables),
             [other.month for other in shown],
             _rows(connection, statement(__file__, "audits"), found, loads=[other.load_id for other in shown]),
             status["warnings"],
@@ -118,8 +117,16 @@ def _customers(connection: Connection, month: PublishedMonth, table: Table) -> J
     return {**row, "changed_rows": dict(zip(columns, row["changed_rows"], strict=True))}
 
 
-def _ages(connection: Connection, month: PublishedMonth, table: Table) -> list[Json]:
-    return _rows(connection, about(__file__, table, "ages"), month, table=table.name)
+def _columns(
+    connection: Connection, month: PublishedMonth, tables: Sequence[Table], customers: Sequence[Json]
+) -> list[ColumnReport]:
+    changes, dates = {each["table_name"]: _changes(each) for each in customers}, (month.as_of, month.previous_as_of)
+    return list(chain.from_iterable(read_columns(connection, table, *dates, changes[table.name]) for table in tables))
+
+
+def _ages(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Json]:
+    each = (_rows(connection, about(__file__, table, "ages"), month, table=table.name) for table in tables)
+    return list(chain.from_iterable(each))
 
 
 def _changes(table: Json) -> dict[str, Json]:
