@@ -212,14 +212,14 @@ declare
     to_come text;
 begin
     for reference in
-        select one.*, null as name, true as is_declared, true as is_new, true as and_present, true as is_valid
+        select one.*, null as name, true as is_declared, true as and_present, true as is_valid
         from ops.declared_references(declared) as one
         where one.is_missing and one.child is not null and (ops.has_rows(one.child) or restated is not null)
         union all
         select
             one.conrelid, one.columns, one.confrelid, one.to_columns, false, one.conname, one.conname not in (
                 select undeclared.name from ops.undeclared_references(declared) as undeclared where undeclared.child = one.conrelid
-            ), false, one.confdeltype in ('a', 'r'), one.convalidated
+            ), one.confdeltype in ('a', 'r'), one.convalidated
         from (
             select *, ops.columns(conrelid, conkey) as columns, ops.columns(confrelid, confkey) as to_columns
             from pg_constraint
