@@ -573,11 +573,24 @@ def by(*columns: str) -> dict[str, Any]:
         ([payments(references={"table": "accounts", "column": "payer"})], "references.column Extra inputs"),
         ([payments(references=by("payer", "paid"))], "references accounts by 2 columns, and its key has 1: account_id"),
         ([payments(references=by("paid"))], "by paid, which is numeric, and accounts.account_id is bigint"),
-        ([payments(references="payments")], "references payments, which is not declared"),
+        ([payments(references="payments")], "references itself, which only an audit can check"),
+        ([payments(references="nobody")], "references nobody, which is not declared"),
         ([with_meta(CARDS, references="debts"), with_meta({**CARDS, "name": "debts"}, references="cards")], "back"),
         ([payments(customers=True), with_meta(CARDS, customers=True)], "both say `customers: true`"),
     ],
-    ids=["none", "twice", "not by its key", "no column", "typo", "number", "type", "itself", "circle", "customers"],
+    ids=[
+        "none",
+        "twice",
+        "not by its key",
+        "no column",
+        "typo",
+        "number",
+        "type",
+        "itself",
+        "unknown",
+        "circle",
+        "customers",
+    ],
 )
 def test_an_unsound_key_or_reference_is_named(whose: Whose, tables: list[dict[str, Any]], said: str) -> None:
     with pytest.raises(WrongUsage, match=said):

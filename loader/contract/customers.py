@@ -30,7 +30,10 @@ def faults_across(tables: Sequence[Table]) -> Iterator[str]:
 
 def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, Table]) -> Iterator[str]:
     name = reference.table
-    if name not in by_name or name == table.name:
+    if name == table.name:
+        yield "references itself, which only an audit can check: declare `relationships` on the column instead"
+        return
+    if name not in by_name:
         yield f"references {name}, which is not declared"
         return
     parent, path = by_name[name], [name]
