@@ -287,6 +287,28 @@ def test_a_restatement_that_brings_back_a_row_whose_parent_is_gone_is_refused(sh
 
 
 @pytest.mark.long
+def test_other_files_after_a_restatement_that_was_cut_off_bring_back_no_row_of_nobody(shop: Shop) -> None:
+    """Production has lost payment 8 by then, with 73. Without it in the new files, it would be January's again, of 73."""
+    if shop.streamflow.on_citus:
+        pytest.skip("a cluster spreads payments by another column, so they have no foreign key")
+    declare_payments(shop, refer=True, audited=False)
+    for as_of in (JANUARY, FEBRUARY):
+        shop.ingest(as_of, of_accounts([71, 72, 73], "8,73,1", "9,72,1"))
+    shop.ingest(JANUARY, of_accounts([71, 72], "8,73,1", "9,72,1"), "--restate", "--reason", "73 came in February")
+    moved = of_accounts([71, 72], "8,72,1", "9,72,1")
+    land = ("land", shop.deliver(FEBRUARY, moved), "--data-dir", str(shop.data), "--restate", "--reason", "no 73")
+    shop(*land)
+    shop("dbt", "build", "--exclude", "payments+")
+    assert [row[0] for row in shop.rows("payments")] == ["9"]
+    shop.deliver(FEBRUARY, of_accounts([71, 72], "9,72,1"))
+    said = shop("ingest", *land[1:], code=1)
+    assert f"rows of payments that would match no row of accounts by payer: 1, delivered on {JANUARY}" in said
+    shop.ingest(FEBRUARY, moved, "--restate", "--reason", "no 73")
+    assert [row[:2] for row in shop.rows("payments")] == [("8", "72"), ("9", "72")]
+    shop("verify")
+
+
+@pytest.mark.long
 def test_a_copy_of_a_row_from_before_a_restatement_is_no_parent(shop: Shop) -> None:
     """Neither for a reference that is declared later, nor once the restated month is archived."""
     if shop.streamflow.on_citus:

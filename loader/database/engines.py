@@ -49,7 +49,7 @@ def node_failure(connection: Connection) -> str | None:
         nodes = [node for (node,) in connection.execute("select ops.pending_nodes()").fetchall()]
         if not nodes:
             return None
-        if connection.execute(MAY_RECOVER).fetchone() == (True,):
+        if value(connection, MAY_RECOVER):
             connection.execute(RECOVER)
         time.sleep(0.1)
     return (

@@ -151,7 +151,7 @@ class RemoteFolder:
         raise NotDelivered(f"month {delivery.label} is not there: {self.origin} has neither {names}{forbidden}")
 
     def fetch(self, path: str, target: Path) -> None:
-        """Copy a file to `target`, and check that it fetched whole.
+        """Copy a file to `target`, and check that it arrived whole.
 
         Raises:
             SurroundingsFailed: every attempt failed, or the file is gone.

@@ -165,7 +165,8 @@ begin
 end
 $$;
 
--- The tables of production with rows of a restated date that its new files lack.
+-- The tables of production of which a restated date had rows, in production or in history, that its new files lack. The two differ after a
+-- restatement that was cut off: the foreign keys may have deleted rows of production that history has.
 create or replace function ops.losing_rows(restated date) returns regclass [] language plpgsql stable as $$
 declare
     staged record;
@@ -175,13 +176,15 @@ begin
     for staged in
         select
             table_name, to_regclass(format('public.%I', table_name)) as production,
-            ops.identifiers(array_remove(ops.primary_key(to_regclass(format('public.%I', table_name || '_snapshots'))), 'as_of')) as key
+            to_regclass(format('public.%I', table_name || '_snapshots')) as history
         from ops.staged
         where as_of = restated and to_regclass(format('public.%I', table_name)) is not null
     loop
         execute format(
-            'select exists (select %1$s from %2$s where observed_as_of = %3$L except select %1$s from staging.%4$I)',
-            staged.key, staged.production, restated, staged.table_name
+            'select exists ((select %1$s from %2$s where observed_as_of = %3$L'
+            ' union all select %1$s from %4$s where (as_of, observed_as_of) = (%3$L, %3$L)) except select %1$s from staging.%5$I)',
+            ops.identifiers(array_remove(ops.primary_key(staged.history), 'as_of')), staged.production, restated, staged.history,
+            staged.table_name
         ) into loses_rows;
         if loses_rows then
             losing := losing || staged.production;
