@@ -288,7 +288,7 @@ def test_a_restatement_that_brings_back_a_row_whose_parent_is_gone_is_refused(sh
 
 @pytest.mark.long
 def test_other_files_after_a_restatement_that_was_cut_off_bring_back_no_row_of_nobody(shop: Shop) -> None:
-    """Production has lost payment 8 by then, with 73. Without it in the new files, it would be January's again, of 73."""
+    """Production has lost payment 8 by then, with 73. Without it in the new files, it would be 73's again."""
     if shop.streamflow.on_citus:
         pytest.skip("a cluster spreads payments by another column, so they have no foreign key")
     declare_payments(shop, refer=True, audited=False)
