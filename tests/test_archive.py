@@ -24,6 +24,7 @@ from tests.conftest import TABLES, Streamflow, run_copy
 from tests.files import copy_month, set_value, write_month
 from tests.pauses import paused
 from tests.servers import connect
+from tests.test_abandon import last_history_fails
 from tests.test_contract import PLANS, declare
 
 JANUARY, FEBRUARY, MARCH, APRIL = "2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"
@@ -66,6 +67,27 @@ def test_a_month_that_was_restated_and_archived_leaves_one_version_of_its_rows(
     assert january.value("select count(*) = count(distinct (user_id, valid_from)) from users_scd2")
     current = "select user_id, signup_date, user_gender from users_scd2 where is_current"
     assert january.rows(f"{current} except select user_id, signup_date, user_gender from users") == []
+
+
+@pytest.mark.long
+def test_a_check_that_somebody_added_to_history_holds_for_every_month(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    corrected = copy_month(months, "001", tmp_path)
+    set_value(corrected / "labels.csv", 2, "churn_label", "")
+    january.ok("ingest", "001", "--data-dir", months)
+    january.connection.execute("alter table history.labels_2024_02_29 add check (user_id <> 'nobody')")
+    with last_history_fails(january, "usage_agg_30d_2024_02_29_load_3"):
+        restatement = ("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "why")
+        set_value(corrected / "usage_agg_30d.csv", 2, "skips_7d", "")
+        assert january(*restatement).code == 3
+    january.connection.execute("alter table labels_snapshots add constraint known check (user_id <> '')")
+    january.ok("ingest", "002", "--data-dir", months)
+    archived(january, tmp_path / "old")
+    january.ok("archive", "--restore", JANUARY)
+    january.ok("ingest", "003", "--data-dir", months)
+    assert january.value("select count(*) from pg_constraint where conname = 'known'") == 5
+    january.ok("verify")
 
 
 def test_a_row_that_a_restatement_replaced_is_no_version_of_an_archived_month(

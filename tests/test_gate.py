@@ -15,7 +15,7 @@ from psycopg import sql
 from loader.database import Database, ops_ddl
 from loader.delivery import Delivery
 from loader.landing import land
-from tests.conftest import TABLES, Streamflow
+from tests.conftest import TABLES, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
 
 
@@ -93,6 +93,33 @@ def test_audits_and_models_are_one_run(landed: Streamflow) -> None:
     assert landed.dbt("run").success, "nothing is new, so no audit is missing"
     assert landed.dbt("run", "--full-refresh").success
     assert landed.state() == done
+
+
+def test_a_run_that_does_not_wait_for_audits_of_several_tables_does_not_open_the_gate(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    folder = copy_month(months, "001", tmp_path)
+    set_value(folder / "labels.csv", 2, "user_id", "stranger")
+    land_only(january, folder, 1)
+    before = january.state()
+    assert not january.dbt("build", "--use-fast-test-edges").success
+    assert january.state() == before
+
+
+@pytest.mark.long
+def test_an_audit_that_becomes_stricter_after_it_warned_closes_the_gate(
+    january: Streamflow, months: Path, copy: Path
+) -> None:
+    audit = copy / "dbt_project" / "tests" / "never.sql"
+    audit.parent.mkdir(exist_ok=True)
+    audit.write_text("{{ config(severity='warn') }} select 1 from {{ source('staging', 'labels') }} limit 1")
+    land_only(january, months / "month_001", 1)
+    before = january.state()
+    assert run_copy(copy, january, "dbt", "build", "--select", "+gate").returncode == 0
+    audit.write_text("select 1 from {{ source('staging', 'labels') }} limit 1")
+    for arguments in (("build",), ("run", "--exclude", "gate"), ("run",)):
+        run_copy(copy, january, "dbt", *arguments)
+        assert january.state() == before
 
 
 def test_failed_audit_skips_every_model(january: Streamflow, months: Path, tmp_path: Path) -> None:

@@ -93,6 +93,19 @@ def test_full_refresh_mends_production_and_leaves_history_and_what_others_made(m
     assert streamflow("verify").code == 0
 
 
+def test_production_is_mended_as_the_page_says_while_staging_holds_a_refused_month(
+    march: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    before, folder = march.state(), copy_month(months, "003", tmp_path)
+    set_value(folder / "labels.csv", 2, "user_id", "stranger")
+    assert march("ingest", "003", "--data-dir", tmp_path).code == 1
+    march.connection.execute("update usage_agg_30d set watch_hours_30d = 1")
+    assert march("verify").code == 1
+    assert march.dbt("run", "--full-refresh", "--select", "path:models/production").success
+    assert march.state() == before
+    march.ok("verify")
+
+
 TYPES = {
     "users": "user_id text, signup_date date, user_gender text, user_is_senior boolean, has_family boolean,"
     " has_dependents boolean",

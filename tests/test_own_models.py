@@ -35,6 +35,7 @@ select user_id, contract_type from {{ ref('subscriptions') }}
 SCHEMA = """{% macro generate_schema_name(custom_schema_name, node) -%}
 {{ target.schema }}{{ '_' ~ custom_schema_name if custom_schema_name }}
 {%- endmacro %}"""
+MACRO = "{{% macro {} %}}{{% endmacro %}}\n"
 ALIAS = """{% macro generate_alias_name(custom_alias_name, node) -%}
 {{ custom_alias_name or node.name }}_t
 {%- endmacro %}"""
@@ -164,7 +165,13 @@ IN_THE_WAY = (
     ("macros/schema.sql", SCHEMA, " would be public_public."),
     ("macros/alias.sql", ALIAS, "_t, where streamflow does not look. In dbt_project.yml"),
     ("tests/ours.sql", STORED, "ours is a view on staging.labels, which every month recreates: have it store"),
+    (
+        "models/above.sql",
+        "select * from {{ ref('between') }}",
+        "above is a view on staging.labels, which every month recreates: have it read ref('latest_labels')",
+    ),
 )
+BETWEEN = "{{ config(materialized='ephemeral') }} select user_id from {{ source('staging', 'labels') }}"
 
 
 @pytest.mark.long
@@ -173,6 +180,7 @@ def test_what_would_be_in_the_way_of_each_month_is_named(
     copy: Path, january: Streamflow, months: Path, number: int
 ) -> None:
     before, (path, text, said) = january.state(), IN_THE_WAY[number]
+    write(copy, "models/between.sql", BETWEEN)
     write(copy, path, text)
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
     assert result.returncode == 3
@@ -211,18 +219,20 @@ def test_a_target_of_another_database_is_refused(copy: Path, january: Streamflow
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("hook", ["select 1/0", "\"{{ run_query('select 1/0') if execute }}\""])
 def test_a_month_whose_build_ended_in_a_failing_hook_of_ones_own_is_published(
-    copy: Path, january: Streamflow, months: Path
+    copy: Path, january: Streamflow, months: Path, hook: str
 ) -> None:
     """dbt runs the project's hook first; as it fails, the package's hook that enters the verdicts does not run."""
     write(copy, "models/off.sql", "{{ config(enabled=false) }} select 1 as a")
     settings = copy / "dbt_project" / "dbt_project.yml"
     said = settings.read_text()
-    settings.write_text(said + "on-run-end: select 1/0\n")
-    result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
-    assert result.returncode == 5, result.stderr
-    assert "division by zero" in result.stderr
-    assert published(january) == ["2024-01-31", "2024-02-29"]
+    settings.write_text(f"{said}on-run-end: {hook}\n")
+    for _ in range(2):
+        result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+        assert result.returncode == 5, result
+        assert "division by zero" in result.stderr
+        assert published(january) == ["2024-01-31", "2024-02-29"]
     settings.write_text(said)
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
     assert january.value("select count(distinct load_id) from ops.audits") == 2
@@ -452,6 +462,30 @@ def test_a_seed_that_cannot_be_made_is_named_and_the_month_goes_in_once_it_can(
 
 
 @pytest.mark.long
+def test_an_audit_that_calls_a_function_of_the_database_keeps_the_gate_shut(
+    copy: Path, streamflow: Streamflow, months: Path
+) -> None:
+    write(copy, "functions/is_known.sql", "select label is not null")
+    described = {"name": "is_known", "arguments": [{"name": "label", "data_type": "boolean"}]}
+    write(copy, "functions/_f.yml", yaml.safe_dump({"functions": [described | {"returns": {"data_type": "boolean"}}]}))
+    audit = "select 1 from {{ source('staging', 'labels') }} where not {{ function('is_known') }}(churn_label)"
+    write(copy, "tests/ours.sql", audit)
+    result = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert result.returncode == 3, result
+    assert "audit ours calls function.customers.is_known" in result.stderr
+    assert published(streamflow) == []
+
+
+def test_a_test_of_staging_and_a_model_does_not_fail_a_check(copy: Path, streamflow: Streamflow, months: Path) -> None:
+    """It is no audit, as what it reads besides staging is of another month, or not there yet."""
+    write(copy, "models/scores.sql", "{{ config(materialized='table') }} select user_id from {{ ref('users') }}")
+    audit = "select 1 from {{ source('staging', 'labels') }} inner join {{ ref('scores') }} using (user_id) limit 0"
+    write(copy, "tests/scored.sql", audit)
+    checked = run_copy(copy, streamflow, "check", "000", "--data-dir", str(months))
+    assert checked.returncode == 0, checked
+
+
+@pytest.mark.long
 def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
     copy: Path, streamflow: Streamflow, months: Path
 ) -> None:
@@ -475,7 +509,12 @@ def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
         ("      +full_refresh: false\n", ""),
         *(
             pytest.param(*edit, marks=pytest.mark.long)
-            for edit in (("{enforced: true}", "{enforced: false}"), ('"streamflow", "dbt"]', '"dbt"]'))
+            for edit in (
+                ("{enforced: true}", "{enforced: false}"),
+                ("      +materialized: incremental\n", "      +materialized: table\n"),
+                ("      +materialized: incremental\n", ""),
+                ("      +incremental_strategy: newest_wins\n", "      +incremental_strategy: merge\n"),
+            )
         ),
     ],
 )  # fmt: skip
@@ -488,6 +527,46 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
     assert result.returncode == 3
     assert "lacks a setting that guards history and production" in result.stderr
+    assert january.state() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("models/history/labels_snapshots.sql", "{{ config(materialized='table') }}", "lacks a setting that guards"),
+        ("models/production/ours.sql", "select 1 as a", "ours would be built like a declared table, and is none"),
+        *(
+            pytest.param(path, text, said, marks=pytest.mark.long)
+            for path, text, said in (
+                ("macros/ours.sql", MACRO.format("default__can_clone_table()"), "would call that of customers"),
+                (
+                    "macros/ours.sql",
+                    MACRO.format("postgres__get_test_sql(a, b, c, d, e)"),
+                    "postgres__get_test_sql of",
+                ),
+                ("models/production/labels.yml", "REFERS", "needs `to`, the ref() of a declared table"),
+                ("models/production/labels.yml", "MIXED", "labels.Segment needs `quote: true`"),
+            )
+        ),
+    ],
+)
+def test_what_would_lose_or_miss_rows_is_refused_before_anything_is_built(
+    copy: Path, january: Streamflow, path: str, text: str, said: str
+) -> None:
+    before, file = january.state(), copy / "dbt_project" / path
+    if text in {"REFERS", "MIXED"}:
+        key = {"type": "foreign_key", "columns": ["user_id"], "expression": "public.countries (code)"}
+        column = {"name": "Segment", "data_type": "text"}
+        change(
+            copy,
+            "production/labels.yml",
+            lambda model: model["constraints"].append(key) if text == "REFERS" else model["columns"].append(column),
+        )
+    else:
+        write(copy, path, text + (file.read_text() if file.exists() else ""))
+    result = run_copy(copy, january, "dbt", "run", "--select", "labels_snapshots", "labels")
+    assert result.returncode == 2, result
+    assert said in " ".join(result.stdout.split())
     assert january.state() == before
 
 
@@ -515,6 +594,18 @@ def test_dates_that_a_models_author_wrote_are_not_taken_for_those_of_months_that
     result = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
     assert result.returncode == 0, result.stderr
     january.ok("verify")
+
+
+@pytest.mark.long
+def test_a_column_of_ones_own_may_have_a_length(copy: Path, january: Streamflow, months: Path) -> None:
+    column = {"name": "segment", "data_type": "varchar(10)"}
+    change(copy, "production/labels.yml", lambda model: model["columns"].append(column))
+    sql = copy / "dbt_project" / "models" / "production" / "labels.sql"
+    sql.write_text(sql.read_text().replace("observed_as_of\n", "observed_as_of,\n    'a'::varchar(10) as segment\n"))
+    for month in ("001", "002"):
+        result = run_copy(copy, january, "ingest", month, "--data-dir", str(months))
+        assert result.returncode == 0, result
+    assert january.rows("select distinct segment from labels where segment is not null") == [("a",)]
 
 
 def test_a_constraint_or_an_index_that_would_never_be_made_is_refused(copy: Path, january: Streamflow) -> None:

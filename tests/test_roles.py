@@ -205,6 +205,16 @@ def test_what_is_there_is_handed_over(roles: Roles) -> None:
     )
 
 
+def test_an_administrator_may_have_any_name(roles: Roles) -> None:
+    name = f"{roles.owner_name} of it@ll"
+    roles.admin.connection.execute(sql.SQL("create role {} superuser login").format(sql.Identifier(name)))
+    try:
+        roles.make(roles.admin.acting_as(name))
+        roles.admin.ok("doctor")
+    finally:
+        roles.admin.connection.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
+
+
 def test_a_second_time_changes_nothing(made: Roles) -> None:
     before = made.rights()
     result = made.make()

@@ -33,6 +33,28 @@ def test_what_somebody_else_has_made_is_not_dropped(january: Streamflow, months:
     assert (january.rows(kind), january.state()) == (before, state)
 
 
+@pytest.mark.parametrize(
+    "create",
+    [
+        "create table users (user_id int, email text)",
+        "create table labels (user_id text primary key, churn_label boolean)",
+        "create table labels_snapshots (user_id text, as_of date)",
+        "create view users as select 'a'::text as user_id",
+    ],
+)
+def test_a_table_of_somebody_else_is_not_taken_for_ones_own(streamflow: Streamflow, months: Path, create: str) -> None:
+    """Not by any way that makes or changes tables, or hands them over."""
+    streamflow.connection.execute(create.encode())
+    theirs = "select relname, relowner, relkind, relnatts from pg_class where relnamespace = 'public'::regnamespace"
+    before = streamflow.rows(theirs)
+    for arguments in (("ingest", "000", "--data-dir", months), ("migrate",), ("init",), ("init", "--roles")):
+        refused = streamflow(*arguments)
+        assert refused.code == 2, refused
+        assert "was not made by streamflow: name another database in POSTGRES_DB" in refused.err
+    assert not streamflow.dbt("build").success
+    assert streamflow.rows(theirs) == before
+
+
 def test_what_hangs_on_staging_is_named(january: Streamflow, months: Path) -> None:
     january.connection.execute("create view public.who as select user_id from staging.users")
     state = january.state()

@@ -49,6 +49,7 @@ def init(
     Passwords come from STREAMFLOW_LOADER_PASSWORD and STREAMFLOW_READER_PASSWORD.
     """
     from loader import ledger
+    from loader.contract.declared import require_own
     from loader.pipeline.dbt import Dbt
     from loader.upkeep.roles import chosen, make_roles, others_may_create, relations_of
 
@@ -59,6 +60,7 @@ def init(
     with database.connect() as connection:
         both = chosen(connection, loader_role, reader_role) if roles else None
         ledger.lock(connection)
+        require_own(connection, load_contract())
         # what other roles put into this database would run with this session's rights
         creates = both is None or not others_may_create(connection)
         if creates:

@@ -43,7 +43,7 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
     Raises:
         WrongUsage: history cannot follow the declaration, or is of other tables; the message says what to do.
     """
-    there = columns_in_database(connection, [name for t in tables for name in (f"{t.name}_snapshots", t.name)])
+    there = require_own(connection, tables)
     landed = columns_in_database(connection, [table.name for table in tables], schema="staging")
     rows = connection.execute(statement(__file__, "keys"), [[table.name for table in tables]])
     keys: dict[str, list[str]] = dict(rows.fetchall())
@@ -61,6 +61,23 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
         if known := there.get(table.name):
             found += _changes(table, f"production/{table.name}", known, landed, brought)
     return list(dict.fromkeys(found))
+
+
+def require_own(connection: Connection, tables: Sequence[Table]) -> dict[str, dict[str, str]]:
+    """Require that no table or view of somebody else has a declared name; return the columns of history and production.
+
+    Raises:
+        WrongUsage: one has; the message names it.
+    """
+    names = [name for table in tables for name in (f"{table.name}_snapshots", table.name)]
+    there = columns_in_database(connection, names)
+    for name, columns in there.items():
+        if "observed_as_of" not in columns:
+            raise WrongUsage(
+                f"public.{name} was not made by streamflow: name another database in POSTGRES_DB, or rename that table"
+                " in psql. Nothing was changed."
+            )
+    return there
 
 
 def _brought(connection: Connection) -> dict[str, list[str]]:

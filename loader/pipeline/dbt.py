@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,6 @@ from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
 
-AUDIT = ["test", "--indirect-selection", "eager", "--select", "source:staging"]
 REFERENCES = ["run-operation", "streamflow.require_references"]
 """What the gate checks besides the audits."""
 BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
@@ -28,7 +27,6 @@ BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
 """Publishes a month whose history stands, without tests: a failed one on history or production would block it."""
 BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
-"""Builds what failed below production, with the project's models upstream of it: the repair may be in one of them."""
 WHOLE = ["--no-fail-fast"]
 """With fail-fast, dbt kills its other sessions, which looks as if the server did, and skips what can be built."""
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
@@ -37,10 +35,10 @@ LOGGED = ["--log-level", "none", "--log-level-file", "info", "--no-use-colors-fi
 LOG = Path("logs", "dbt.log")
 LEADS_ASTRAY = (
     "RESOURCE_TYPES", "EXCLUDE_RESOURCE_TYPES", "EMPTY", "SAMPLE", "DEFER", "FAVOR_STATE", "WARN_ERROR",
-    "WARN_ERROR_OPTIONS",
+    "WARN_ERROR_OPTIONS", "USE_FAST_TEST_EDGES",
 )  # fmt: skip
-"""Variables (after DBT_ or DBT_ENGINE_) that would make dbt leave out audits, tables or rows, read other tables, or
-refuse a month for a warning."""
+"""Variables (after DBT_ or DBT_ENGINE_) that would make dbt leave out audits, tables or rows, read other tables, refuse
+a month for a warning, or build before the audits end."""
 BAD = {"error", "fail", "skipped", "runtime error", "partial success"}
 
 PARSER = ThreadPoolExecutor(1, "dbt")
@@ -136,13 +134,24 @@ class Dbt:
 
         Returns the seed run if a seed fails. Arguments and errors are those of `run`.
         """
-        from loader.refusals.audits import seeds_of_audits
+        from loader.refusals.audits import names_of_audits
 
-        if seeds := seeds_of_audits(self.manifest(database)):
-            made = self.run(["seed", "--select", *seeds], database, begun, done)
-            if not made.success:
-                return made
-        return self.run(AUDIT, database, begun, done)
+        audits, seeds = names_of_audits(self.manifest(database))
+        for command, names in (("seed", seeds), ("test", audits)):
+            result = self.run([command, "--select", *names], database, begun, done) if names else DbtRun(True)
+            if not result.success:
+                break
+        return result
+
+    def build_again(self, failed: Collection[str] | None, database: Database, begun: Told, done: Told) -> DbtRun:
+        """Build what failed below production, with the project's models upstream of it: the repair may be in one.
+
+        Builds all that is below production if `failed` is None, or names something that dbt cannot select, like a hook.
+        Arguments and errors are those of `run`.
+        """
+        nodes = {node.name for node in self.manifest(database).nodes.values() if node.resource_type != "operation"}
+        chosen = [f"+{name}" for name in failed] if failed and nodes.issuperset(failed) else ["gate+"]
+        return self.run([*BELOW, *chosen], database, begun, done)
 
     def manifest(self, database: Database) -> Any:
         """The manifest of the parsed project.

@@ -20,7 +20,7 @@ from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, WrongUsage, reason
 from loader.landing import Landing, land
 from loader.ledger import TableHistory, chain
-from loader.pipeline.dbt import BELOW, BUILD, FINISH, REFERENCES, Dbt, DbtRun
+from loader.pipeline.dbt import BUILD, FINISH, REFERENCES, Dbt, DbtRun, Node
 from loader.pipeline.outcome import Outcome, Refused, Request
 from loader.pipeline.progress import Progress
 
@@ -184,9 +184,8 @@ class Run:
         if ledger.is_unaudited(self.connection, self.delivery.as_of):
             self._dbt(self.dbt.audit, "audits")
         finished = DbtRun(True) if is_finished else self._finish()
-        below = [*BELOW, *(f"+{name}" for name in left or ["gate+"])]
-        result = self._dbt(partial(self.dbt.run, below), "models").after(finished)
-        message += "what had failed fails again" if result.bad else "what had failed was built"
+        result = self._dbt(partial(self.dbt.build_again, left), "models").after(finished)
+        message += "what had failed was built" if result.success else "what had failed fails again"
         begun = f"month {self.delivery.label} published, which was begun before"
         self._published(result, message if is_finished else begun)
 
@@ -240,7 +239,8 @@ class Run:
     def _published(self, result: DbtRun, message: str) -> None:
         """End with a published month; tables whose history is from an earlier attempt count as unchanged."""
         self._take_counts(self._history())
-        self.outcome.failed = sorted(result.bad, key=lambda node: node.status == "skipped")
+        hooks = [Node("on-run-end", "hook", "error", error) for error in result.errors]
+        self.outcome.failed = [*hooks, *sorted(result.bad, key=lambda node: node.status == "skipped")]
         if published := self._standing().load_id:
             self.outcome.manifest = chain.line_of(self.connection, published)
         self._end("published", message)

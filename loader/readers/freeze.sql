@@ -17,13 +17,13 @@ with known as (
 select {columns} from known;
 
 -- name: readers
--- The roles that may read a table, except its owner; names are quoted where necessary.
+-- The roles that may read all rows of a table, except its owner; names are quoted where necessary.
 select distinct case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end
 from pg_catalog.pg_class as tables
 cross join aclexplode(tables.relacl) as acl
 where
     tables.oid = to_regclass(format('public.%%I', %(table)s::text))
-    and acl.privilege_type = 'SELECT' and acl.grantee <> tables.relowner;
+    and not tables.relrowsecurity and acl.privilege_type = 'SELECT' and acl.grantee <> tables.relowner;
 
 -- name: grant
 grant usage on schema {schema} to {reader};

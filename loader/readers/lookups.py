@@ -14,7 +14,7 @@ from psycopg import sql
 from loader.contract.customers import customers_first
 from loader.contract.declared import columns_in_database
 from loader.contract.tables import Table, load_contract
-from loader.database import Connection, statement
+from loader.database import Connection, identifiers, statement
 from loader.errors import WrongUsage
 from loader.readers.published import published_months
 
@@ -90,14 +90,9 @@ def _rows(connection: Connection, asked: str, table: Table) -> list[RowOverTime]
     nothing = [RowOverTime(table.name, {}, [])]
     if not columns or len(values) != len(who):
         return nothing
-    query = about(
-        __file__,
-        table,
-        "states",
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
-        who=sql.SQL(", ").join(map(sql.Identifier, who)),
-        values=sql.SQL(", ").join([sql.Placeholder()] * len(who)),
-    )
+    placeholders = sql.SQL(", ").join([sql.Placeholder()] * len(who))
+    names = {"columns": identifiers(columns), "who": identifiers(who), "values": placeholders}
+    query = about(__file__, table, "states", **names)
     try:
         found = connection.execute(query, values).fetchall()
     except psycopg.DataError:  # text that the key's type does not allow matches no row

@@ -74,7 +74,7 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
     """
     read = [sources[name] for name in node.depends_on.nodes if name in sources]
     staged = {source.name: source for source in read if source.source_name == "staging"}
-    if not staged or not all(name.startswith(("source.", "seed.")) for name in node.depends_on.nodes):
+    if not staged or not all(name.startswith(("source.", "seed.", "function.")) for name in node.depends_on.nodes):
         return None
     generic = getattr(node, "test_metadata", None)  # a singular test has none
     arguments = dict(generic.kwargs) if generic else {}
@@ -144,10 +144,11 @@ def _audits(manifest: Any) -> Iterator[tuple[Any, Audit]]:
             yield node, audit
 
 
-def seeds_of_audits(manifest: Any) -> list[str]:
-    """The names of the seeds that audits read, from dbt's manifest of this project."""
-    read = {name for node, _ in _audits(manifest) for name in node.depends_on.nodes if name in manifest.nodes}
-    return sorted(manifest.nodes[name].name for name in read)
+def names_of_audits(manifest: Any) -> tuple[list[str], list[str]]:
+    """The names of the audits, and of the seeds that they read, from dbt's manifest of this project."""
+    audits = [node for node, _ in _audits(manifest)]
+    read = {name for node in audits for name in node.depends_on.nodes if name in manifest.nodes}
+    return sorted(node.name for node in audits), sorted(manifest.nodes[name].name for name in read)
 
 
 def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str]) -> None:

@@ -50,7 +50,7 @@ where contype = 'f' and conparentid = 0;
 
 -- name: views
 -- Views of these tables, and views of those views, in order of creation, so that each comes after the views that it reads. Each has
--- SQL to drop it, and to make it with its owner and rights. Default privileges of the current role are revoked first.
+-- SQL to drop it, and to make it with its options, owner and rights. Default privileges of the current role are revoked first.
 with recursive shown as (
     select to_regclass(relation)::oid as oid from unnest(%(relations)s::text []) as relation
     union
@@ -61,7 +61,7 @@ with recursive shown as (
 ),
 
 views as (
-    select relation.oid, relation.oid::regclass::text as name, relname, relnamespace, relowner, relacl
+    select relation.oid, relation.oid::regclass::text as name, relname, relnamespace, relowner, relacl, reloptions
     from shown
     inner join pg_catalog.pg_class as relation on relation.oid = shown.oid and relkind = 'v'
 )
@@ -71,7 +71,7 @@ select
     relnamespace::regnamespace::text ~ '^(latest|as_of_[0-9]{4}_[0-9]{2}_[0-9]{2})$'
     or (relnamespace::regnamespace::text = 'public' and relname = any(%(models)s)) as is_of_dbt,
     format('drop view %%s', name) as drop,
-    array[format('create view %%s as %%s', name, pg_get_viewdef(oid))]
+    array[format('create view %%s%%s as %%s', name, ' with (' || array_to_string(reloptions, ', ') || ')', pg_get_viewdef(oid))]
     || array(
         select distinct format('revoke all on %%s from %%s', name, case grantee when 0 then 'public' else grantee::regrole::text end)
         from pg_catalog.pg_default_acl, aclexplode(defaclacl)

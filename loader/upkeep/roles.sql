@@ -33,7 +33,7 @@ select
     format('as its owner or a superuser: revoke create on schema %%s from %%s', schemas, coalesce(quote_ident(rolname), 'public')),
     coalesce(
         rolname = any(%s) or roles.oid = datdba
-        or roles.oid in (select roleid from pg_catalog.pg_auth_members where member = current_user::regrole)
+        or roles.oid in (select roleid from pg_catalog.pg_auth_members where member = to_regrole(quote_ident(current_user)))
         or roles.oid in (select relowner from pg_catalog.pg_class where relname = 'loads' and relnamespace = to_regnamespace('ops')),
         false
     ) as is_expected

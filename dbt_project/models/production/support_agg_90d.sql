@@ -1,12 +1,8 @@
 -- depends_on: {{ ref('users') }}
-with delivered as (
-    select
-        user_id,
-        support_tickets_90d,
-        ticket_avg_resolution_hrs_90d,
-        observed_as_of
-    from {{ ref('support_agg_90d_snapshots') }}
-    where {{ streamflow.newly_delivered('support_agg_90d') }}
-)
-
-select * from delivered
+select
+    user_id,
+    support_tickets_90d,
+    ticket_avg_resolution_hrs_90d,
+    observed_as_of
+from {{ ref('support_agg_90d_snapshots') }}
+where {{ streamflow.newly_delivered('support_agg_90d') }}

@@ -81,11 +81,17 @@
         );
         select set_config('streamflow.is_same', (pg_get_viewdef('{{ wanted }}'::regclass) = pg_get_viewdef('{{ existing }}'::regclass))::text, true);
         drop view {{ wanted }};
-        do $streamflow$ begin
+        do $streamflow$
+        declare
+            options text := (select array_to_string(reloptions, ', ') from pg_class where oid = '{{ existing }}'::regclass);
+        begin
             if not current_setting('streamflow.is_same')::boolean then
                 create or replace view {{ existing }} as (
                     {{ sql }}
                 );
+                if options <> '' then
+                    execute format('alter view {{ existing }} set (%s)', options);
+                end if;
                 perform set_config('streamflow.is_same', 'true', true);
             end if;
         exception when invalid_table_definition then

@@ -29,13 +29,20 @@
         ) }}
     {%- endif -%}
     {%- set relations = {} -%}
-    {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in streamflow.strategies() -%}
-        {%- do streamflow.require_guards(model) -%}
+    {%- for model, kind in streamflow.declared_models() -%}
+        {%- do streamflow.require_guards(model, kind) -%}
         {%- do relations.update({model.relation_name: model}) -%}
     {%- endfor -%}
     {%- do streamflow.require_own_settings() -%}
-    {%- for node in graph.nodes.values() if (node.config.store_failures_as or node.config.materialized) in ['view', 'materialized_view'] -%}
-        {%- do streamflow.require_no_staging(node) -%}
+    {%- for node in graph.nodes.values() -%}
+        {%- if (node.config.store_failures_as or node.config.materialized) in ['view', 'materialized_view'] -%}
+            {%- do streamflow.require_no_staging(node, node) -%}
+        {%- elif node.config.materialized == 'incremental' and node.config.incremental_strategy in streamflow.strategies()
+            and node.relation_name not in relations -%}
+            {{ exceptions.raise_compiler_error(
+                node.name ~ " would be built like a declared table, and is none: move it to a folder of your own in models/. Nothing was changed."
+            ) }}
+        {%- endif -%}
     {%- endfor -%}
     {%- set ddl = streamflow.ops_ddl() -%}
     {%- set stamp = local_md5(ddl) -%}
@@ -43,8 +50,8 @@
         {%- do run_query(ddl ~ "comment on table ops.loads is '" ~ stamp ~ "'") -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
     {%- endif -%}
-    {#- a run of audits alone adds no columns; in a run with the gate, the gate adds them after the audits have passed -#}
-    {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and not streamflow.audits_alone() -%}
+    {#- in a run with the gate, the gate adds columns after the audits have passed; runs of other models need no new ones -#}
+    {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and (not selected_resources or streamflow.builds_declared()) -%}
     {%- set follow = "select ops.follow_declaration(" ~ streamflow.declarations() ~ ", " ~ adds_columns ~ ")" -%}
     {%- for created in run_query(follow).columns[0].values() if created in relations -%}
         {%- set model = relations[created] -%}
@@ -57,16 +64,31 @@
 {% endmacro %}
 
 
-{#- Whether this run consists only of audits, with or without seeds. -#}
-{% macro audits_alone() %}
-    {%- set audits, others = streamflow.audits() | map(attribute='unique_id') | list, [] -%}
-    {%- for id in selected_resources if id not in audits and not id.startswith('seed.') %}{% do others.append(id) %}{% endfor -%}
-    {{ return(selected_resources and not others) }}
+{#- Whether this run builds history, production or latest of a declared table. -#}
+{% macro builds_declared() %}
+    {%- set built = [] -%}
+    {%- for name in declared_tables() -%}
+        {%- for model in [name ~ '_snapshots', name, 'latest_' ~ name] if 'model.' ~ project_name ~ '.' ~ model in selected_resources -%}
+            {%- do built.append(model) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(built | length > 0) }}
 {% endmacro %}
 
 
 {#- The incremental strategies of this package, and the kind of table that each one fills. -#}
 {% macro strategies() %}{{ return({'as_of_partition': 'history', 'newest_wins': 'production'}) }}{% endmacro %}
+
+
+{#- The models of the declared tables, whatever their config: [model, kind of table]. -#}
+{% macro declared_models() %}
+    {%- set kinds, found = {}, [] -%}
+    {%- for name in declared_tables() %}{% do kinds.update({name ~ '_snapshots': 'history', name: 'production'}) %}{% endfor -%}
+    {%- for model in graph.nodes.values() if model.resource_type == 'model' and model.package_name == project_name and model.name in kinds -%}
+        {%- do found.append([model, kinds[model.name]]) -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
 
 
 {#- All tables of staging, history and production, as the jsonb that ops.follow_declaration expects. -#}
@@ -75,8 +97,8 @@
     {%- for staged in graph.sources.values() if staged.source_name == 'staging' -%}
         {%- do declared.append(streamflow.declaration(staged, 'staging', staged.config.meta.primary_key)) -%}
     {%- endfor -%}
-    {%- for model in graph.nodes.values() if model.config.get('incremental_strategy') in streamflow.strategies() -%}
-        {%- do declared.append(streamflow.declaration(model, streamflow.strategies()[model.config.incremental_strategy], model.config.unique_key)) -%}
+    {%- for model, kind in streamflow.declared_models() -%}
+        {%- do declared.append(streamflow.declaration(model, kind, model.config.unique_key)) -%}
     {%- endfor -%}
     {{ return(streamflow.as_json(declared)) }}
 {% endmacro %}
@@ -97,15 +119,37 @@
 
 
 {#- History and production are safe only with these settings, which are in the dbt_project.yml that the project's owner edits. -#}
-{% macro require_guards(model) %}
-    {%- set overrides_are_found = adapter.dispatch('can_clone_table', 'dbt').macro.package_name != 'dbt' -%}
-    {%- if model.config.full_refresh is not sameas false or not model.config.contract.enforced or not overrides_are_found -%}
+{% macro require_guards(model, kind) %}
+    {%- set config = model.config -%}
+    {%- if config.materialized != 'incremental' or streamflow.strategies().get(config.incremental_strategy) != kind
+        or config.full_refresh is not sameas false or not config.contract.enforced -%}
         {{ exceptions.raise_compiler_error(
-            model.name ~ " lacks a setting that guards history and production. In dbt_project.yml, set +full_refresh: false and"
-            ~ " +contract: {enforced: true} for both folders, and under dispatch list streamflow before dbt. Nothing was changed."
+            model.name ~ " lacks a setting that guards history and production. In dbt_project.yml, under the name of your project, set for"
+            ~ " both folders +materialized: incremental, +full_refresh: false, +contract: {enforced: true}, and +incremental_strategy:"
+            ~ " as_of_partition for history, newest_wins for production. Nothing was changed."
         ) }}
     {%- endif -%}
+    {%- for called in [
+        adapter.dispatch('can_clone_table', 'dbt'), adapter.dispatch('create_table_as', 'dbt'), adapter.dispatch('get_test_sql', 'dbt'),
+        adapter.dispatch('process_schema_changes', 'dbt'),
+    ] if called.macro.package_name != 'streamflow' -%}
+        {{ exceptions.raise_compiler_error(
+            "history and production need the " ~ called.macro.name ~ " of streamflow, and dbt would call that of " ~ called.macro.package_name
+            ~ ": in dbt_project.yml, under dispatch, list streamflow before dbt, and have no macro of that name. Nothing was changed."
+        ) }}
+    {%- endfor -%}
     {%- do streamflow.require_place(model, target.schema) -%}
+    {%- for key in model.constraints if key.type == 'foreign_key'
+        and modules.re.split('\\W+', (key.to or '').strip('"\')( '))[-1] not in declared_tables() -%}
+        {{ exceptions.raise_compiler_error(
+            model.name ~ " has a foreign key that needs `to`, the ref() of a declared table, and `to_columns`. Nothing was changed."
+        ) }}
+    {%- endfor -%}
+    {%- for column in model.columns.values() if column.name != column.name | lower and not column.quote -%}
+        {{ exceptions.raise_compiler_error(
+            model.name ~ "." ~ column.name ~ " needs `quote: true` and double quotes in the model's SQL, or a name in lower case. Nothing was changed."
+        ) }}
+    {%- endfor -%}
     {%- set ignored = (model.constraints | map(attribute='type') | reject('in', ['primary_key', 'foreign_key']) | list)
         + (model.columns.values() | map(attribute='constraints') | sum(start=[]) | map(attribute='type') | reject('equalto', 'not_null') | list)
         + (['index'] if model.config.indexes else []) -%}
@@ -151,12 +195,15 @@
 {% endmacro %}
 
 
-{#- Each month recreates the staging tables, and PostgreSQL does not drop a table that a view reads. -#}
-{% macro require_no_staging(node) %}
+{#- Each month recreates the staging tables, and PostgreSQL does not drop a table that `view` reads, itself or by an ephemeral model. -#}
+{% macro require_no_staging(node, view) %}
+    {%- for id in node.depends_on.nodes if id in graph.nodes and graph.nodes[id].config.materialized == 'ephemeral' -%}
+        {%- do streamflow.require_no_staging(graph.nodes[id], view) -%}
+    {%- endfor -%}
     {%- for source_name, table_name in node.sources if source_name == 'staging' -%}
         {{ exceptions.raise_compiler_error(
-            node.name ~ " is a view on staging." ~ table_name ~ ", which every month recreates: have it "
-            ~ ("store its failures as a table" if node.resource_type == 'test' else "read ref('latest_" ~ table_name ~ "'), or be a table")
+            view.name ~ " is a view on staging." ~ table_name ~ ", which every month recreates: have it "
+            ~ ("store its failures as a table" if view.resource_type == 'test' else "read ref('latest_" ~ table_name ~ "'), or be a table")
             ~ ". Nothing was changed."
         ) }}
     {%- endfor -%}

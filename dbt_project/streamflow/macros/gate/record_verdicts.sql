@@ -17,7 +17,8 @@
         }) -%}
     {%- endfor -%}
     {%- if not execute or invocation_args_dict.get('empty') or invocation_args_dict.get('sample') %}{{ return('') }}{% endif -%}
-    {%- set mended = results | selectattr('status', 'in', ['success', 'pass', 'warn']) | map(attribute='node.name') | list -%}
+    {%- set built = results | rejectattr('node.resource_type', 'equalto', 'source') | selectattr('status', 'in', ['success', 'pass', 'warn']) -%}
+    {%- set mended = built | map(attribute='node.name') | list -%}
     {%- if mended -%}
     update ops.loads set failed_nodes = array(select unnest(failed_nodes) except select unnest({{ streamflow.text_array(mended) }}))
     where failed_nodes && {{ streamflow.text_array(mended) }};
@@ -37,7 +38,7 @@
             or runs.load_id not in (select known.load_id from ops.audits as known)
         )
     on conflict (load_id, audit_id) do update
-    set status = excluded.status, failures = excluded.failures, finding = excluded.finding, audited_at = excluded.audited_at;
+    set severity = excluded.severity, status = excluded.status, failures = excluded.failures, finding = excluded.finding, audited_at = excluded.audited_at;
     select ops.close_gate('{{ invocation_id }}')
     {%- endif -%}
 {% endmacro %}

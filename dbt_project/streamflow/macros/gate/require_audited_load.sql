@@ -5,10 +5,17 @@
 -#}
 {% macro require_audited_load() %}
     {%- if execute -%}
+        {%- if invocation_args_dict.get('use_fast_test_edges') -%}
+            {%- do streamflow.keep_shut("with --use-fast-test-edges, dbt does not let it wait for audits of several tables") -%}
+        {%- endif -%}
         {%- set left_out, audits = [], streamflow.audits('error') -%}
         {%- for audit in audits -%}
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
+                {%- if id.startswith('function.') -%}
+                    {%- do streamflow.keep_shut("audit " ~ audit.name ~ " calls " ~ id ~ ", and dbt would not let the gate wait for it: make"
+                        ~ " the function a macro") -%}
+                {%- endif -%}
                 {%- set named = id.split('.')[-1] if id.startswith('seed.') else '[' ~ id.split('.')[-2:] | join(', ') ~ ']' -%}
                 {%- do streamflow.keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", which the gate does not depend on, so dbt would not"
                     ~ " let the gate wait for this audit: set in dbt_project.yml `vars: {audited_besides: [" ~ named ~ "]}`, or add it"
@@ -111,7 +118,7 @@
 {% macro audited_table(test) %}
     {%- set named = test.sources | selectattr(0, 'equalto', 'staging') | map('last') | list -%}
     {%- set built = [] -%}
-    {%- for id in test.depends_on.nodes if id.split('.')[0] not in ['source', 'seed'] %}{% do built.append(id) %}{% endfor -%}
+    {%- for id in test.depends_on.nodes if id.split('.')[0] not in ['source', 'seed', 'function'] %}{% do built.append(id) %}{% endfor -%}
     {%- set declared_on = modules.re.search("source\\('staging', '(\\w+)'\\)", test.test_metadata.kwargs.model if test.test_metadata else '') -%}
     {{ return((declared_on.group(1) if declared_on else named[0]) if named and not built else none) }}
 {% endmacro %}

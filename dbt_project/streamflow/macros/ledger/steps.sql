@@ -148,7 +148,7 @@ begin
     end if;
     partition := build.table_name || to_char(build.as_of, '_YYYY_MM_DD')
         || case when build.replaces is null then '' else '_load_' || build.load_id end;
-    execute format('create table history.%I (like %s)', partition, parent);
+    execute format('create table history.%I (like %s including constraints)', partition, parent);
     perform ops.spread(format('history.%I', partition), key[1]);
     execute format('insert into history.%I (%s) select %2$s from %s', partition, columns, selected);
     execute format('drop view %s', selected);
@@ -160,6 +160,9 @@ begin
     perform ops.key_partition(format('history.%I', partition), ops.identifiers(key));
     checksum := ops.checksum(format('history.%I', partition), names);
     if build.replaces is not null then  -- from here on readers wait
+        perform ops.lock_out_readers(
+            format('only %s, history.%I', parent, build.replaces), format('%s cannot be restated while others read it', parent)
+        );
         execute format('alter table %s detach partition history.%I', parent, build.replaces);
         execute format('alter table history.%I set schema restated', build.replaces);
         insert into ops.restatements (table_name, as_of, replaced_load_id, load_id, restated_by, reason, kept_in, replaced)
@@ -281,9 +284,10 @@ begin
     if found then
         execute format('select count(*), count(*) filter (where observed_as_of = %L) from %s', newest, target) into known, delivered;
         if (known, delivered) <> (said.rows_total, said.rows_delivered) then
-            raise exception '% would have % rows (% of %), but history has % (% of that date): `streamflow verify` tells what'
-                ' differs, `streamflow dbt build --full-refresh` rebuilds the table. The month is not published.',
-                target, known, delivered, newest, said.rows_total, said.rows_delivered;
+            raise exception '% would have % rows (% of %), but history has % (% of that date). Does its model leave rows out? If not,'
+                ' `streamflow verify` tells what differs, and `streamflow dbt run --full-refresh --select %` rebuilds the table. The month'
+                ' is not published.',
+                target, known, delivered, newest, said.rows_total, said.rows_delivered, said.table_name;
         end if;
     end if;
     perform ops.hide_until_committed(target);

@@ -20,6 +20,14 @@ begin
         order by history.load_id desc
         limit 1;
         exit when not found;
+        perform ops.lock_out_readers(  -- `abandon` has a lock_timeout
+            (
+                select string_agg(format('only public.%I, history.%I', history.table_name || '_snapshots', history.partition_name), ', ')
+                from ops.history as history
+                where (history.as_of, history.load_id) = (unfinished.as_of, unfinished.load_id)
+            ),
+            format('what load %s left of %s cannot be undone while others read history', unfinished.load_id, unfinished.as_of)
+        ) where of_date is null;
         for built in
             select history.*, restatements.replaced
             from ops.history as history
@@ -43,7 +51,6 @@ declare
     kept text;
     statement text;
 begin
-    execute format('lock table history.%I in share row exclusive mode', partition);  -- see ops.build_history
     execute format('alter table %s detach partition history.%I', parent, partition);
     execute format('drop table history.%I', partition);
     delete from ops.history where (table_name, as_of) = (of_table, of_date);
@@ -52,11 +59,16 @@ begin
     end if;
     kept := format('history.%I', entry_before ->> 'partition_name');
     execute format('alter table restated.%I set schema history', entry_before ->> 'partition_name');
-    for statement in  -- columns that were declared after it was replaced
+    for statement in  -- columns and checks that history got after it was replaced
         select format('alter table %s add column %I %s', kept, attname, format_type(atttypid, atttypmod))
         from pg_attribute as declared
         where attrelid = parent and attnum > 0 and not attisdropped
             and not exists (select from pg_attribute as known where known.attrelid = kept::regclass and known.attname = declared.attname)
+        union all
+        select format('alter table %s add constraint %I %s', kept, conname, pg_get_constraintdef(oid))
+        from pg_constraint as declared
+        where conrelid = parent and contype = 'c'
+            and not exists (select from pg_constraint as known where known.conrelid = kept::regclass and known.conname = declared.conname)
     loop
         execute statement;
     end loop;
@@ -67,8 +79,8 @@ end
 $$;
 
 -- Production holds rows of history that was just undone. Marks that date, or the newest merged one, as not merged, so that the next run
--- rebuilds the table; without any merged history, empties it. Foreign keys that refer to it go first, as they would empty other tables too;
--- production makes those that are declared again.
+-- rebuilds the table; without any merged history, empties it. Foreign keys of other production go first, as they would empty it too;
+-- production makes them again.
 create or replace function ops.take_in_again(of_table text, of_date date) returns void language plpgsql as $$
 declare
     key record;
@@ -82,7 +94,8 @@ begin
         for key in
             select conrelid::regclass as child, conname as name
             from pg_constraint
-            where contype = 'f' and conparentid = 0 and confrelid = to_regclass(format('public.%I', of_table))
+            where contype = 'f' and confrelid = to_regclass(format('public.%I', of_table))
+                and conrelid in (select to_regclass(format('public.%I', table_name)) from ops.history)
         loop
             execute format('alter table %s drop constraint %I', key.child, key.name);
         end loop;
