@@ -11,13 +11,14 @@ from pathlib import Path
 from psycopg import sql
 
 from loader.contract.customers import training_columns
+from loader.contract.declared import columns_in_database
 from loader.contract.model_check import model_faults, remedy_for
 from loader.contract.tables import Table
 from loader.database import Connection, statement
 from loader.errors import WrongUsage
 from loader.upkeep.parquet import appearing, copy_out, from_csv, require_pyarrow
 
-STAMP = "event_timestamp"
+VIEW, DATES, STAMP = "training_set", {"as_of", "label_as_of"}, "event_timestamp"
 REMAKE = "streamflow dbt run --select training_set"
 
 
@@ -86,7 +87,8 @@ def _columns(connection: Connection, tables: Sequence[Table]) -> dict[str, str]:
     if lacking:
         raise WrongUsage(f"{lacking[0]}: {remedy_for(lacking)}, then `{REMAKE}`.")
     declared = [name for name, _, _ in training_columns(tables)]
-    types: dict[str, str] = dict(connection.execute(statement(__file__, "columns")).fetchall())
+    there = columns_in_database(connection, [VIEW]).get(VIEW, {})
+    types = {name: data_type for name, data_type in there.items() if name not in DATES}
     if not types or [name for name in types if name in declared] != declared:
         raise WrongUsage(f"the view training_set is not there, or older than what is declared: `{REMAKE}` makes it.")
     return types

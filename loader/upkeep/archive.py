@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from loader.contract.declared import columns_in_database
 from loader.database import Connection, identifiers, one_row, open_database, statement
 from loader.delivery import SourceFile
 from loader.errors import SurroundingsFailed, WrongUsage
@@ -206,7 +207,7 @@ def _moved(connection: Connection, event: str, as_of: dt.date, found: Sequence[t
 def _write(connection: Connection, entry: Entry, path: Path) -> None:
     """Write the file."""
     relation = entry.relation.as_string(connection)
-    types: dict[str, str] = dict(connection.execute(statement(__file__, "columns"), [relation]).fetchall())
+    types = columns_in_database(connection, [entry.partition_name], "history")[entry.partition_name]
     key, _ = one_row(connection, statement(__file__, "key"), [relation])
     query = statement(__file__, "rows").format(relation=entry.relation, key=sql.SQL(key))
     for half in path.parent.glob(f".*{glob.escape(path.name)}.*"):  # left by a killed run: the lock allows no other

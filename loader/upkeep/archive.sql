@@ -1,10 +1,3 @@
--- name: columns
--- The columns of a partition and their types, in order.
-select attname::text, format_type(atttypid, null)
-from pg_catalog.pg_attribute
-where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped
-order by attnum;
-
 -- name: rows
 copy (select * from {relation} order by {key}) to stdout (format csv, header);
 
