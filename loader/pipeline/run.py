@@ -256,11 +256,11 @@ class Run:
         """
         self.outcome.audits = ledger.audits_of(self.connection, self.load_id)
         failed = self.outcome.audits_that("fail")
-        if failed or self.request.command == "check":
+        goes_on = self.request.command != "check" and (self.outcome.audits or self._standing().is_finished)
+        if failed or not goes_on:
             ledger.require_landed(self.connection, self.delivery, self._landed)
         if failed:
             raise self._refusal(self._problems().found_by(result, failed))
-        goes_on = self.request.command != "check" and (self.outcome.audits or self._standing().is_finished)
         if not result.success and not goes_on:
             raise result.failure(self.delivery.label, self.settings.home)
         if warned := self.outcome.audits_that("warn"):

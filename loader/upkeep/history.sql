@@ -1,6 +1,3 @@
--- name: measured
-select (select count(*) from {relation}), ops.checksum(%s::regclass, %s::text []);
-
 -- name: enter_history
 -- Rows inserted and updated are capped at the delivered rows that are left; both are null until production takes them in.
 update ops.history
