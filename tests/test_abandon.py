@@ -75,16 +75,6 @@ def test_a_begun_month_is_given_up(
     january.ok("verify")
 
 
-def test_a_key_of_somebody_else_is_not_dropped_with_what_is_given_up(streamflow: Streamflow, months: Path) -> None:
-    streamflow.ok("land", "000", "--data-dir", months)
-    streamflow.dbt("build", "--exclude", "published+")
-    streamflow.connection.execute("create schema app; create table app.notes (user_id text references public.users)")
-    streamflow.ok("abandon", "000")
-    assert streamflow.value("select count(*) from pg_constraint where conrelid = 'app.notes'::regclass") == 1
-    streamflow.ok("ingest", "000", "--data-dir", months)
-    streamflow.ok("verify")
-
-
 @pytest.mark.long
 def test_a_restatement_that_was_cut_off_is_given_up(
     restated: tuple[Streamflow, Path], months: Path, tmp_path: Path, declare: Declare

@@ -278,7 +278,3 @@ def test_history_still_refuses_changes(january: Streamflow, months: Path) -> Non
     january.ok("forget", customer(months), *WHY)
     query = "select count(*) from pg_trigger where tgfoid = 'ops.refuse_change'::regproc and tgenabled <> 'O'"
     assert january.value(query) == 0
-    if not january.on_citus:
-        do(january, "alter table history.labels_2024_01_31 enable always trigger history_is_immutable")
-        january.ok("forget", value_at(months / "month_000" / "labels.csv", 9, "user_id"), *WHY)
-        assert january.value(query) == 1

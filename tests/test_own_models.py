@@ -596,18 +596,6 @@ def test_dates_that_a_models_author_wrote_are_not_taken_for_those_of_months_that
     january.ok("verify")
 
 
-@pytest.mark.long
-def test_a_column_of_ones_own_may_have_a_length(copy: Path, january: Streamflow, months: Path) -> None:
-    column = {"name": "segment", "data_type": "varchar(10)"}
-    change(copy, "production/labels.yml", lambda model: model["columns"].append(column))
-    sql = copy / "dbt_project" / "models" / "production" / "labels.sql"
-    sql.write_text(sql.read_text().replace("observed_as_of\n", "observed_as_of,\n    'a'::varchar(10) as segment\n"))
-    for month in ("001", "002"):
-        result = run_copy(copy, january, "ingest", month, "--data-dir", str(months))
-        assert result.returncode == 0, result
-    assert january.rows("select distinct segment from labels where segment is not null") == [("a",)]
-
-
 def test_a_constraint_or_an_index_that_would_never_be_made_is_refused(copy: Path, january: Streamflow) -> None:
     """dbt makes them when it creates a table, and production is created once."""
     path = copy / "dbt_project" / "models" / "production" / "labels.yml"

@@ -214,12 +214,9 @@ def _from_history(connection: Connection, entry: Entry, theirs: CustomerRows) ->
     [gone] = connection.cursor(row_factory=dict_row).execute(sums, [entry.covered]).fetchall()
     connection.execute("drop table pg_temp.leaving")
     if gone["rows"]:
-        guard = {"relation": entry.relation, "enable": sql.SQL("enable")}
-        if value(connection, statement(__file__, "always_guarded"), [entry.relation.as_string(connection)]):
-            guard["enable"] = sql.SQL("enable always")
-        connection.execute(statement(__file__, "guard").format(**guard | {"enable": sql.SQL("disable")}))
+        connection.execute(sql.SQL("alter table {} disable trigger user").format(entry.relation))
         connection.execute(statement(__file__, "delete").format(**names), theirs.values)
-        connection.execute(statement(__file__, "guard").format(**guard))
+        connection.execute(sql.SQL("alter table {} enable trigger user").format(entry.relation))
         fewer = {"fewer": gone["rows"], "fewer_delivered": gone["delivered"]}
         history.enter(connection, entry, checksum=entry.checksum - gone["checksum"], covered=entry.covered, **fewer)
     return gone

@@ -78,10 +78,3 @@ where landed.table_name <> all(%s::text []) and to_regclass(format('staging.%%I'
 
 -- name: update_staged
 update ops.staged set row_count = row_count - %s where table_name = %s;
-
--- name: always_guarded
--- Whether somebody had the trigger that refuses changes also fire on replicas.
-select tgenabled = 'A' from pg_catalog.pg_trigger where tgrelid = %s::regclass and tgname = 'history_is_immutable';
-
--- name: guard
-alter table {relation} {enable} trigger history_is_immutable;

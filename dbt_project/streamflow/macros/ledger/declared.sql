@@ -104,15 +104,15 @@ $$;
 create or replace function ops.unlike_declared(relation regclass, columns jsonb) returns table (
     name text, declared_type text, actual_type text
 ) language sql stable as $$
-    select name, declared.type, format_type(actual.type, actual.modifier)
+    select name, declared.type, actual.type
     from jsonb_to_recordset(columns) as declared (name text, type text)
     full join (
-        select attname::text as name, atttypid as type, atttypmod as modifier
+        select attname::text as name, format_type(atttypid, atttypmod) as type
         from pg_attribute
         where attrelid = relation and attnum > 0 and not attisdropped
     ) as actual using (name)
-    where actual.type is distinct from to_regtype(declared.type)
-    order by actual.type is null
+    where actual.type in (declared.type, format_type(to_regtype(declared.type), null)) is not true
+    order by actual.type is null and name = 'observed_as_of' desc, actual.type is null
 $$;
 
 -- Whether staging holds a month that is to be published.
@@ -162,7 +162,6 @@ create or replace function ops.follow_declaration(declared jsonb, adds_columns b
 declare
     wanted record;
     difference record;
-    lacking text;
     left_over text := (
         select string_agg(format('%s of %s', table_name, as_of), ', ' order by table_name, as_of)
             || case when bool_or(as_of in (select as_of from ops.published)) then '' else ' (or `streamflow abandon` the month)' end
@@ -175,17 +174,6 @@ begin
     if left_over is not null then
         raise exception 'a table was removed from the declaration before production took in its rows. Declare it again until'
             ' `streamflow dbt run --select complete_months+` has published %. Nothing was changed.', left_over;
-    end if;
-    if adds_columns then
-        lacking := (
-            select string_agg(one.name, ', ')
-            from jsonb_to_recordset(declared) as one (name text, kind text, columns jsonb)
-            where one.kind <> 'staging' and to_regclass(one.name) is not null
-                and exists (select from ops.unlike_declared(one.name, one.columns) as column_of where column_of.actual_type is null)
-        );
-        if lacking is not null then
-            perform ops.lock_out_readers(lacking, 'columns cannot be added while others read ' || lacking);
-        end if;
     end if;
     for wanted in select * from jsonb_to_recordset(declared) as one (name text, kind text, columns jsonb, key text []) loop
         if to_regclass(wanted.name) is null then

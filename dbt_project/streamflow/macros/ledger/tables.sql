@@ -16,15 +16,32 @@ begin
             execute format('create schema if not exists %I', name);
         end if;
     end loop;
-    -- functions of another version may have other arguments or results; all are made anew, and triggers keep theirs
-    for name in
-        select oid::regprocedure::text from pg_proc
-        where pronamespace = to_regnamespace('ops') and oid not in (select tgfoid from pg_trigger)
-    loop
-        execute 'drop function ' || name;
-    end loop;
 end
 $$;
+
+-- functions of earlier versions that no longer exist, or whose arguments or results have changed
+drop function if exists
+    ops.attach_partition(regclass, regclass, text, date),
+    ops.build_history(regclass, regclass, text [], text []),
+    ops.can_refer(regclass, text),
+    ops.clear_lost_staging(),
+    ops.column_list(regclass, smallint []),
+    ops.delivered_otherwise(text, text, date),
+    ops.drop_left_over_keys(text [], jsonb),
+    ops.finish_merge(regclass, jsonb, boolean),
+    ops.follow_declaration(jsonb),
+    ops.is_declared(pg_constraint, jsonb),
+    ops.is_left_over(pg_constraint, jsonb),
+    ops.left_behind(),
+    ops.left_behind(jsonb),
+    ops.missing_keys(regclass, jsonb),
+    ops.months_before(text),
+    ops.plan_production(text, boolean),
+    ops.production_plan(text, boolean),
+    ops.rebuild_below(regclass),
+    ops.require_months_before(text, date),
+    ops.unmatched(jsonb),
+    ops.unmatched(jsonb, jsonb);
 
 -- one row per attempt at a month
 create table if not exists ops.loads (

@@ -20,14 +20,6 @@ begin
         order by history.load_id desc
         limit 1;
         exit when not found;
-        perform ops.lock_out_readers(  -- `abandon` has a lock_timeout
-            (
-                select string_agg(format('only public.%I, history.%I', history.table_name || '_snapshots', history.partition_name), ', ')
-                from ops.history as history
-                where (history.as_of, history.load_id) = (unfinished.as_of, unfinished.load_id)
-            ),
-            format('what load %s left of %s cannot be undone while others read history', unfinished.load_id, unfinished.as_of)
-        ) where of_date is null;
         for built in
             select history.*, restatements.replaced
             from ops.history as history
@@ -51,6 +43,7 @@ declare
     kept text;
     statement text;
 begin
+    execute format('lock table history.%I in share row exclusive mode', partition);  -- see ops.build_history
     execute format('alter table %s detach partition history.%I', parent, partition);
     execute format('drop table history.%I', partition);
     delete from ops.history where (table_name, as_of) = (of_table, of_date);
@@ -79,8 +72,8 @@ end
 $$;
 
 -- Production holds rows of history that was just undone. Marks that date, or the newest merged one, as not merged, so that the next run
--- rebuilds the table; without any merged history, empties it. Foreign keys of other production go first, as they would empty it too;
--- production makes them again.
+-- rebuilds the table; without any merged history, empties it. Foreign keys that refer to it go first, as they would empty other tables too;
+-- production makes those that are declared again.
 create or replace function ops.take_in_again(of_table text, of_date date) returns void language plpgsql as $$
 declare
     key record;
@@ -94,8 +87,7 @@ begin
         for key in
             select conrelid::regclass as child, conname as name
             from pg_constraint
-            where contype = 'f' and confrelid = to_regclass(format('public.%I', of_table))
-                and conrelid in (select to_regclass(format('public.%I', table_name)) from ops.history)
+            where contype = 'f' and conparentid = 0 and confrelid = to_regclass(format('public.%I', of_table))
         loop
             execute format('alter table %s drop constraint %I', key.child, key.name);
         end loop;
