@@ -4,4 +4,5 @@ select
     churn_label,
     observed_as_of
 from {{ ref('labels_snapshots') }}
-where {{ streamflow.newly_delivered('labels') }}
+where
+    {{ streamflow.newly_delivered('labels') }}

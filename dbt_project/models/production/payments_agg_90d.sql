@@ -4,4 +4,5 @@ select
     failed_payments_90d,
     observed_as_of
 from {{ ref('payments_agg_90d_snapshots') }}
-where {{ streamflow.newly_delivered('payments_agg_90d') }}
+where
+    {{ streamflow.newly_delivered('payments_agg_90d') }}

@@ -15,4 +15,5 @@ select
     add_on_support,
     observed_as_of
 from {{ ref('subscriptions_snapshots') }}
-where {{ streamflow.newly_delivered('subscriptions') }}
+where
+    {{ streamflow.newly_delivered('subscriptions') }}

@@ -5,4 +5,5 @@ select
     ticket_avg_resolution_hrs_90d,
     observed_as_of
 from {{ ref('support_agg_90d_snapshots') }}
-where {{ streamflow.newly_delivered('support_agg_90d') }}
+where
+    {{ streamflow.newly_delivered('support_agg_90d') }}

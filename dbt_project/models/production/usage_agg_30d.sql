@@ -8,4 +8,5 @@ select
     rebuffer_events_7d,
     observed_as_of
 from {{ ref('usage_agg_30d_snapshots') }}
-where {{ streamflow.newly_delivered('usage_agg_30d') }}
+where
+    {{ streamflow.newly_delivered('usage_agg_30d') }}

@@ -7,4 +7,5 @@ select
     has_dependents,
     observed_as_of
 from {{ ref('users_snapshots') }}
-where {{ streamflow.newly_delivered('users') }}
+where
+    {{ streamflow.newly_delivered('users') }}
