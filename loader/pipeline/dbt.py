@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
 """All but unit tests, which are for developers; `--select *` overrides a default of the project's selectors.yml."""
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
 """Publishes a month whose history stands, without tests: a failed one on history or production would block it."""
+SELECTABLE = re.compile(r"[\w.]+")
+"""Names that dbt's --select takes as they are: not those of hooks, and none with its operators."""
 BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
 WHOLE = ["--no-fail-fast"]
 """With fail-fast, dbt kills its other sessions, which looks as if the server did, and skips what can be built."""
@@ -134,14 +137,14 @@ class Dbt:
 
         Returns the seed run if a seed fails. Arguments and errors are those of `run`.
         """
-        from loader.refusals.audits import names_of_audits
+        from loader.refusals.audits import only_audits, seeds_of_audits
 
-        audits, seeds = names_of_audits(self.manifest(database))
-        for command, names in (("seed", seeds), ("test", audits)):
-            result = self.run([command, "--select", *names], database, begun, done) if names else DbtRun(True)
-            if not result.success:
-                break
-        return result
+        manifest = self.manifest(database)
+        if seeds := seeds_of_audits(manifest):
+            made = self.run(["seed", "--select", *seeds], database, begun, done)
+            if not made.success:
+                return made
+        return _run(only_audits(manifest.deepcopy()), ["test", "--select", "*", *WHOLE, *LOGGED], begun, done)
 
     def build_again(self, failed: Collection[str] | None, database: Database, begun: Told, done: Told) -> DbtRun:
         """Build what failed below production, with the project's models upstream of it: the repair may be in one.
@@ -149,7 +152,7 @@ class Dbt:
         Builds all that is below production if `failed` is None, or names something that dbt cannot select, like a hook.
         Arguments and errors are those of `run`.
         """
-        nodes = {node.name for node in self.manifest(database).nodes.values() if node.resource_type != "operation"}
+        nodes = {node.name for node in self.manifest(database).nodes.values() if SELECTABLE.fullmatch(node.name)}
         chosen = [f"+{name}" for name in failed] if failed and nodes.issuperset(failed) else ["gate+"]
         return self.run([*BELOW, *chosen], database, begun, done)
 

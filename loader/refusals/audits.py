@@ -144,11 +144,20 @@ def _audits(manifest: Any) -> Iterator[tuple[Any, Audit]]:
             yield node, audit
 
 
-def names_of_audits(manifest: Any) -> tuple[list[str], list[str]]:
-    """The names of the audits, and of the seeds that they read, from dbt's manifest of this project."""
-    audits = [node for node, _ in _audits(manifest)]
-    read = {name for node in audits for name in node.depends_on.nodes if name in manifest.nodes}
-    return sorted(node.name for node in audits), sorted(manifest.nodes[name].name for name in read)
+def seeds_of_audits(manifest: Any) -> list[str]:
+    """The names of the seeds that audits read, from dbt's manifest of this project."""
+    read = {name for node, _ in _audits(manifest) for name in node.depends_on.nodes if name in manifest.nodes}
+    return sorted(manifest.nodes[name].name for name in read)
+
+
+def only_audits(manifest: Any) -> Any:
+    """Take all other tests out of dbt's manifest, and return it: dbt cannot select tests of any name by their names."""
+    audits = {node.unique_id for node, _ in _audits(manifest)}
+    for name in [name for name, node in manifest.nodes.items() if node.resource_type == "test"]:
+        if name not in audits:
+            del manifest.nodes[name]
+    manifest.unit_tests.clear()
+    return manifest
 
 
 def require_waivable(manifest: Any, tables: Sequence[Table], names: Iterable[str]) -> None:
