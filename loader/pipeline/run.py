@@ -239,7 +239,7 @@ class Run:
     def _published(self, result: DbtRun, message: str) -> None:
         """End with a published month; tables whose history is from an earlier attempt count as unchanged."""
         self._take_counts(self._history())
-        hooks = [Node("on-run-end", "hook", "error", error) for error in result.errors]
+        hooks = [Node("on-run hook", "dbt", "error", error) for error in result.errors]
         self.outcome.failed = [*hooks, *sorted(result.bad, key=lambda node: node.status == "skipped")]
         if published := self._standing().load_id:
             self.outcome.manifest = chain.line_of(self.connection, published)
