@@ -219,9 +219,10 @@ def test_a_target_of_another_database_is_refused(copy: Path, january: Streamflow
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("mended_by", ["001", "002"])
 @pytest.mark.parametrize("hook", ["select 1/0", "\"{{ run_query('select 1/0') if execute }}\""])
 def test_a_month_whose_build_ended_in_a_failing_hook_of_ones_own_is_published(
-    copy: Path, january: Streamflow, months: Path, hook: str
+    copy: Path, january: Streamflow, months: Path, hook: str, mended_by: str
 ) -> None:
     """dbt runs the project's hook first; as it fails, the package's hook that enters the verdicts does not run."""
     write(copy, "models/off.sql", "{{ config(enabled=false) }} select 1 as a")
@@ -233,8 +234,10 @@ def test_a_month_whose_build_ended_in_a_failing_hook_of_ones_own_is_published(
         assert result.returncode == 5, result
         assert "division by zero" in result.stderr
         assert published(january) == ["2024-01-31", "2024-02-29"]
+    assert "failed: " in january.ok("status").out
     settings.write_text(said)
-    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert run_copy(copy, january, "ingest", mended_by, "--data-dir", str(months)).returncode == 0
+    assert "failed: " not in january.ok("status").out
     assert january.value("select count(distinct load_id) from ops.audits") == 2
     january.ok("verify")
 
@@ -476,13 +479,19 @@ def test_an_audit_that_calls_a_function_of_the_database_keeps_the_gate_shut(
     assert published(streamflow) == []
 
 
-def test_a_test_of_staging_and_a_model_does_not_fail_a_check(copy: Path, streamflow: Streamflow, months: Path) -> None:
-    """It is no audit, as what it reads besides staging is of another month, or not there yet."""
+def test_a_check_runs_all_audits_and_no_other_test(copy: Path, streamflow: Streamflow, months: Path) -> None:
+    """A test that also reads a model is no audit, as that is of another month, or not there yet.
+
+    An audit may have any name: one with dbt's operators, or that of a model.
+    """
     write(copy, "models/scores.sql", "{{ config(materialized='table') }} select user_id from {{ ref('users') }}")
     audit = "select 1 from {{ source('staging', 'labels') }} inner join {{ ref('scores') }} using (user_id) limit 0"
     write(copy, "tests/scored.sql", audit)
+    for name in ("labels,known", "labels:known", "labels"):
+        add_test(copy, "labels", "user_id", {"not_null": {"name": name}})
     checked = run_copy(copy, streamflow, "check", "000", "--data-dir", str(months))
     assert checked.returncode == 0, checked
+    assert "audits: 57 passed" in checked.stdout
 
 
 @pytest.mark.long
@@ -544,7 +553,7 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
                     MACRO.format("postgres__get_test_sql(a, b, c, d, e)"),
                     "postgres__get_test_sql of",
                 ),
-                ("models/production/labels.yml", "REFERS", "needs `to`, the ref() of a declared table"),
+                ("models/production/labels.yml", "REFERS", "has a foreign key that is not `to` a ref() of a"),
                 ("models/production/labels.yml", "MIXED", "labels.Segment needs `quote: true`"),
             )
         ),

@@ -50,7 +50,7 @@
         {%- do run_query(ddl ~ "comment on table ops.loads is '" ~ stamp ~ "'") -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
     {%- endif -%}
-    {#- in a run with the gate, the gate adds columns after the audits have passed; runs of other models need no new ones -#}
+    {#- in a run with the gate, the gate adds columns after the audits have passed; a run of other nodes does not change the tables -#}
     {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and (not selected_resources or streamflow.builds_declared()) -%}
     {%- set follow = "select ops.follow_declaration(" ~ streamflow.declarations() ~ ", " ~ adds_columns ~ ")" -%}
     {%- for created in run_query(follow).columns[0].values() if created in relations -%}
@@ -64,14 +64,11 @@
 {% endmacro %}
 
 
-{#- Whether this run builds history, production or latest of a declared table. -#}
+{#- Whether this run builds a model that `streamflow models` writes from the declaration. -#}
 {% macro builds_declared() %}
-    {%- set built = [] -%}
-    {%- for name in declared_tables() -%}
-        {%- for model in [name ~ '_snapshots', name, 'latest_' ~ name] if 'model.' ~ project_name ~ '.' ~ model in selected_resources -%}
-            {%- do built.append(model) -%}
-        {%- endfor -%}
-    {%- endfor -%}
+    {%- set written, built = ['training_set'], [] -%}
+    {%- for name in declared_tables() %}{% do written.extend([name, name ~ '_snapshots', 'latest_' ~ name, name ~ '_scd2']) %}{% endfor -%}
+    {%- for name in written if 'model.' ~ project_name ~ '.' ~ name in selected_resources %}{% do built.append(name) %}{% endfor -%}
     {{ return(built | length > 0) }}
 {% endmacro %}
 
@@ -142,7 +139,8 @@
     {%- for key in model.constraints if key.type == 'foreign_key'
         and modules.re.split('\\W+', (key.to or '').strip('"\')( '))[-1] not in declared_tables() -%}
         {{ exceptions.raise_compiler_error(
-            model.name ~ " has a foreign key that needs `to`, the ref() of a declared table, and `to_columns`. Nothing was changed."
+            model.name ~ " has a foreign key that is not `to` a ref() of a declared table: create it in psql, where it stays, and take it"
+            ~ " out of the model. Nothing was changed."
         ) }}
     {%- endfor -%}
     {%- for column in model.columns.values() if column.name != column.name | lower and not column.quote -%}
