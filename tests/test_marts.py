@@ -331,6 +331,7 @@ def test_who_reads_production_reads_the_past(february: Streamflow, role_names: l
             f"create policy few on users using (false); alter table users enable row level security;"
             f" grant select on users to {reader}".encode()
         )
+        february.connection.execute(f"grant select on as_of_2024_01_31.users to {reader}".encode())
         february.ok("freeze", JANUARY)
     taken(analyst, JANUARY, FEBRUARY, tmp_path / "train.csv")
     with pytest.raises(Exception, match="permission denied"):

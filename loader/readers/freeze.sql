@@ -25,6 +25,21 @@ where
     tables.oid = to_regclass(format('public.%%I', %(table)s::text))
     and not tables.relrowsecurity and acl.privilege_type = 'SELECT' and acl.grantee <> tables.relowner;
 
+-- name: not_readers
+-- The roles that may read a view, except its owner, though its table has row-level security, which the view does not apply.
+select distinct case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end
+from pg_catalog.pg_class as views
+cross join aclexplode(views.relacl) as acl
+where
+    views.oid = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text)) and acl.grantee <> views.relowner
+    and exists (
+        select from pg_catalog.pg_class as tables
+        where tables.oid = to_regclass(format('public.%%I', %(table)s::text)) and tables.relrowsecurity
+    );
+
+-- name: revoke
+revoke all on {view} from {reader};
+
 -- name: grant
 grant usage on schema {schema} to {reader};
 grant select on {view} to {reader};
