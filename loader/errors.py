@@ -57,6 +57,9 @@ REMEDIES: dict[type[psycopg.Error], str] = {
         " --roles`, run by a superuser, grants what is missing, and hands over the tables. A role that only reads can"
         " use the tables and views, and `history`, `diff` and `training-set`."
     ),
+    psycopg.errors.CheckViolation: (
+        "Rows that history has already break a check that somebody added to it: drop it in psql, and try again."
+    ),
     psycopg.errors.ReadOnlySqlTransaction: (
         "If this server is a standby, as after a failover, set POSTGRES_HOST to the primary."
     ),

@@ -90,6 +90,19 @@ def test_a_check_that_somebody_added_to_history_holds_for_every_month(
     january.ok("verify")
 
 
+def test_a_check_that_archived_rows_break_is_named_and_shows_none_of_them(february: Streamflow, tmp_path: Path) -> None:
+    archived(february, tmp_path / "old")
+    february.connection.execute("alter table labels_snapshots add constraint newer check (as_of > '2024-01-31')")
+    refused = february("archive", "--restore")
+    assert refused.code == 3
+    assert 'check constraint "newer"' in refused.err
+    assert "Drop what is in the way" in refused.err
+    assert "Failing row" not in refused.err
+    february.connection.execute("alter table labels_snapshots drop constraint newer")
+    february.ok("archive", "--restore")
+    february.ok("verify")
+
+
 def test_a_row_that_a_restatement_replaced_is_no_version_of_an_archived_month(
     streamflow: Streamflow, tmp_path: Path
 ) -> None:

@@ -78,8 +78,10 @@ def _not_as_written(entry: Entry, reason: str, nothing: str) -> SurroundingsFail
     )
 
 
-DEPENDS = psycopg.errors.DependentObjectsStillExist, psycopg.errors.ForeignKeyViolation
-"""Errors because of views or foreign keys that others made."""
+DEPENDS = (
+    psycopg.errors.DependentObjectsStillExist, psycopg.errors.ForeignKeyViolation, psycopg.errors.CheckViolation,
+)  # fmt: skip
+"""Errors because of views, foreign keys or checks that others made."""
 
 
 @contextlib.contextmanager
@@ -99,7 +101,8 @@ def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
     except psycopg.errors.LockNotAvailable:
         raise SurroundingsFailed(f"{nothing}: a table is in use. Try again when nobody reads it.") from None
     except (psycopg.ProgrammingError, psycopg.NotSupportedError, *DEPENDS) as error:
-        said = "; ".join(filter(None, [error.diag.message_primary, error.diag.message_detail]))
+        detail = None if isinstance(error, psycopg.errors.CheckViolation) else error.diag.message_detail  # else: a row
+        said = "; ".join(filter(None, [error.diag.message_primary, detail]))
         raise SurroundingsFailed(f"{nothing}: {said}. Drop what is in the way, try again, then recreate it.") from None
 
 
