@@ -48,6 +48,7 @@ ELSEWHERE = {
     "vacuum": [("public.users", "share update exclusive")],
     "writing": [("history.users_2024_01_31", "access exclusive")],
     "last detached": [("public.users_snapshots", "access share")],
+    "restating": [("public.labels_snapshots", "access share")],
     "last attached": [("public.users_snapshots", "share update exclusive")],
     "told": [("ops.chain", "share")],
 }

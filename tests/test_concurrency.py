@@ -15,7 +15,7 @@ from loader.delivery import Delivery
 from loader.landing import land
 from loader.readers import report_numbers
 from tests.conftest import TABLES, Streamflow
-from tests.files import copy_month, edit
+from tests.files import copy_month, edit, set_value
 from tests.pauses import PATIENCE, Paused, paused, start, waiting_for
 from tests.servers import connect
 from tests.test_crashes import wait_until
@@ -245,6 +245,18 @@ def test_who_waits_for_a_restatement_reads_the_new_rows(january: Streamflow, com
         waiting_for(writer, watch, reader, "the partition")
     out, err = reader.communicate(timeout=PATIENCE)
     assert (out, reader.returncode) == (before, 0), err
+
+
+def test_a_restatement_that_waits_for_a_reader_holds_up_no_other(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    set_value(copy_month(months, "000", tmp_path) / "labels.csv", 2, "churn_label", "")
+    restatement = ("ingest", "000", "--data-dir", tmp_path, "--restate", "--reason", "why")
+    with paused(january, "restating", *restatement) as run:
+        january.connection.execute("set lock_timeout = '10s'")
+        assert january.value("select count(*) from labels_snapshots") > 0
+    assert run.process.returncode == 0, run.said
+    january.ok("verify")
 
 
 def test_a_report_lets_a_restatement_through_that_waits_for_it(

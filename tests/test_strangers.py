@@ -38,6 +38,7 @@ def test_what_somebody_else_has_made_is_not_dropped(january: Streamflow, months:
     [
         "create table users (user_id int, email text)",
         "create table labels (user_id text primary key, churn_label boolean)",
+        "create table labels (user_id text primary key, extra boolean)",
         "create table labels_snapshots (user_id text, as_of date)",
         "create view users as select 'a'::text as user_id",
     ],
@@ -51,7 +52,8 @@ def test_a_table_of_somebody_else_is_not_taken_for_ones_own(streamflow: Streamfl
         refused = streamflow(*arguments)
         assert refused.code == 2, refused
         assert "was not made by streamflow: name another database in POSTGRES_DB" in refused.err
-    assert not streamflow.dbt("build").success
+    built = streamflow.dbt("build")
+    assert "was not made by streamflow" in str(built.exception)
     assert streamflow.rows(theirs) == before
 
 
