@@ -90,7 +90,9 @@ def test_a_check_that_somebody_added_to_history_holds_for_every_month(
     january.ok("verify")
 
 
-def test_a_check_that_archived_rows_break_is_named_and_shows_none_of_them(february: Streamflow, tmp_path: Path) -> None:
+def test_a_check_that_rows_break_is_named_and_shows_none_of_them(
+    february: Streamflow, months: Path, tmp_path: Path
+) -> None:
     archived(february, tmp_path / "old")
     february.connection.execute("alter table labels_snapshots add constraint newer check (as_of > '2024-01-31')")
     refused = february("archive", "--restore")
@@ -99,6 +101,12 @@ def test_a_check_that_archived_rows_break_is_named_and_shows_none_of_them(februa
     assert "Drop what is in the way" in refused.err
     assert "Failing row" not in refused.err
     february.connection.execute("alter table labels_snapshots drop constraint newer")
+    february.connection.execute("alter table labels_snapshots add constraint older check (as_of < '2024-03-01')")
+    broken = february("ingest", "002", "--data-dir", months)
+    assert broken.code == 3
+    assert 'check constraint "older"' in broken.err
+    assert "Failing row" not in broken.err
+    february.connection.execute("alter table labels_snapshots drop constraint older")
     february.ok("archive", "--restore")
     february.ok("verify")
 

@@ -219,12 +219,16 @@ def test_a_target_of_another_database_is_refused(copy: Path, january: Streamflow
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mended_by", ["001", "002"])
 @pytest.mark.parametrize("hook", ["select 1/0", "\"{{ run_query('select 1/0') if execute }}\""])
 def test_a_month_whose_build_ended_in_a_failing_hook_of_ones_own_is_published(
-    copy: Path, january: Streamflow, months: Path, hook: str, mended_by: str
+    copy: Path, january: Streamflow, months: Path, hook: str
 ) -> None:
-    """dbt runs the project's hook first; as it fails, the package's hook that enters the verdicts does not run."""
+    """dbt runs the project's hook first; as it fails, the package's hook that enters the verdicts does not run.
+
+    What else failed is then unknown: until this month is ingested again, another run does not count as its repair.
+    """
+    never = "{{ config(materialized='table') }} select 1 / count(*) as x from {{ ref('labels') }}"
+    write(copy, "models/never.sql", f"{never} where false")
     write(copy, "models/off.sql", "{{ config(enabled=false) }} select 1 as a")
     settings = copy / "dbt_project" / "dbt_project.yml"
     said = settings.read_text()
@@ -234,10 +238,13 @@ def test_a_month_whose_build_ended_in_a_failing_hook_of_ones_own_is_published(
         assert result.returncode == 5, result
         assert "division by zero" in result.stderr
         assert published(january) == ["2024-01-31", "2024-02-29"]
-    assert "failed: " in january.ok("status").out
     settings.write_text(said)
-    assert run_copy(copy, january, "ingest", mended_by, "--data-dir", str(months)).returncode == 0
+    assert run_copy(copy, january, "check", "002", "--data-dir", str(months)).returncode == 0
+    assert "failed: " in january.ok("status").out
+    write(copy, "models/never.sql", never)
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
     assert "failed: " not in january.ok("status").out
+    assert january.value("select x from never") == 0
     assert january.value("select count(distinct load_id) from ops.audits") == 2
     january.ok("verify")
 
@@ -553,7 +560,7 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
                     MACRO.format("postgres__get_test_sql(a, b, c, d, e)"),
                     "postgres__get_test_sql of",
                 ),
-                ("models/production/labels.yml", "REFERS", "has a foreign key that is not `to` a ref() of a"),
+                ("models/production/labels.yml", "REFERS", "has a foreign key without `to`, the ref()"),
                 ("models/production/labels.yml", "MIXED", "labels.Segment needs `quote: true`"),
             )
         ),

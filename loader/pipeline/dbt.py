@@ -27,8 +27,8 @@ BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
 """All but unit tests, which are for developers; `--select *` overrides a default of the project's selectors.yml."""
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
 """Publishes a month whose history stands, without tests: a failed one on history or production would block it."""
-SELECTABLE = re.compile(r"[\w.]+")
-"""Names that dbt's --select takes as they are: not those of hooks, and none with its operators."""
+SELECTABLE = re.compile(r"[\w.-]+")
+"""Names that dbt's --select takes as they are, without its operators."""
 BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
 WHOLE = ["--no-fail-fast"]
 """With fail-fast, dbt kills its other sessions, which looks as if the server did, and skips what can be built."""
@@ -152,7 +152,8 @@ class Dbt:
         Builds all that is below production if `failed` is None, or names something that dbt cannot select, like a hook.
         Arguments and errors are those of `run`.
         """
-        nodes = {node.name for node in self.manifest(database).nodes.values() if SELECTABLE.fullmatch(node.name)}
+        known = self.manifest(database).nodes.values()
+        nodes = {one.name for one in known if one.resource_type != "operation" and SELECTABLE.fullmatch(one.name)}
         chosen = [f"+{name}" for name in failed] if failed and nodes.issuperset(failed) else ["gate+"]
         return self.run([*BELOW, *chosen], database, begun, done)
 

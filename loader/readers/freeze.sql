@@ -32,13 +32,15 @@ from pg_catalog.pg_class as views
 cross join aclexplode(views.relacl) as acl
 where
     views.oid = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text)) and acl.grantee <> views.relowner
+    and acl.privilege_type = 'SELECT'
+    and acl.grantee not in (select roles.oid from pg_catalog.pg_roles as roles where roles.rolsuper or roles.rolbypassrls)
     and exists (
         select from pg_catalog.pg_class as tables
         where tables.oid = to_regclass(format('public.%%I', %(table)s::text)) and tables.relrowsecurity
     );
 
 -- name: revoke
-revoke all on {view} from {reader};
+revoke select on {view} from {reader} cascade;
 
 -- name: grant
 grant usage on schema {schema} to {reader};

@@ -5,7 +5,7 @@ copy (select * from {relation} order by {key}) to stdout (format csv, header);
 copy {relation} ({columns}) from stdin (format csv);
 
 -- name: create
-create table {partition} (like {parent} including constraints);
+create table {partition} (like {parent});
 
 -- name: key
 -- The primary key of a table as quoted SQL text, and the first column of the key.

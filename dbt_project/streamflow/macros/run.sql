@@ -139,8 +139,8 @@
     {%- for key in model.constraints if key.type == 'foreign_key'
         and modules.re.split('\\W+', (key.to or '').strip('"\')( '))[-1] not in declared_tables() -%}
         {{ exceptions.raise_compiler_error(
-            model.name ~ " has a foreign key that is not `to` a ref() of a declared table: create it in psql, where it stays, and take it"
-            ~ " out of the model. Nothing was changed."
+            model.name ~ " has a foreign key without `to`, the ref() of a declared table. A key to another table belongs in psql, where it"
+            ~ " stays. Nothing was changed."
         ) }}
     {%- endfor -%}
     {%- for column in model.columns.values() if column.name != column.name | lower and not column.quote -%}

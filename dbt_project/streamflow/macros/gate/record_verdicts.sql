@@ -18,13 +18,11 @@
     {%- endfor -%}
     {%- if not execute or invocation_args_dict.get('empty') or invocation_args_dict.get('sample') %}{{ return('') }}{% endif -%}
     {%- set built = results | rejectattr('node.resource_type', 'equalto', 'source') | selectattr('status', 'in', ['success', 'pass', 'warn']) -%}
-    {#- once this runs, the hooks of the project have succeeded -#}
-    update ops.loads
-    set failed_nodes = array(
-        select name from unnest(failed_nodes) as name
-        where name !~ 'on-run' and name <> all({{ streamflow.text_array(built | map(attribute='node.name') | list) }})
-    )
-    where failed_nodes <> '{}';
+    {%- set mended = built | map(attribute='node.name') | list -%}
+    {%- if mended -%}
+    update ops.loads set failed_nodes = array(select unnest(failed_nodes) except select unnest({{ streamflow.text_array(mended) }}))
+    where failed_nodes && {{ streamflow.text_array(mended) }};
+    {%- endif %}
     {%- if verdicts %}
     insert into ops.audits (load_id, audit_id, audit_name, table_name, column_name, severity, status, failures, finding)
     select runs.load_id, verdicts.*

@@ -89,9 +89,27 @@ begin
 end
 $$;
 
+-- gives a table that is to become a partition of history the checks that somebody added to history. Added after the rows, a check that
+-- they break fails without showing one of them.
+create or replace function ops.add_checks(parent regclass, partition regclass) returns void language plpgsql as $$
+declare
+    statement text;
+begin
+    for statement in
+        select format('alter table %s add constraint %I %s', partition, conname, pg_get_constraintdef(oid))
+        from pg_constraint as declared
+        where conrelid = parent and contype = 'c'
+            and not exists (select from pg_constraint as known where known.conrelid = partition and known.conname = declared.conname)
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+
 -- makes a table that has its rows and its key a partition of history
 create or replace function ops.attach_partition(parent regclass, partition regclass, as_of date) returns void language plpgsql as $$
 begin
+    perform ops.add_checks(parent, partition);
     execute format('alter table %s attach partition %s for values in (%L)', parent, partition, as_of);
     perform ops.make_immutable(partition);
 end

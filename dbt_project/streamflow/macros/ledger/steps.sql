@@ -148,7 +148,7 @@ begin
     end if;
     partition := build.table_name || to_char(build.as_of, '_YYYY_MM_DD')
         || case when build.replaces is null then '' else '_load_' || build.load_id end;
-    execute format('create table history.%I (like %s including constraints)', partition, parent);
+    execute format('create table history.%I (like %s)', partition, parent);
     perform ops.spread(format('history.%I', partition), key[1]);
     execute format('insert into history.%I (%s) select %2$s from %s', partition, columns, selected);
     execute format('drop view %s', selected);

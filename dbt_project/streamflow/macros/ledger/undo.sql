@@ -52,19 +52,15 @@ begin
     end if;
     kept := format('history.%I', entry_before ->> 'partition_name');
     execute format('alter table restated.%I set schema history', entry_before ->> 'partition_name');
-    for statement in  -- columns and checks that history got after it was replaced
+    for statement in  -- columns that were declared after it was replaced
         select format('alter table %s add column %I %s', kept, attname, format_type(atttypid, atttypmod))
         from pg_attribute as declared
         where attrelid = parent and attnum > 0 and not attisdropped
             and not exists (select from pg_attribute as known where known.attrelid = kept::regclass and known.attname = declared.attname)
-        union all
-        select format('alter table %s add constraint %I %s', kept, conname, pg_get_constraintdef(oid))
-        from pg_constraint as declared
-        where conrelid = parent and contype = 'c'
-            and not exists (select from pg_constraint as known where known.conrelid = kept::regclass and known.conname = declared.conname)
     loop
         execute statement;
     end loop;
+    perform ops.add_checks(parent, kept);
     execute format('alter table %s attach partition %s for values in (%L)', parent, kept, of_date);
     insert into ops.history select (jsonb_populate_record(null::ops.history, entry_before)).*;
     delete from ops.restatements where table_name = of_table and as_of = of_date and replaced_load_id = (entry_before ->> 'load_id')::bigint;
