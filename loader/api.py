@@ -3,7 +3,7 @@
 Each function does what its command does, prints nothing, and returns a typed result; its steps go to the logger
 "streamflow". If the command's exit code would not be 0, the function raises an error: `Refused` or `DataRefused`
 (1), `WrongUsage` or `WrongDeclaration` (2), `SurroundingsFailed` (3), `NotDelivered` (4) or `ModelsFailed` (5). Each of
-these is a `StreamflowError` and carries its `exit_code`.
+these is a `StreamflowError` and carries its `exit_code`. `verify` instead returns its verdicts, also bad ones.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def ingest_month(
         NotDelivered: the month's folder or archive is not there yet.
         SurroundingsFailed: no database, another run under way, a full disk: the month can be ingested again as it is.
         WrongUsage: the arguments or the settings cannot work.
+        WrongDeclaration: an audit cannot run as it is declared.
     """
     if restate is not None and not restate.strip():
         raise WrongUsage("restate is the reason why a published month is replaced: it cannot be empty.")

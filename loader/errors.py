@@ -58,7 +58,7 @@ REMEDIES: dict[type[psycopg.Error], str] = {
         " use the tables and views, and `history`, `diff` and `training-set`."
     ),
     psycopg.errors.CheckViolation: (
-        "Rows that history has already break a check that somebody added to it: drop it in psql, and try again."
+        "Rows of history violate a check constraint that somebody added: drop that constraint in psql, then try again."
     ),
     psycopg.errors.ReadOnlySqlTransaction: (
         "If this server is a standby, as after a failover, set POSTGRES_HOST to the primary."
@@ -79,7 +79,7 @@ def complaint(error: psycopg.Error | OSError) -> str:
     if not isinstance(error, psycopg.Error):
         return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
     remedy = REMEDIES.get(type(error))
-    return f"{reason(error)}. {remedy}" if remedy else f"the database says: {str(error).strip()}"
+    return f"{reason(error)}. {remedy}" if remedy else f"database error: {str(error).strip()}"
 
 
 def reason(error: psycopg.Error) -> str:

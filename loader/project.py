@@ -60,7 +60,7 @@ def project() -> Project:
     if not named and SHIPPED != CODE:
         return _checkout(SHIPPED)
     raise WrongUsage(
-        f"{start} has no {SOURCES}: it is no streamflow project{'' if named else ', nor is a folder above it'}."
+        f"{start} has no {SOURCES}: it is not a streamflow project{'' if named else ', nor is a folder above it'}."
         " Go into one, or name it with --project-dir; `streamflow new DIR` makes one."
     )
 

@@ -150,7 +150,8 @@ def load_settings() -> Settings:
     try:
         return Settings(_env_file=project().root / ".env")  # type: ignore[call-arg]
     except ValidationError as error:
-        wrong = "; ".join(": ".join([*map(str, item["loc"][:1]), item["msg"]]) for item in error.errors())
+        found = ([*map(str, item["loc"][:1]), item["msg"].removeprefix("Value error, ")] for item in error.errors())
+        wrong = "; ".join(map(": ".join, found))
         raise WrongUsage(f"the settings cannot be used: {wrong}. docs/settings.md has them all.") from None
     except OSError as error:
         raise WrongUsage(f"{project().root / '.env'} cannot be read: {error.strerror}.") from None

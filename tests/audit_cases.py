@@ -83,8 +83,8 @@ CASES = {
     "between_row_condition": Case(BETWEEN, {4: "less than 0"}, "age", {"min_value": 0, "row_condition": "fee < 0"}),
     "between_where": Case(BETWEEN, {6}, "age", {"min_value": 0, "max_value": 120}, {"where": "fee > 0"}),
     "between_limit": Case(BETWEEN, {4, 6}, "age", {"min_value": 0, "max_value": 120}, {"limit": 1}),
-    "in_set_with_nulls": Case(IN_SET, dict.fromkeys([4, 5, 6], "is none of Female, Male"), "gender", SET),
-    "in_set_with_a_quote": Case(IN_SET, dict.fromkeys([2, 4, 5, 6], "is none of Male, O'Neil"), "gender",
+    "in_set_with_nulls": Case(IN_SET, dict.fromkeys([4, 5, 6], "is not one of Female, Male"), "gender", SET),
+    "in_set_with_a_quote": Case(IN_SET, dict.fromkeys([2, 4, 5, 6], "is not one of Male, O'Neil"), "gender",
         {"value_set": ["Male", "O''Neil"]}),
     "in_set_row_condition": Case(IN_SET, {4, 6}, "gender", {**SET, "row_condition": "gender is not null"}),
     "in_set_unquoted": Case(IN_SET, {4, 6}, "age", {"value_set": [0, 5, 60, 120], "row_condition": "age is not null",
@@ -103,7 +103,7 @@ CASES = {
     "pair_strictly": Case(
         PAIR, dict.fromkeys([3, 4], "is not before ended"), None, {"column_A": "ended", "column_B": "begun"}
     ),
-    "expression": Case(TRUE, {4: "not so: fee >= 0"}, None, {"expression": "fee >= 0"}),
+    "expression": Case(TRUE, {4: "fails the condition fee >= 0"}, None, {"expression": "fee >= 0"}),
     "expression_with_quotes": Case("holds", {6}, None, {"expression": QUOTED}, description="mail is {odd} at 100 %"),
     "unique": Case(UNIQUE, {5: SECOND, 8: THIRD}, "user_id"),
     "unique_row_condition": Case(UNIQUE, {8: AGAIN}, "user_id", {"row_condition": "age > 0"}),

@@ -29,7 +29,7 @@ In the environment only:
 EXAMPLE = """# The example: tables and audits
 
 Written by `make docs-reference` from `dbt_project/models/staging/_sources.yml`. Each table has one row per customer;
-listed are its columns, with types and audits. An audit refuses the month, unless it is marked *warns* without
+below are its columns, with types and audits. An audit refuses the month, unless it is marked *warns* without
 *refuses*. Empty values pass audits of ranges and sets. History also has `as_of` and `observed_as_of`, production
 `observed_as_of`.
 

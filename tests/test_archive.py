@@ -360,7 +360,7 @@ def test_a_rebuild_that_waited_while_a_month_was_archived_writes_nothing(
     with paused(march, "own model", "--project-dir", copy, *rebuild) as late:
         archived(march, tmp_path / "old", MARCH)
     assert late.process.returncode == 1
-    assert "months were published or taken out while this waited: run it again" in late.said[0]
+    assert "months were published or removed while this waited: run the command again" in late.said[0]
     assert texts(march, "") == before
     assert run_copy(copy, march, *rebuild).returncode == 0
     assert texts(march, "") == before
@@ -468,7 +468,7 @@ def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: 
     assert "which cannot be seen from here" in unseen
     assert "; archived files that were not looked at, as their folder cannot be seen from here: 6" in unseen
     missing = march("archive", "--restore")
-    assert (missing.code, "say where it is now with --from" in missing.err) == (3, True)
+    assert (missing.code, "give its present place with --from" in missing.err) == (3, True)
     file = moved / "labels_2024_01_31.parquet"
     kept = file.read_bytes()
     file.write_bytes(kept[:-9] + b"x" + kept[-8:])

@@ -101,7 +101,7 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
     "bad UTF-8 in the header": (replace("labels.csv", b"churn", b"ch\xfcrn"), ["labels.csv:1", "the header is not UTF-8"]),
     "NUL byte in the header": (replace("labels.csv", b"churn", b"ch\x00rn"), ["labels.csv:1", "has a NUL byte"]),
     "a quote within the header": (replace("labels.csv", b"churn_label", b'"churn"_label'), ["labels.csv:1", "the header is not CSV"]),
-    "a quote without an end in the header": (replace("labels.csv", b"user_id", b'"user_id'), ["labels.csv:1", "has no end"]),
+    "a quote without an end in the header": (replace("labels.csv", b"user_id", b'"user_id'), ["labels.csv:1", "is never closed"]),
     "unterminated quote": (replace("labels.csv", b"\n", b'\n"', 1), ["labels.csv"]),
     "doubled user_id": (double("labels.csv", str), ["refused: 1 thing", "labels.csv:57", "second row with this user_id, first on line 4"]),
     "doubled user_id after trimming": (double("users.csv", lambda user: f" {user}"), ["users.csv:57", "user_id_well_formed"]),
@@ -125,18 +125,18 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
         put("subscriptions.csv", 5, "contract_type", "Lifelong"),
         [
             "1 thing is wrong in 1 file, nothing was changed", "subscriptions.csv:5", "contract_type", '"Lifelong"', "[audit_subscriptions_contract",
-            "is none of Month-to-month, One year, Two year. If the value is right, add it to audit_subscriptions_contract",
+            "is not one of Month-to-month, One year, Two year. If the value is right, add it to audit_subscriptions_contract",
         ],
     ),
-    "a long value": (put("subscriptions.csv", 5, "contract_type", '"' + "x" * 900_000 + '"'), ["subscriptions.csv:5", "is none of Month-to-month"]),
-    "row count collapses": (shrink, ["67 % off the month before"]),
-    "row count explodes": (explode, ["% off the month before"]),
+    "a long value": (put("subscriptions.csv", 5, "contract_type", '"' + "x" * 900_000 + '"'), ["subscriptions.csv:5", "is not one of Month-to-month"]),
+    "row count collapses": (shrink, ["differs by 67 % from the month before"]),
+    "row count explodes": (explode, ["% from the month before"]),
     "a folder": (as_folder, ["labels.csv  is a folder, not a file"]),
     "hostile header": (header("users.csv", lambda h: h.__setitem__(1, HOSTILE)), [HOSTILE, "unknown column"]),
     "end-of-data line": (append("labels.csv", b"\\.\nx,True\n"), ["labels.csv:57", "a line \\. may not be there"]),
     "quotes within a field": (
         replace("subscriptions.csv", b"One year", b'One "fair" year'),
-        ["subscriptions.csv", "a quote within a field", "is none of Month-to-month"],
+        ["subscriptions.csv", "a quote within a field", "is not one of Month-to-month"],
     ),
     "steering the terminal": (header("users.csv", lambda h: h.__setitem__(1, "\x1b[2J")), ["\\x1b[2J"]),
     "broken gzip": (
@@ -153,7 +153,7 @@ BAD: dict[str, tuple[Spoil, list[str]]] = {
         ),
         [
             "labels.csv:1", "the header is not UTF-8", "users.csv:1", "has a NUL byte", "subscriptions.csv:1", "the header is not CSV",
-            "support_agg_90d.csv:1", "has no end", "\\x1b[2J", "payments_agg_90d.csv:1", "no rows",
+            "support_agg_90d.csv:1", "is never closed", "\\x1b[2J", "payments_agg_90d.csv:1", "no rows",
         ],
     ),
     "several things in several files": (

@@ -140,7 +140,7 @@ def test_dbt_that_waited_while_months_were_built_writes_nothing_of_what_it_read_
     with paused(january, "first merge", "dbt", "run", "--select", "users") as late:
         assert january.dbt("build", "--select", "source:staging+", "--exclude", "users+").success
     assert late.process.returncode == 1
-    assert "months were published or taken out while this waited: run it again" in late.said[0]
+    assert "months were published or removed while this waited: run the command again" in late.said[0]
     assert january.production() == before
     assert january.dbt("build").success
     assert published(january) == ["2024-01-31", FEBRUARY, "2024-03-31"]
@@ -155,7 +155,7 @@ def test_history_is_not_built_on_months_that_have_gone_meanwhile(january: Stream
         january.connection.execute("create table kept as select * from ops.history where table_name = 'users'")
         january.connection.execute("delete from ops.history where table_name = 'users'")
     assert late.process.returncode == 1
-    assert "months were published or taken out while users waited: run it again" in late.said[0]
+    assert "months were published or removed while users waited: run the command again" in late.said[0]
     january.connection.execute("insert into ops.history select * from kept; drop table kept")
     assert january.dbt("build").success
     january.ok("verify")

@@ -46,7 +46,7 @@ def test_models_are_in_step_with_the_declaration() -> None:
 def test_a_database_of_another_project_is_refused(january: Streamflow) -> None:
     """Its months would hide those of the other project from their readers."""
     other = Table.model_validate({**PLANS, "config": {"meta": {"primary_key": "user_id"}}})
-    with pytest.raises(WrongUsage, match="it is of another project"):
+    with pytest.raises(WrongUsage, match="it is another project's"):
         changes(january.connection, [other])
     assert list(changes(january.connection, [*load_contract(), other])) == []
 
@@ -266,7 +266,7 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
     write_models(tables)
     lacking = [str(one) for one in model_faults(tables)]
     assert lacking == [
-        "models/marts/training_set.yml: its labels are churn_label, and declared as none",
+        "models/marts/training_set.yml: its labels are churn_label, but are declared as none",
         "models/history/labels_snapshots.sql is of a table that is not declared: remove labels_snapshots.sql,"
         " labels_snapshots.yml, latest_labels.sql, latest_labels.yml, labels.sql, labels.yml",
     ]
@@ -287,7 +287,7 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
         ({**PLANS, "columns": [{"name": f"c{n}", "data_type": "int"} for n in range(801)]}, "at most 800 items"),
         (
             {**PLANS, "config": {"meta": {**PLANS["config"]["meta"], "files": "users.csv"}}},
-            "tables users and plans are both of the file users.csv",
+            "tables users and plans would both read users.csv",
         ),
         ("plans", "table plans cannot be used.* stands where `key: value` belongs"),
         ({**PLANS, "config": {"meta": "user_id"}}, "'user_id' stands where `key: value` belongs"),

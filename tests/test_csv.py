@@ -62,7 +62,7 @@ REFUSED: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
     "carriage returns alone": (GOOD[:-1] + b"\r" + GOOD + b"u,x,2,t,,\n", [(2, "ends in CR alone"), (3, "not a whole number")]),
     "a carriage return within quotes": (b'"a\rb",1,2,t,2024-01-31,\nu,x,2,t,,\n', [(3, "not a whole number")]),
     "an empty line": (GOOD + b"\n" + b"u,x,2,t,,\n", [(3, "an empty line"), (4, "not a whole number")]),
-    "a quote without an end": (GOOD + b'"u,1,2,t,2024-01-31,\n' + GOOD * 3, [(3, "has no end. What follows was not read")]),
+    "a quote without an end": (GOOD + b'"u,1,2,t,2024-01-31,\n' + GOOD * 3, [(3, "is never closed. What follows was not read")]),
     "NUL beside quotes": (b'"u\0","1",2,t,2024-01-31,\n', [(2, "holds a NUL byte")]),
 }  # fmt: skip
 """Name -> the rows of a file, and the line and a part of the reason of each problem that is reported."""

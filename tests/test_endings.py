@@ -225,7 +225,7 @@ def test_a_bug_is_a_sentence_and_a_log(
     result = january("ingest", "001", "--data-dir", months, *more)
     log = Path(january.environment["STREAMFLOW_HOME"]) / "logs" / "streamflow.log"
     assert result.code == 3
-    assert "an unexpected error, a bug of streamflow: TypeError: list indices" in result.err
+    assert "unexpected error, a bug in streamflow: TypeError: list indices" in result.err
     assert str(log) in result.err
     assert "Traceback" not in result.out + result.err
     assert "Traceback" in log.read_text()

@@ -272,14 +272,14 @@ def test_row_count_against_the_month_before(january: Streamflow, months: Path, t
     assert {audit["audit_name"] for audit in warned["audits"] if audit["status"] == "warn"} == {
         f"audit_{table.split('_')[0]}_row_count_close_to_month_before" for table in TABLES
     }
-    assert "25 % off the month before" in warned["warnings"][0]["reason"]
+    assert "differs by 25 % from the month before" in warned["warnings"][0]["reason"]
 
     for table in TABLES:
         edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(slice(30, None)))
     before = streamflow.state()
     refused = streamflow("ingest", "001", "--data-dir", tmp_path)
     assert refused.code == 1
-    assert "52 % off the month before" in refused.err
+    assert "differs by 52 % from the month before" in refused.err
     assert streamflow.state() == before
 
 

@@ -118,7 +118,7 @@ def test_tables_of_somebody_else(shop: Shop, tmp_path: Path) -> None:
     assert "production/invoices.yml: its unique_key is account_id, invoice_no" in shop(*again, code=2)
     shop("models", "--overwrite")
     assert (
-        "the key account_id, invoice_no in the database, and is declared with account_id, invoice_no, amount"
+        "the key account_id, invoice_no in the database, but is declared with account_id, invoice_no, amount"
         in shop(*again, code=2)
     )
     shop.holds(files, known)
@@ -590,15 +590,15 @@ def by(*columns: str) -> dict[str, Any]:
     [
         ([payments(primary_key=[])], "primary_key Tuple should have at least 1 item"),
         ([payments(primary_key=["paid", "paid"])], "primary_key paid is named twice"),
-        ([payments(references="accounts")], "by account_id, and has no such column: say by which"),
-        ([payments(references=by("paye"))], "references accounts by paye, and has no such column"),
+        ([payments(references="accounts")], "by account_id, but has no such column: say by which"),
+        ([payments(references=by("paye"))], "references accounts by paye, but has no such column"),
         ([payments(references={"table": "accounts", "column": "payer"})], "references.column Extra inputs"),
-        ([payments(references=by("payer", "paid"))], "references accounts by 2 columns, and its key has 1: account_id"),
+        ([payments(references=by("payer", "paid"))], "by 2 columns, but the key of accounts has 1: account_id"),
         ([payments(references=by("paid"))], "by paid, which is numeric, and accounts.account_id is bigint"),
         ([payments(references="payments")], "references itself, which only an audit can check"),
         ([payments(references="nobody")], "references nobody, which is not declared"),
         ([with_meta(CARDS, references="debts"), with_meta({**CARDS, "name": "debts"}, references="cards")], "back"),
-        ([payments(customers=True), with_meta(CARDS, customers=True)], "both say `customers: true`"),
+        ([payments(customers=True), with_meta(CARDS, customers=True)], "both have `customers: true`"),
     ],
     ids=[
         "none",

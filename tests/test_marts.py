@@ -79,7 +79,7 @@ def test_no_later_value_can_enter(january: Streamflow, months: Path, tmp_path: P
 
 
 CANNOT_BE = {
-    f"--as-of {JANUARY}": "say which month's labels: --label-as-of",
+    f"--as-of {JANUARY}": "--label-as-of is missing",
     f"--as-of {FEBRUARY} --label-as-of {JANUARY}": "older than features",
     f"--as-of {JANUARY} --label-as-of {MARCH}": (
         f"a month as of {MARCH} is not published, or is being restated. There are: 000 ({JANUARY}), 001"
@@ -355,7 +355,7 @@ def test_another_column_is_the_label(copy: Path, january: Streamflow) -> None:
     wanted = ("training-set", "--as-of", "000", "--label-as-of", "000")
     refused = run_copy(copy, january, *wanted)
     assert refused.returncode == 2
-    assert "its labels are churn_label, and declared as support_tickets_90d" in " ".join(refused.stderr.split())
+    assert "its labels are churn_label, but are declared as support_tickets_90d" in " ".join(refused.stderr.split())
     run_copy(copy, january, "models", "training_set", "--overwrite")
     refused = run_copy(copy, january, *wanted)
     assert refused.returncode == 2
@@ -371,7 +371,7 @@ def test_a_label_date_without_a_label(copy: Path, january: Streamflow) -> None:
     sources.write_text(sources.read_text().replace("label: true", "label: false"))
     refused = run_copy(copy, january, "training-set", "--as-of", "000", "--label-as-of", "000")
     assert refused.returncode == 2
-    assert "--label-as-of has nothing to say" in " ".join(refused.stderr.split())
+    assert "so omit --label-as-of" in " ".join(refused.stderr.split())
 
 
 @pytest.mark.long

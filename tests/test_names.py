@@ -81,7 +81,7 @@ def test_reserved_and_long_names_work_everywhere(
     assert streamflow.rows('select * from "order" order by 1') == state
     both(lambda text: text.replace(",x,", ",z,", 1) + text.splitlines()[3] + "\n")
     said = run("check", "001", "--as-of", "2024-03-31", "--data-dir", str(data), code=1)
-    assert said.count("is none of x, y") == said.count("second row") == 2
+    assert said.count("is not one of x, y") == said.count("second row") == 2
 
 
 COLUMN = {"name": "select", "data_type": "text"}

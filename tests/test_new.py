@@ -111,7 +111,7 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
         "kunden.csv: a line of totals, which `ingest` will refuse. Export the file without it",
         "kunden.csv, Seit: a date in another order or form, so it is declared as text. Export dates as 2024-01-31",
         "kunden.csv, Betrag: a comma where the decimal point belongs, so it is declared as text. Export numbers with",
-        'orders.csv, fee: "1,234.50", "n.a." are no numbers, 28 others are, so it is declared as text. Correct the',
+        'orders.csv, fee: "1,234.50", "n.a." are not numbers, 28 others are, so it is declared as text. Correct the',
     ):
         assert note in said
     assert "orders.csv, code" not in said, "a number may begin with zeros, and is a text then"
@@ -210,7 +210,7 @@ def test_a_second_project_leaves_the_database_of_the_first(run: Run, streamflow:
     before = streamflow.rows("select * from clients_snapshots order by 1")
     for command in ("check", "ingest", "land", "ingest"):
         refused = run(tmp_path / "of_devices", command, "2024-01", code=2)
-        assert "months of clients, and none of the tables declared here: it is of another project" in refused.stderr
+        assert "months of clients, but of none of the tables declared here: it is another project" in refused.stderr
     assert streamflow.rows("select * from clients_snapshots order by 1") == before
     run(tmp_path / "of_clients", "ingest", "2024-02")
     run(tmp_path / "of_clients", "verify")

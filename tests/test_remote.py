@@ -218,7 +218,7 @@ def test_what_is_forbidden_is_not_asked_for_again(streamflow: Streamflow, months
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("ftpx://host/exports", "it knows gcs, gs, http"),
+        ("ftpx://host/exports", "supported: gcs, gs, http"),
         ("gs://bucket/exports", "pip install gcsfs"),
         ("s3://key:secret@bucket/exports", "s3://bucket/exports has user:password@, which it does not take"),
         ("s3://key:sec/ret@bucket/exports", "s3://bucket/exports has user:password@"),

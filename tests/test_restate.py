@@ -259,10 +259,15 @@ def test_files_that_0_2_0_entered_are_the_same_files(published: Streamflow, mont
 
 
 def test_a_restatement_has_a_reason(published: Streamflow, months: Path) -> None:
-    for arguments in (("--restate",), ("--reason", "why"), ("--restate", "--reason", " ")):
+    lacks, is_lost = '--restate needs --reason "..."', "--reason is for --restate or --waive"
+    for arguments, said in (
+        (("--restate",), lacks),
+        (("--restate", "--reason", " "), lacks),
+        (("--reason", "why"), is_lost),
+    ):
         result = published("ingest", "002", "--data-dir", months, *arguments)
         assert result.code == 2, arguments
-        assert "belong together" in result.err, arguments
+        assert said in result.err, arguments
 
 
 def test_a_month_that_is_not_published_cannot_be_restated(published: Streamflow, months: Path) -> None:

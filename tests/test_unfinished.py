@@ -111,7 +111,7 @@ def test_only_an_ingest_finishes_a_month(
     for command in ("check", "land"):
         refused = january(command, "001", "--data-dir", others)
         assert refused.code == 1
-        assert "is begun for 2024-02-29, with other rows; to give those up: `streamflow abandon 001`" in refused.err
+        assert "was begun for 2024-02-29, with other rows; to give those up: `streamflow abandon 001`" in refused.err
         assert published(january) == ["2024-01-31"]
     january.ok("check", "001", "--data-dir", months)
     assert "month 001 is in staging" in january.ok("land", "001", "--data-dir", months).out

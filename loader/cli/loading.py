@@ -36,10 +36,10 @@ Wait = Annotated[
 ]
 AsOf = Annotated[
     dt.datetime | None,
-    typer.Option(formats=DATE, metavar="DATE", help="Another date than the month's last day."),
+    typer.Option(formats=DATE, metavar="DATE", help="The month's date, if it is not the last day."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Audit and build again even if nothing is new.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 Restate = Annotated[bool, typer.Option("--restate", help="Replace a published month, and keep what is replaced.")]
 Manifest = Annotated[
     Path | None,
@@ -48,7 +48,7 @@ Manifest = Annotated[
 Waive = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="AUDIT", help="For this month, let this audit warn and not refuse; may be given several times."
+        metavar="AUDIT", help="For this month, let this audit warn instead of refusing; may be given several times."
     ),
 ]
 Reason = Annotated[
@@ -73,9 +73,9 @@ def ingest(
     wait: Wait = None,
     as_json: Json = False,
 ) -> None:
-    """Land a month's files, audit them, and publish them: all tables or none. Without a month it lists those there are.
+    """Land a month's files, audit them, and publish them: all tables or none. Without a month, show which there are.
 
-    Of several months, each is published before the next one begins, and the first that is refused ends the command.
+    Of several months, each is published before the next one begins, and the first refused or failed one is the last.
     """
     waivers = _waivers(restate, waive, reason)
     deliveries = _deliveries(month, data_dir, as_of, several=True)
@@ -110,7 +110,7 @@ def check(
     reason: Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Land and audit a month, and say what is wrong with it; publish nothing."""
+    """Land and audit a month, and report what is wrong with it; publish nothing."""
     request = Request("check", waive=_waivers(False, waive, reason))
     _run(request, _deliveries(month, data_dir, as_of), as_json)
 
@@ -150,8 +150,10 @@ def _waivers(restate: bool, waive: Sequence[str] | None, reason: str | None) -> 
     given = reason if reason and reason.strip() else None
     if waive and given is None:
         raise WrongUsage('--waive needs --reason "...": say why the rows are let through.')
-    if bool(restate or waive) != bool(given):
-        raise WrongUsage('--restate and --reason "..." belong together: say why a published month is replaced.')
+    if restate and given is None:
+        raise WrongUsage('--restate needs --reason "...": say why a published month is replaced.')
+    if given and not (restate or waive):
+        raise WrongUsage("--reason is for --restate or --waive: give one of them, or omit --reason.")
     return dict.fromkeys(waive or [], given or "")
 
 
@@ -162,10 +164,10 @@ def _deliveries(
     if text is None:
         folder = data_dir or settings.data_dir
         if is_address(folder):
-            raise WrongUsage(f"say which month of {redacted(str(folder))}, by its number.")
+            raise WrongUsage(f"give the number of a month of {redacted(str(folder))}, like 001.")
         folder = expanded(Path(folder))
         there = ", ".join(dict.fromkeys(months_in(folder).values())) or "no month"
-        raise WrongUsage(f"say which month, by its number: {folder} has {there}.")
+        raise WrongUsage(f"give the number of a month: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]
     return [find_delivery(settings, month, data_dir, as_of.date() if as_of else None) for month in months]
 

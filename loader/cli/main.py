@@ -54,7 +54,7 @@ def options(
         typer.Option(help="The project's folder, if it is not the current one or one above.", metavar="DIR"),
     ] = None,
     version: Annotated[  # noqa: ARG001 (its callback does all)
-        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
     """Options of all commands: they stand before the command."""
@@ -130,7 +130,7 @@ def _run(*, explains_words: bool) -> tuple[int, str]:
 
 def _unexpected(error: Exception) -> str:
     """Log the traceback of a bug; return a sentence that says what failed and where the log is."""
-    what = f"an unexpected error, a bug of streamflow: {type(error).__name__}: {error}".strip().splitlines()[0]
+    what = f"unexpected error, a bug in streamflow: {type(error).__name__}: {error}".strip().splitlines()[0]
     try:
         path = load_settings().home / "logs" / "streamflow.log"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,4 +140,4 @@ def _unexpected(error: Exception) -> str:
     except (StreamflowError, OSError) as failure:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return f"{what}, in {place.filename}:{place.lineno}. No log can be written: {failure}"
-    return f"{what}. The log has all of it: {path}. Please report it with these lines."
+    return f"{what}. The traceback is in {path}: please report it."

@@ -107,7 +107,9 @@ def dbt(context: typer.Context) -> None:
 
 def models(
     names: Annotated[list[str] | None, typer.Argument(help="Only these models.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the models lack a column.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if the models do not match the declaration.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Rewrite models that exist, even edited ones.")
     ] = False,
@@ -160,7 +162,7 @@ def new(
 
 
 def setup(as_json: Json = False) -> None:
-    """Install the dbt packages: from dbt's hub or, if it does not answer, the stand-in that streamflow carries."""
+    """Install the dbt packages: from dbt's hub or, if it does not answer, the stand-in that comes with streamflow."""
     from loader.contract import packages
 
     done = packages.install()

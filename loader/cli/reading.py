@@ -115,15 +115,15 @@ def training_set(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
 ) -> None:
-    """A training set: one row per customer known on a date, features as known then, and a later date's label."""
+    """A training set: one row per customer known on a date, features as of then, the label of that or a later date."""
     if as_json and out is None:
         raise WrongUsage("--json is for a training set that goes into a file: give --out too.")
     tables = load_contract()
     if any(table.has_label for table in tables) is (label_as_of is None):
         raise WrongUsage(
-            "say which month's labels: --label-as-of, the same month as --as-of or a later one."
+            "--label-as-of is missing: give the month of the labels, the same as --as-of or a later one."
             if label_as_of is None
-            else "no column is declared with `label: true`, so --label-as-of has nothing to say."
+            else "no column is declared with `label: true`, so omit --label-as-of."
         )
     names = [name.strip() for name in columns.split(",") if name.strip()]
     with open_database(load_settings()).connect() as connection, undisturbed(connection, tables):
@@ -161,11 +161,11 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write what changed in a month as an HTML page, and say where it is; with --index, the list of all months."""
+    """Write what changed in a month as an HTML page, and print its path; with --index, the list of all months."""
     from loader.readers.report import write_index, write_month
 
     if month is None and not index:
-        raise WrongUsage("say which month, like `streamflow report 001`, or --index for the list of all.")
+        raise WrongUsage("give a month, like `streamflow report 001`, or --index for the list of all.")
     results: dict[str, Any] = {}
     if month is not None:
         path, numbers, findings = write_month(load_settings(), month, out)

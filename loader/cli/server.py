@@ -15,7 +15,7 @@ from loader.settings import Settings, load_settings
 
 
 def start(as_json: Json = False) -> None:
-    """Start the embedded server if it is not running, and say where it is."""
+    """Start the embedded server if it is not running, and print its URI."""
     where = open_database(_embedded()).uri
     show(as_json, {"running": True, "uri": where}, "running", where)
 

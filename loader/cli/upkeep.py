@@ -50,7 +50,7 @@ def abandon(month: Month = None, as_of: AsOf = None, as_json: Json = False) -> N
     from loader import api
 
     if month is None:
-        raise WrongUsage("say which month, by its number: `streamflow status` has those that are not finished.")
+        raise WrongUsage("give the number of a month: `streamflow status` has those that are not finished.")
     done = api.abandon_month(month, as_of.date() if as_of else None)
     show(as_json, done, done.message)
 

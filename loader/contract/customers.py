@@ -22,10 +22,10 @@ def faults_across(tables: Sequence[Table]) -> Iterator[str]:
     by_file: dict[str, str] = {}
     for table in tables:
         if (other := by_file.setdefault(table.wanted, table.name)) != table.name:
-            yield f"tables {other} and {table.name} are both of the file {table.wanted}: set `files` of one of them"
+            yield f"tables {other} and {table.name} would both read {table.wanted}: set `files` for one of them"
     marked = [table.name for table in tables if table.customers]
     if len(marked) > 1:
-        yield f"{' and '.join(marked)} both say `customers: true`: one table has the customers"
+        yield f"{' and '.join(marked)} both have `customers: true`: only one table can have it"
 
 
 def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, Table]) -> Iterator[str]:
@@ -44,14 +44,14 @@ def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, T
     columns = reference.columns or parent.key
     if len(columns) != len(parent.key):
         by = counted(len(columns), "column")
-        yield f"references {name} by {by}, and its key has {len(parent.key)}: {', '.join(parent.key)}"
+        yield f"references {name} by {by}, but the key of {name} has {len(parent.key)}: {', '.join(parent.key)}"
         return
     for column, key in zip(columns, parent.key, strict=True):
         if column not in table.column_names:
             which = "" if reference.columns else f": say by which, `references: {{table: {name}, columns: [...]}}`"
-            yield f"references {name} by {column}, and has no such column{which}"
+            yield f"references {name} by {column}, but has no such column{which}"
         elif (own := table.column(column).type_name) != (its := parent.column(key).type_name):
-            yield f"references {name} by {column}, which is {own}, and {name}.{key} is {its}"
+            yield f"references {name} by {column}, which is {own}, but {name}.{key} is {its}"
 
 
 def why_not_forgettable(tables: Sequence[Table]) -> str | None:

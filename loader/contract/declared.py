@@ -50,9 +50,9 @@ def changes(connection: Connection, tables: Sequence[Table]) -> list[Change]:
     brought = _brought(connection)
     if brought and brought.keys().isdisjoint(table.name for table in tables):
         raise WrongUsage(
-            f"this database has months of {some_of(sorted(brought))}, and none of the tables declared here: it is of"
-            " another project, or of tables that this one no longer has. Name another database in POSTGRES_DB. Nothing"
-            " was changed."
+            f"this database has months of {some_of(sorted(brought))}, but of none of the tables declared here: it is"
+            " another project's, or this one no longer declares them. Name another database in POSTGRES_DB. Nothing was"
+            " changed."
         )
     found: list[Change] = []
     for table in tables:
@@ -127,7 +127,7 @@ def _changes(
     called = {one.name: next((name for name in one.names if name in known), None) for one in table.columns}
     if key and key != [called[name] for name in table.declared(table.key)]:
         raise WrongUsage(
-            f"{table.name} has the key {', '.join(key)} in the database, and is declared with {', '.join(table.key)}:"
+            f"{table.name} has the key {', '.join(key)} in the database, but is declared with {', '.join(table.key)}:"
             " history keeps its key. Declare its primary_key as it was, or declare a new table. Nothing was changed."
         )
     for column in table.columns:

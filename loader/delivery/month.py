@@ -171,9 +171,8 @@ def parse_month(text: str, settings: Settings | None = None) -> int:
         number = (settings or load_settings()).number_of(*map(int, date[0].split("-")))
         if number < 0:
             raise WrongUsage(
-                f"{text} is before the first month of all, STREAMFLOW_FIRST_MONTH. In a database that has no month yet,"
-                " set that to an earlier one. Else call its folder month_NNN, by a number that no month has, and ingest"
-                " that with --as-of."
+                f"{text} is before STREAMFLOW_FIRST_MONTH. If no month is published yet, set that to an earlier month."
+                " Otherwise name the folder month_NNN with a number that no month has, and ingest it with --as-of."
             )
         return number
     match = re.fullmatch(r"(?:month_)?(\d{1,4})", text.strip(), re.ASCII)
@@ -187,7 +186,7 @@ def parse_months(text: str) -> list[int]:
     first, dots, last = text.partition("..")
     months = list(range(parse_month(first), parse_month(last if dots else first) + 1))
     if not months:
-        raise WrongUsage(f'"{text}" has no month in it: give the earlier one first, like 000..011.')
+        raise WrongUsage(f'"{text}" is an empty range: give the earlier one first, like 000..011.')
     return months
 
 

@@ -98,7 +98,7 @@ def read_records(file: SourceFile) -> Iterator[Record]:
     try:
         for fields in csv.reader(pieces(), delimiter=file.form.delimiter, quotechar=file.form.quote, strict=False):
             if at_end:
-                raise Broken(line, "a quote in the record that begins here has no end")
+                raise Broken(line, "a quote in the record that begins here is never closed")
             text = "".join(taken)
             yield Record(line, fields, text, text[len(text.rstrip("\r\n")) :], file.form)
             line += text.count("\n")

@@ -102,12 +102,12 @@ class RemoteFolder:
         self.system: Any = None
         protocol, _, rest = address.partition("://")
         if "?" in address:
-            raise WrongUsage(f"{self.origin} is no folder: what follows a question mark is of one file.")
+            raise WrongUsage(f"{self.origin} is not a folder of months: what follows a ? is of one file.")
         try:  # the libraries' own errors would show the password
             if re.match("[^/]*:.*@", rest) if protocol in STORES else urlsplit(address).port == 0:
                 raise ValueError
         except ValueError:
-            wrong = "a port that is no number, or a / or # in user:password@ that is not written as %2F or %23"
+            wrong = "a port that is not a number, or a / or # in user:password@ that is not written as %2F or %23"
             has = "user:password@, which it does not take" if protocol in STORES else wrong
             raise WrongUsage(f"{self.origin} has {has}.") from None
         try:
@@ -115,7 +115,7 @@ class RemoteFolder:
 
             kind = fsspec.get_filesystem_class(protocol)
         except (ImportError, ValueError):
-            remedy = f"pip install {NEEDS[protocol]}" if protocol in NEEDS else f"it knows {', '.join(sorted(NEEDS))}"
+            remedy = f"pip install {NEEDS[protocol]}" if protocol in NEEDS else f"supported: {', '.join(sorted(NEEDS))}"
             raise WrongUsage(f"streamflow cannot read {protocol}:// as it is installed: {remedy}.") from None
         for library in ("gcsfs", "paramiko"):  # their logs only repeat what the error says
             logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -170,7 +170,7 @@ class RemoteFolder:
             return True
 
         if not self._with_retries(copy):
-            raise SurroundingsFailed(f"{target.name} went away from {self.origin} while it was fetched.")
+            raise SurroundingsFailed(f"{target.name} disappeared from {self.origin} while it was fetched.")
 
     def _files(self, folder: str, tables: Sequence[Table]) -> Iterator[str]:
         """The files of a folder that a table takes; if a web server does not list it, the tables' usual file names."""

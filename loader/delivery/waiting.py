@@ -25,7 +25,7 @@ def parse_patience(text: str | None) -> float:
     if text is None:
         return 0
     if not (found := re.fullmatch(r"(\d{1,6})([smhd])", text.strip(), re.ASCII)):
-        raise WrongUsage(f'"{text}" is no time to wait: say it like 90s, 30m, 6h or 2d.')
+        raise WrongUsage(f'"{text}" is not a duration: write it like 90s, 30m, 6h or 2d.')
     return int(found[1]) * UNITS[found[2]]
 
 

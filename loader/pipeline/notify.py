@@ -86,5 +86,5 @@ def _send(command: SecretStr, word: Mapping[str, Any]) -> str | None:
     except OSError as error:
         return f"cannot be started: {error.strerror}"
     except (ValueError, IndexError):
-        return "is no command: it is blank, or a quote in it is left open"
+        return "is not a command: it is blank, or a quote in it is not closed"
     return f"ended with {ended.returncode}: nobody may know how the month ended" if ended.returncode else None

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from loader.refusals.problems import Problems
 
 WARNINGS_KEPT = 1_000  # rows of warnings that a result carries; further ones are only counted
-PUBLISHED = "month {} is published already for {}, with other rows; nothing was changed: to replace it, use --restate"
-FINISHED = "month {} was begun for {}, with other rows; those are published now: to replace them, use --restate"
-BEGUN = "month {0} is begun for {1}, with other rows; to give those up: `streamflow abandon {0}`"
+REPLACE = 'to replace them, use --restate --reason "..."'
+PUBLISHED = f"month {{}} is published already for {{}}, with other rows; nothing was changed: {REPLACE}"
+FINISHED = f"month {{}} was begun for {{}}, with other rows; those are published now: {REPLACE}"
+BEGUN = "month {0} was begun for {1}, with other rows; to give those up: `streamflow abandon {0}`"
 
 
 class Run:
@@ -216,7 +217,7 @@ class Run:
         same = all(file.table in known and known[file.table].content == file.content for file in landing.files)
         if published is None or (self._restates and published != self.load_id and not same):
             raise result.failure(self.delivery.label, self.settings.home)
-        done = "published" if published == self.load_id else "found as it was published"
+        done = "published" if published == self.load_id else "audited and built again, unchanged"
         self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")
 
     def _finish(self, before: DbtRun | None = None) -> DbtRun:

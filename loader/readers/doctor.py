@@ -94,8 +94,8 @@ def _variables() -> Found:
     for name in sorted(given):
         if name.startswith(PREFIXES) and name not in known and "_TEST_" not in name:
             near = difflib.get_close_matches(name, sorted(known), 1, 0.7)
-            remedy = f"did you mean {near[0]}?" if near else "docs/settings.md has those there are"
-            yield "warning", f"{name} in {given[name]} is no setting and has no effect", remedy
+            remedy = f"did you mean {near[0]}?" if near else "docs/settings.md lists all settings"
+            yield "warning", f"{name} in {given[name]} is not a setting and has no effect", remedy
 
 
 def _settings() -> None:

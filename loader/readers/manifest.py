@@ -56,6 +56,6 @@ def _noted(path: Path) -> list[tuple[int, str, str, str]]:
         if text.strip() and not text.startswith("#") and not (was_cut and after.startswith(text)):
             number, sha256, what, *_ = [*text.removeprefix("manifest: ").split(maxsplit=2), "", "", ""]
             if not (was_cut and place == len(lines)) and (not number.isdigit() or len(sha256) != 64):
-                raise WrongUsage(f"{path}:{place} is no line of a manifest: is it the file that --manifest wrote?")
+                raise WrongUsage(f"{path}:{place} is not a line of a manifest: is it the file that --manifest wrote?")
             found.append((place, number, sha256, what))
     return found

@@ -28,13 +28,13 @@ def of_row(audit: Audit) -> str:
             case "expect_column_values_to_be_between":
                 said = _not_between(given.get("min_value"), given.get("max_value"), given.get("strictly"))
             case "expect_column_values_to_be_in_set" | "accepted_values":
-                said = f"is none of {', '.join(map(_in_sql, given.get('value_set') or given['values']))}"
+                said = f"is not one of {', '.join(map(_in_sql, given.get('value_set') or given['values']))}"
             case "expect_column_values_to_match_regex":
                 said = f"does not have the form {_in_sql(given['regex'])}"
             case "expect_column_pair_values_A_to_be_greater_than_B":
                 said = f"is {'after' if given.get('or_equal') else 'not before'} {_plain(given['column_A'])}"
             case "expression_is_true":
-                said = f"not so: {given['expression']} {given.get('test_condition', '')}".rstrip()
+                said = f"fails the condition {given['expression']} {given.get('test_condition', '')}".rstrip()
     return said
 
 
@@ -70,7 +70,7 @@ def of_table(audit: Audit, failures: int) -> tuple[str, str | None]:
     """What is wrong with a table as a whole, with the number that the audit returned, and what to do about it."""
     match audit.test:
         case "row_count_change_percent":
-            return f"the number of rows is {failures} % off the month before", None
+            return f"the number of rows differs by {failures} % from the month before", None
         case "gone_since_month_before_percent":
             return f"{failures} % of the customers of the month before are not in it", OTHER_CUSTOMERS
         case _:

@@ -85,7 +85,7 @@ def exports(folder: Path) -> list[Export]:
         DataRefused: a file is no text with a usable header, or two files would become the same table.
     """
     if not folder.is_dir():
-        raise WrongUsage(f"{folder} is no folder: --from names one with a month's CSV files.")
+        raise WrongUsage(f"{folder} is not a folder: --from names one with a month's CSV files.")
     paths = sorted(path for path in folder.iterdir() if re.fullmatch(r".+\.csv(\.gz)?", path.name, re.IGNORECASE))
     if not paths:
         raise WrongUsage(f"{folder} has no CSV file: --from names a folder with a month's CSV files.")

@@ -63,7 +63,7 @@ class ColumnSeen:
             if others and fit * 5 >= self.filled * 4 > 0:
                 shown = ", ".join(f'"{value}"' for value in others[:SHOWN])
                 more = " and others" if others[SHOWN:] else ""
-                are = f"is no {kind}" if len(others) == 1 else f"are no {kind}s"
+                are = f"is not a {kind}" if len(others) == 1 else f"are not {kind}s"
                 return f"{shown}{more} {are}, {counted(fit, 'other')} are, so it is declared as text. {MEND_FEW}"
         return None
 

@@ -180,7 +180,7 @@ def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequ
 def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry, Path, str]]) -> Moved:
     for _, path, sha256 in found:
         if not path.is_file():
-            raise SurroundingsFailed(f"{path} is not there: say where it is now with --from FOLDER.")
+            raise SurroundingsFailed(f"{path} is not there: give its present place with --from FOLDER.")
         if SourceFile(path).sha256() != sha256:
             raise SurroundingsFailed(f"{path} is not the file that was written: its SHA-256 is not {sha256}.")
     with history.all_or_nothing(connection, f"{as_of} is not restored"):

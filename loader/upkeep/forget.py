@@ -85,7 +85,7 @@ def _named(connection: Connection, tables: Sequence[Table], customers: Sequence[
         return [name for (name,) in connection.execute(query, [list(customers)]).fetchall()]
     except psycopg.DataError as error:
         raise WrongUsage(
-            f"{NOTHING}: one of them is no customer: {error.diag.message_primary}. Write them as in the files."
+            f"{NOTHING}: one of them cannot be a customer: {error.diag.message_primary}. Write them as in the files."
         ) from None
 
 

@@ -56,7 +56,7 @@ def chosen(connection: Connection, loader: str | None, reader: str | None) -> di
         raise WrongUsage(f"loader and reader must be two roles, and both are named {names['loader']}.")
     for purpose, name in names.items():
         if not NAME.fullmatch(name) or name in SQL_WORDS | {"public", "none"}:
-            raise WrongUsage(f"{name!r} is no name for a role: up to 63 of a-z, 0-9 and _, no keyword, and not pg_...")
+            raise WrongUsage(f"{name!r} cannot name a role: up to 63 of a-z, 0-9 and _, no keyword, and not pg_...")
         for (powers,) in connection.execute(statement(__file__, "powers"), {"role": name}).fetchall():
             raise WrongUsage(f"{name} has more rights than a {purpose} should ({powers}): name another role.")
     return names

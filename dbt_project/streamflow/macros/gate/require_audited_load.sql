@@ -6,24 +6,25 @@
 {% macro require_audited_load() %}
     {%- if execute -%}
         {%- if invocation_args_dict.get('use_fast_test_edges') -%}
-            {%- do streamflow.keep_shut("with --use-fast-test-edges, dbt does not let it wait for audits of several tables") -%}
+            {%- do streamflow.keep_shut("dbt would build it before audits of several tables have ended", "Run dbt without --use-fast-test-edges.") -%}
         {%- endif -%}
         {%- set left_out, audits = [], streamflow.audits('error') -%}
         {%- for audit in audits -%}
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
                 {%- if id.startswith('function.') -%}
-                    {%- do streamflow.keep_shut("audit " ~ audit.name ~ " calls " ~ id ~ ", and dbt would not let the gate wait for it: make"
-                        ~ " the function a macro") -%}
+                    {%- do streamflow.keep_shut("audit " ~ audit.name ~ " calls " ~ id ~ ", so dbt would not let the gate wait for it", "Make the"
+                        ~ " function a macro.") -%}
                 {%- endif -%}
                 {%- set named = id.split('.')[-1] if id.startswith('seed.') else '[' ~ id.split('.')[-2:] | join(', ') ~ ']' -%}
                 {%- do streamflow.keep_shut("audit " ~ audit.name ~ " reads " ~ id ~ ", which the gate does not depend on, so dbt would not"
-                    ~ " let the gate wait for this audit: set in dbt_project.yml `vars: {audited_besides: [" ~ named ~ "]}`, or add it"
-                    ~ " to that list") -%}
+                    ~ " let the gate wait for this audit", "Set in dbt_project.yml `vars: {audited_besides: [" ~ named ~ "]}`, or add it"
+                    ~ " to that list.") -%}
             {%- endfor -%}
         {%- endfor -%}
         {%- if left_out and run_query('select ops.is_to_publish()').rows[0][0] -%}
-            {%- do streamflow.keep_shut("audits that are not part of this run: " ~ left_out | length ~ ", " ~ left_out[0] ~ " among them") -%}
+            {%- do streamflow.keep_shut("audits that are not part of this run: " ~ left_out | length ~ ", " ~ left_out[0] ~ " among them",
+                "Run `dbt build` without a selection, or `streamflow ingest`.") -%}
         {%- endif -%}
         {%- set declared = streamflow.declarations() -%}
         {%- do run_query(streamflow.begin_step() ~ "; select ops.drop_left_over_keys(" ~ declared ~ "); commit; begin") -%}
@@ -97,10 +98,8 @@
 {% endmacro %}
 
 
-{% macro keep_shut(reason) %}
-    {{ exceptions.raise_compiler_error(
-        "the gate stays closed: " ~ reason ~ ". Nothing below it was built. Run `dbt build` without a selection, or `streamflow ingest`."
-    ) }}
+{% macro keep_shut(reason, remedy) %}
+    {{ exceptions.raise_compiler_error("the gate stays closed: " ~ reason ~ ". Nothing below it was built. " ~ remedy) }}
 {% endmacro %}
 
 

@@ -223,7 +223,7 @@ begin
             end if;
         end loop;
         if wanted.key <> ops.primary_key(wanted.name) then
-            raise exception '% has the key % in the database, and is declared with %: history keeps its key. Declare its primary_key as'
+            raise exception '% has the key % in the database, but is declared with %: history keeps its key. Declare its primary_key as'
                 ' it was, or declare a new table. Nothing was changed.',
                 wanted.name::regclass, array_to_string(ops.primary_key(wanted.name), ', '), array_to_string(wanted.key, ', ');
         end if;

@@ -117,7 +117,7 @@ begin
         raise exception 'this month is built on %, which is archived in %: `streamflow archive --restore %` first. Nothing was changed.',
             before.archived, before.folder, before.archived;
     elsif before.dates <> all(read) then
-        raise exception 'months were published or taken out while % waited: run it again. Nothing was changed.', of_table;
+        raise exception 'months were published or removed while % waited: run the command again. Nothing was changed.', of_table;
     end if;
 end
 $$;

@@ -8,7 +8,7 @@
     {#- months may have changed since newly_delivered wrote its condition into the compiled model -#}
     {%- set said = ' /* newly_delivered */' -%}
     {%- if said in model.compiled_code and plan.reads ~ said not in model.compiled_code -%}
-        {%- do exceptions.raise_compiler_error("months were published or taken out while this waited: run it again. Nothing was changed.") -%}
+        {%- do exceptions.raise_compiler_error("months were published or removed while this waited: run the command again. Nothing was changed.") -%}
     {%- endif -%}
     {%- for day in fromjson(plan.uncounted or '[]') %}{# dbt makes JSON of an array #}
     {{ streamflow.count_before_merge(target, delivered, key, day) }};
