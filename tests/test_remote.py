@@ -332,7 +332,7 @@ def test_a_look_that_fails_is_not_taken_for_the_one_before(
 def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "PAUSE", 0.01)
     assert january("ingest", "001", "--data-dir", tmp_path, "--wait", "1s").code == 4
-    assert "say it like 90s" in january("ingest", "001", "--wait", "soon").err
+    assert "write it like 90s" in january("ingest", "001", "--wait", "soon").err
 
 
 @pytest.mark.parametrize(
