@@ -29,7 +29,9 @@ FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "
 """Publishes a month whose history stands, without tests: a failed one on history or production would block it."""
 SELECTABLE = re.compile(r"[\w.-]+")
 """Names that dbt's --select takes as they are, without its operators."""
-BELOW = ["build", "--indirect-selection", "empty", "--exclude", "+published", "--select"]
+BELOW = ["build", "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", "--exclude", "+published"]
+EVERYTHING = ["gate+", "resource_type:model", "resource_type:snapshot", "resource_type:seed"]
+"""All but audits: models of one's own may read neither production nor history."""
 WHOLE = ["--no-fail-fast"]
 """With fail-fast, dbt kills its other sessions, which looks as if the server did, and skips what can be built."""
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
@@ -149,13 +151,13 @@ class Dbt:
     def build_again(self, failed: Collection[str] | None, database: Database, begun: Told, done: Told) -> DbtRun:
         """Build what failed below production, with the project's models upstream of it: the repair may be in one.
 
-        Builds all that is below production if `failed` is None, or names something that dbt cannot select, like a hook.
+        Builds everything but production if `failed` is None, or names what dbt cannot select, like a hook.
         Arguments and errors are those of `run`.
         """
         known = self.manifest(database).nodes.values()
         nodes = {one.name for one in known if one.resource_type != "operation" and SELECTABLE.fullmatch(one.name)}
-        chosen = [f"+{name}" for name in failed] if failed and nodes.issuperset(failed) else ["gate+"]
-        return self.run([*BELOW, *chosen], database, begun, done)
+        chosen = [f"+{name}" for name in failed] if failed and nodes.issuperset(failed) else EVERYTHING
+        return self.run([*BELOW, "--select", *chosen], database, begun, done)
 
     def manifest(self, database: Database) -> Any:
         """The manifest of the parsed project.
