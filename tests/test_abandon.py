@@ -18,6 +18,11 @@ from tests.test_gate import land_only, published
 from tests.test_migrate import Declare, declaring  # noqa: F401 (a fixture)
 
 REASON = ("--restate", "--reason", "the export was cut")
+MERGE_OF_LABELS_FAILS = """
+create function ops.fail() returns trigger language plpgsql as $$ begin raise exception 'stopped here'; end $$;
+create trigger fail before update on ops.history for each row
+when (new.table_name = 'labels' and new.merged_at is not null) execute function ops.fail()
+"""
 
 
 @contextmanager
@@ -103,6 +108,25 @@ def test_a_restatement_that_was_cut_off_is_given_up(
     assert streamflow.rows("select * from ops.restatements") == kept
     streamflow.ok("verify", "--manifest", manifest)
     assert streamflow.value("select count(*) from pg_tables where schemaname in ('history', 'restated')") == 13
+
+
+def test_a_restatement_that_took_a_customer_out_of_some_tables_is_given_up(
+    february: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """The foreign keys of the tables that it did not get to have lost the customer's rows, too."""
+    before = february.state()
+    joined = "select user_id from users except select user_id from users_snapshots where as_of = '2024-01-31' limit 1"
+    user = february.value(joined)
+    for file in copy_month(months, "001", tmp_path).glob("*.csv"):
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if not line.startswith(f"{user},")))
+    february.connection.execute(MERGE_OF_LABELS_FAILS)
+    assert february("ingest", "001", "--data-dir", tmp_path, *REASON).code == 3
+    february.connection.execute("drop function ops.fail cascade")
+    february.ok("abandon", "001")
+    assert february.dbt("run", "--select", "complete_months+").success
+    february.ok("verify")
+    assert february.state() == before
 
 
 @pytest.mark.long

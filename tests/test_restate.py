@@ -259,7 +259,7 @@ def test_files_that_0_2_0_entered_are_the_same_files(published: Streamflow, mont
 
 
 def test_a_restatement_has_a_reason(published: Streamflow, months: Path) -> None:
-    lacks, is_lost = '--restate needs --reason "..."', "--reason is for --restate or --waive"
+    lacks, is_lost = '--restate needs --reason "..."', "--reason explains --restate or --waive"
     for arguments, said in (
         (("--restate",), lacks),
         (("--restate", "--reason", " "), lacks),

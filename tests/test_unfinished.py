@@ -128,7 +128,7 @@ def test_an_ingest_of_other_files_finishes_a_month_and_says_so(
     cut_off(january, "last merge", "001", "--data-dir", months)
     refused = january("ingest", "001", "--data-dir", fewer(1, 3))
     assert refused.code == 1
-    assert "was begun for 2024-02-29, with other rows; those are published now" in refused.err
+    assert "was begun for 2024-02-29, with other rows, now published" in refused.err
     assert january.state() == undisturbed
     assert published(january) == ["2024-01-31", "2024-02-29"]
 

@@ -75,7 +75,7 @@ def ingest(
 ) -> None:
     """Land a month's files, audit them, and publish them: all tables or none. Without a month, show which there are.
 
-    Of several months, each is published before the next one begins, and the first refused or failed one is the last.
+    Of several months, each is published before the next one begins. The first one that is not ends the command.
     """
     waivers = _waivers(restate, waive, reason)
     deliveries = _deliveries(month, data_dir, as_of, several=True)
@@ -153,7 +153,7 @@ def _waivers(restate: bool, waive: Sequence[str] | None, reason: str | None) -> 
     if restate and given is None:
         raise WrongUsage('--restate needs --reason "...": say why a published month is replaced.')
     if given and not (restate or waive):
-        raise WrongUsage("--reason is for --restate or --waive: give one of them, or omit --reason.")
+        raise WrongUsage("--reason explains --restate or --waive, and neither is given: omit it.")
     return dict.fromkeys(waive or [], given or "")
 
 
@@ -208,7 +208,7 @@ def _run(request: Request, deliveries: Sequence[Delivery], as_json: bool) -> Non
 def _tell_failed(outcome: Outcome) -> None:
     """Report what failed after the month was published: models, tests, or what settings ask for."""
     if outcome.failed:
-        message = "the month is published, but this failed; the same command tries only that again"
+        message = "the month is published, but this failed; the same command tries it again"
         failed = [node for node in outcome.failed if node.status != "skipped"]
         lines = [f"  {node}" for node in failed or outcome.failed]
         if skipped := len(outcome.failed) - len(lines):

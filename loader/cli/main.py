@@ -140,4 +140,4 @@ def _unexpected(error: Exception) -> str:
     except (StreamflowError, OSError) as failure:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return f"{what}, in {place.filename}:{place.lineno}. No log can be written: {failure}"
-    return f"{what}. The traceback is in {path}: please report it."
+    return f"{what}. The traceback is in {path}: please report this bug with it."

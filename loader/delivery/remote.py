@@ -102,7 +102,7 @@ class RemoteFolder:
         self.system: Any = None
         protocol, _, rest = address.partition("://")
         if "?" in address:
-            raise WrongUsage(f"{self.origin} is not a folder of months: what follows a ? is of one file.")
+            raise WrongUsage(f"{self.origin} is not a folder of months: an address with a ? names one file.")
         try:  # the libraries' own errors would show the password
             if re.match("[^/]*:.*@", rest) if protocol in STORES else urlsplit(address).port == 0:
                 raise ValueError

@@ -21,8 +21,8 @@ from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from loader.settings import Settings
 
-REFERENCES = ["run-operation", "streamflow.require_references"]
-"""What the gate checks besides the audits."""
+REFERENCES = ["run-operation", "streamflow.require_references", "--no-write-json"]
+"""What the gate checks besides the audits. The artifacts stay those of the audits."""
 BUILD = ["build", "--select", "*", "--exclude-resource-type", "unit_test"]
 """All but unit tests, which are for developers; `--select *` overrides a default of the project's selectors.yml."""
 FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "complete_months+"]
@@ -30,8 +30,8 @@ FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "
 SELECTABLE = re.compile(r"[\w.-]+")
 """Names that dbt's --select takes as they are, without its operators."""
 BELOW = ["build", "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", "--exclude", "+published"]
-EVERYTHING = ["gate+", "resource_type:model", "resource_type:snapshot", "resource_type:seed"]
-"""All but audits: models of one's own may read neither production nor history."""
+ALL_BELOW = [*BELOW, "source:staging+1", "--select", "*"]
+"""Also without what reads staging, which may hold another month by now."""
 WHOLE = ["--no-fail-fast"]
 """With fail-fast, dbt kills its other sessions, which looks as if the server did, and skips what can be built."""
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
@@ -131,33 +131,35 @@ class Dbt:
             SurroundingsFailed: dbt cannot parse the project, the packages that it needs are not installed, or it would
                 work on another database.
         """
-        manifest = self.manifest(database).deepcopy()  # a run modifies it
-        return _run(manifest, [*arguments, *WHOLE, *LOGGED], begun, done)
+        return _run(self._copied(database), [*arguments, *WHOLE, *LOGGED], begun, done)
 
     def audit(self, database: Database, begun: Told, done: Told) -> DbtRun:
         """Load the seeds that audits read, then run the audits and nothing else, silently.
 
         Returns the seed run if a seed fails. Arguments and errors are those of `run`.
         """
-        from loader.refusals.audits import only_audits, seeds_of_audits
+        from loader.refusals.audits import AUDIT, mark_audits, seeds_of_audits
 
-        manifest = self.manifest(database)
-        if seeds := seeds_of_audits(manifest):
-            made = self.run(["seed", "--select", *seeds], database, begun, done)
-            if not made.success:
-                return made
-        return _run(only_audits(manifest.deepcopy()), ["test", "--select", "*", *WHOLE, *LOGGED], begun, done)
+        steps = [["test", "--select", f"tag:{AUDIT}"]]
+        if seeds := seeds_of_audits(self.manifest(database)):
+            steps.insert(0, ["seed", "--select", *seeds])
+        for step in steps:
+            result = _run(mark_audits(self._copied(database)), [*step, *WHOLE, *LOGGED], begun, done)
+            if not result.success:
+                break
+        return result
 
     def build_again(self, failed: Collection[str] | None, database: Database, begun: Told, done: Told) -> DbtRun:
         """Build what failed below production, with the project's models upstream of it: the repair may be in one.
 
-        Builds everything but production if `failed` is None, or names what dbt cannot select, like a hook.
+        Builds all that does not read staging if `failed` is None, or names what dbt cannot select, like a hook.
         Arguments and errors are those of `run`.
         """
         known = self.manifest(database).nodes.values()
         nodes = {one.name for one in known if one.resource_type != "operation" and SELECTABLE.fullmatch(one.name)}
-        chosen = [f"+{name}" for name in failed] if failed and nodes.issuperset(failed) else EVERYTHING
-        return self.run([*BELOW, "--select", *chosen], database, begun, done)
+        if failed and nodes.issuperset(failed):
+            return self.run([*BELOW, "--select", *(f"+{name}" for name in failed)], database, begun, done)
+        return self.run(ALL_BELOW, database, begun, done)
 
     def manifest(self, database: Database) -> Any:
         """The manifest of the parsed project.
@@ -169,9 +171,18 @@ class Dbt:
         assert self._parsed is not None  # noqa: S101 (for mypy)
         parsed = self._parsed.result()
         if parsed.exception:
-            raise SurroundingsFailed(f"dbt cannot parse the project: {parsed.exception}\nFix that, then try again.")
-        parsed.result.selectors, parsed.result.disabled = {}, {}  # dbt cannot copy them, and nothing here needs them
+            advice = "`streamflow dbt parse` may say more. Fix that, then try again."
+            raise SurroundingsFailed(f"dbt cannot parse the project: {parsed.exception}\n{advice}")
         return parsed.result
+
+    def _copied(self, database: Database) -> Any:
+        """A copy of the manifest for a run, which modifies it. What dbt cannot copy is left out, or shared."""
+        manifest = self.manifest(database)
+        manifest.selectors, manifest.disabled = {}, {}  # nothing here needs them
+        saved_queries, manifest.saved_queries = manifest.saved_queries, {}
+        copied = manifest.deepcopy()
+        copied.saved_queries = manifest.saved_queries = saved_queries
+        return copied
 
 
 @contextlib.contextmanager
@@ -223,6 +234,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
 
     def tell(event: Any) -> None:
         if event.info.name == "MainReportVersion":  # its first event
+            manifest.metadata.invocation_id = event.info.invocation_id  # in manifest.json, as in run_results.json
             begun(event.info.invocation_id)
         if event.info.name in {"RunningOperationCaughtError", "RunningOperationUncaughtError"}:
             operation_errors.append(event.data.exc.strip())

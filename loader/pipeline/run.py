@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from loader.refusals.problems import Problems
 
 WARNINGS_KEPT = 1_000  # rows of warnings that a result carries; further ones are only counted
-REPLACE = 'to replace them, use --restate --reason "..."'
-PUBLISHED = f"month {{}} is published already for {{}}, with other rows; nothing was changed: {REPLACE}"
-FINISHED = f"month {{}} was begun for {{}}, with other rows; those are published now: {REPLACE}"
+PUBLISHED = 'month {} is published already for {}, with other rows, which stay; replace it by --restate --reason "..."'
+FINISHED = 'month {} was begun for {}, with other rows, now published; replace them by --restate --reason "..."'
 BEGUN = "month {0} was begun for {1}, with other rows; to give those up: `streamflow abandon {0}`"
 
 
@@ -130,7 +129,7 @@ class Run:
             self.connection.execute("select ops.require_months_before(table_name, as_of) from ops.to_build")
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
-            self._build(landing)
+            self._audit_and_publish(landing)
 
     def _is_in_history(self, known: dict[str, TableHistory], found: Found, standing: ledger.Standing) -> bool:
         """Whether history has all these rows and nothing more is asked; Refused for other rows, if not restated."""
@@ -207,17 +206,18 @@ class Run:
 
         return Problems(self.database, self.connection, self.delivery, self.load_id, self.tables, self.files)
 
-    def _build(self, landing: Landing) -> None:
-        """Audit and publish what staging holds."""
-        result = self._dbt(partial(self.dbt.run, BUILD), "audits and tables")
-        self._require_passed(result)
+    def _audit_and_publish(self, landing: Landing) -> None:
+        result = audited = self._dbt(partial(self.dbt.run, BUILD), "audits and tables")
+        if not (result.success or ledger.audits_of(self.connection, self.load_id)):  # another hook failed first
+            audited = self._dbt(self.dbt.audit, "audits")
+        self._require_passed(audited)
         if not self._standing().is_finished and self._history():
             result = self._finish(result)
         published, known = self._standing().load_id, self._history()
         same = all(file.table in known and known[file.table].content == file.content for file in landing.files)
         if published is None or (self._restates and published != self.load_id and not same):
             raise result.failure(self.delivery.label, self.settings.home)
-        done = "published" if published == self.load_id else "audited and built again, unchanged"
+        done = "published" if published == self.load_id else "stands as published"
         self._published(result, f"month {self.delivery.label} {done}, as of {self.delivery.as_of}")
 
     def _finish(self, before: DbtRun | None = None) -> DbtRun:

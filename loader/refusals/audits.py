@@ -22,6 +22,8 @@ UNIQUE = {
     "unique_combination_of_columns",
 }  # fmt: skip
 """Tests that no two rows have the same values."""
+AUDIT = "streamflow_audit"
+"""The tag of audits, while nothing but audits is to run."""
 NOT_NULL = {"not_null", "expect_column_values_to_not_be_null"}
 COLUMN_LISTS = ("column_list", "combination_of_columns")
 """The arguments in which a test of several columns names them."""
@@ -150,13 +152,16 @@ def seeds_of_audits(manifest: Any) -> list[str]:
     return sorted(manifest.nodes[name].name for name in read)
 
 
-def only_audits(manifest: Any) -> Any:
-    """Take all other tests out of dbt's manifest, and return it: dbt cannot select tests of any name by their names."""
-    audits = {node.unique_id for node, _ in _audits(manifest)}
-    for name in [name for name, node in manifest.nodes.items() if node.resource_type == "test"]:
-        if name not in audits:
+def mark_audits(manifest: Any) -> Any:
+    """Give the audits in dbt's manifest a tag by which dbt selects them, whatever their names are, and return it.
+
+    Takes out the on-run-end hooks of other packages: if one failed, dbt would not enter the verdicts.
+    """
+    for node, _ in _audits(manifest):
+        node.tags.append(AUDIT)
+    for name, node in [*manifest.nodes.items()]:
+        if "on-run-end" in node.tags and node.resource_type == "operation" and node.package_name != "streamflow":
             del manifest.nodes[name]
-    manifest.unit_tests.clear()
     return manifest
 
 

@@ -1,4 +1,7 @@
-{#- What a project must not do, because a run would then harm history or production. Every run calls require_safe_project first. -#}
+{#-
+  What a project must not do, because a run would then harm history or production. on-run-start and `streamflow init` call
+  require_safe_project before they change anything.
+-#}
 
 {% macro require_safe_project() %}
     {%- if target.schema != 'public' -%}

@@ -99,7 +99,7 @@
 -#}
 {% macro begin_step(relation=none) %}
     {%- if execute and (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
-        {{ exceptions.raise_compiler_error("--empty and --sample leave rows out, so nothing was built: run dbt without them") }}
+        {{ exceptions.raise_compiler_error("history and production are not built from a part of the rows: run dbt without --empty and --sample") }}
     {%- endif -%}
     select ops.begin_step('{{ invocation_id }}'{{ ", '" ~ relation ~ "'" if relation }})
 {%- endmacro %}

@@ -8,7 +8,13 @@ declare
     built record;
 begin
     loop
-        select history.as_of, history.load_id into unfinished
+        select
+            history.as_of, history.load_id,
+            exists (
+                select from ops.history as merged
+                where (merged.as_of, merged.load_id) = (history.as_of, history.load_id) and merged.rows_inserted is not null
+            ) as is_in_production
+        into unfinished
         from ops.history as history
         where history.load_id not in (select load_id from ops.published)
             and case
@@ -27,7 +33,8 @@ begin
             where (history.as_of, history.load_id) = (unfinished.as_of, unfinished.load_id)
         loop
             perform ops.undo_history(built.table_name, built.as_of, built.partition_name, built.replaced);
-            if built.rows_inserted is not null then
+            -- a restated table that production did not take in may have lost rows to the foreign keys of one that it did
+            if built.rows_inserted is not null or (unfinished.is_in_production and built.replaced is not null) then
                 perform ops.take_in_again(built.table_name, built.as_of);
             end if;
         end loop;
