@@ -73,6 +73,8 @@ def test_a_month_that_was_restated_and_archived_leaves_one_version_of_its_rows(
 def test_a_check_that_somebody_added_to_history_holds_for_every_month(
     january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
+    if january.on_citus:
+        pytest.skip("Citus cannot attach a partition with a check: the name of each shard's ends in its own number")
     corrected = copy_month(months, "001", tmp_path)
     set_value(corrected / "labels.csv", 2, "churn_label", "")
     january.ok("ingest", "001", "--data-dir", months)
@@ -93,6 +95,8 @@ def test_a_check_that_somebody_added_to_history_holds_for_every_month(
 def test_a_check_that_rows_break_is_named_and_shows_none_of_them(
     february: Streamflow, months: Path, tmp_path: Path
 ) -> None:
+    if february.on_citus:
+        pytest.skip("Citus cannot attach a partition with a check: the name of each shard's ends in its own number")
     archived(february, tmp_path / "old")
     february.connection.execute("alter table labels_snapshots add constraint newer check (as_of > '2024-01-31')")
     refused = february("archive", "--restore")
