@@ -18,11 +18,7 @@ from tests.test_gate import land_only, published
 from tests.test_migrate import Declare, declaring  # noqa: F401 (a fixture)
 
 REASON = ("--restate", "--reason", "the export was cut")
-MERGE_OF_LABELS_FAILS = """
-create function ops.fail() returns trigger language plpgsql as $$ begin raise exception 'stopped here'; end $$;
-create trigger fail before update on ops.history for each row
-when (new.table_name = 'labels' and new.merged_at is not null) execute function ops.fail()
-"""
+STOP = "create function ops.stop() returns trigger language plpgsql as $$ begin raise exception 'stopped here'; end $$"
 
 
 @contextmanager
@@ -31,6 +27,17 @@ def last_history_fails(streamflow: Streamflow, partition: str) -> Iterator[None]
     streamflow.connection.execute(f"create table history.{partition} ()".encode())
     yield
     streamflow.connection.execute(f"drop table history.{partition}".encode())
+
+
+def restatement_cut_off(streamflow: Streamflow, table: str, month: str, folder: Path) -> None:
+    """Restate a month, and stop when production of a table takes it in: other tables may have it already."""
+    streamflow.connection.execute(STOP)
+    streamflow.connection.execute(
+        "create trigger stop before update on ops.history for each row"
+        f" when (new.table_name = '{table}' and new.merged_at is not null) execute function ops.stop()".encode()
+    )
+    assert streamflow("ingest", month, "--data-dir", folder, *REASON).code == 3
+    streamflow.connection.execute("drop function ops.stop cascade")
 
 
 def half_built(streamflow: Streamflow, months: Path) -> None:
@@ -120,13 +127,41 @@ def test_a_restatement_that_took_a_customer_out_of_some_tables_is_given_up(
     for file in copy_month(months, "001", tmp_path).glob("*.csv"):
         lines = file.read_text().splitlines(keepends=True)
         file.write_text("".join(line for line in lines if not line.startswith(f"{user},")))
-    february.connection.execute(MERGE_OF_LABELS_FAILS)
-    assert february("ingest", "001", "--data-dir", tmp_path, *REASON).code == 3
-    february.connection.execute("drop function ops.fail cascade")
+    restatement_cut_off(february, "labels", "001", tmp_path)
     february.ok("abandon", "001")
     assert february.dbt("run", "--select", "complete_months+").success
     february.ok("verify")
     assert february.state() == before
+
+
+def test_two_restatements_that_were_cut_off_are_given_up(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """What the first one put aside is what stands in the end, in the only month there is."""
+    before = january.state()
+    folder = copy_month(months, "000", tmp_path)
+    for table, date in ("users", "2020-01-01"), ("labels", "2020-02-02"):
+        set_value(folder / "users.csv", 2, "signup_date", date)
+        set_value(folder / "labels.csv", 2 if table == "users" else 3, "churn_label", "")
+        restatement_cut_off(january, table, "000", tmp_path)
+    assert "but production has yet to follow" in january.ok("abandon", "000").out
+    assert january.dbt("run", "--select", "complete_months+").success
+    january.ok("verify")
+    assert january.state() == before
+
+
+def test_a_published_restatement_stands_on_one_that_was_cut_off(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """It left alone what was the same in its files as in those of the first one."""
+    folder = copy_month(months, "000", tmp_path)
+    set_value(folder / "users.csv", 2, "signup_date", "2020-01-01")
+    set_value(folder / "labels.csv", 2, "churn_label", "")
+    restatement_cut_off(january, "labels", "000", tmp_path)
+    set_value(folder / "labels.csv", 3, "churn_label", "")
+    january.ok("ingest", "000", "--data-dir", tmp_path, *REASON)
+    restated = january.state()
+    assert "month 000 is published" in january("abandon", "000").err
+    assert january.state() == restated
+    january.ok("verify")
 
 
 @pytest.mark.long

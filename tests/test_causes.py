@@ -173,8 +173,8 @@ def test_of_other_customers_altogether(january: Streamflow, months: Path, tmp_pa
     published = january("ingest", "000", "--data-dir", tmp_path)
     said = "month 000 refused: users.csv and 5 more: other customers: it has 0 of the "
     assert first_line(published).startswith(said)
-    said = "month 000 is published already for 2024-01-31, with other rows, which stay;"
-    assert f'\n{said} replace it by --restate --reason "..."\n' in published.err
+    said = "month 000 is published already for 2024-01-31, with other rows; nothing was changed:"
+    assert f'\n{said} to replace it, use --restate --reason "..."\n' in published.err
     newer = january("ingest", "001", "--data-dir", tmp_path)
     said = "month 001 refused: users.csv: 100 % of the customers of the month before are not in it. Are these files of"
     assert first_line(newer).startswith(said)

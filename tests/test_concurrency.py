@@ -372,7 +372,7 @@ def test_a_whole_month_that_comes_corrected_is_a_restatement(january: Streamflow
         edit(folder / f"{table}.csv", lambda rows: rows.__delitem__(8))
     refused = january("ingest", "001", "--data-dir", tmp_path)
     assert refused.code == 1
-    assert "month 001 was begun for 2024-02-29, with other rows, now published" in refused.err
+    assert "month 001 was begun for 2024-02-29, with other rows, and is published now" in refused.err
     assert published(january) == ["2024-01-31", FEBRUARY]
     january.ok("ingest", "001", "--data-dir", tmp_path, "--restate", "--reason", "corrected")
     assert january("verify").code == 0

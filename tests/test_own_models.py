@@ -232,13 +232,16 @@ def test_a_target_of_another_database_is_refused(copy: Path, january: Streamflow
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("hook", ["select 1/0", "\"{{ run_query('select 1/0') if execute }}\""])
+@pytest.mark.parametrize(
+    ("hook", "is_known"), [("select 1/0", True), ("\"{{ run_query('select 1/0') if execute }}\"", False)]
+)
 def test_a_failing_hook_of_ones_own_changes_no_verdict(
-    copy: Path, january: Streamflow, months: Path, tmp_path: Path, hook: str
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path, hook: str, is_known: bool
 ) -> None:
     """dbt runs the project's hook first; as it fails, the package's hook that enters the verdicts does not run.
 
-    What else failed is then unknown: until this month is ingested again, another run does not count as its repair.
+    What else failed is only known if dbt gives its results: until this month is ingested again, another run does not
+    count as its repair.
     """
     bad = copy_month(months, "001", tmp_path)
     set_value(bad / "usage_agg_30d.csv", 2, "watch_hours_30d", "-4.5")
@@ -269,7 +272,8 @@ def test_a_failing_hook_of_ones_own_changes_no_verdict(
     write(copy, "models/apart.sql", apart)
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
     assert "failed: " not in january.ok("status").out
-    assert january.rows("select never.x, apart.x from never, apart") == [(0, 0)]
+    assert january.value("select x from never") == 0
+    assert january.value("select to_regclass('apart') is not null") is is_known
     january.ok("verify")
 
 

@@ -77,7 +77,7 @@ def test_restatements_that_were_cut_off_are_given_up(
     """One `abandon` gives up both, and production takes in the published rows again."""
     cut_off(february, "last merge", "001", "--data-dir", fewer(1, 3), *restating("one"))
     cut_off(february, "last history", "001", "--data-dir", fewer(1, 5), *restating("two"))
-    assert "production still has some of its rows: run `streamflow dbt run" in february.ok("abandon", "001").out
+    assert "but production has yet to follow: run `streamflow dbt run" in february.ok("abandon", "001").out
     assert published(february) == ["2024-01-31", "2024-02-29"]
     [(level, text)] = found(february.ok("doctor", "--json"), "months")
     assert (level, "it has to take in 001 again" in text) == ("warning", True)
@@ -93,7 +93,7 @@ def test_a_month_that_is_whole_is_given_up(january: Streamflow, months: Path, un
     before = january.state()
     cut_off(january, "last merge", "001", "--data-dir", months)
     assert "or give it up: streamflow abandon 001" in january.ok("status").out
-    assert "production still has some of its rows" in january.ok("abandon", "001").out
+    assert "but production has yet to follow" in january.ok("abandon", "001").out
     assert january.dbt(*FINISH).success
     assert january.state() == before
     january.ok("verify")
@@ -128,7 +128,7 @@ def test_an_ingest_of_other_files_finishes_a_month_and_says_so(
     cut_off(january, "last merge", "001", "--data-dir", months)
     refused = january("ingest", "001", "--data-dir", fewer(1, 3))
     assert refused.code == 1
-    assert "was begun for 2024-02-29, with other rows, now published" in refused.err
+    assert "was begun for 2024-02-29, with other rows, and is published now" in refused.err
     assert january.state() == undisturbed
     assert published(january) == ["2024-01-31", "2024-02-29"]
 

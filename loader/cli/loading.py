@@ -75,7 +75,8 @@ def ingest(
 ) -> None:
     """Land a month's files, audit them, and publish them: all tables or none. Without a month, show which there are.
 
-    Of several months, each is published before the next one begins. The first one that is not ends the command.
+    Of several months, each is published before the next one begins. The first month that is refused or fails ends the
+    command.
     """
     waivers = _waivers(restate, waive, reason)
     deliveries = _deliveries(month, data_dir, as_of, several=True)
@@ -153,7 +154,7 @@ def _waivers(restate: bool, waive: Sequence[str] | None, reason: str | None) -> 
     if restate and given is None:
         raise WrongUsage('--restate needs --reason "...": say why a published month is replaced.')
     if given and not (restate or waive):
-        raise WrongUsage("--reason explains --restate or --waive, and neither is given: omit it.")
+        raise WrongUsage("--reason explains --restate or --waive: give one of them, or omit --reason.")
     return dict.fromkeys(waive or [], given or "")
 
 

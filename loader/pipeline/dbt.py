@@ -30,8 +30,6 @@ FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "
 SELECTABLE = re.compile(r"[\w.-]+")
 """Names that dbt's --select takes as they are, without its operators."""
 BELOW = ["build", "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", "--exclude", "+published"]
-ALL_BELOW = [*BELOW, "source:staging+1", "--select", "*"]
-"""Also without what reads staging, which may hold another month by now."""
 WHOLE = ["--no-fail-fast"]
 """With fail-fast, dbt kills its other sessions, which looks as if the server did, and skips what can be built."""
 QUIET = ["--log-level", "none", "--log-level-file", "none"]
@@ -152,14 +150,15 @@ class Dbt:
     def build_again(self, failed: Collection[str] | None, database: Database, begun: Told, done: Told) -> DbtRun:
         """Build what failed below production, with the project's models upstream of it: the repair may be in one.
 
-        Builds all that does not read staging if `failed` is None, or names what dbt cannot select, like a hook.
+        Also builds all below production if `failed` is None, or names something that dbt cannot select, like a hook.
         Arguments and errors are those of `run`.
         """
         known = self.manifest(database).nodes.values()
         nodes = {one.name for one in known if one.resource_type != "operation" and SELECTABLE.fullmatch(one.name)}
-        if failed and nodes.issuperset(failed):
-            return self.run([*BELOW, "--select", *(f"+{name}" for name in failed)], database, begun, done)
-        return self.run(ALL_BELOW, database, begun, done)
+        chosen = [f"+{name}" for name in sorted(nodes.intersection(failed or ()))]
+        if not failed or len(chosen) < len(failed):
+            chosen.append("gate+")
+        return self.run([*BELOW, "--select", *chosen], database, begun, done)
 
     def manifest(self, database: Database) -> Any:
         """The manifest of the parsed project.

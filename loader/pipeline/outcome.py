@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from loader.refusals.rejects import Rejects
 
 Command = Literal["ingest", "land", "check"]
+REPLACE = 'to replace it, use --restate --reason "..."'
+PUBLISHED = f"month {{}} is published already for {{}}, with other rows; nothing was changed: {REPLACE}"
+FINISHED = f"month {{}} was begun for {{}}, with other rows, and is published now: {REPLACE}"
+BEGUN = "month {0} was begun for {1}, with other rows; to give those up: `streamflow abandon {0}`"
+"""Why files with other rows than history are refused, with the month and its date."""
 
 
 @dataclass(frozen=True)

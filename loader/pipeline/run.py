@@ -21,16 +21,13 @@ from loader.errors import DataRefused, StreamflowError, WrongUsage, reason
 from loader.landing import Landing, land
 from loader.ledger import TableHistory, chain
 from loader.pipeline.dbt import BUILD, FINISH, REFERENCES, Dbt, DbtRun, Node
-from loader.pipeline.outcome import Outcome, Refused, Request
+from loader.pipeline.outcome import BEGUN, FINISHED, PUBLISHED, Outcome, Refused, Request
 from loader.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from loader.refusals.problems import Problems
 
 WARNINGS_KEPT = 1_000  # rows of warnings that a result carries; further ones are only counted
-PUBLISHED = 'month {} is published already for {}, with other rows, which stay; replace it by --restate --reason "..."'
-FINISHED = 'month {} was begun for {}, with other rows, now published; replace them by --restate --reason "..."'
-BEGUN = "month {0} was begun for {1}, with other rows; to give those up: `streamflow abandon {0}`"
 
 
 class Run:
@@ -208,7 +205,8 @@ class Run:
 
     def _audit_and_publish(self, landing: Landing) -> None:
         result = audited = self._dbt(partial(self.dbt.run, BUILD), "audits and tables")
-        if not (result.success or ledger.audits_of(self.connection, self.load_id)):  # another hook failed first
+        lost = not (result.tests and ledger.audits_of(self.connection, self.load_id))  # as a hook of a package failed
+        if lost and not result.success and self._standing().load_id != self.load_id:
             audited = self._dbt(self.dbt.audit, "audits")
         self._require_passed(audited)
         if not self._standing().is_finished and self._history():
@@ -264,7 +262,7 @@ class Run:
             raise self._refusal(self._problems().found_by(result, failed))
         if not result.success and not goes_on:
             raise result.failure(self.delivery.label, self.settings.home)
-        if warned := self.outcome.audits_that("warn"):
+        if warned := result.tests and self.outcome.audits_that("warn"):
             found = self._problems().found_by(result, warned)
             self.outcome.warnings = list(islice(found, WARNINGS_KEPT))
             self.outcome.more_warnings = sum(1 for _ in found)

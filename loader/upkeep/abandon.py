@@ -38,7 +38,7 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
             lags = value(connection, statement(__file__, "lags"))
         stands = ledger.standing(connection, delivery.as_of).load_id is not None
     now = "what was published stands" if stands else "the database is as it was before it was begun"
-    but = f", except that production still has some of its rows: run `{FINISH}` to correct that"
+    but = f", but production has yet to follow: run `{FINISH}`"
     return Abandoned(label, str(delivery.as_of), tables, f"month {label} is given up: {now}{but if lags else ''}")
 
 

@@ -19,7 +19,9 @@ select
     ) as staged,
     array(
         select table_name from ops.history
-        where as_of = %(as_of)s and load_id not in (select published.load_id from ops.published as published)
+        where
+            as_of = %(as_of)s
+            and load_id > (select coalesce(max(published.load_id), 0) from ops.published as published where published.as_of = %(as_of)s)
         order by table_name
     ) as tables,
     array(

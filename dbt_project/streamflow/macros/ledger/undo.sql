@@ -6,6 +6,8 @@ create or replace function ops.undo_unfinished_loads(of_date date default null) 
 declare
     unfinished record;
     built record;
+    lost_tables text [] := '{}';
+    lost_dates date [] := '{}';
 begin
     loop
         select
@@ -18,7 +20,9 @@ begin
         from ops.history as history
         where history.load_id not in (select load_id from ops.published)
             and case
-                when of_date is not null then history.as_of = of_date
+                when of_date is not null then
+                    history.as_of = of_date
+                    and history.load_id > coalesce((select max(published.load_id) from ops.published as published where published.as_of = of_date), 0)
                 else
                     history.load_id is distinct from (select max(load_id) from ops.staged)
                     and (history.table_name, history.as_of) not in (select table_name, as_of from ops.standing_history)
@@ -35,10 +39,14 @@ begin
             perform ops.undo_history(built.table_name, built.as_of, built.partition_name, built.replaced);
             -- a restated table that production did not take in may have lost rows to the foreign keys of one that it did
             if built.rows_inserted is not null or (unfinished.is_in_production and built.replaced is not null) then
-                perform ops.take_in_again(built.table_name, built.as_of);
+                lost_tables := lost_tables || built.table_name;
+                lost_dates := lost_dates || built.as_of;
             end if;
         end loop;
     end loop;
+    -- only now, as an entry that was put back may itself have been undone
+    perform ops.take_in_again(lost.table_name, lost.as_of)
+    from (select distinct each.* from unnest(lost_tables, lost_dates) as each (table_name, as_of)) as lost;
 end
 $$;
 
