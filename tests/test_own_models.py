@@ -264,7 +264,7 @@ def test_a_failing_hook_of_ones_own_changes_no_verdict(
         assert result.returncode == 5, result
         assert "division by zero" in result.stderr
         assert published(january) == ["2024-01-31", "2024-02-29"]
-    assert january.value("select bool_and(load_id in (select load_id from ops.audits)) from ops.published")
+        assert january.value("select bool_and(load_id in (select load_id from ops.audits)) from ops.published")
     settings.write_text(said)
     assert run_copy(copy, january, "check", "002", "--data-dir", str(months)).returncode == 0
     assert "failed: " in january.ok("status").out
