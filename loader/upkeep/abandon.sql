@@ -1,6 +1,8 @@
 -- name: begun
 -- One row about a date: the number of attempts, whether the last of them was cut off or failed without publishing, whether staging
 -- holds an unpublished load, the tables with unpublished history, and the later dates that were built on that history.
+with published as (select coalesce(max(load_id), 0) as load_id from ops.published where as_of = %(as_of)s)
+
 select
     (select count(*) from ops.loads where as_of = %(as_of)s) as attempts,
     (
@@ -19,9 +21,7 @@ select
     ) as staged,
     array(
         select table_name from ops.history
-        where
-            as_of = %(as_of)s
-            and load_id > (select coalesce(max(published.load_id), 0) from ops.published as published where published.as_of = %(as_of)s)
+        where as_of = %(as_of)s and load_id > (select published.load_id from published)
         order by table_name
     ) as tables,
     array(
@@ -35,7 +35,7 @@ select
             on given_up.table_name = later.table_name and given_up.as_of < later.as_of and given_up.built_at < later.built_at
         where
             given_up.as_of = %(as_of)s
-            and given_up.load_id > (select coalesce(max(load_id), 0) from ops.published where published.as_of = %(as_of)s)
+            and given_up.load_id > (select published.load_id from published)
         order by 1
     ) as built_upon;
 

@@ -1,7 +1,7 @@
 {#- Undoes loads that were not finished. -#}
 {% macro ops_undo() %}
 -- Undoes loads that were cut off before the history of all their tables stood, the newest first, but not the load in staging: drops their
--- partitions, and puts back those that they replaced. With `of_date`, undoes all loads of that date that are not published.
+-- partitions, and puts back those that they replaced. With `of_date`, undoes all loads of that date since its last publication.
 create or replace function ops.undo_unfinished_loads(of_date date default null) returns void language plpgsql as $$
 declare
     unfinished record;
