@@ -277,6 +277,22 @@ def test_a_failing_hook_of_ones_own_changes_no_verdict(
     january.ok("verify")
 
 
+def test_a_hook_of_a_package_that_fails_after_the_verdicts_were_entered(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """dbt then gives no results, so what was wrong is found by auditing again."""
+    package = copy / "dbt_project" / "dbt_packages" / "zz"
+    package.mkdir()
+    hook = "\"{{ run_query('select 1/0') if execute }}\""
+    (package / "dbt_project.yml").write_text(f"name: zz\nconfig-version: 2\non-run-end: {hook}\n")
+    bad = copy_month(months, "001", tmp_path)
+    set_value(bad / "usage_agg_30d.csv", 2, "watch_hours_30d", "-4.5")
+    refused = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
+    assert (refused.returncode, "not between 0 and 744" in refused.stderr) == (1, True), refused
+    published = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+    assert (published.returncode, "division by zero" in published.stderr) == (5, True), published
+
+
 def test_a_check_with_a_semantic_layer_of_ones_own_leaves_whole_artifacts(
     copy: Path, streamflow: Streamflow, months: Path
 ) -> None:

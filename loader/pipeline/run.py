@@ -205,9 +205,8 @@ class Run:
 
     def _audit_and_publish(self, landing: Landing) -> None:
         result = audited = self._dbt(partial(self.dbt.run, BUILD), "audits and tables")
-        lost = not (result.tests and ledger.audits_of(self.connection, self.load_id))  # as a hook of a package failed
-        if lost and not result.success:
-            audited = self._dbt(self.dbt.audit, "audits")
+        if not (result.success or (result.tests and ledger.audits_of(self.connection, self.load_id))):
+            audited = self._dbt(self.dbt.audit, "audits")  # a hook that failed kept the verdicts from being entered
         self._require_passed(audited)
         if not self._standing().is_finished and self._history():
             result = self._finish(result)
@@ -254,9 +253,9 @@ class Run:
             Refused: an error-level audit failed.
         """
         self.outcome.audits = ledger.audits_of(self.connection, self.load_id)
-        is_published = self._standing().load_id == self.load_id  # by this run: then it was audited
-        failed = [] if is_published else self.outcome.audits_that("fail")
-        goes_on = self.request.command != "check" and (self.outcome.audits or self._standing().is_finished)
+        standing = self._standing()
+        failed = self.outcome.audits_that("fail") if standing.load_id != self.load_id else []  # else: it has passed
+        goes_on = self.request.command != "check" and (self.outcome.audits or standing.is_finished)
         if failed or not goes_on:
             ledger.require_landed(self.connection, self.delivery, self._landed)
         if failed:
