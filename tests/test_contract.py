@@ -278,7 +278,7 @@ def test_models_of_a_table_that_is_no_longer_declared_are_named(
         ({**PLANS, "config": {"meta": {"primary_key": "nobody"}}}, "primary_key nobody is not one of the columns"),
         ({**PLANS, "columns": [*PLANS["columns"], {"name": "as_of", "data_type": "date"}]}, "PostgreSQL adds itself"),
         ({**PLANS, "name": "plans; drop table users"}, "String should match pattern"),
-        ({**PLANS, "columns": [{"name": "user_id", "data_type": "text); drop table x; --"}]}, "Input should be"),
+        ({**PLANS, "columns": [{"name": "user_id", "data_type": "text); drop table x; --"}]}, "user_id.data_type In"),
         ({**PLANS, "config": {"meta": {"primary_key": "user_id", "references": "people"}}}, "references people"),
         (
             {**PLANS, "columns": [{"name": "user_id", "data_type": "text", "config": {"meta": {"retired": True}}}]},

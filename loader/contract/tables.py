@@ -263,9 +263,16 @@ def _table(path: Path, raw: Any) -> Table:
     try:
         return Table.model_validate(raw)
     except ValidationError as error:
-        found = (
-            (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()
-        )
+        found = ((_place(raw, item["loc"]), item["msg"].removeprefix("Value error, ")) for item in error.errors())
         wrong = "; ".join(f"{place} {said}".strip() for place, said in found)
         name = raw.get("name") if isinstance(raw, dict) else raw
         raise WrongUsage(f"{path}: table {name} cannot be used: {wrong}.") from None
+
+
+def _place(raw: Any, location: Sequence[int | str]) -> str:
+    """Where in a table's declaration an error is: pydantic's location, with a column's name instead of its number."""
+    place = list(location)
+    if place[:1] == ["columns"] and len(place) > 1:
+        column = raw["columns"][place[1]]
+        place[1] = column.get("name", place[1]) if isinstance(column, dict) else place[1]
+    return ".".join(map(str, place))
