@@ -13,12 +13,12 @@ import pytest
 from tests.conftest import Streamflow
 from tests.files import copy_month, set_value
 from tests.servers import connect
+from tests.stops import stopped
 from tests.test_doctor import found
 from tests.test_gate import land_only, published
 from tests.test_migrate import Declare, declaring  # noqa: F401 (a fixture)
 
 REASON = ("--restate", "--reason", "the export was cut")
-STOP = "create function ops.stop() returns trigger language plpgsql as $$ begin raise exception 'stopped here'; end $$"
 
 
 @contextmanager
@@ -31,13 +31,8 @@ def last_history_fails(streamflow: Streamflow, partition: str) -> Iterator[None]
 
 def restatement_cut_off(streamflow: Streamflow, table: str, month: str, folder: Path) -> None:
     """Restate a month, and stop when production of a table takes it in: other tables may have it already."""
-    streamflow.connection.execute(STOP)
-    streamflow.connection.execute(
-        "create trigger stop before update on ops.history for each row"
-        f" when (new.table_name = '{table}' and new.merged_at is not null) execute function ops.stop()".encode()
-    )
-    assert streamflow("ingest", month, "--data-dir", folder, *REASON).code == 3
-    streamflow.connection.execute("drop function ops.stop cascade")
+    with stopped(streamflow, "merge", [table]):
+        assert streamflow("ingest", month, "--data-dir", folder, *REASON).code == 3
 
 
 def half_built(streamflow: Streamflow, months: Path) -> None:

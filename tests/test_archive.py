@@ -115,6 +115,7 @@ def test_a_check_that_rows_break_is_named_and_shows_none_of_them(
     february.ok("verify")
 
 
+@pytest.mark.long
 def test_a_row_that_a_restatement_replaced_is_no_version_of_an_archived_month(
     streamflow: Streamflow, tmp_path: Path
 ) -> None:
@@ -329,6 +330,7 @@ def test_a_restated_month_comes_back_as_it_was(restated: tuple[Streamflow, Path]
     streamflow.ok("verify", "--manifest", manifest)
 
 
+@pytest.mark.long
 def test_a_restatement_brings_back_what_an_archived_month_delivered(streamflow: Streamflow, tmp_path: Path) -> None:
     """The newest month carries forward the row that is replaced; only the restated one carries the archived row."""
     everybody = {f"c{number:02d}": number for number in range(20)}

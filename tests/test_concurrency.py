@@ -247,6 +247,7 @@ def test_who_waits_for_a_restatement_reads_the_new_rows(january: Streamflow, com
     assert (out, reader.returncode) == (before, 0), err
 
 
+@pytest.mark.long
 def test_a_restatement_that_waits_for_a_reader_holds_up_no_other(
     january: Streamflow, months: Path, tmp_path: Path
 ) -> None:

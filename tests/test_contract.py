@@ -228,6 +228,7 @@ def test_a_type_that_was_changed_is_refused_and_can_be_changed_back(
     assert run_copy(copy, january, "verify").returncode == 0
 
 
+@pytest.mark.long
 def test_another_key_is_refused_and_can_be_changed_back(copy: Path, january: Streamflow, months: Path) -> None:
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
     declared, before, month = sources.read_text(), january.state(), ("001", "--data-dir", str(months))

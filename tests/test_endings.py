@@ -89,6 +89,7 @@ def test_settings_that_are_not_utf_8(streamflow: Streamflow) -> None:
     told_of_settings(streamflow, os.fsdecode(b"/tmp/\xff"), *names)
 
 
+@pytest.mark.long
 def test_file_names_that_are_not_utf_8(january: Streamflow, months: Path, tmp_path: Path) -> None:
     folder = copy_month(months, "001", tmp_path)
     (folder / "labels.csv").rename(folder / os.fsdecode(b"labels.cs\xff"))

@@ -288,6 +288,7 @@ def test_no_deferral_gets_a_bad_month_past_the_gate(bad: Streamflow, tmp_path: P
         assert bad.state() == before
 
 
+@pytest.mark.long
 def test_favoring_a_state_is_refused(landed: Streamflow, tmp_path: Path) -> None:
     """Production would read tables that were not audited."""
     before = landed.state()

@@ -124,6 +124,7 @@ def test_tables_of_somebody_else(shop: Shop, tmp_path: Path) -> None:
     shop.holds(files, known)
 
 
+@pytest.mark.long
 def test_a_reference_that_is_no_longer_declared_deletes_nothing_and_goes_with_the_next_month(shop: Shop) -> None:
     """Payments then name no customer, so they are left alone when one is forgotten."""
     if shop.streamflow.on_citus:
@@ -221,7 +222,7 @@ def test_a_new_reference_that_other_months_break_names_them(shop: Shop) -> None:
     shop("verify")
 
 
-@pytest.mark.parametrize("is_cut_off", [False, True])
+@pytest.mark.parametrize("is_cut_off", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_restatement_keeps_what_refers_to_rows_that_change_their_customer(shop: Shop, is_cut_off: bool) -> None:
     """The customer is gone, and their payment is somebody else's now: the refund of that payment stays. If the build
     ends before the refunds are rebuilt, the same month again rebuilds them."""
@@ -249,6 +250,7 @@ def test_a_restatement_keeps_what_refers_to_rows_that_change_their_customer(shop
     shop("verify")
 
 
+@pytest.mark.long
 def test_a_restatement_that_takes_away_what_a_new_reference_needs_is_refused(shop: Shop) -> None:
     if shop.streamflow.on_citus:
         pytest.skip("a cluster spreads payments by another column, so they have no foreign key")

@@ -143,10 +143,11 @@ def test_a_kill_leaves_nothing_of_ones_own_unbuilt(
 @pytest.mark.parametrize(
     "text",
     [
-        "select timestamptz '2024-01-31 00:00+09' as since -- the comment at its end",
-        HEADER + "select timestamptz '2024-01-31 00:00' as since",
+        pytest.param(
+            "select timestamptz '2024-01-31 00:00+09' as since -- at its end", id="comment", marks=pytest.mark.long
+        ),
+        pytest.param(HEADER + "select timestamptz '2024-01-31 00:00' as since", id="header"),
     ],
-    ids=["comment", "header"],
 )
 def test_a_view_means_the_same_when_it_is_built_again(copy: Path, january: Streamflow, months: Path, text: str) -> None:
     write(copy, "models/own.sql", text)
@@ -277,6 +278,7 @@ def test_a_failing_hook_of_ones_own_changes_no_verdict(
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_a_hook_of_a_package_that_fails_after_the_verdicts_were_entered(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path
 ) -> None:
@@ -654,14 +656,15 @@ OUR_DATES = "date '2024-01-31', date '2024-02-29'"
 @pytest.mark.parametrize(
     ("path", "line", "put"),
     [
-        ("history/labels_snapshots.sql", "{{ earlier }}", OUR_DATES),
-        (
+        pytest.param("history/labels_snapshots.sql", "{{ earlier }}", OUR_DATES, id="history"),
+        pytest.param(
             "production/labels.sql",
             "{{ streamflow.newly_delivered('labels') }}",
             f"as_of in ({OUR_DATES}) and observed_as_of = as_of",
+            id="production",
+            marks=pytest.mark.long,
         ),
     ],
-    ids=["history", "production"],
 )
 def test_dates_that_a_models_author_wrote_are_not_taken_for_those_of_months_that_changed(
     copy: Path, january: Streamflow, months: Path, path: str, line: str, put: str
@@ -674,6 +677,7 @@ def test_dates_that_a_models_author_wrote_are_not_taken_for_those_of_months_that
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_a_constraint_or_an_index_that_would_never_be_made_is_refused(copy: Path, january: Streamflow) -> None:
     """dbt makes them when it creates a table, and production is created once."""
     path = copy / "dbt_project" / "models" / "production" / "labels.yml"

@@ -241,6 +241,7 @@ def test_the_same_files_restate_nothing(published: Streamflow, months: Path) -> 
     assert published.value("select count(*) from ops.restatements") == 0
 
 
+@pytest.mark.long
 def test_files_that_0_2_0_entered_are_the_same_files(published: Streamflow, months: Path, tmp_path: Path) -> None:
     """It entered a hash of the bytes alone; a restatement compares rows, as it may read the same bytes otherwise."""
     published.connection.execute(

@@ -321,6 +321,7 @@ def test_a_home_that_was_moved_after_a_kill_comes_back(stopped: Embedded, tmp_pa
     assert "moved" in stopped("db", "status").stdout
 
 
+@pytest.mark.long
 def test_a_standby_is_named(stopped: Embedded) -> None:
     """After a failover, POSTGRES_HOST may still name the server that was the primary."""
     stopped("ingest", "000")
