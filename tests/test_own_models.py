@@ -684,11 +684,11 @@ def test_a_constraint_or_an_index_that_would_never_be_made_is_refused(copy: Path
     document = yaml.safe_load(path.read_text())
     [model] = document["models"]
     model["config"]["indexes"] = [{"columns": ["churn_label"]}]
-    model["columns"][1]["constraints"] = [{"type": "unique"}]
+    model["columns"][1]["constraints"] = [{"type": "unique"}, {"type": "not_null"}]
     path.write_text(yaml.safe_dump(document))
     refused = run_copy(copy, january, "dbt", "build")
     assert refused.returncode == 2, refused
-    assert "labels declares: unique, index. dbt creates these with a table, and this table stays" in refused.stdout
+    assert "labels declares: index, churn_label unique, churn_label not_null. dbt creates" in refused.stdout
 
 
 @pytest.mark.long
@@ -876,3 +876,59 @@ def test_an_audit_that_cannot_store_its_failures_is_not_the_files_fault(
     assert refused.returncode == 2, refused
     assert f"the audit {name} of labels cannot be run: it stores its failures in a table" in refused.stderr
     assert "give it a shorter name" in refused.stderr
+
+
+OTHER_VALUE = {"labels": ("churn_label", ""), "users": ("signup_date", "2020-02-02")}
+
+
+@pytest.mark.parametrize("table", ["labels", pytest.param("users", marks=pytest.mark.long)])
+def test_a_model_of_production_that_leaves_rows_out_is_refused_however_it_is_built(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path, table: str
+) -> None:
+    before, model = january.production(), copy / f"dbt_project/models/production/{table}.sql"
+    shipped = model.read_text()
+    left_out = january.value(f"select min(user_id) from {table}")
+    model.write_text(f"{shipped}    and user_id <> '{left_out}'\n")
+    set_value(copy_month(months, "000", tmp_path / "corrected") / f"{table}.csv", 2, *OTHER_VALUE[table])
+    for command in (
+        ("dbt", "run", "--full-refresh", "--select", table),
+        ("ingest", "000", "--data-dir", str(tmp_path / "corrected"), "--restate", "--reason", "a typing error"),
+    ):
+        refused = run_copy(copy, january, *command)
+        assert refused.returncode in {1, 3}, refused
+        assert "leaves rows out, or repeats some" in refused.stdout + refused.stderr
+        assert january.production()[table] == before[table]
+    model.write_text(shipped)
+    assert run_copy(copy, january, *command).returncode == 0
+    january.ok("verify")
+    model.write_text(shipped.replace("\nwhere", "\ncross join (values (1), (2)) as twice (n)\nwhere"))
+    repeated = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+    assert repeated.returncode == 3
+    assert "leaves rows out, or repeats some" in repeated.stderr
+    model.write_text(shipped)
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    january.ok("verify")
+
+
+@pytest.mark.long
+def test_a_month_whose_history_lacks_rows_that_it_carries_forward_is_not_published(
+    copy: Path, january: Streamflow, months: Path
+) -> None:
+    """Nor by a full refresh; once the model is corrected, the month is given up and ingested."""
+    before, model = january.state(), copy / "dbt_project/models/history/labels_snapshots.sql"
+    shipped = model.read_text()
+    model.write_text(shipped.replace("as_of in ({{ earlier }})\n", "as_of in ({{ earlier }}) and false\n", 1))
+    rebuild = ("dbt", "run", "--full-refresh", "--select", "path:models/production")
+    for command in (("ingest", "001", "--data-dir", str(months)), rebuild):
+        refused = run_copy(copy, january, *command)
+        assert refused.returncode in {1, 3}, refused
+        said = refused.stdout + refused.stderr
+        assert "so the month is not published" in said
+        assert "streamflow abandon" in said
+        assert published(january) == ["2024-01-31"]
+    model.write_text(shipped)
+    assert run_copy(copy, january, "abandon", "001").returncode == 0
+    assert run_copy(copy, january, "dbt", "run", "--select", "complete_months+").returncode == 0
+    assert january.state() == before
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    january.ok("verify")

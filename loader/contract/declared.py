@@ -162,5 +162,6 @@ def _undeclared(relation: str, name: str, *, was_brought: bool) -> WrongUsage:
     return WrongUsage(
         f"{relation} has a column {name} that is no longer declared, but history keeps its values. If it was"
         " renamed, add the old name to the `aliases` of the new column, and run `streamflow migrate`; if not, declare"
-        " it again, with `retired: true` in its config.meta. Nothing was changed."
+        " it again, with `retired: true` in its config.meta, or let the model that computed it select it as null."
+        " Nothing was changed."
     )

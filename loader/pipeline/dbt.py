@@ -29,7 +29,9 @@ FINISH = ["build", "--exclude-resource-type", "test", "unit_test", "--select", "
 """Publishes a month whose history stands, without tests: a failed one on history or production would block it."""
 SELECTABLE = re.compile(r"[\w.-]+")
 """Names that dbt's --select takes as they are, without its operators."""
-BELOW = ["build", "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", "--exclude", "+published"]
+NOT_PRODUCTION = ["--exclude", "+config.incremental_strategy:newest_wins"]
+BELOW = ["build", "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", *NOT_PRODUCTION]
+"""Builds what reads production; also `published`, where a month that was cut off may have to be entered first."""
 WHOLE = ["--no-fail-fast"]
 """With fail-fast, dbt kills its other sessions, which looks as if the server did, and skips what can be built."""
 QUIET = ["--log-level", "none", "--log-level-file", "none"]

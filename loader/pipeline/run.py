@@ -184,7 +184,8 @@ class Run:
         result = self._dbt(partial(self.dbt.build_again, left), "models").after(finished)
         message += "what had failed was built" if result.success else "what had failed fails again"
         begun = f"month {self.delivery.label} published, which was begun before"
-        self._published(result, message if is_finished else begun)
+        message, load_id = (message, self.load_id) if is_finished else (begun, self._standing().load_id)
+        self._published(result, message, load_id)
 
     def _land(self, tables: Sequence[Table]) -> Landing:
         parts = [part for table in tables if table.name in self.files for part in self.files[table.name].parts]
@@ -234,9 +235,9 @@ class Run:
     def _history(self) -> dict[str, TableHistory]:
         return ledger.history_on(self.connection, self.delivery.as_of, self.load_id)
 
-    def _published(self, result: DbtRun, message: str) -> None:
-        """End with a published month; tables whose history is from an earlier attempt count as unchanged."""
-        self._take_counts(self._history())
+    def _published(self, result: DbtRun, message: str, load_id: int | None = None) -> None:
+        """End with a published month. Counts are of the load, by default this run's; other history is unchanged."""
+        self._take_counts(ledger.history_on(self.connection, self.delivery.as_of, load_id or self.load_id))
         hooks = [Node("on-run hook", "dbt", "error", error) for error in result.errors]
         self.outcome.failed = [*hooks, *sorted(result.bad, key=lambda node: node.status == "skipped")]
         if published := self._standing().load_id:

@@ -210,7 +210,7 @@ def _as_declared(name: str, history: Relation, production: Relation, known: set[
         (name, production.columns.keys() - known - model_columns(f"production/{name}")),
     ):
         for column in sorted(columns):
-            yield Verdict(name, None, 0, False, f"{table} has a column {column} that is not declared")
+            yield Verdict(name, None, 0, False, f"{table} has a column {column} that is not declared and in no model")
 
 
 def _production(connection: Connection, name: str, history: Relation, production: Relation) -> Verdict:

@@ -38,7 +38,8 @@
         {{ exceptions.raise_compiler_error(
             model.name ~ " lacks a setting that guards history and production. In dbt_project.yml, under the name of your project, set for"
             ~ " both folders +materialized: incremental, +full_refresh: false, +contract: {enforced: true}, and +incremental_strategy:"
-            ~ " as_of_partition for history, newest_wins for production. Nothing was changed."
+            ~ " as_of_partition for history, newest_wins for production; the model and its YAML must not set them otherwise. Nothing was"
+            ~ " changed."
         ) }}
     {%- endif -%}
     {%- for called in [
@@ -64,8 +65,13 @@
         ) }}
     {%- endfor -%}
     {%- set ignored = (model.constraints | map(attribute='type') | reject('in', ['primary_key', 'foreign_key']) | list)
-        + (model.columns.values() | map(attribute='constraints') | sum(start=[]) | map(attribute='type') | reject('equalto', 'not_null') | list)
         + (['index'] if model.config.indexes else []) -%}
+    {%- set required = ['as_of', 'observed_as_of'] + ([config.unique_key] if config.unique_key is string else config.unique_key) -%}
+    {%- for column in model.columns.values() -%}
+        {%- for constraint in column.constraints if constraint.type != 'not_null' or column.name not in required -%}
+            {%- do ignored.append(column.name ~ ' ' ~ constraint.type) -%}
+        {%- endfor -%}
+    {%- endfor -%}
     {%- if ignored -%}
         {{ exceptions.raise_compiler_error(
             model.name ~ " declares: " ~ ignored | join(', ') ~ ". dbt creates these with a table, and this table stays: create them in psql,"
@@ -99,8 +105,8 @@
 {% macro require_place(model, schema) %}
     {%- if model.schema != schema or model.alias != model.name -%}
         {{ exceptions.raise_compiler_error(
-            model.name ~ " would be " ~ model.schema ~ "." ~ model.alias ~ ", where streamflow does not look. In dbt_project.yml, move"
-            ~ " a schema for all models under the name of your project. Macros of yours, generate_schema_name and generate_alias_name, have"
+            model.name ~ " would be " ~ model.schema ~ "." ~ model.alias ~ ", where streamflow does not look. Take alias, schema and"
+            ~ " versions out of the model, and in dbt_project.yml move a schema for all models under the name of your project. Macros of yours, generate_schema_name and generate_alias_name, have"
             ~ " to return, for streamflow's models and those in models/history, production and marts, the schema of their config and their"
             ~ " name. Nothing was changed."
         ) }}

@@ -5,5 +5,5 @@
 -#}
 {% macro ops_ddl() -%}
 {{ streamflow.ops_tables() ~ streamflow.ops_cluster() ~ streamflow.ops_proofs() ~ streamflow.ops_declared() }}
-{{- streamflow.ops_references() ~ streamflow.ops_undo() ~ streamflow.ops_steps() }}
+{{- streamflow.ops_references() ~ streamflow.ops_undo() ~ streamflow.ops_steps() ~ streamflow.ops_production() }}
 {%- endmacro %}

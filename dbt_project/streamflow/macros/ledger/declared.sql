@@ -210,7 +210,7 @@ begin
             ) then
                 raise exception '% has a column % that is no longer declared, but history keeps its values. If it was renamed, add'
                     ' the old name to the `aliases` of the new column, and run `streamflow migrate`; if not, declare it again, with'
-                    ' `retired: true` in its config.meta. Nothing was changed.',
+                    ' `retired: true` in its config.meta, or let the model that computed it select it as null. Nothing was changed.',
                     wanted.name::regclass, difference.name;
             elsif difference.declared_type is null then
                 raise exception '% has a column % that is not declared, and no month has brought it: declare it, or'

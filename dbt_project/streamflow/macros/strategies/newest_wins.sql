@@ -10,6 +10,12 @@
     {%- if said in model.compiled_code and plan.reads ~ said not in model.compiled_code -%}
         {%- do exceptions.raise_compiler_error("months were published or removed while this waited: run the command again. Nothing was changed.") -%}
     {%- endif -%}
+    {%- if plan.rebuild %}
+    {%- set history = api.Relation.create(target.database, target.schema, target.identifier ~ '_snapshots') %}
+    select ops.require_every_row(
+        '{{ target }}', (select count(*) from {{ delivered }}), (select count(*) from {{ history }} where {{ plan.reads }})
+    );
+    {%- endif %}
     {%- for day in fromjson(plan.uncounted or '[]') %}{# dbt makes JSON of an array #}
     {{ streamflow.count_before_merge(target, delivered, key, day) }};
     {%- if not (plan.rebuild and loop.last) %}
@@ -33,7 +39,7 @@
     {{ streamflow.merge_newest(target, newest, key, streamflow.rows_differ('newest', 'target', model.columns.values(), by_digit=true)) }};
     {%- endif %}
     drop view {{ delivered }};
-    {%- set takes_newest = plan.unmerged and plan.newest in plan.unmerged and not plan.rebuild %}
+    {%- set takes_newest = plan.unmerged and plan.newest in plan.unmerged %}
     select ops.finish_merge('{{ target }}', {{ streamflow.as_json(model.constraints) }}, {{ plan.newest if takes_newest else 'null' }})
 {% endmacro %}
 
@@ -59,6 +65,7 @@
 {% macro count_before_merge(target, delivered, key, day) %}
     create temporary table counted as  -- PostgreSQL plans parallel workers for this, and not within an update
     select
+        count(*) as rows_read,
         count(*) filter (where target.{{ key[0] }} is null) as rows_inserted,
         count(*) filter (
             where target.observed_as_of <= delivered.observed_as_of
@@ -67,6 +74,11 @@
     from {{ delivered }} as delivered
     left join {{ target }} as target on {{ streamflow.same_row('target', 'delivered', key) }}
     where delivered.observed_as_of = {{ day }};
+
+    select ops.require_every_row('{{ target }}', counted.rows_read, history.rows_delivered)
+    from counted
+    cross join ops.history as history
+    where history.table_name = '{{ target.identifier }}' and history.as_of = {{ day }};
 
     update ops.history as history
     set rows_inserted = counted.rows_inserted, rows_updated = counted.rows_updated
