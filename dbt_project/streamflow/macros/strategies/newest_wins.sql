@@ -11,10 +11,10 @@
         {%- do exceptions.raise_compiler_error("months were published or removed while this waited: run the command again. Nothing was changed.") -%}
     {%- endif -%}
     {%- if plan.rebuild %}
-    {%- set history = api.Relation.create(target.database, target.schema, target.identifier ~ '_snapshots') %}
-    select ops.require_every_row(
-        '{{ target }}', (select count(*) from {{ delivered }}), (select count(*) from {{ history }} where {{ plan.reads }})
-    );
+    {%- set history = api.Relation.create(target.database, target.schema, target.identifier ~ '_snapshots') -%}
+    {%- set read = run_query('select count(*) from ' ~ delivered).rows[0][0] -%}
+    {%- set known = run_query('select count(*) from ' ~ history ~ ' where ' ~ plan.reads).rows[0][0] %}
+    select ops.require_every_row('{{ target }}', {{ read }}, {{ known }});
     {%- endif %}
     {%- for day in fromjson(plan.uncounted or '[]') %}{# dbt makes JSON of an array #}
     {{ streamflow.count_before_merge(target, delivered, key, day) }};
