@@ -177,7 +177,7 @@ IN_THE_WAY = (
         "have it read ref('latest_labels')",
     ),
     ("macros/schema.sql", SCHEMA, " would be public_public."),
-    ("macros/alias.sql", ALIAS, "_t, where streamflow does not look. In dbt_project.yml"),
+    ("macros/alias.sql", ALIAS, "_t, where streamflow does not look. Take alias, schema"),
     ("tests/ours.sql", STORED, "ours is a view on staging.labels, which every month recreates: have it store"),
     (
         "models/above.sql",
@@ -890,16 +890,14 @@ def test_a_model_of_production_that_leaves_rows_out_is_refused_however_it_is_bui
     left_out = january.value(f"select min(user_id) from {table}")
     model.write_text(f"{shipped}    and user_id <> '{left_out}'\n")
     set_value(copy_month(months, "000", tmp_path / "corrected") / f"{table}.csv", 2, *OTHER_VALUE[table])
-    for command in (
-        ("dbt", "run", "--full-refresh", "--select", table),
-        ("ingest", "000", "--data-dir", str(tmp_path / "corrected"), "--restate", "--reason", "a typing error"),
-    ):
+    restate = ("ingest", "000", "--data-dir", str(tmp_path / "corrected"), "--restate", "--reason", "a typing error")
+    for command in (("dbt", "run", "--full-refresh", "--select", table), restate):
         refused = run_copy(copy, january, *command)
         assert refused.returncode in {1, 3}, refused
         assert "leaves rows out, or repeats some" in refused.stdout + refused.stderr
         assert january.production()[table] == before[table]
     model.write_text(shipped)
-    assert run_copy(copy, january, *command).returncode == 0
+    assert run_copy(copy, january, *restate).returncode == 0
     january.ok("verify")
     model.write_text(shipped.replace("\nwhere", "\ncross join (values (1), (2)) as twice (n)\nwhere"))
     repeated = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))

@@ -173,19 +173,20 @@ class Run:
         """Handle rows that history already has: finish what was left undone, if anything."""
         message = f"month {self.delivery.label} is published already, from these same rows: "
         left = ledger.left_to_build(self.connection, self.delivery.as_of)
-        is_finished = self._standing().is_finished
-        if is_finished and (left == [] or self.request.command != "ingest"):
+        before = self._standing()
+        if before.is_finished and (left == [] or self.request.command != "ingest"):
             self._take_counts(known)
             self._end("unchanged", message + "nothing to do")
             return
         if ledger.is_unaudited(self.connection, self.delivery.as_of):
             self._dbt(self.dbt.audit, "audits")
-        finished = DbtRun(True) if is_finished else self._finish()
+        finished = DbtRun(True) if before.is_finished else self._finish()
         result = self._dbt(partial(self.dbt.build_again, left), "models").after(finished)
         message += "what had failed was built" if result.success else "what had failed fails again"
-        begun = f"month {self.delivery.label} published, which was begun before"
-        message, load_id = (message, self.load_id) if is_finished else (begun, self._standing().load_id)
-        self._published(result, message, load_id)
+        if (now := self._standing().load_id) == before.load_id:
+            self._published(result, message)
+        else:
+            self._published(result, f"month {self.delivery.label} published, which was begun before", now)
 
     def _land(self, tables: Sequence[Table]) -> Landing:
         parts = [part for table in tables if table.name in self.files for part in self.files[table.name].parts]

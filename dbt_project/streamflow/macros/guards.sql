@@ -34,12 +34,12 @@
 {% macro require_guards(model, kind) %}
     {%- set config = model.config -%}
     {%- if config.materialized != 'incremental' or streamflow.strategies().get(config.incremental_strategy) != kind
-        or config.full_refresh is not sameas false or not config.contract.enforced -%}
+        or config.full_refresh is not sameas false or not config.contract.enforced or not config.unique_key -%}
         {{ exceptions.raise_compiler_error(
             model.name ~ " lacks a setting that guards history and production. In dbt_project.yml, under the name of your project, set for"
             ~ " both folders +materialized: incremental, +full_refresh: false, +contract: {enforced: true}, and +incremental_strategy:"
-            ~ " as_of_partition for history, newest_wins for production; the model and its YAML must not set them otherwise. Nothing was"
-            ~ " changed."
+            ~ " as_of_partition for history, newest_wins for production; the model and its YAML must have a unique_key, and"
+            ~ " not set these otherwise. Nothing was changed."
         ) }}
     {%- endif -%}
     {%- for called in [
@@ -106,9 +106,9 @@
     {%- if model.schema != schema or model.alias != model.name -%}
         {{ exceptions.raise_compiler_error(
             model.name ~ " would be " ~ model.schema ~ "." ~ model.alias ~ ", where streamflow does not look. Take alias, schema and"
-            ~ " versions out of the model, and in dbt_project.yml move a schema for all models under the name of your project. Macros of yours, generate_schema_name and generate_alias_name, have"
-            ~ " to return, for streamflow's models and those in models/history, production and marts, the schema of their config and their"
-            ~ " name. Nothing was changed."
+            ~ " versions out of the model, and in dbt_project.yml move a schema for all models under the name of your project. Macros of"
+            ~ " yours, generate_schema_name and generate_alias_name, have to return, for streamflow's models and those in models/history,"
+            ~ " production and marts, the schema of their config and their name. Nothing was changed."
         ) }}
     {%- endif -%}
 {% endmacro %}

@@ -66,7 +66,7 @@ create or replace function ops.require_every_row(target regclass, read bigint, d
 begin
     if read <> delivered then
         raise exception '% would read % rows, and history has % that were delivered: the model of production leaves rows out, or repeats some.'
-            ' Correct it; production is as it was.', target, read, delivered;
+            ' Correct it; if it does neither, `streamflow verify` says what is wrong with history. The table is as it was.', target, read, delivered;
     end if;
 end
 $$;
