@@ -129,6 +129,23 @@ def test_a_restatement_that_took_a_customer_out_of_some_tables_is_given_up(
     assert february.state() == before
 
 
+@pytest.mark.long
+def test_the_same_month_again_brings_production_back_after_a_restatement_was_given_up(
+    february: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """Nothing was published by it, so it counts no row as inserted or updated."""
+    before = february.state()
+    set_value(copy_month(months, "001", tmp_path) / "users.csv", 2, "signup_date", "2020-01-01")
+    set_value(tmp_path / "month_001" / "labels.csv", 2, "churn_label", "")
+    restatement_cut_off(february, "labels", "001", tmp_path)
+    assert "but production has yet to follow" in february.ok("abandon", "001").out
+    again = february.ok("ingest", "001", "--data-dir", months, "--json").json
+    assert "is published already" in again["message"]
+    assert sum(one["inserted"] + one["updated"] for one in again["counts"]) == 0
+    assert february.state() == before
+    february.ok("verify")
+
+
 def test_two_restatements_that_were_cut_off_are_given_up(january: Streamflow, months: Path, tmp_path: Path) -> None:
     """What the first one put aside is what stands in the end, in the only month there is."""
     before = january.state()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Literal
@@ -68,16 +68,19 @@ def production_is(streamflow: Streamflow, model: Model) -> None:
         ), table
 
 
-def history_is(streamflow: Streamflow, model: Model, without: set[str]) -> None:
-    """Assert that history has exactly the rows of the model, with their dates, not looking at some dates."""
+def history_is(
+    streamflow: Streamflow, model: Model, archived: Collection[str] = (), unfinished: Collection[str] = ()
+) -> None:
+    """Assert that history has exactly the rows of the model, with their dates; none of archived dates. What it has of
+    unfinished dates is not compared."""
     for table in TABLES:
         history = streamflow.rows(
             f"select {columns(streamflow, table)}, observed_as_of::text, as_of::text from {table}_snapshots"
         )
-        assert sorted(row for row in history if row[-1] not in without) == sorted(
+        assert sorted(row for row in history if row[-1] not in unfinished) == sorted(
             (customer, *row, DATES[number], DATES[as_of])
             for as_of, state in model.history[table].items()
-            if DATES[as_of] not in without
+            if DATES[as_of] not in {*archived, *unfinished}
             for customer, (number, row) in state.items()
         ), table
 
