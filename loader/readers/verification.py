@@ -210,7 +210,8 @@ def _as_declared(name: str, history: Relation, production: Relation, known: set[
         (name, production.columns.keys() - known - model_columns(f"production/{name}")),
     ):
         for column in sorted(columns):
-            yield Verdict(name, None, 0, False, f"{table} has a column {column} that is not declared and in no model")
+            finding = f"{table} has a column {column} that neither the declaration nor a model has"
+            yield Verdict(name, None, 0, False, finding)
 
 
 def _production(connection: Connection, name: str, history: Relation, production: Relation) -> Verdict:
