@@ -34,6 +34,7 @@ from loader.database import Database
 from loader.database import server as embedded_server
 from loader.pipeline import dbt
 from loader.pipeline.fewer_events import without_debug_events
+from loader.pipeline.kept_templates import templates_kept
 from loader.project import VARIABLE, project
 from loader.settings import load_settings
 from tests.files import copy_month, set_value
@@ -162,7 +163,7 @@ class Streamflow:
     def dbt(self, *arguments: str) -> Any:
         """Run dbt in this process, as a person would by hand, with the environment of this database.
 
-        `build`, `run` and `test` reuse the project that was parsed once, which saves half a second.
+        `build`, `run` and `test` reuse the project that was parsed once, and all commands what Jinja compiled before.
         """
         from dbt.cli.main import dbtRunner
 
@@ -178,7 +179,8 @@ class Streamflow:
                 manifest = parsed_once().result.deepcopy()  # a run changes it
             logs = [] if "--log-level-file" in asked else ["--log-level-file", "info"]
             options = ["--project-dir", folder, "--log-path", self.environment["LOGS"], *logs]
-            return dbtRunner(manifest=manifest).invoke([*arguments, *options])
+            with templates_kept():
+                return dbtRunner(manifest=manifest).invoke([*arguments, *options])
 
     @property
     def on_citus(self) -> bool:

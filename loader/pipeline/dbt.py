@@ -18,6 +18,7 @@ from loader.database import Database
 from loader.errors import SurroundingsFailed
 from loader.pipeline.fewer_events import without_debug_events
 from loader.pipeline.kept_sessions import sessions_kept
+from loader.pipeline.kept_templates import templates_kept
 from loader.project import project
 from loader.settings import Settings
 
@@ -205,13 +206,13 @@ def parse() -> Any:
     Raises:
         SurroundingsFailed: dbt would work on another database.
     """
-    import dbt.adapters.postgres  # noqa: F401 (dbt would import it later)
     from dbt.adapters.factory import get_adapter_by_type
     from dbt.cli.main import dbtRunner
 
-    parsed = dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
-    if not parsed.success:  # what dbt keeps of an earlier parse may be the cause
-        parsed = dbtRunner().invoke(["parse", "--no-write-json", "--no-partial-parse", *QUIET])
+    with templates_kept():
+        parsed = dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
+        if not parsed.success:  # what dbt keeps of an earlier parse may be the cause
+            parsed = dbtRunner().invoke(["parse", "--no-write-json", "--no-partial-parse", *QUIET])
     if parsed.success:
         _require_same_database(get_adapter_by_type("postgres").config)
     return parsed
@@ -242,7 +243,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
-    with _interruptible(), sessions_kept() as lost, without_debug_events():
+    with _interruptible(), sessions_kept() as lost, without_debug_events(), templates_kept():
         result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
