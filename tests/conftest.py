@@ -468,13 +468,16 @@ def use_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], No
 def run_copy(copy: Path, streamflow: Streamflow, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line of the copy, on the database of `streamflow`.
 
-    The first run takes over dbt's partial parse of the original project, so that dbt parses only what was changed.
+    The first run takes over dbt's partial parse of the original project, so that dbt parses only what was changed, and
+    all runs share the code of compiled templates.
     """
     environment = {**os.environ, **streamflow.environment}
-    parsed, target = Path(environment["DBT_TARGET_PATH"]) / "partial_parse.msgpack", copy / "dbt_project" / "target"
-    if parsed.exists() and not target.exists():
+    original, target = Path(environment["DBT_TARGET_PATH"]), copy / "dbt_project" / "target"
+    if (original / "partial_parse.msgpack").exists() and not target.exists():
         target.mkdir()
-        shutil.copy(parsed, target)
+        shutil.copy(original / "partial_parse.msgpack", target)
+        (original / "templates").mkdir(exist_ok=True)
+        (target / "templates").symlink_to(original / "templates")
     del environment["DBT_TARGET_PATH"], environment["DBT_PROFILES_DIR"]
     return run_forked(copy, copy, environment, arguments)
 
