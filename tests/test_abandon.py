@@ -146,6 +146,7 @@ def test_the_same_month_again_brings_production_back_after_a_restatement_was_giv
     february.ok("verify")
 
 
+@pytest.mark.long
 def test_two_restatements_that_were_cut_off_are_given_up(january: Streamflow, months: Path, tmp_path: Path) -> None:
     """What the first one put aside is what stands in the end, in the only month there is."""
     before = january.state()

@@ -190,9 +190,8 @@ LANDED_BEFORE = {
 }
 
 
-@pytest.mark.parametrize(
-    "table", ["labels", *(pytest.param(name, marks=pytest.mark.long) for name in ("payments_agg_90d", "loyalty"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("table", LANDED_BEFORE)
 def test_a_month_that_landed_before_its_declaration_changed_is_landed_again(
     copy: Path, streamflow: Streamflow, months: Path, table: str
 ) -> None:
