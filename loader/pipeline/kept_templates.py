@@ -21,7 +21,7 @@ def templates_kept() -> Iterator[None]:
     from dbt.version import __version__ as dbt_version
     from dbt_common.clients.jinja import MacroFuzzEnvironment
 
-    folder = Path(project().dbt, os.environ.get("DBT_TARGET_PATH", "target"), "templates")
+    folder = Path(project().dbt, os.environ.get("DBT_TARGET_PATH") or "target", "templates")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
