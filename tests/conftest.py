@@ -273,7 +273,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def dbt_target(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """dbt's target folder for this server: the project is parsed once for it, and no other process writes there."""
+    """dbt's target folder for this server: the project is parsed once for it. Only copies of the project share it."""
     return tmp_path_factory.mktemp("target")
 
 

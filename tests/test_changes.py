@@ -190,8 +190,9 @@ LANDED_BEFORE = {
 }
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("table", LANDED_BEFORE)
+@pytest.mark.parametrize(
+    "table", ["labels", *(pytest.param(name, marks=pytest.mark.long) for name in ("payments_agg_90d", "loyalty"))]
+)
 def test_a_month_that_landed_before_its_declaration_changed_is_landed_again(
     copy: Path, streamflow: Streamflow, months: Path, table: str
 ) -> None:

@@ -222,8 +222,7 @@ def test_a_new_reference_that_other_months_break_names_them(shop: Shop) -> None:
     shop("verify")
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("is_cut_off", [False, True])
+@pytest.mark.parametrize("is_cut_off", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_restatement_keeps_what_refers_to_rows_that_change_their_customer(shop: Shop, is_cut_off: bool) -> None:
     """The customer is gone, and their payment is somebody else's now: the refund of that payment stays. If the build
     ends before the refunds are rebuilt, the same month again rebuilds them."""
@@ -439,7 +438,6 @@ def test_a_table_that_is_no_longer_declared_is_not_told_to_rebuild(shop: Shop) -
     shop("verify")
 
 
-@pytest.mark.long
 def test_a_customer_is_not_forgotten_if_a_key_would_take_rows_of_others_along(shop: Shop) -> None:
     """Payment 71 is of customer 72, and refers to customer 71 by a second key."""
     if shop.streamflow.on_citus:

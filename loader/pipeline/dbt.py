@@ -209,10 +209,9 @@ def parse() -> Any:
     from dbt.adapters.factory import get_adapter_by_type
     from dbt.cli.main import dbtRunner
 
-    with templates_kept():
-        parsed = dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
-        if not parsed.success:  # what dbt keeps of an earlier parse may be the cause
-            parsed = dbtRunner().invoke(["parse", "--no-write-json", "--no-partial-parse", *QUIET])
+    parsed = dbtRunner().invoke(["parse", "--no-write-json", *QUIET])
+    if not parsed.success:  # what dbt keeps of an earlier parse may be the cause
+        parsed = dbtRunner().invoke(["parse", "--no-write-json", "--no-partial-parse", *QUIET])
     if parsed.success:
         _require_same_database(get_adapter_by_type("postgres").config)
     return parsed
