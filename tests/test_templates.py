@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +94,13 @@ def test_a_disk_that_fails_is_not_in_the_way(rendered: Callable[..., str], monke
 
 
 def test_no_code_is_kept_where_others_could_change_it(rendered: Callable[..., str], tmp_path: Path) -> None:
-    folder = tmp_path / "templates"
+    folder, before = tmp_path / "templates", os.umask(0)
+    try:
+        assert rendered() == "42"
+    finally:
+        os.umask(before)
+    assert len([*folder.iterdir()]) == 1, "others cannot"
+    shutil.rmtree(folder)
     folder.mkdir()
     folder.chmod(0o777)
     assert rendered() == "42"

@@ -34,7 +34,7 @@ def templates_kept() -> Iterator[None]:
 
 def _is_ours(folder: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
         found = folder.stat()
     except OSError:
         return False
