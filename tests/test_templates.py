@@ -59,6 +59,13 @@ def test_a_template_is_compiled_once(rendered: Callable[..., str], no_compiling:
         rendered("{{ 2 + 3 }}")  # as text
 
 
+def test_a_mistake_that_parsing_lets_pass_is_found_in_a_run(rendered: Callable[..., str]) -> None:
+    source = "{{ 'abc'.foo.bar }}"
+    assert rendered(source, capture_macros=True) == ""
+    with pytest.raises(Exception, match="has no attribute 'foo'"):
+        rendered(source)
+
+
 def test_an_upgrade_compiles_anew(
     rendered: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
