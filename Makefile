@@ -24,18 +24,22 @@ setup: $(VENV)/installed ## Make .venv and install what a month needs
 
 tools: $(VENV)/tools # also what tests and lint need
 
-SOURCES := pyproject.toml setup.py constraints.txt
+SOURCES := pyproject.toml setup.py constraints.txt dbt_project/packages.yml
+SOURCES += $(wildcard dbt_project/stand_in/dbt_expectations/macros/*.sql)
 
-$(VENV)/installed: $(SOURCES) $(wildcard dbt_project/stand_in/dbt_expectations/macros/*.sql) dbt_project/packages.yml
+$(VENV)/installed: $(SOURCES)
+	$(call install,.)
+
+$(VENV)/tools: $(SOURCES)
+	$(call install,.[dev])
+
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
 	  echo "streamflow needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make setup PYTHON=python3.12" >&2; exit 2; }
-	@.ci/install $(VENV) $(PYTHON) .
+	@.ci/install $(VENV) $(PYTHON) '$(1)'
 	@$(BIN)/streamflow setup >&2
-	@touch $@
-
-$(VENV)/tools: $(SOURCES) | setup
-	@.ci/install $(VENV) $(PYTHON) '.[dev]'
-	@touch $@
+	@touch $(VENV)/installed $@
+endef
 
 ingest: setup ## Ingest a month, or say which there are: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
 	@$(BIN)/streamflow ingest $(if $(MONTH),"$(MONTH)") $(OPTIONS) $(ARGS)
