@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,6 +94,21 @@ def _dbt_does_not_look_at_the_stack() -> Iterator[None]:
 def _dbt_tells_no_details() -> Iterator[None]:
     """Leave out debug events when tests run dbt by hand, as an ingest does."""
     with without_debug_events():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _dbt_makes_a_type_tester_once() -> Iterator[None]:
+    """For each result, dbt makes objects that recognize types, which are the same for the same columns of text."""
+    from dbt_common.clients import agate_helper
+
+    make = cache(agate_helper.build_type_tester)
+
+    def made_once(text_columns: Iterable[str], string_null_values: Iterable[str] = ("null", "")) -> Any:
+        return make(frozenset(text_columns), tuple(string_null_values))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agate_helper, "build_type_tester", made_once)
         yield
 
 
