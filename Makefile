@@ -31,12 +31,12 @@ $(VENV)/installed: $(SOURCES)
 	$(call install,.)
 
 $(VENV)/tools: $(SOURCES)
-	$(call install,.[dev])
+	$(call install,'.[dev]')
 
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
 	  echo "streamflow needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make setup PYTHON=python3.12" >&2; exit 2; }
-	@.ci/install $(VENV) $(PYTHON) '$(1)'
+	@.ci/install $(VENV) $(PYTHON) $(1)
 	@$(BIN)/streamflow setup >&2
 	@touch $(VENV)/installed $@
 endef
