@@ -131,3 +131,18 @@ def test_an_ingest_compiles_nothing_that_an_earlier_one_compiled(
     january.ok("ingest", "001", "--data-dir", months)
     no_compiling()
     january.ok("ingest", "002", "--data-dir", months)
+
+
+def test_months_go_in_after_kept_code_was_cut_off_and_after_it_was_deleted(january: Streamflow, months: Path) -> None:
+    """As a crash of the machine may leave it, and `dbt clean`."""
+    from dbt_common.clients.jinja import template_cache
+
+    folder = Path(january.environment["DBT_TARGET_PATH"]) / "templates"
+    for kept in folder.iterdir():
+        kept.write_bytes(kept.read_bytes()[:20])
+    template_cache.clear()
+    january.ok("ingest", "001", "--data-dir", months)
+    shutil.rmtree(folder)
+    template_cache.clear()
+    january.ok("ingest", "002", "--data-dir", months)
+    january.ok("verify")

@@ -38,7 +38,7 @@ def _is_ours(folder: Path) -> bool:
         found = folder.stat()
     except OSError:
         return False
-    return found.st_uid == os.getuid() and not found.st_mode & BY_OTHERS
+    return found.st_uid == os.geteuid() and not found.st_mode & BY_OTHERS
 
 
 def _compile_once(compile_always: Any, folder: Path) -> Any:
