@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 
 from loader.contract import packages
 from loader.contract.packages import audit_package
+from loader.errors import SurroundingsFailed
 from loader.project import SOURCES
 from tests.conftest import REPOSITORY, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
@@ -125,16 +127,44 @@ def test_both_packages_give_the_same_verdicts(copy: Path, streamflow: Streamflow
     assert verdicts(copy, streamflow, spoilt) == real
 
 
-def test_set_up_says_which_package_it_installs(
+def test_set_up_installs_packages_of_ones_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use_project: Callable[[Path], None]
 ) -> None:
-    use_project(empty_project(tmp_path))
     monkeypatch.setenv("DBT_PACKAGE_HUB_URL", "http://127.0.0.1:9")
-    assert audit_package() is None
-    said = packages.install()
-    assert said.count("\n") == 0
-    assert "does not answer" in said
-    assert "stand-in" in str(audit_package())
+    folder = empty_project(tmp_path / "ours")
+    use_project(folder)
+    shutil.copy(REPOSITORY / "dbt_project" / "dbt_project.yml", folder)
+    for name in ("near", "far"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dbt_project.yml").write_text(f"{{name: {name}, version: '1.0', config-version: 2}}")
+    git = ["git", "-C", str(tmp_path / "far"), "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "far"]):
+        subprocess.run([*git, *words], check=True)
+    hub: dict[str, Any] = {"package": "metaplane/dbt_expectations", "version": "0.10.9"}
+    own, near, far = {"local": str(packages.OWN_LINK)}, {"local": "../near"}, {"git": f"file://{tmp_path / 'far'}"}
+
+    def install(*named: dict[str, Any]) -> str:
+        (folder / "packages.yml").write_text(yaml.safe_dump({"packages": named}))
+        return packages.install()
+
+    assert packages.are_lacking()
+    assert install(own, hub).startswith(
+        "dbt packages: dbt's package hub does not answer, so the audits run on the stand-in ("
+    )
+    assert not packages.are_lacking()
+    assert "stand-in" in install(own, hub, near)
+    assert (folder / "dbt_packages" / "near" / "dbt_project.yml").is_file()
+    with pytest.raises(SurroundingsFailed) as refused:
+        install(own, hub, near, {**far, "revision": "HEAD"})
+    with pytest.raises(SurroundingsFailed, match="run `streamflow setup`"):
+        packages.require_packages()
+    in_its_place = {"local": str(refused.value).partition("`- local: ")[2].partition("`")[0]}
+    assert "installed by `dbt deps`" in install(own, in_its_place, near, {**far, "revision": "HEAD"})
+    packages.require_packages()
+    assert (folder / "dbt_packages" / "far" / "dbt_project.yml").is_file()
+    with pytest.raises(SurroundingsFailed, match="`dbt deps` fails"):
+        install(own, in_its_place, {"local": "../nowhere"}, near, {**far, "revision": "HEAD"})
+    assert "stand-in" in install(own, hub)
 
 
 LOCK = """

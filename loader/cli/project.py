@@ -162,7 +162,7 @@ def new(
 
 
 def setup(as_json: Json = False) -> None:
-    """Install the dbt packages: from dbt's hub or, if it does not answer, the stand-in that comes with streamflow."""
+    """Install the packages in packages.yml; without dbt's hub, a stand-in for dbt_expectations."""
     from loader.contract import packages
 
     done = packages.install()

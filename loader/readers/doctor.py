@@ -14,7 +14,7 @@ from pydantic_settings import DotEnvSettingsSource
 from loader import ledger
 from loader.contract.declared import require_unchanged
 from loader.contract.model_check import model_faults, remedy_for
-from loader.contract.packages import audit_package
+from loader.contract.packages import are_lacking, audit_package
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, node_failure, running_database, statement, value
 from loader.project import VARIABLE, model_files, project
@@ -103,10 +103,10 @@ def _settings() -> None:
 
 
 def _packages() -> Found:
-    if package := audit_package():
-        yield "ok", f"{package} is installed", ""
+    if are_lacking():
+        yield "problem", "not all that packages.yml names are installed", "streamflow setup"
     else:
-        yield "problem", "dbt_expectations is not installed", "streamflow setup"
+        yield "ok", f"{audit_package()} is installed", ""
 
 
 def _models() -> Found:
