@@ -431,7 +431,8 @@ def test_a_month_whose_tables_need_different_months_is_begun_in_none_without_the
     before = march.state(), march.latest()
     refused = march("ingest", "003", *restating)
     assert refused.code == 3
-    assert f"built on {JANUARY}, which is archived in {tmp_path / 'old'}" in refused.err
+    assert f"streamflow: this month is built on {JANUARY}, which is archived in {tmp_path / 'old'}" in refused.err
+    assert "dbt" not in refused.err
     assert (march.state(), march.latest()) == before
     march.ok("archive", "--restore", JANUARY)
     march.ok("ingest", "003", *restating)

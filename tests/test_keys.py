@@ -542,6 +542,15 @@ VISITS = table(
 )
 
 
+PERSONS = table("persons", {"primary_key": "id"}, [column("id", "int"), column("name", "text")])
+GOODS = {**PERSONS, "name": "goods"}
+ORDERS = table("orders", {"primary_key": "no"}, [column("no", "int"), column("person", "int")])
+PRICES = table(
+    "prices", {"primary_key": "good", "references": {"table": "goods", "columns": "good"}}, [column("good", "int")]
+)
+STOCKS = {**PRICES, "name": "stocks"}
+
+
 def with_meta(declared: dict[str, Any], **meta: Any) -> dict[str, Any]:
     """The declared table, with these keys of `meta` added or changed."""
     return {**declared, "config": {"meta": {**declared["config"]["meta"], **meta}}}
@@ -575,6 +584,44 @@ def test_whose_a_row_is_follows_from_references(whose: Whose) -> None:
     lookup = {"table": "countries", "columns": "country"}
     led = [with_meta(one, references=lookup, customers=True) if one is accounts else one for one in TABLES]
     assert whose(*led) == whose(*TABLES)
+
+
+def test_who_was_forgotten_stays_away_when_the_declaration_has_others_as_customers(shop: Shop) -> None:
+    """And no row of another table goes because it has the id of somebody who was forgotten."""
+    sources = shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml"
+    shutil.rmtree(shop.copy / "dbt_project" / "models" / "history")
+    shutil.rmtree(shop.copy / "dbt_project" / "models" / "production")
+    shutil.rmtree(shop.copy / "dbt_project" / "models" / "marts")
+
+    def declare(*named: dict[str, Any]) -> None:
+        write_sources(sources, list(named))
+        shop("models", "--overwrite")
+
+    def holds(**ids: list[int]) -> None:
+        for name, known in ids.items():
+            assert [row[0] for row in shop.streamflow.rows(f"select * from {name} order by 1")] == known, name
+        shop("verify")
+
+    of_persons = with_meta(ORDERS, references={"table": "persons", "columns": "person"})
+    files = {
+        "persons": ["id,name", "1,a", "2,b", "3,c"],
+        "orders": ["no,person", "10,1", "20,2", "30,3"],
+        "goods": ["id,name", "1,x", "2,y", "3,z"],
+        **{name: ["good", "1", "3"] for name in ("prices", "stocks")},
+    }
+    declare(PERSONS, of_persons, GOODS)
+    shop.ingest(JANUARY, files)
+    assert "left alone, as their rows are of no customer: goods" in shop("forget", "3", "--reason", "why")
+    holds(persons=[1, 2], orders=[10, 20], goods=[1, 2, 3])
+    declare(PERSONS, ORDERS, GOODS, PRICES, STOCKS)  # most tables refer to goods, and orders to none
+    shop.ingest(FEBRUARY, files)
+    holds(persons=[1, 2], orders=[10, 20], goods=[1, 2, 3], prices=[1, 3])
+    assert shop.json("forget", "3", "--reason", "no longer sold")["customers"] == 1
+    holds(persons=[1, 2], orders=[10, 20], goods=[1, 2], prices=[1])
+    declare(with_meta(PERSONS, customers=True), of_persons, GOODS, PRICES, STOCKS)
+    assert shop.json("forget", "3", "--reason", "again")["before"] == 1
+    shop.ingest(MARCH, files)
+    holds(persons=[1, 2], orders=[10, 20], goods=[1, 2], prices=[1])
 
 
 def payments(**meta: Any) -> dict[str, Any]:

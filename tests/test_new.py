@@ -118,6 +118,7 @@ def test_types_keys_and_audits_are_proposed(run: Run, tmp_path: Path) -> None:
     contract = declared(tmp_path / "shop")
     assert contract["kunden"]["config"]["meta"] == {
         "primary_key": "kunde",
+        "customers": True,
         "delimiter": ";",
         "encoding": "windows-1252",
     }
@@ -180,7 +181,7 @@ def test_ids_months_in_names_and_quotes_around_nothing(run: Run, tmp_path: Path)
     run(tmp_path, "new", "no", "--from", folder)
     contract = declared(tmp_path / "no")
     assert {name: table["config"]["meta"] for name, table in contract.items()} == {
-        "customers": {"primary_key": "id"},
+        "customers": {"primary_key": "id", "customers": True},
         "orders": {"primary_key": "id", "references": {"table": "customers", "columns": "customer_id"}},
         "items": {"primary_key": "id", "references": {"table": "orders", "columns": "order_id"}},
         "sims": {"primary_key": "iccid", "files": "sims_????-??.csv"},

@@ -649,6 +649,12 @@ def test_what_would_lose_or_miss_rows_is_refused_before_anything_is_built(
     assert january.state() == before
 
 
+SIZE = "      - name: size\n        data_type: int\n"
+RETIRED = """\
+          - name: size
+            data_type: int
+            config: {meta: {retired: true}}
+"""
 OUR_DATES = "date '2024-01-31', date '2024-02-29'"
 
 
@@ -942,3 +948,28 @@ def test_a_month_whose_history_lacks_rows_that_it_carries_forward_is_not_publish
     assert january.state() == before
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
     january.ok("verify")
+
+
+@pytest.mark.long
+def test_production_that_gets_a_column_of_history_gets_its_values(
+    copy: Path, january: Streamflow, months: Path
+) -> None:
+    """A model of history computed it, and the contract keeps it as retired."""
+    folder = copy / "dbt_project" / "models"
+    model, described = folder / "history" / "labels_snapshots.sql", folder / "history" / "labels_snapshots.yml"
+    model.write_text(
+        model.read_text()
+        .replace("churn_label,\n        as_of,", "churn_label,\n        length(user_id) as size,\n        as_of,")
+        .replace("churn_label,\n        {{ as_of }}", "churn_label,\n        size,\n        {{ as_of }}")
+    )
+    described.write_text(described.read_text().replace("      - name: as_of\n", f"{SIZE}      - name: as_of\n"))
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert january.value("select count(size) from labels_snapshots") > 0
+    sources = folder / "staging" / "_sources.yml"
+    sources.write_text(
+        sources.read_text().replace("          - name: churn_label\n", f"{RETIRED}          - name: churn_label\n")
+    )
+    assert run_copy(copy, january, "models", "--overwrite").returncode == 0
+    assert run_copy(copy, january, "ingest", "002", "--data-dir", str(months)).returncode == 0
+    assert run_copy(copy, january, "verify").returncode == 0
+    assert january.value("select count(size) from labels where observed_as_of = '2024-02-29'") > 0

@@ -82,7 +82,13 @@ def found(tables: Sequence[Table]) -> list[Table]:
             by_name[table.name] = table.model_copy(update={"references": reference})
     owner = next((table for table in by_name.values() if table.customers), None) or _most_referenced(by_name)
     return [
-        table.model_copy(update={"customers": table is owner, "customer": _customer(table, owner, by_name)})
+        table.model_copy(
+            update={
+                "customers": table is owner,
+                "customers_in": owner.name,
+                "customer": _customer(table, owner, by_name),
+            }
+        )
         for table in by_name.values()
     ]
 
@@ -133,7 +139,7 @@ def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple
     """The columns that hold the owner's key: found along the references, else the table's key if it is the same."""
     if table is owner:
         return owner.key
-    return _by_reference(table, owner, by_name) or (owner.key if _has_its_key(table, owner, by_name) else ())
+    return _by_reference(table, owner, by_name) or (owner.key if _has_its_key(table, owner) else ())
 
 
 def _by_reference(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple[str, ...]:
@@ -145,13 +151,7 @@ def _by_reference(table: Table, owner: Table, by_name: Mapping[str, Table]) -> t
     return tuple(here[column] for column in its) if here.keys() >= set(its) else ()
 
 
-def _has_its_key(table: Table, owner: Table, by_name: Mapping[str, Table]) -> bool:
-    """Whether a table's key is the owner's.
-
-    A key like `id` does not count as the same if other tables reference the owner by another name, as `customer_id`.
-    """
+def _has_its_key(table: Table, owner: Table) -> bool:
+    """Whether a table's key is the owner's by names and types. A key like `id` may be of anything, so it is not."""
     kinds = [{name: one.column(name).type_name for name in one.key} for one in (table, owner)]
-    references = [one.references for one in by_name.values() if one.references]
-    named = {reference.columns for reference in references if reference.table == owner.name}
-    is_of_any_table = OF_ANY_TABLE.issuperset(owner.key) and not named <= {owner.key}
-    return kinds[0] == kinds[1] and not is_of_any_table
+    return kinds[0] == kinds[1] and not OF_ANY_TABLE.issuperset(owner.key)

@@ -32,6 +32,7 @@ from loader.ledger.months import (
     left_to_build,
     require_here,
     require_ingestible,
+    require_months_before,
     require_same_date,
     require_tables,
     standing,

@@ -6,11 +6,12 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg
 from psycopg.rows import class_row
 
 from loader.database import Connection, statement, value
 from loader.delivery import Delivery
-from loader.errors import FINISH, SurroundingsFailed, WrongUsage
+from loader.errors import FINISH, SurroundingsFailed, WrongUsage, reason
 from loader.ledger.attempts import exists
 
 
@@ -157,6 +158,14 @@ def require_here(standing: Standing, as_of: dt.date) -> None:
             f"the history of {as_of} is archived in {standing.archived_in}, so these files cannot be compared with it:"
             f" first run `streamflow archive --restore {as_of}`."
         )
+
+
+def require_months_before(connection: Connection) -> None:
+    """Require that the months on which the one in staging is built are here; SurroundingsFailed if one is archived."""
+    try:
+        connection.execute("select ops.require_months_before(table_name, as_of) from ops.to_build")
+    except psycopg.errors.RaiseException as error:
+        raise SurroundingsFailed(reason(error)) from None
 
 
 def require_tables(connection: Connection) -> None:

@@ -74,9 +74,8 @@ class Run:
         ledger.prepare(self.connection)
         ledger.require_same_date(self.connection, self.delivery)
         require_unchanged(self.connection, self.tables)
-        self.load_id = ledger.begin(
-            self.connection, self.delivery, self.request.command, self.request.restate, self.request.waive
-        )
+        asked = self.request
+        self.load_id = ledger.begin(self.connection, self.delivery, asked.command, asked.restate, asked.waive)
         try:
             if failure := node_failure(self.connection):
                 raise retries.ConnectionLost(f"nothing was begun: {failure}")
@@ -118,12 +117,13 @@ class Run:
         if self.request.command == "land":
             build = "streamflow dbt build" if self.database.embedded else "dbt build"
             self._end("landed", f"month {self.delivery.label} is in staging: `{build}` does the rest")
-        elif self.request.command == "check":
+            return
+        ledger.require_months_before(self.connection)
+        if self.request.command == "check":
             self._require_passed(self._dbt(self.dbt.audit, "audits"))
             references = self._dbt(partial(self.dbt.run, REFERENCES), "references")
             if not references.success:
                 self._require_passed(references)
-            self.connection.execute("select ops.require_months_before(table_name, as_of) from ops.to_build")
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
             self._audit_and_publish(landing)

@@ -146,13 +146,12 @@ def look_at(connection: Connection, exports: Sequence[Export]) -> list[TableSeen
 
 
 def _mark_customers(tables: Sequence[TableSeen]) -> None:
-    """Mark the table to which most others refer, unless load_contract finds it without a mark."""
+    """Mark the table to which most others refer; lookups do not count."""
     by_name = {table.name: table for table in tables}
     directly = Counter(table.references for table in tables if not table.refers_to_lookup)
     led = Counter(chain.from_iterable(_leads_to(table, by_name) for table in tables))
     first = max(tables, key=lambda table: (directly[table.name], led[table.name], table.rows))
-    # load_contract looks at tables without references only, and does not tell lookups from other tables
-    first.customers = first.references is not None or any(table.refers_to_lookup for table in tables)
+    first.customers = True
 
 
 def _leads_to(table: TableSeen, by_name: Mapping[str, TableSeen]) -> Iterator[str]:

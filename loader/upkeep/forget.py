@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from loader.contract.customers import customers_first, why_not_forgettable
+from loader.contract.names import OF_ANY_TABLE
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement, value
 from loader.errors import SurroundingsFailed, WrongUsage
@@ -66,7 +67,7 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
                 " files."
             )
         wanted = _named(connection, tables, customers)
-        before = forgotten(connection, wanted)
+        before = forgotten(connection, wanted, tables[0].customers_in)
         new = [customer for customer in wanted if customer not in before]
         rows, left_alone, manifest = 0, list[str](), None
         if new:
@@ -128,7 +129,7 @@ def _forget(
         unknown = some_of([f'"{customer}"' for customer in sorted(left)])
         raise WrongUsage(f"{NOTHING}: no table has a row of {unknown}. Write them as in the files.")
     link = history.add_link(connection, "forgotten", told, customers=len(customers), reason=reason)
-    enter(connection, customers, link.link)
+    enter(connection, customers, tables, link.link)
     return whose.total(), left_alone, link.line
 
 
@@ -182,7 +183,7 @@ def _rows_of(connection: Connection, name: str, tables: Sequence[Table], custome
     somebody else, would become its newest one.
     """
     [owner, *_], table = customers_first(tables), next((table for table in tables if table.name == name), None)
-    asked = {"table": name, "customers": owner.name, "key": owner.key[0]}
+    asked = {"table": name, "customers": owner.name, "key": None if owner.key[0] in OF_ANY_TABLE else owner.key[0]}
     columns = table.customer if table else connection.execute(statement(__file__, "referencing"), asked).fetchone()
     if not columns:
         return None

@@ -1,5 +1,6 @@
 -- name: referencing
--- In a table that is no longer declared, the column with the customer: one that references the customers, or else has their key's name.
+-- In a table that is no longer declared, the column with the customer: one that references the customers, or else has their key's name,
+-- which is null if it is one like `id`.
 select attname::text
 from pg_catalog.pg_attribute
 left join pg_catalog.pg_constraint

@@ -201,6 +201,10 @@ begin
             elsif difference.actual_type is null then
                 if adds_columns or wanted.kind = 'staging' then
                     execute format('alter table %s add column %I %s', wanted.name, difference.name, difference.declared_type);
+                    if wanted.kind = 'production' then  -- if history has had it before, this takes in all of history again
+                        update ops.history set merged_at = null
+                        where difference.name = any(checksum_columns) and to_regclass(format('public.%I', table_name)) = wanted.name::regclass;
+                    end if;
                 end if;
             elsif difference.declared_type is null and exists (
                 select from ops.history
