@@ -26,6 +26,7 @@ from tests.reading import TABLE, read
 
 FORM = """
             primary_key: user_id
+            customers: true
             slowly_changing: true
             files: "customers_*.csv"
             delimiter: ";"
@@ -67,7 +68,7 @@ def test_a_table_in_a_form_of_its_own(
 ) -> None:
     """A month with its users in three files gives the same tables; each problem names the file that has it."""
     sources = copy / "dbt_project" / "models" / "staging" / "_sources.yml"
-    declared = "\n            primary_key: user_id\n            slowly_changing: true"
+    declared = "\n            primary_key: user_id\n            customers: true\n            slowly_changing: true"
     sources.write_text(sources.read_text().replace(declared, FORM, 1))
     folder = copy_month(months, "001", tmp_path)
     in_three_files(folder)

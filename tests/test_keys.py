@@ -586,42 +586,85 @@ def test_whose_a_row_is_follows_from_references(whose: Whose) -> None:
     assert whose(*led) == whose(*TABLES)
 
 
-def test_who_was_forgotten_stays_away_when_the_declaration_has_others_as_customers(shop: Shop) -> None:
-    """And no row of another table goes because it has the id of somebody who was forgotten."""
-    sources = shop.copy / "dbt_project" / "models" / "staging" / "_sources.yml"
-    shutil.rmtree(shop.copy / "dbt_project" / "models" / "history")
-    shutil.rmtree(shop.copy / "dbt_project" / "models" / "production")
-    shutil.rmtree(shop.copy / "dbt_project" / "models" / "marts")
+OF_PERSONS = with_meta(ORDERS, references={"table": "persons", "columns": "person"})
+SOLD: Files = {
+    "persons": ["id,name", "1,a", "2,b", "3,c"],
+    "orders": ["no,person", "10,1", "20,2", "30,3"],
+    "goods": ["id,name", "1,x", "2,y", "3,z"],
+    **{name: ["good", "1", "3"] for name in ("prices", "stocks")},
+}
 
-    def declare(*named: dict[str, Any]) -> None:
-        write_sources(sources, list(named))
-        shop("models", "--overwrite")
 
-    def holds(**ids: list[int]) -> None:
-        for name, known in ids.items():
-            assert [row[0] for row in shop.streamflow.rows(f"select * from {name} order by 1")] == known, name
-        shop("verify")
-
-    of_persons = with_meta(ORDERS, references={"table": "persons", "columns": "person"})
-    files = {
-        "persons": ["id,name", "1,a", "2,b", "3,c"],
-        "orders": ["no,person", "10,1", "20,2", "30,3"],
-        "goods": ["id,name", "1,x", "2,y", "3,z"],
-        **{name: ["good", "1", "3"] for name in ("prices", "stocks")},
-    }
-    declare(PERSONS, of_persons, GOODS)
-    shop.ingest(JANUARY, files)
+@pytest.fixture
+def sold(shop: Shop) -> Shop:
+    """January of persons, their orders, and goods; person 3 is forgotten."""
+    declare(shop, PERSONS, OF_PERSONS, GOODS)
+    shop.ingest(JANUARY, SOLD)
     assert "left alone, as their rows are of no customer: goods" in shop("forget", "3", "--reason", "why")
-    holds(persons=[1, 2], orders=[10, 20], goods=[1, 2, 3])
-    declare(PERSONS, ORDERS, GOODS, PRICES, STOCKS)  # most tables refer to goods, and orders to none
-    shop.ingest(FEBRUARY, files)
-    holds(persons=[1, 2], orders=[10, 20], goods=[1, 2, 3], prices=[1, 3])
-    assert shop.json("forget", "3", "--reason", "no longer sold")["customers"] == 1
-    holds(persons=[1, 2], orders=[10, 20], goods=[1, 2], prices=[1])
-    declare(with_meta(PERSONS, customers=True), of_persons, GOODS, PRICES, STOCKS)
-    assert shop.json("forget", "3", "--reason", "again")["before"] == 1
-    shop.ingest(MARCH, files)
-    holds(persons=[1, 2], orders=[10, 20], goods=[1, 2], prices=[1])
+    return shop
+
+
+def declare(shop: Shop, *named: dict[str, Any]) -> None:
+    """Declare these tables and no others, and write their models and no others."""
+    models = shop.copy / "dbt_project" / "models"
+    for folder in ("history", "production", "marts"):
+        shutil.rmtree(models / folder)
+    write_sources(models / "staging" / "_sources.yml", list(named))
+    shop("models")
+
+
+def holds(shop: Shop, **keys: list[int]) -> None:
+    """Check the keys of the rows of tables in production."""
+    for name, known in keys.items():
+        assert [row[0] for row in shop.streamflow.rows(f"select * from {name} order by 1")] == known, name
+    shop("verify")
+
+
+def remedy(refusal: str) -> str:
+    """The statement for psql that a message names."""
+    return refusal.partition("run in psql `")[2].partition("`")[0]
+
+
+def test_no_row_of_others_is_forgotten_and_a_declaration_of_other_customers_is_refused(sold: Shop) -> None:
+    """Also with a tombstone of an earlier version, once a command has seen the declaration."""
+    holds(sold, persons=[1, 2], orders=[10, 20], goods=[1, 2, 3])
+    sold.streamflow.connection.execute("update ops.forgotten set customers_in = null, named_in = null")
+    sold.ingest(JANUARY, SOLD)
+    declare(sold, PERSONS, OF_PERSONS, GOODS, PRICES, STOCKS)  # more tables lead to goods
+    february = ("ingest", sold.deliver(FEBRUARY, SOLD), "--data-dir", str(sold.data))
+    for command in (february, (*february, "--dry-run"), ("forget", "1", "--reason", "why")):
+        assert "customers of persons were forgotten, and the declaration has the customers in goods" in sold(
+            *command, code=2
+        )
+    assert "forgotten: customers of persons were forgotten" in run_copy(sold.copy, sold.streamflow, "doctor").stdout
+    declare(sold, with_meta(PERSONS, customers=True), OF_PERSONS, GOODS, PRICES, STOCKS)
+    sold(*february)
+    holds(sold, persons=[1, 2], orders=[10, 20], goods=[1, 2, 3], prices=[1, 3])
+
+
+@pytest.mark.long
+def test_who_was_forgotten_can_be_forgotten_in_tables_that_name_customers_later(sold: Shop) -> None:
+    declare(sold, PERSONS, ORDERS, GOODS)
+    february = ("ingest", sold.deliver(FEBRUARY, SOLD), "--data-dir", str(sold.data))
+    refused = sold(*february, code=2)
+    assert "rows of orders named customers who were forgotten, and by the declaration they do not now" in refused
+    sold.streamflow.connection.execute(remedy(refused).encode())
+    sold(*february)
+    holds(sold, persons=[1, 2], orders=[10, 20, 30], goods=[1, 2, 3])
+    declare(sold, PERSONS, OF_PERSONS, GOODS)
+    again = sold.json("forget", "3", "--reason", "again")
+    assert (again["customers"], again["before"], again["rows"]) == (0, 1, 3)
+    assert sold.json("forget", "3", "--reason", "again")["rows"] == 0
+    holds(sold, persons=[1, 2], orders=[10, 20], goods=[1, 2, 3])
+
+    people = {**with_meta(PERSONS, customers=True, files="persons.csv"), "name": "people"}
+    declare(sold, people, with_meta(ORDERS, references={"table": "people", "columns": "person"}), GOODS)
+    march = ("ingest", sold.deliver(MARCH, SOLD), "--data-dir", str(sold.data))
+    refused = sold(*march, code=2)
+    assert "customers of persons were forgotten, and the declaration has the customers in people" in refused
+    sold.streamflow.connection.execute(remedy(refused).encode())
+    sold(*march)
+    holds(sold, people=[1, 2], orders=[10, 20], goods=[1, 2, 3])
 
 
 def payments(**meta: Any) -> dict[str, Any]:

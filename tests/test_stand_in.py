@@ -14,7 +14,7 @@ import yaml
 
 from loader.contract import packages
 from loader.contract.packages import audit_package
-from loader.errors import SurroundingsFailed
+from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import SOURCES
 from tests.conftest import REPOSITORY, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
@@ -147,24 +147,34 @@ def test_set_up_installs_packages_of_ones_own(
         (folder / "packages.yml").write_text(yaml.safe_dump({"packages": named}))
         return packages.install()
 
-    assert packages.are_lacking()
+    assert packages.lacking() == ["dbt_expectations"]
     assert install(own, hub).startswith(
         "dbt packages: dbt's package hub does not answer, so the audits run on the stand-in ("
     )
-    assert not packages.are_lacking()
+    assert packages.lacking() == []
     assert "stand-in" in install(own, hub, near)
     assert (folder / "dbt_packages" / "near" / "dbt_project.yml").is_file()
-    with pytest.raises(SurroundingsFailed) as refused:
-        install(own, hub, near, {**far, "revision": "HEAD"})
+    far["revision"] = "HEAD"
+    with pytest.raises(SurroundingsFailed, match=r"not installed: file:.*hub does not answer") as refused:
+        install(own, hub, near, far)
     with pytest.raises(SurroundingsFailed, match="run `streamflow setup`"):
         packages.require_packages()
     in_its_place = {"local": str(refused.value).partition("`- local: ")[2].partition("`")[0]}
-    assert "installed by `dbt deps`" in install(own, in_its_place, near, {**far, "revision": "HEAD"})
+    assert not Path(in_its_place["local"]).is_absolute()
+    assert "installed by `dbt deps`" in install(own, in_its_place, near, far)
     packages.require_packages()
-    assert (folder / "dbt_packages" / "far" / "dbt_project.yml").is_file()
-    with pytest.raises(SurroundingsFailed, match="`dbt deps` fails"):
-        install(own, in_its_place, {"local": "../nowhere"}, near, {**far, "revision": "HEAD"})
-    assert "stand-in" in install(own, hub)
+    there = sorted((folder / "dbt_packages").iterdir())
+    assert folder / "dbt_packages" / "far" in there
+    (tmp_path / "far").rename(tmp_path / "gone")
+    assert "stand-in" in install(own, in_its_place, near, far)
+    with pytest.raises(SurroundingsFailed, match=r"not installed: ../nowhere; `dbt deps` fails"):
+        install(own, in_its_place, {"local": "../nowhere"}, near, far)
+    with pytest.raises(SurroundingsFailed, match="not installed: dbt-labs/dbt_utils; dbt's package hub"):
+        install(own, {**hub, "package": "dbt-labs/dbt_utils"})
+    assert sorted((folder / "dbt_packages").iterdir()) == there
+    (folder / "packages.yml").write_text("- local: ../near\n")
+    with pytest.raises(WrongUsage, match="cannot be read as a list of dbt packages"):
+        packages.require_packages()
 
 
 LOCK = """
@@ -231,10 +241,10 @@ def test_without_a_package_nothing_is_landed(
     january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as without:
-        without.setattr(packages, "audit_package", lambda: None)
+        without.setattr(packages, "lacking", lambda: ["dbt_expectations"])
         result, by_hand = january("ingest", "001", "--data-dir", months), january("dbt", "build")
     for refused in (result, by_hand):
         assert refused.code == 3
-        assert "the dbt packages are not installed: run `streamflow setup`" in refused.err
+        assert "dbt packages are not installed (dbt_expectations): run `streamflow setup`" in refused.err
     assert january.value("select count(*) from staging.users where as_of > '2024-01-31'") == 0
     january.ok("ingest", "001", "--data-dir", months)

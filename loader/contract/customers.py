@@ -82,13 +82,7 @@ def found(tables: Sequence[Table]) -> list[Table]:
             by_name[table.name] = table.model_copy(update={"references": reference})
     owner = next((table for table in by_name.values() if table.customers), None) or _most_referenced(by_name)
     return [
-        table.model_copy(
-            update={
-                "customers": table is owner,
-                "customers_in": owner.name,
-                "customer": _customer(table, owner, by_name),
-            }
-        )
+        table.model_copy(update={"customers": table is owner, "customer": _customer(table, owner, by_name)})
         for table in by_name.values()
     ]
 

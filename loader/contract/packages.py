@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,38 +17,38 @@ from loader.errors import SurroundingsFailed, WrongUsage
 from loader.project import PACKAGE, SHIPPED, project
 
 STAND_IN = SHIPPED / "dbt_project" / "stand_in" / "dbt_expectations"
-OWN_LINK = Path(".streamflow/package")
-"""The link by which a project's packages.yml finds streamflow's own package, wherever the program is installed."""
+OWN_LINK, STAND_IN_LINK = Path(".streamflow/package"), Path(".streamflow/stand_in")
+"""Links by which a project's packages.yml finds streamflow's own package and the stand-in, wherever the program is."""
 PATIENCE = 2.0
 
 
 def install() -> str:
-    """Install what packages.yml names, without dbt's hub on the stand-in; returns one line that says which.
+    """Install what packages.yml names and is not there, without dbt's hub on the stand-in; returns what there is.
 
     Raises:
         SurroundingsFailed: packages.yml names more than can be installed here.
+        WrongUsage: packages.yml cannot be read.
     """
-    link_own_package()
-    is_real = "stand-in" not in (audit_package() or "stand-in")
-    said, folder = f"{audit_package()} is there", project().packages / STAND_IN.name
-    if is_real and not are_lacking() and _is_locked():
-        return f"dbt packages: {said}"
-    needs_hub = any("package" in one for one in _named())
-    failure = "dbt's package hub does not answer" if needs_hub and not _hub_answers() else _dbt_deps()
-    if failure is None:
-        return f"dbt packages: {audit_package()}, installed by `dbt deps`"
-    if not is_real:
-        if not folder.is_symlink():
-            shutil.copytree(STAND_IN, folder, dirs_exist_ok=True)
-        said = f"{failure}, so the audits run on the stand-in ({audit_package()})"
+    link_own_packages()
+    audits, folder = audit_package(), project().packages / STAND_IN.name
+    failure = None
+    if lacking() or "stand-in" in (audits or "stand-in"):
+        needs_hub = any("package" in one for one in _named())
+        failure = "dbt's package hub does not answer" if needs_hub and not _hub_answers() else _dbt_deps()
+        if failure is None:
+            return f"dbt packages: {audit_package()}, installed by `dbt deps`"
+    if "stand-in" in (audits or "stand-in") and not folder.is_symlink():
+        shutil.copytree(STAND_IN, folder, dirs_exist_ok=True)
     _link_local_packages()
-    if are_lacking():
-        near = STAND_IN.relative_to(project().dbt) if STAND_IN.is_relative_to(project().dbt) else STAND_IN
+    if missing := lacking():
         raise SurroundingsFailed(
-            f"packages.yml names packages that are not installed: {failure}. Where the hub cannot be reached, name"
-            f" `- local: {near}` in place of dbt_expectations, and other packages by `git` or `local`. Then try again."
+            f"packages that packages.yml names are not installed: {', '.join(missing)}; {failure}. Where the hub cannot"
+            f" be reached, name `- local: {_stand_in()}` in place of dbt_expectations, and others by `git` or `local`."
+            " Then try again."
         )
-    return f"dbt packages: {said}"
+    if "stand-in" in (audits := audit_package() or ""):
+        return f"dbt packages: {failure}, so the audits run on the stand-in ({audits})"
+    return f"dbt packages: {audits} is there"
 
 
 def require_packages() -> None:
@@ -55,32 +56,35 @@ def require_packages() -> None:
 
     Raises:
         SurroundingsFailed: they are not installed, or the project's folder cannot be written to.
+        WrongUsage: packages.yml cannot be read.
     """
-    link_own_package()
-    if are_lacking():
-        raise SurroundingsFailed("the dbt packages are not installed: run `streamflow setup`.")
+    link_own_packages()
+    if missing := lacking():
+        raise SurroundingsFailed(f"dbt packages are not installed ({', '.join(missing)}): run `streamflow setup`.")
 
 
-def link_own_package() -> None:
-    """Link the running program's dbt package into the project: an upgrade may have moved it.
+def link_own_packages() -> None:
+    """Link the dbt packages of the running program into the project: an upgrade may have moved them.
 
     Raises:
         SurroundingsFailed: the project's folder cannot be written to.
     """
-    links = [project().packages / PACKAGE.name]
+    _link(project().packages / PACKAGE.name, PACKAGE)
     if PACKAGE.parent != project().dbt:
-        links.append(project().dbt / OWN_LINK)
-    for link in links:
-        _link(link, PACKAGE)
+        _link(project().dbt / OWN_LINK, PACKAGE)
+        _link(project().dbt / STAND_IN_LINK, STAND_IN)
+
+
+def _stand_in() -> Path:
+    """The stand-in's folder as packages.yml can name it."""
+    return STAND_IN.relative_to(project().dbt) if STAND_IN.is_relative_to(project().dbt) else STAND_IN_LINK
 
 
 def _link_local_packages() -> None:
     """Link the other packages that packages.yml names by a folder, as `dbt deps` does."""
     for named in _named():
-        folder = project().dbt / named.get("local", "")
-        if "local" in named and (folder / "dbt_project.yml").is_file():
-            name = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))["name"]
-            _link(project().packages / name, folder)
+        if "local" in named and (name := _name_of(named)):
+            _link(project().packages / name, project().dbt / named["local"])
 
 
 def _link(link: Path, folder: Path) -> None:
@@ -96,31 +100,42 @@ def _link(link: Path, folder: Path) -> None:
         raise SurroundingsFailed(f"the dbt package {link.name} cannot be put into the project: {error}.") from None
 
 
-def _files() -> list[Path]:
-    """The files that name packages."""
-    return [path for name in ("packages.yml", "dependencies.yml") if (path := project().dbt / name).is_file()]
-
-
 def _named() -> list[dict[str, Any]]:
-    """The packages that are named; WrongUsage if a file is not YAML."""
-    named = list[dict[str, Any]]()
-    for file in _files():
-        try:
-            named += (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("packages") or []
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise WrongUsage(f"{file} cannot be read: {error}") from None
-    return named
+    """The packages that the project names; WrongUsage if a file is not YAML, or of another form."""
+    return [one for name in ("packages.yml", "dependencies.yml") for one in _packages_in(project().dbt / name)]
 
 
-def are_lacking() -> bool:
-    """Whether dbt_expectations is missing, or there are fewer packages than packages.yml names, as dbt counts them."""
-    return audit_package() is None or len(_named()) > sum(one.is_dir() for one in project().packages.glob("[!_.]*"))
+def _packages_in(file: Path) -> list[dict[str, Any]]:
+    if not file.is_file():
+        return []
+    try:
+        return [dict(one) for one in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("packages") or []]
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise WrongUsage(f"{file} cannot be read as a list of dbt packages: {error}.") from None
 
 
-def _is_locked() -> bool:
-    """Whether `dbt deps` has looked at packages.yml since it was last written."""
-    locked = project().dbt / "package-lock.yml"
-    return locked.is_file() and all(file.stat().st_mtime <= locked.stat().st_mtime for file in _files())
+def _name_of(named: dict[str, Any]) -> str | None:
+    """The name of a package, which is that of its folder; None if only what is installed could tell it."""
+    if "package" in named:
+        return str(named["package"]).rpartition("/")[2]
+    if "local" in named:
+        file = project().dbt / str(named["local"]) / "dbt_project.yml"
+        return str(yaml.safe_load(file.read_text(encoding="utf-8"))["name"]) if file.is_file() else None
+    locked = _packages_in(project().dbt / "package-lock.yml")
+    return next((one.get("name") for one in locked if one.get("git") == named.get("git")), None) or named.get("name")
+
+
+def lacking() -> list[str]:
+    """The packages that packages.yml names and that are not installed; dbt_expectations is always needed.
+
+    One whose name is not known is there if there are as many packages as are named, which is how dbt counts.
+    """
+    folders = {path.name for path in project().packages.glob("*") if (path / "dbt_project.yml").is_file()}
+    named = _named()
+    known = [(_name_of(one), next(map(str, one.values()), "")) for one in named]
+    are_all = len(folders) >= len(named)
+    missing = [said for name, said in known if (name not in folders if name else not are_all)]
+    return missing if missing or STAND_IN.name in folders else [STAND_IN.name]
 
 
 def _hub_answers() -> bool:
@@ -144,11 +159,17 @@ def _ask_hub(answers: list[bool]) -> None:
 
 
 def _dbt_deps() -> str | None:
-    """Have dbt install all packages; return why it did not. It removes those that are there once it has found all."""
+    """Have dbt install all packages; return why it could not, and bring back those that it has removed then."""
+    packages = project().packages
     command = [str(Path(sys.executable).with_name("dbt")), "deps", "--project-dir", str(project().dbt)]
-    result = subprocess.run([*command, "--profiles-dir", str(project().profiles)], capture_output=True, check=False)
-    is_done = result.returncode == 0 and audit_package() is not None
-    return None if is_done else "`dbt deps` fails (`streamflow dbt deps` says why)"
+    with tempfile.TemporaryDirectory() as folder:
+        before = shutil.copytree(packages, Path(folder, "packages"), symlinks=True)
+        result = subprocess.run([*command, "--profiles-dir", str(project().profiles)], capture_output=True, check=False)
+        if result.returncode == 0 and not lacking():
+            return None
+        shutil.rmtree(packages, ignore_errors=True)
+        shutil.copytree(before, packages, symlinks=True)
+    return "`dbt deps` fails (`streamflow dbt deps` says why)"
 
 
 def audit_package() -> str | None:

@@ -127,8 +127,6 @@ class Table(BaseModel):
     key: Columns = Field(alias="primary_key", min_length=1)
     references: Reference | None = None
     customers: bool = False
-    customers_in: str = ""
-    """The table that has the customers. Set by load_contract."""
     customer: tuple[str, ...] = ()
     """The columns that say which customer a row belongs to; none if it belongs to no customer. Set by load_contract;
     until then, the key."""

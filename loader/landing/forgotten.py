@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
+from loader.contract.customers import customers_first
 from loader.contract.tables import Table
-from loader.database import Connection, statement
+from loader.database import Connection, statement, value
+from loader.errors import WrongUsage
+
+THE_SAME = "update ops.forgotten set customers_in = '{}'"
+OF_NOBODY = "update ops.forgotten set named_in = array_remove(named_in, '{}')"
 
 
 def take_out(connection: Connection, staging: sql.Identifier, table: Table) -> int:
     """Delete the rows of forgotten customers from a table that has just landed; return how many there were."""
+    if len(table.customer) != 1:  # rows of no customer, or a customer key that `forget` refuses
+        return 0
     rows = 0
-    for key, customers_in, named_in, tombstones in connection.execute(statement(__file__, "tombstones")).fetchall():
-        if name := _names_customers(table, customers_in, named_in or {}):
-            query = statement(__file__, "take_out").format(
-                staging=staging,
-                customer=sql.Identifier(name),
-                name=name_of(name, table.column(name).data_type),
-                key=sql.Literal(key),
-                tombstones=sql.Literal(tombstones),
-            )
-            rows += connection.execute(query).rowcount
+    for key, tombstones in connection.execute(statement(__file__, "tombstones")).fetchall():
+        query = statement(__file__, "take_out").format(
+            staging=staging,
+            customer=sql.Identifier(*table.customer),
+            name=name_of(*table.customer, table.column(*table.customer).data_type),
+            key=sql.Literal(key),
+            tombstones=sql.Literal(tombstones),
+        )
+        rows += connection.execute(query).rowcount
     return rows
-
-
-def _names_customers(table: Table, customers_in: str | None, named_in: Mapping[str, str]) -> str | None:
-    """The column by which a table names the customers of `customers_in`; None if it names none.
-
-    Where the declaration does not say so any more, it is the column of the day on which they were forgotten.
-    """
-    if len(table.customer) == 1 and customers_in in {None, table.customers_in}:
-        return table.customer[0]
-    return next((column.name for column in table.columns if named_in.get(table.name) in column.names), None)
 
 
 def name_of(column: str, data_type: str) -> sql.Composed:
@@ -42,16 +37,45 @@ def name_of(column: str, data_type: str) -> sql.Composed:
     return sql.SQL("trim_scale({})::text" if data_type == "numeric" else "{}::text").format(sql.Identifier(column))
 
 
-def forgotten(connection: Connection, customers: Collection[str], customers_in: str) -> set[str]:
-    """Those of `customers` who were forgotten before, when the table `customers_in` had the customers."""
-    found = connection.execute(
-        statement(__file__, "known"), {"customers": list(customers), "customers_in": customers_in}
-    )
+def forgotten(connection: Connection, customers: Collection[str]) -> set[str]:
+    """Those of `customers` who were forgotten before."""
+    found = connection.execute(statement(__file__, "known"), {"customers": list(customers)})
     return {customer for (customer,) in found.fetchall()}
 
 
-def enter(connection: Connection, customers: Collection[str], tables: Sequence[Table], link: int) -> None:
+def enter(connection: Connection, customers: Collection[str], link: int) -> None:
     """Enter tombstones of these customers, so that they never land again. `link` is the chain link that records it."""
-    named_in = {table.name: table.customer[0] for table in tables if table.customer}
-    values = {"customers": list(customers), "link": link, "customers_in": tables[0].customers_in}
-    connection.execute(statement(__file__, "enter"), {**values, "named_in": Jsonb(named_in)})
+    connection.execute(statement(__file__, "enter"), {"customers": list(customers), "link": link})
+
+
+def remember_tables(connection: Connection, tables: Sequence[Table]) -> None:
+    """Enter in which tables forgotten customers are named; WrongUsage as in require_same_customers."""
+    require_same_customers(connection, tables)
+    [owner, *_] = customers_first(tables)
+    names = [table.name for table in tables if table.customer]
+    connection.execute(statement(__file__, "remember_tables"), {"owner": owner.name, "names": names})
+
+
+def require_same_customers(connection: Connection, tables: Sequence[Table]) -> None:
+    """Require that the tables say of the same rows as before which forgotten customers they name.
+
+    Raises:
+        WrongUsage: they do not, so that a forgotten customer could come back, or rows of others could be deleted.
+    """
+    if value(connection, "select to_regclass('ops.forgotten') is null"):
+        return
+    [owner, *_] = customers_first(tables)
+    for customers_in, named_in in connection.execute(statement(__file__, "tables_then")).fetchall():
+        if customers_in != owner.name:
+            raise WrongUsage(
+                f"customers of {customers_in} were forgotten, and the declaration has the customers in {owner.name}."
+                f" Set `customers: true` for {customers_in}; or, if {owner.name} has the same customers, run in psql"
+                f" `{THE_SAME.format(owner.name)}`. Nothing was changed."
+            )
+        for table in tables:
+            if table.name in named_in and not table.customer:
+                raise WrongUsage(
+                    f"rows of {table.name} named customers who were forgotten, and by the declaration they do not now."
+                    " Declare its `references` as they were; or, if its rows are of no customer now, run in psql"
+                    f" `{OF_NOBODY.format(table.name)}`. Nothing was changed."
+                )

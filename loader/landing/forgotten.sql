@@ -1,5 +1,5 @@
 -- name: tombstones
-select key::text, customers_in, named_in, array_agg(tombstone) from ops.forgotten group by key, customers_in, named_in;
+select key::text, array_agg(tombstone) from ops.forgotten group by key;
 
 -- name: take_out
 -- Only built-in functions, which Citus nodes have too. convert_to is in a subquery: Citus does not delete by a stable function.
@@ -16,18 +16,26 @@ where
 select customer
 from (select distinct key from ops.forgotten) as secret
 cross join unnest(%(customers)s::text []) as customer
-inner join ops.forgotten on forgotten.tombstone = sha256(convert_to(secret.key || customer, 'UTF8'))
-where coalesce(forgotten.customers_in, %(customers_in)s) = %(customers_in)s;
+inner join ops.forgotten on forgotten.tombstone = sha256(convert_to(secret.key || customer, 'UTF8'));
 
 -- name: enter
--- Each table of customers has a key of its own, as customers of two tables may have the same id.
 with secret as (
-    select coalesce(
-        (select key from ops.forgotten where coalesce(customers_in, %(customers_in)s) = %(customers_in)s limit 1), gen_random_uuid()
-    ) as key
+    select coalesce((select key from ops.forgotten limit 1), gen_random_uuid()) as key
 )
 
-insert into ops.forgotten (tombstone, key, link, customers_in, named_in)
-select sha256(convert_to(secret.key || customer, 'UTF8')), secret.key, %(link)s, %(customers_in)s, %(named_in)s
+insert into ops.forgotten (tombstone, key, link)
+select sha256(convert_to(secret.key || customer, 'UTF8')), secret.key, %(link)s
 from secret
 cross join unnest(%(customers)s::text []) as customer;
+
+-- name: remember_tables
+update ops.forgotten
+set customers_in = %(owner)s, named_in = array(select unnest(named_in) union select unnest(%(names)s::text []))
+where coalesce(customers_in, %(owner)s) = %(owner)s and (named_in @> %(names)s::text []) is not true;
+
+-- name: tables_then
+-- A ledger of an earlier version does not have these columns yet.
+select distinct known ->> 'customers_in', array(select jsonb_array_elements_text(known -> 'named_in'))
+from ops.forgotten
+cross join to_jsonb(forgotten) as known
+where known ->> 'customers_in' is not null;

@@ -21,6 +21,8 @@ PUBLISHED = f"month {{}} is published already for {{}}, with other rows; nothing
 FINISHED = f"month {{}} was begun for {{}}, with other rows, and is published now: {REPLACE}"
 BEGUN = "month {0} was begun for {1}, with other rows; to give those up: `streamflow abandon {0}`"
 """Why files with other rows than history are refused, with the month and its date."""
+WARNINGS_KEPT = 1_000
+"""How many rows of warnings a result carries; further ones are only counted."""
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,14 @@ from loader.contract.tables import Table
 from loader.database import files_at_once, node_failure, open_database, reporting_blockers, retries
 from loader.delivery import Delivery, Found, Problem, TableFiles
 from loader.errors import DataRefused, StreamflowError, WrongUsage, reason
-from loader.landing import Landing, land
+from loader.landing import Landing, land, remember_tables
 from loader.ledger import TableHistory, chain
 from loader.pipeline.dbt import BUILD, FINISH, REFERENCES, Dbt, DbtRun, Node
-from loader.pipeline.outcome import BEGUN, FINISHED, PUBLISHED, Outcome, Refused, Request
+from loader.pipeline.outcome import BEGUN, FINISHED, PUBLISHED, WARNINGS_KEPT, Outcome, Refused, Request
 from loader.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from loader.refusals.problems import Problems
-
-WARNINGS_KEPT = 1_000  # rows of warnings that a result carries; further ones are only counted
 
 
 class Run:
@@ -74,6 +72,7 @@ class Run:
         ledger.prepare(self.connection)
         ledger.require_same_date(self.connection, self.delivery)
         require_unchanged(self.connection, self.tables)
+        remember_tables(self.connection, self.tables)
         asked = self.request
         self.load_id = ledger.begin(self.connection, self.delivery, asked.command, asked.restate, asked.waive)
         try:

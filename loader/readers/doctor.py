@@ -14,9 +14,10 @@ from pydantic_settings import DotEnvSettingsSource
 from loader import ledger
 from loader.contract.declared import require_unchanged
 from loader.contract.model_check import model_faults, remedy_for
-from loader.contract.packages import are_lacking, audit_package
+from loader.contract.packages import audit_package, lacking
 from loader.contract.tables import load_contract
 from loader.database import Connection, Database, blockers, node_failure, running_database, statement, value
+from loader.landing import require_same_customers
 from loader.project import VARIABLE, model_files, project
 from loader.readers import month_states
 from loader.settings import Settings, load_settings
@@ -74,6 +75,8 @@ def examine() -> Iterator[Finding]:
         yield from _findings("tables", lambda: _tables(connection), fine)
         fine = "the tables have the columns that are declared, or will get them"
         yield from _findings("declaration", lambda: require_unchanged(connection, load_contract()), fine)
+        fine = "each table names the same customers as when some were forgotten"
+        yield from _findings("forgotten", lambda: require_same_customers(connection, load_contract()), fine)
 
 
 def _findings(check: str, look: Callable[[], Found | None], fine: str = "") -> Iterator[Finding]:
@@ -103,8 +106,8 @@ def _settings() -> None:
 
 
 def _packages() -> Found:
-    if are_lacking():
-        yield "problem", "not all that packages.yml names are installed", "streamflow setup"
+    if missing := lacking():
+        yield "problem", f"not installed: {', '.join(missing)}", "streamflow setup"
     else:
         yield "ok", f"{audit_package()} is installed", ""
 

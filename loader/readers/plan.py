@@ -12,6 +12,7 @@ from loader.contract.tables import load_contract
 from loader.database import Connection, open_database
 from loader.delivery import Delivery, Problem
 from loader.delivery.remote import fetched
+from loader.landing import require_same_customers
 from loader.pipeline.outcome import Request
 from loader.pipeline.progress import log
 from loader.settings import Settings
@@ -60,6 +61,7 @@ def plan_month(settings: Settings, request: Request, delivery: Delivery) -> Plan
         files = [PlannedFile(name, found.files[name].name, found.files[name].size, hashes[name]) for name in hashes]
         ledger.require_same_date(connection, delivery)
         require_unchanged(connection, tables)
+        require_same_customers(connection, tables)
         action = "refuse" if found.problems else _action(connection, request, delivery, known, contents)
     return Plan(delivery.label, str(delivery.as_of), place, action, files, found.problems)
 

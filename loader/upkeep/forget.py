@@ -16,7 +16,7 @@ from loader.contract.names import OF_ANY_TABLE
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, statement, value
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.landing import enter, forgotten, name_of
+from loader.landing import enter, forgotten, name_of, remember_tables, require_same_customers
 from loader.ledger.chain import Entry
 from loader.refusals.rejects import delete_rejects
 from loader.settings import Settings
@@ -67,12 +67,12 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
                 " files."
             )
         wanted = _named(connection, tables, customers)
-        before = forgotten(connection, wanted, tables[0].customers_in)
+        require_same_customers(connection, tables)
+        before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
-        rows, left_alone, manifest = 0, list[str](), None
-        if new:
-            with history.all_or_nothing(connection, NOTHING):
-                rows, left_alone, manifest = _forget(connection, entries, tables, new, reason)
+        with history.all_or_nothing(connection, NOTHING):
+            rows, left_alone, manifest = _forget(connection, entries, tables, wanted, new, reason)
+            remember_tables(connection, tables)
         _clean(connection, entries, tables)  # even if nobody is new: an interrupted run may have skipped it
     rejects = delete_rejects(settings.home / "rejects")
     return Forgotten(len(new), len(before), rows, rejects, manifest, left_alone)
@@ -112,8 +112,17 @@ def _clean(connection: Connection, entries: Sequence[Entry], tables: Sequence[Ta
 
 
 def _forget(
-    connection: Connection, entries: Sequence[Entry], tables: Sequence[Table], customers: list[str], reason: str
-) -> tuple[int, list[str], str]:
+    connection: Connection,
+    entries: Sequence[Entry],
+    tables: Sequence[Table],
+    customers: list[str],
+    new: Sequence[str],
+    reason: str,
+) -> tuple[int, list[str], str | None]:
+    """Delete the rows of customers; those who were forgotten before may have rows in a table that did not say so then.
+
+    Returns how many rows, the tables left alone, and the line for the manifest, if anything was done.
+    """
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
     owner = customers_first(tables)[0].name  # last, as deletes from it cascade to other tables
     in_order = sorted(names, key=lambda name: name == owner)
@@ -125,11 +134,13 @@ def _forget(
     for (name,) in connection.execute(statement(__file__, "no_longer_landed"), [list(names)]).fetchall():
         # its statistics, which keep values, would outlive TRUNCATE
         connection.execute(sql.SQL("drop table {}").format(sql.Identifier("staging", name)))
-    if left := set(customers).difference(whose):
+    if left := set(new).difference(whose):
         unknown = some_of([f'"{customer}"' for customer in sorted(left)])
         raise WrongUsage(f"{NOTHING}: no table has a row of {unknown}. Write them as in the files.")
-    link = history.add_link(connection, "forgotten", told, customers=len(customers), reason=reason)
-    enter(connection, customers, tables, link.link)
+    if not whose:
+        return 0, left_alone, None
+    link = history.add_link(connection, "forgotten", told, customers=len(new), reason=reason)
+    enter(connection, new, link.link)
     return whose.total(), left_alone, link.line
 
 

@@ -178,8 +178,8 @@ create table if not exists ops.forgotten (
     link bigint not null
 );
 
--- the table that had the customers then, and in which column each table named them; null if version 0.2.0 entered the tombstone
-alter table ops.forgotten add column if not exists customers_in text, add column if not exists named_in jsonb;
+-- the table that had the customers, and the tables whose rows name them; null until the next month if version 0.2.0 entered the tombstone
+alter table ops.forgotten add column if not exists customers_in text, add column if not exists named_in text [];
 
 -- the files that each load landed; content is a hash of their bytes and of how they were read
 create or replace view ops.landed_files as
