@@ -166,7 +166,7 @@ def test_set_up_installs_packages_of_ones_own(
     there = sorted((folder / "dbt_packages").iterdir())
     assert folder / "dbt_packages" / "far" in there
     (tmp_path / "far").rename(tmp_path / "gone")
-    assert "stand-in" in install(own, in_its_place, near, far)
+    assert install(own, in_its_place, near, far).endswith("stand-in is there")
     with pytest.raises(SurroundingsFailed, match=r"not installed: ../nowhere; `dbt deps` fails"):
         install(own, in_its_place, {"local": "../nowhere"}, near, far)
     with pytest.raises(SurroundingsFailed, match="not installed: dbt-labs/dbt_utils; dbt's package hub"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,15 @@ def install() -> str:
         WrongUsage: packages.yml cannot be read.
     """
     link_own_packages()
-    audits, folder = audit_package(), project().packages / STAND_IN.name
-    failure = None
-    if lacking() or "stand-in" in (audits or "stand-in"):
-        needs_hub = any("package" in one for one in _named())
-        failure = "dbt's package hub does not answer" if needs_hub and not _hub_answers() else _dbt_deps()
-        if failure is None:
-            return f"dbt packages: {audit_package()}, installed by `dbt deps`"
-    if "stand-in" in (audits or "stand-in") and not folder.is_symlink():
+    folder = project().packages / STAND_IN.name
+    is_copy = "stand-in" in (audit_package() or "stand-in") and not folder.is_symlink()  # what follows can replace it
+    if not is_copy and not lacking():
+        return f"dbt packages: {audit_package()} is there"
+    needs_hub = any("package" in one for one in _named())
+    failure = "dbt's package hub does not answer" if needs_hub and not _hub_answers() else _dbt_deps()
+    if failure is None:
+        return f"dbt packages: {audit_package()}, installed by `dbt deps`"
+    if is_copy:
         shutil.copytree(STAND_IN, folder, dirs_exist_ok=True)
     _link_local_packages()
     if missing := lacking():
@@ -46,9 +48,8 @@ def install() -> str:
             f" be reached, name `- local: {_stand_in()}` in place of dbt_expectations, and others by `git` or `local`."
             " Then try again."
         )
-    if "stand-in" in (audits := audit_package() or ""):
-        return f"dbt packages: {failure}, so the audits run on the stand-in ({audits})"
-    return f"dbt packages: {audits} is there"
+    runs_on = f", so the audits run on the stand-in ({audit_package()})" if is_copy else f"; {audit_package()} is there"
+    return f"dbt packages: {failure}{runs_on}"
 
 
 def require_packages() -> None:
@@ -119,10 +120,11 @@ def _name_of(named: dict[str, Any]) -> str | None:
     if "package" in named:
         return str(named["package"]).rpartition("/")[2]
     if "local" in named:
-        file = project().dbt / str(named["local"]) / "dbt_project.yml"
-        return str(yaml.safe_load(file.read_text(encoding="utf-8"))["name"]) if file.is_file() else None
-    locked = _packages_in(project().dbt / "package-lock.yml")
-    return next((one.get("name") for one in locked if one.get("git") == named.get("git")), None) or named.get("name")
+        with suppress(OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+            text = (project().dbt / str(named["local"]) / "dbt_project.yml").read_text(encoding="utf-8")
+            return str(yaml.safe_load(text)["name"])
+    locked = _packages_in(project().dbt / "package-lock.yml") if "git" in named else []
+    return next((one.get("name") for one in locked if one.get("git") == named["git"]), named.get("name"))
 
 
 def lacking() -> list[str]:
