@@ -637,17 +637,23 @@ def test_no_row_of_others_is_forgotten_and_a_declaration_of_other_customers_is_r
             *command, code=2
         )
     assert "forgotten: customers of persons were forgotten" in run_copy(sold.copy, sold.streamflow, "doctor").stdout
-    declare(sold, with_meta(PERSONS, customers=True), OF_PERSONS, GOODS, PRICES, STOCKS)
+    owners = with_meta(PERSONS, customers=True)
+    trial = {**OF_PERSONS, "name": "stocks"}
+    declare(sold, owners, OF_PERSONS, GOODS, PRICES, trial)  # which no month has brought
+    sold("check", *february[1:], code=1)
+    declare(sold, owners, OF_PERSONS, GOODS, PRICES, STOCKS)
     sold(*february)
     holds(sold, persons=[1, 2], orders=[10, 20], goods=[1, 2, 3], prices=[1, 3])
 
 
 @pytest.mark.long
 def test_who_was_forgotten_can_be_forgotten_in_tables_that_name_customers_later(sold: Shop) -> None:
-    declare(sold, PERSONS, ORDERS, GOODS)
     february = ("ingest", sold.deliver(FEBRUARY, SOLD), "--data-dir", str(sold.data))
+    declare(sold, PERSONS, with_meta(ORDERS, references={"table": "persons", "columns": "no"}), GOODS)
+    assert "orders.person named customers" in sold(*february, code=2)
+    declare(sold, PERSONS, ORDERS, GOODS)
     refused = sold(*february, code=2)
-    assert "rows of orders named customers who were forgotten, and by the declaration they do not now" in refused
+    assert "orders.person named customers who were forgotten, and by the declaration they do not now" in refused
     sold.streamflow.connection.execute(remedy(refused).encode())
     sold(*february)
     holds(sold, persons=[1, 2], orders=[10, 20, 30], goods=[1, 2, 3])

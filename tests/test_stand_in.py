@@ -172,6 +172,13 @@ def test_set_up_installs_packages_of_ones_own(
     with pytest.raises(SurroundingsFailed, match="not installed: dbt-labs/dbt_utils; dbt's package hub"):
         install(own, {**hub, "package": "dbt-labs/dbt_utils"})
     assert sorted((folder / "dbt_packages").iterdir()) == there
+    assert "so the audits run on the stand-in" in install(own, hub, near)
+    (folder / "dbt_packages" / "dbt_expectations" / "dbt_project.yml").write_text(
+        "{name: dbt_expectations, version: '1'}"
+    )
+    assert install(own, hub, near).endswith("dbt_expectations 1 is there")
+    with pytest.raises(SurroundingsFailed, match="not installed: file:"):
+        install(own, hub, {**far, "git": f"file://{tmp_path / 'other'}"})
     (folder / "packages.yml").write_text("- local: ../near\n")
     with pytest.raises(WrongUsage, match="cannot be read as a list of dbt packages"):
         packages.require_packages()

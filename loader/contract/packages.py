@@ -32,14 +32,18 @@ def install() -> str:
     """
     link_own_packages()
     folder = project().packages / STAND_IN.name
-    is_copy = "stand-in" in (audit_package() or "stand-in") and not folder.is_symlink()  # what follows can replace it
-    if not is_copy and not lacking():
+    is_named = any("local" in one and _name_of(one) == STAND_IN.name for one in _named())
+    is_stopgap = "stand-in" in (audit_package() or "stand-in") and not is_named
+    if not is_stopgap and not lacking():
         return f"dbt packages: {audit_package()} is there"
     needs_hub = any("package" in one for one in _named())
     failure = "dbt's package hub does not answer" if needs_hub and not _hub_answers() else _dbt_deps()
-    if failure is None:
+    if failure is None and not lacking():
         return f"dbt packages: {audit_package()}, installed by `dbt deps`"
-    if is_copy:
+    failure = failure or "`dbt deps` does not install it"
+    if is_stopgap:
+        if folder.is_symlink():
+            folder.unlink()
         shutil.copytree(STAND_IN, folder, dirs_exist_ok=True)
     _link_local_packages()
     if missing := lacking():
@@ -48,7 +52,9 @@ def install() -> str:
             f" be reached, name `- local: {_stand_in()}` in place of dbt_expectations, and others by `git` or `local`."
             " Then try again."
         )
-    runs_on = f", so the audits run on the stand-in ({audit_package()})" if is_copy else f"; {audit_package()} is there"
+    runs_on = (
+        f", so the audits run on the stand-in ({audit_package()})" if is_stopgap else f"; {audit_package()} is there"
+    )
     return f"dbt packages: {failure}{runs_on}"
 
 
@@ -123,19 +129,26 @@ def _name_of(named: dict[str, Any]) -> str | None:
         with suppress(OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
             text = (project().dbt / str(named["local"]) / "dbt_project.yml").read_text(encoding="utf-8")
             return str(yaml.safe_load(text)["name"])
-    locked = _packages_in(project().dbt / "package-lock.yml") if "git" in named else []
-    return next((one.get("name") for one in locked if one.get("git") == named["git"]), named.get("name"))
+    place = [named.get("git"), named.get("subdirectory")]
+    locked = (one for one in _locked() if "git" in named and [one.get("git"), one.get("subdirectory")] == place)
+    return next((one.get("name") for one in locked), named.get("name"))
+
+
+def _locked() -> list[dict[str, Any]]:
+    """The packages that `dbt deps` has installed."""
+    return _packages_in(project().dbt / "package-lock.yml")
 
 
 def lacking() -> list[str]:
     """The packages that packages.yml names and that are not installed; dbt_expectations is always needed.
 
-    One whose name is not known is there if there are as many packages as are named, which is how dbt counts.
+    One whose name is not known is missing, except if no lock tells names: then it is there if there are as many
+    packages as are named, which is how dbt counts.
     """
     folders = {path.name for path in project().packages.glob("*") if (path / "dbt_project.yml").is_file()}
     named = _named()
     known = [(_name_of(one), next(map(str, one.values()), "")) for one in named]
-    are_all = len(folders) >= len(named)
+    are_all = len(folders) >= len(named) and not _locked()
     missing = [said for name, said in known if (name not in folders if name else not are_all)]
     return missing if missing or STAND_IN.name in folders else [STAND_IN.name]
 
@@ -167,10 +180,10 @@ def _dbt_deps() -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         before = shutil.copytree(packages, Path(folder, "packages"), symlinks=True)
         result = subprocess.run([*command, "--profiles-dir", str(project().profiles)], capture_output=True, check=False)
-        if result.returncode == 0 and not lacking():
+        if result.returncode == 0:
             return None
         shutil.rmtree(packages, ignore_errors=True)
-        shutil.copytree(before, packages, symlinks=True)
+        shutil.copytree(before, packages, symlinks=True, dirs_exist_ok=True)
     return "`dbt deps` fails (`streamflow dbt deps` says why)"
 
 

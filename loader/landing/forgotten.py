@@ -12,7 +12,10 @@ from loader.database import Connection, statement, value
 from loader.errors import WrongUsage
 
 THE_SAME = "update ops.forgotten set customers_in = '{}'"
-OF_NOBODY = "update ops.forgotten set named_in = array_remove(named_in, '{}')"
+OF_NOBODY = (
+    "update ops.forgotten set named_in ="
+    " array(select name from unnest(named_in) as name where not starts_with(name, '{}.'))"
+)
 
 
 def take_out(connection: Connection, staging: sql.Identifier, table: Table) -> int:
@@ -49,18 +52,18 @@ def enter(connection: Connection, customers: Collection[str], link: int) -> None
 
 
 def remember_tables(connection: Connection, tables: Sequence[Table]) -> None:
-    """Enter in which tables forgotten customers are named; WrongUsage as in require_same_customers."""
+    """Enter which columns name forgotten customers; WrongUsage as in require_same_customers."""
     require_same_customers(connection, tables)
     [owner, *_] = customers_first(tables)
-    names = [table.name for table in tables if table.customer]
-    connection.execute(statement(__file__, "remember_tables"), {"owner": owner.name, "names": names})
+    named_in = [f"{table.name}.{name}" for table in tables for name in table.customer]
+    connection.execute(statement(__file__, "remember_tables"), {"owner": owner.name, "named_in": named_in})
 
 
 def require_same_customers(connection: Connection, tables: Sequence[Table]) -> None:
-    """Require that the tables say of the same rows as before which forgotten customers they name.
+    """Require that the declaration says of the same rows as before which forgotten customers they name.
 
     Raises:
-        WrongUsage: they do not, so that a forgotten customer could come back, or rows of others could be deleted.
+        WrongUsage: it does not, so that a forgotten customer could come back, or rows of others could be deleted.
     """
     if value(connection, "select to_regclass('ops.forgotten') is null"):
         return
@@ -73,9 +76,11 @@ def require_same_customers(connection: Connection, tables: Sequence[Table]) -> N
                 f" `{THE_SAME.format(owner.name)}`. Nothing was changed."
             )
         for table in tables:
-            if table.name in named_in and not table.customer:
+            names = {f"{table.name}.{name}" for column in table.customer for name in table.column(column).names}
+            then = [name for name in named_in if name.startswith(f"{table.name}.")]
+            if then and names.isdisjoint(then):
                 raise WrongUsage(
-                    f"rows of {table.name} named customers who were forgotten, and by the declaration they do not now."
-                    " Declare its `references` as they were; or, if its rows are of no customer now, run in psql"
+                    f"{' and '.join(then)} named customers who were forgotten, and by the declaration they do not now."
+                    " Declare `references` as they were; or, if it is no customer's column, run in psql"
                     f" `{OF_NOBODY.format(table.name)}`. Nothing was changed."
                 )

@@ -30,12 +30,17 @@ cross join unnest(%(customers)s::text []) as customer;
 
 -- name: remember_tables
 update ops.forgotten
-set customers_in = %(owner)s, named_in = array(select unnest(named_in) union select unnest(%(names)s::text []))
-where coalesce(customers_in, %(owner)s) = %(owner)s and (named_in @> %(names)s::text []) is not true;
+set customers_in = %(owner)s, named_in = array(select unnest(named_in) union select unnest(%(named_in)s::text []))
+where coalesce(customers_in, %(owner)s) = %(owner)s and (named_in @> %(named_in)s::text []) is not true;
 
 -- name: tables_then
--- A ledger of an earlier version does not have these columns yet.
-select distinct known ->> 'customers_in', array(select jsonb_array_elements_text(known -> 'named_in'))
+-- Without tables that have no history: no row of theirs named anybody. A ledger of an earlier version lacks these columns.
+select distinct
+    known ->> 'customers_in',
+    array(
+        select name from jsonb_array_elements_text(known -> 'named_in') as name
+        where split_part(name, '.', 1) in (select history.table_name from ops.history as history)
+    )
 from ops.forgotten
 cross join to_jsonb(forgotten) as known
 where known ->> 'customers_in' is not null;

@@ -178,7 +178,7 @@ create table if not exists ops.forgotten (
     link bigint not null
 );
 
--- the table that had the customers, and the tables whose rows name them; null until the next month if version 0.2.0 entered the tombstone
+-- the table that had the customers, and the columns that named them, as table.column; null until the next month in tombstones of 0.2.0
 alter table ops.forgotten add column if not exists customers_in text, add column if not exists named_in text [];
 
 -- the files that each load landed; content is a hash of their bytes and of how they were read
