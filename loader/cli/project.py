@@ -96,12 +96,12 @@ def _made(made: RolesMade) -> Iterator[str]:
 
 def dbt(context: typer.Context) -> None:
     """Run dbt with this project, profile and database: streamflow dbt build, ... The exit code is dbt's."""
-    from loader.contract.packages import link_own_packages, require_packages
+    from loader.contract.packages import link_own_package, require_packages
     from loader.pipeline.dbt import set_environment
 
     set_environment(load_settings(), open_database(load_settings()))
     needs_packages = context.args and WITHOUT_PACKAGES.isdisjoint(context.args)
-    (require_packages if needs_packages else link_own_packages)()
+    (require_packages if needs_packages else link_own_package)()
     os.execv(Path(sys.executable).with_name("dbt"), ["dbt", *context.args])  # noqa: S606
 
 

@@ -30,8 +30,8 @@ def install() -> str:
         SurroundingsFailed: packages.yml names more than can be installed here.
         WrongUsage: packages.yml cannot be read.
     """
-    link_own_packages()
-    folder = project().packages / STAND_IN.name
+    link_own_package()
+    folder, stand_in = project().packages / STAND_IN.name, _stand_in()
     is_named = any("local" in one and _name_of(one) == STAND_IN.name for one in _named())
     is_stopgap = "stand-in" in (audit_package() or "stand-in") and not is_named
     if not is_stopgap and not lacking():
@@ -49,7 +49,7 @@ def install() -> str:
     if missing := lacking():
         raise SurroundingsFailed(
             f"packages that packages.yml names are not installed: {', '.join(missing)}; {failure}. Where the hub cannot"
-            f" be reached, name `- local: {_stand_in()}` in place of dbt_expectations, and others by `git` or `local`."
+            f" be reached, name `- local: {stand_in}` in place of dbt_expectations, and others by `git` or `local`."
             " Then try again."
         )
     runs_on = (
@@ -65,13 +65,13 @@ def require_packages() -> None:
         SurroundingsFailed: they are not installed, or the project's folder cannot be written to.
         WrongUsage: packages.yml cannot be read.
     """
-    link_own_packages()
+    link_own_package()
     if missing := lacking():
         raise SurroundingsFailed(f"dbt packages are not installed ({', '.join(missing)}): run `streamflow setup`.")
 
 
-def link_own_packages() -> None:
-    """Link the dbt packages of the running program into the project: an upgrade may have moved them.
+def link_own_package() -> None:
+    """Link the running program's dbt package into the project: an upgrade may have moved it.
 
     Raises:
         SurroundingsFailed: the project's folder cannot be written to.
@@ -79,12 +79,14 @@ def link_own_packages() -> None:
     _link(project().packages / PACKAGE.name, PACKAGE)
     if PACKAGE.parent != project().dbt:
         _link(project().dbt / OWN_LINK, PACKAGE)
-        _link(project().dbt / STAND_IN_LINK, STAND_IN)
 
 
 def _stand_in() -> Path:
     """The stand-in's folder as packages.yml can name it."""
-    return STAND_IN.relative_to(project().dbt) if STAND_IN.is_relative_to(project().dbt) else STAND_IN_LINK
+    if STAND_IN.is_relative_to(project().dbt):
+        return STAND_IN.relative_to(project().dbt)
+    _link(project().dbt / STAND_IN_LINK, STAND_IN)
+    return STAND_IN_LINK
 
 
 def _link_local_packages() -> None:
