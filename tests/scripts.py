@@ -46,6 +46,12 @@ class Archive(NamedTuple):
     before: int | None
 
 
+class Forget(NamedTuple):
+    """Forget a customer."""
+
+    customer: str
+
+
 VALUES = [
     ("usage_agg_30d", "watch_hours_30d", "12,5"),
     ("usage_agg_30d", "watch_hours_30d", "NaN"),
@@ -135,25 +141,30 @@ def defects(draw: st.DrawFn) -> list[Change]:
 
 
 @st.composite
-def scripts(draw: st.DrawFn) -> list[Step | Archive]:
+def scripts(draw: st.DrawFn) -> list[Step | Archive | Forget]:
     """Months in any order, with gaps: some defective at first, some again, in another form or with other rows.
 
-    Between them, months are archived and restored.
+    Between them, months are archived and restored, and a customer is forgotten, after whom no month is defective.
     """
-    script: list[Step | Archive] = []
+    script: list[Step | Archive | Forget] = []
     numbers: list[int] = draw(st.lists(st.integers(0, 5), min_size=2, max_size=4, unique=True))
     if draw(st.booleans()):
         numbers.sort()  # only months that the newest one carries forward can be archived
     for place, number in enumerate(numbers):
         step = Step(number, draw(months), draw(st.sampled_from(sorted(FORMS))))
-        if draw(st.sampled_from([True, False])):
+        is_anyone_forgotten = any(isinstance(step, Forget) for step in script)
+        if not is_anyone_forgotten and draw(st.sampled_from([True, False])):
             script.append(Step(number, draw(months), defects=draw(defects())))
         script.append(step)
         newest = max(numbers[: place + 1])
         script += draw(st.lists(st.builds(Archive, st.sampled_from([newest, newest, None])), max_size=1))
         sound = [step for step in script if isinstance(step, Step) and not step.defects]
         earlier = draw(st.sampled_from(sound))
-        match draw(st.sampled_from(["on", "again", "in another form", "other rows", "broken", "restate"])):
+        if not is_anyone_forgotten and draw(st.sampled_from([True, False, False])):
+            script.append(Forget(draw(st.sampled_from(sorted(earlier.customers)))))
+            is_anyone_forgotten = True
+        ways = ["on", "again", "in another form", "other rows", "restate"]
+        match draw(st.sampled_from(ways if is_anyone_forgotten else [*ways, "broken"])):
             case "again":
                 script.append(Step(earlier.number, earlier.customers, earlier.form))
             case "in another form":

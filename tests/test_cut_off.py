@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import TABLES, Streamflow
 from tests.fuzzing import fuzz
-from tests.scripts import Files, Step, deliver, months
+from tests.scripts import Files, Forget, Step, deliver, months
 from tests.stops import POINTS, SAID, stopped
-from tests.test_promises import DATES, Model, history_is, production_is
+from tests.test_promises import DATES, Model, forget, history_is, production_is
 from tests.test_sessions import said
 
 REASON = ("--restate", "--reason", "it was wrong")
@@ -57,18 +57,20 @@ class ByHand(NamedTuple):
 
 
 @st.composite
-def scripts(draw: st.DrawFn) -> list[Deliver | GiveUp | ByHand]:
+def scripts(draw: st.DrawFn) -> list[Deliver | GiveUp | Forget | ByHand]:
     """A month; then others, or the same anew, most of them cut off, some of them given up or built by hand."""
-    script: list[Deliver | GiveUp | ByHand] = [Deliver(draw(st.integers(0, 2)), draw(months))]
+    script: list[Deliver | GiveUp | Forget | ByHand] = [Deliver(draw(st.integers(0, 2)), draw(months))]
     cut_offs = st.builds(
         CutOff, st.sampled_from(sorted(POINTS)), st.lists(st.sampled_from(TABLES), min_size=1, unique=True).map(tuple)
     )
     for _ in range(draw(st.integers(2, 6))):
         delivered = [step for step in script if isinstance(step, Deliver)]
         number = draw(st.sampled_from([delivered[-1].number, delivered[-1].number, 0, 1, 2]))
-        match draw(st.sampled_from(["cut off", "cut off", "cut off", "whole", "again", "given up", "by hand"])):
+        match draw(st.sampled_from([*3 * ["cut off"], "whole", "again", "given up", "forgotten", "by hand"])):
             case "given up":
                 script.append(GiveUp(number))
+            case "forgotten":
+                script.append(Forget(draw(st.sampled_from(sorted(delivered[0].customers)))))
             case "by hand":
                 script.append(ByHand(draw(st.sampled_from([("build",), ("build", "--full-refresh"), FINISH]))))
             case "again":
@@ -101,11 +103,13 @@ class Play:
     model: Model = field(default_factory=Model)
     cut_off: dict[int, tuple[Step, Files]] = field(default_factory=dict)
 
-    def take(self, step: Deliver | GiveUp | ByHand) -> str:
+    def take(self, step: Deliver | GiveUp | Forget | ByHand) -> str:
         """Do a step, and compare; returns what happened."""
         match step:
             case GiveUp():
                 happened = self.give_up(step.number)
+            case Forget():
+                happened = forget(self.streamflow, step, self.model)
             case ByHand():
                 result = self.streamflow.dbt(*step.words)
                 assert result.success or any(reason in said(result) for reason in WAITS), said(result)
@@ -165,7 +169,7 @@ class Play:
         self.streamflow.ok("verify")
 
 
-def play(script: Sequence[Deliver | GiveUp | ByHand], streamflow: Streamflow, folder: Path) -> list[str]:
+def play(script: Sequence[Deliver | GiveUp | Forget | ByHand], streamflow: Streamflow, folder: Path) -> list[str]:
     """Do step after step on an empty database, then give up all that is not finished; returns what happened."""
     at = Play(streamflow, folder / "data")
     streamflow.ok("init")
@@ -197,6 +201,16 @@ def test_a_month_that_is_merged_and_not_entered_is_in_no_other_months_way(
     assert streamflow.value("select count(*) from published_months") == 2
 
 
+def test_a_late_month_and_a_newer_one_that_was_cut_off_are_taken_in_together(
+    streamflow: Streamflow, tmp_path: Path
+) -> None:
+    """Somebody whom only the late month delivers gets its date: the newer month's history was built without them."""
+    newer = Deliver(2, ALL, cut_off=CutOff("merge", tuple(TABLES)))
+    happened = play([Deliver(0, ALL), newer, Deliver(1, ALL | {"customer-n": 7})], streamflow, tmp_path)
+    assert happened == ["published", "cut off", "published"]
+    assert streamflow.value("select count(*) from published_months") == 3
+
+
 @pytest.mark.long
 @fuzz(short=1, long=40, shrink=False)
 @given(script=scripts())
@@ -204,7 +218,7 @@ def test_what_is_cut_off_ends_as_the_rules_say(
     new_database: Callable[[], Streamflow],
     tmp_path: Path,
     tally: Counter[str],
-    script: list[Deliver | GiveUp | ByHand],
+    script: list[Deliver | GiveUp | Forget | ByHand],
 ) -> None:
     for what in play(script, new_database(), tmp_path):
         tally[f"steps that were {what}"] += 1

@@ -15,7 +15,7 @@ from hypothesis import given
 from loader.settings import Settings
 from tests.conftest import TABLES, Streamflow
 from tests.fuzzing import fuzz
-from tests.scripts import Archive, Files, Row, Step, deliver, scripts
+from tests.scripts import Archive, Files, Forget, Row, Step, deliver, scripts
 
 DATES = {number: str(Settings().as_of(number)) for number in range(6)}
 
@@ -29,6 +29,7 @@ class Model:
     def __init__(self) -> None:
         self.published: dict[int, dict[str, tuple[str, dict[str, Row]]]] = {}
         self.history: dict[str, dict[int, dict[str, tuple[int, Row]]]] = {table: {} for table in TABLES}
+        self.forgotten = set[str]()
 
     def known(self, table: str, until: int) -> dict[str, tuple[int, Row]]:
         """Customer -> the newest row in the deliveries for months up to `until`, and its month."""
@@ -40,6 +41,7 @@ class Model:
     def take(self, step: Step, files: Files) -> Literal["published", "unchanged", "refused"]:
         """The outcome that an ingest must have. Changes the model if the ingest publishes."""
         before = self.published.get(step.number)
+        files = {table: {key: rows[key] for key in rows.keys() - self.forgotten} for table, rows in files.items()}
         same = before is not None and all(before[table][1] == files[table] for table in TABLES)
         if step.defects or (before is not None and not same and not step.restate):
             return "refused"
@@ -51,6 +53,16 @@ class Model:
             if before is None or delivered[table] != before[table]:
                 self.history[table][step.number] = self.known(table, step.number)
         return "published"
+
+    def forget(self, customer: str) -> None:
+        """Take a customer out of everything, for good."""
+        self.forgotten.add(customer)
+        for delivered in self.published.values():
+            for _, rows in delivered.values():
+                rows.pop(customer, None)
+        for months in self.history.values():
+            for state in months.values():
+                state.pop(customer, None)
 
 
 def compare(streamflow: Streamflow, model: Model, archived: set[str]) -> None:
@@ -147,7 +159,17 @@ def move(streamflow: Streamflow, step: Archive, folder: Path, archived: set[str]
     return "moved" if moved else "not moved"
 
 
-def play(script: Sequence[Step | Archive], streamflow: Streamflow, tmp_path: Path) -> list[str]:
+def forget(streamflow: Streamflow, step: Forget, model: Model) -> str:
+    """Forget a customer, which may be refused; changes the model."""
+    result = streamflow("forget", step.customer, "--reason", "they asked for it")
+    is_refused = result.code == 2 or "streamflow archive --restore" in result.err
+    assert result.code == 0 or is_refused, (step, result)
+    if result.code == 0:
+        model.forget(step.customer)
+    return "not forgotten" if result.code else "forgotten"
+
+
+def play(script: Sequence[Step | Archive | Forget], streamflow: Streamflow, tmp_path: Path) -> list[str]:
     """Do step after step on an empty database, and compare with the model each time; returns the outcomes.
 
     An ingest that needs an archived month is refused, and changes nothing.
@@ -158,6 +180,10 @@ def play(script: Sequence[Step | Archive], streamflow: Streamflow, tmp_path: Pat
         if isinstance(step, Archive):
             folder = Path(mkdtemp(dir=tmp_path))  # all examples share tmp_path
             outcomes.append(move(streamflow, step, folder, archived))
+            compare(streamflow, model, archived)
+            continue
+        if isinstance(step, Forget):
+            outcomes.append(forget(streamflow, step, model))
             compare(streamflow, model, archived)
             continue
         files = deliver(step, tmp_path / "data")
