@@ -259,12 +259,9 @@ def parsed_once() -> Any:
 
 def _exit_code() -> int:
     try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
+        return cli.main()
     finally:
         gc.enable()  # a command turns it off, since its process usually ends with it
-    return 0
 
 
 @pytest.fixture(scope="session", params=SERVERS)

@@ -244,7 +244,7 @@ print(json.dumps({task.task_id: [task.state, task.try_number] for task in run.ge
 PROGRAM = """#!/bin/sh
 echo "$@" >> "{calls}"
 [ -e "{there}" ] || {{ : > "{there}"; {first}; }}
-exec "{python}" -c "from loader.cli.main import main; main()" "$@"
+exec "{python}" -c "from loader.cli.main import main; raise SystemExit(main())" "$@"
 """
 """The command line. Its first call does what `first` says unless the file `there` exists."""
 

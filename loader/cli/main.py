@@ -88,8 +88,8 @@ db.command(context_settings=PASSED_ON)(server.psql)
 app.add_typer(db, name="db", rich_help_panel="Look after")
 
 
-def main(signals: Sequence[tuple[int, float]] = ()) -> None:
-    """Run a command and turn what it raises into a sentence and an exit code.
+def main(signals: Sequence[tuple[int, float]] = ()) -> int:
+    """Run a command and turn what it raises into a sentence and an exit code, which is returned.
 
     Args:
         signals: gets the signals that interrupt it, each with its time.
@@ -104,7 +104,7 @@ def main(signals: Sequence[tuple[int, float]] = ()) -> None:
         terminal.complain(message)
         if as_json:
             terminal.show(True, {"error": message, "exit_code": code})
-    sys.exit(code)
+    return code
 
 
 def _run(*, explains_words: bool) -> tuple[int, str]:

@@ -32,7 +32,10 @@ def program() -> None:
     command = _command(sys.argv[1:])
     if command not in WRITES_THE_PROJECT:
         os.umask(os.umask(0) | 0o077)
-    code = _run(_interrupted_by_signals())
+    signals = _interrupted_by_signals()
+    from loader.cli.main import main  # takes long, so a signal may come
+
+    code = main(signals)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     if out.lost and code == 0:
@@ -71,17 +74,6 @@ def _interrupted_by_signals() -> list[tuple[int, float]]:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a script
             signal.signal(number, end)
     return come
-
-
-def _run(signals: Sequence[tuple[int, float]]) -> int:
-    """Run the command; returns its exit code."""
-    from loader.cli.main import main
-
-    try:
-        main(signals)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    return 0
 
 
 def _command(words: Sequence[str]) -> str | None:
