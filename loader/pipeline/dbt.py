@@ -107,8 +107,8 @@ class Dbt:
         self.settings = settings
         self._parsed: Future[Any] | None = None
 
-    def prepare(self, database: Database) -> None:
-        """Import dbt and parse the project in the background, which takes seconds.
+    def prepare(self, database: Database) -> Future[Any]:
+        """Import dbt and parse the project in the background, which takes seconds; the future has dbt's result.
 
         Raises:
             SurroundingsFailed: the packages that the project needs are not installed.
@@ -120,6 +120,7 @@ class Dbt:
                 os.environ.pop(f"DBT_ENGINE_{name}", None)
             set_environment(self.settings, database)
             self._parsed = PARSER.submit(parse)
+        return self._parsed
 
     def run(self, arguments: Sequence[str], database: Database, begun: Told, done: Told) -> DbtRun:
         """Run dbt with the given arguments, silently.
@@ -132,7 +133,7 @@ class Dbt:
             SurroundingsFailed: dbt cannot parse the project, the packages that it needs are not installed, or it would
                 work on another database.
         """
-        return _run(self._copied(database), [*arguments, *WHOLE, *LOGGED], begun, done)
+        return _run(self._copied(database), arguments, begun, done)
 
     def audit(self, database: Database, begun: Told, done: Told) -> DbtRun:
         """Load the seeds that audits read, then run the audits and nothing else, silently.
@@ -145,7 +146,7 @@ class Dbt:
         if seeds := seeds_of_audits(self.manifest(database)):
             steps.insert(0, ["seed", "--select", *seeds])
         for step in steps:
-            result = _run(mark_audits(self._copied(database)), [*step, *WHOLE, *LOGGED], begun, done)
+            result = _run(mark_audits(self._copied(database)), step, begun, done)
             if not result.success:
                 break
         return result
@@ -169,9 +170,7 @@ class Dbt:
         Raises:
             SurroundingsFailed: as in `run`.
         """
-        self.prepare(database)
-        assert self._parsed is not None  # noqa: S101 (for mypy)
-        parsed = self._parsed.result()
+        parsed = self.prepare(database).result()
         if parsed.exception:
             advice = "`streamflow dbt parse` may say more. Fix that, then try again."
             raise SurroundingsFailed(f"dbt cannot parse the project: {parsed.exception}\n{advice}")
@@ -243,7 +242,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
             done(event.data.node_info.resource_type)
 
     with _interruptible(), sessions_kept() as lost, without_debug_events(), templates_kept():
-        result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments])
+        result = dbtRunner(manifest=manifest, callbacks=[tell]).invoke([*arguments, *WHOLE, *LOGGED])
     if isinstance(result.exception, KeyboardInterrupt):
         raise KeyboardInterrupt
     results = [one for one in getattr(result.result, "results", None) or [] if hasattr(one, "node")]
