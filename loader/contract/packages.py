@@ -194,13 +194,11 @@ def audit_package() -> str | None:
 
     The real package claims version 0.6.0 at every tag from 0.10.0 on, so its version comes from package-lock.yml.
     """
-    file = project().packages / "dbt_expectations" / "dbt_project.yml"
+    file = project().packages / STAND_IN.name / "dbt_project.yml"
     if not file.is_file():
         return None
     version = str(yaml.safe_load(file.read_text(encoding="utf-8"))["version"])
-    lock = project().dbt / "package-lock.yml"
-    if "stand-in" not in version and lock.is_file():
-        locked = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("packages") or []
-        mine: dict[str, Any] = next((package for package in locked if package.get("name") == "dbt_expectations"), {})
+    if "stand-in" not in version:
+        mine: dict[str, Any] = next((one for one in _locked() if one.get("name") == STAND_IN.name), {})
         version = str(mine.get("version") or mine.get("revision") or version)
     return f"dbt_expectations {version}"
