@@ -21,10 +21,10 @@
 
 {#-
   The dates whose history a new month of a table is built on: the newest complete date before it, and any earlier date whose history was
-  written by a later load because that date arrived late or was restated. `new_month` is SQL; by default the month that is being built.
+  written by a later load because that date arrived late or was restated.
 -#}
-{% macro months_before(table_name, new_month='(select max(gate.as_of) from ops.gate as gate)') %}
-    {%- set query = "select dates from ops.months_before('" ~ table_name ~ "', " ~ new_month ~ ")" -%}
+{% macro months_before(table_name) %}
+    {%- set query = "select dates from ops.months_before('" ~ table_name ~ "', (select max(gate.as_of) from ops.gate as gate))" -%}
     {{ return((run_query(query).rows[0][0] if streamflow.ledger_is_there() else 'null::date') ~ ' /* months_before */') }}
 {% endmacro %}
 

@@ -8,7 +8,7 @@
         {%- if invocation_args_dict.get('use_fast_test_edges') -%}
             {%- do streamflow.keep_shut("dbt would build it before audits of several tables have ended", "Run dbt without --use-fast-test-edges.") -%}
         {%- endif -%}
-        {%- set left_out, audits = [], streamflow.audits('error') -%}
+        {%- set left_out, audits = [], streamflow.audits() -%}
         {%- for audit in audits -%}
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
@@ -44,7 +44,7 @@
 {% macro require_references() %}
     {%- set audited = [] -%}
     {%- set waived = run_query('select audit_name from ops.waivers where load_id = (select max(load_id) from ops.staged)').columns[0].values() -%}
-    {%- for audit in streamflow.audits('error') if audit.test_metadata and audit.test_metadata.name == 'relationships' and streamflow.lets_none_pass(audit)
+    {%- for audit in streamflow.audits() if audit.test_metadata and audit.test_metadata.name == 'relationships' and streamflow.lets_none_pass(audit)
         and audit.name not in waived -%}
         {%- for read in audit.sources -%}
             {%- set column, field = audit.column_name | replace('"', ''), audit.test_metadata.kwargs.field | replace('"', '') -%}
@@ -103,11 +103,11 @@
 {% endmacro %}
 
 
-{#- The tests that read staging and no model; only those of `severity`, if it is given. -#}
-{% macro audits(severity=none) %}
+{#- The tests of severity error that read staging and no model. -#}
+{% macro audits() %}
     {%- set found = [] -%}
-    {%- for node in graph.nodes.values() if node.resource_type == 'test' and streamflow.audited_table(node) -%}
-        {%- if not severity or severity == node.config.severity | lower %}{% do found.append(node) %}{% endif -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'test' and node.config.severity | lower == 'error' and streamflow.audited_table(node) -%}
+        {%- do found.append(node) -%}
     {%- endfor -%}
     {{ return(found) }}
 {% endmacro %}
