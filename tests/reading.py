@@ -62,7 +62,7 @@ def read(
     path = folder / "month_000" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
-    delivery = Delivery(0, folder, dt.date(2024, 1, 31))
+    delivery = Delivery(0, folder, dt.date(2024, 1, 31), "2024-01")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "CHUNK", chunk)
         patch.setattr(diagnosis, "BATCH", 3)

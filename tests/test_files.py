@@ -229,7 +229,7 @@ def test_an_archive_that_would_fill_the_memory_is_refused(months: Path, tmp_path
     with zipfile.ZipFile(tmp_path / "month_001.zip", "w") as archive:
         for file in (months / "month_001").iterdir():
             archive.write(file, file.name, packing if file.name == "labels.csv" else zipfile.ZIP_DEFLATED)
-    found = Delivery(1, tmp_path, dt.date(2024, 2, 29)).find(load_contract())
+    found = Delivery(1, tmp_path, dt.date(2024, 2, 29), "2024-02").find(load_contract())
     [problem] = found.problems
     assert problem.file == "month_001.zip/labels.csv"
     assert problem.reason.endswith("pack the archive with deflate, as `zip` does by default")

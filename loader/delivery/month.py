@@ -89,8 +89,8 @@ class Delivery:
     month: int
     data_dir: Path
     as_of: dt.date
+    calendar: str
     links_to: Path | None = None
-    calendar: str | None = None
     address: str | None = None
     """The address of the folder of months, if it is not on this machine."""
     is_dated: bool = False
@@ -109,7 +109,7 @@ class Delivery:
     @property
     def names(self) -> list[str]:
         """Names that its folder may have, and its archive with .zip added."""
-        return [f"month_{self.label}", *([self.calendar] if self.calendar else [])]
+        return [f"month_{self.label}", self.calendar]
 
     @property
     def there(self) -> list[Path]:
@@ -162,7 +162,7 @@ def find_delivery(
     address = str(place) if is_address(place) else None
     folder = settings.home / "incoming" if address else expanded(Path(place)).absolute()
     last_day = settings.as_of(month)
-    return Delivery(month, folder, as_of or last_day, settings.links_to, f"{last_day:%Y-%m}", address, bool(as_of))
+    return Delivery(month, folder, as_of or last_day, f"{last_day:%Y-%m}", settings.links_to, address, bool(as_of))
 
 
 def parse_month(text: str, settings: Settings | None = None) -> int:

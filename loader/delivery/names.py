@@ -27,7 +27,7 @@ def takers(name: str, tables: Sequence[Table]) -> list[str]:
 
 def not_there(delivery: Delivery) -> NotDelivered | WrongUsage:
     """The error for a month that has neither a folder nor an archive; it says what is there instead."""
-    folder, *others = delivery.names
+    folder, calendar = delivery.names
     place = delivery.data_dir
     if place.is_file():
         return WrongUsage(f"{place} is a file: name the folder that has the months' folders and archives.")
@@ -35,7 +35,7 @@ def not_there(delivery: Delivery) -> NotDelivered | WrongUsage:
     if not place.is_dir():
         return NotDelivered(f"{wanted} {place}")
     there = sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
-    return NotDelivered(f"{wanted} {''.join(others)}; {place} has {_listed(there)}")
+    return NotDelivered(f"{wanted} {calendar}; {place} has {_listed(there)}")
 
 
 def wrong_names(

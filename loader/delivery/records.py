@@ -46,7 +46,7 @@ class Record:
     @property
     def is_end_of_data(self) -> bool:
         """Whether it is a line `\\.`, outside quotes."""
-        return self.text.startswith("\\.") and self.text == f"\\.{self.end}"
+        return self.text == f"\\.{self.end}"
 
     @property
     def is_well_quoted(self) -> bool:
