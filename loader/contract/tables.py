@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -163,6 +164,10 @@ class Table(BaseModel):
     def wanted(self) -> str:
         """The name of its file, or the pattern of the names of its files, without .gz."""
         return self.files or f"{self.name}.csv"
+
+    def takes(self, file: str) -> bool:
+        """Whether a file of that name, compressed or not, is one of its files."""
+        return fnmatchcase(file.removesuffix(".gz"), self.wanted)
 
     @property
     def has_label(self) -> bool:

@@ -1,27 +1,34 @@
-"""A month's delivery: where its files are, and whether their headers match the contract."""
+"""A month's delivery: where its files are, and whether their names and headers match the contract."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 
 from loader.contract.tables import Table
+from loader.delivery.causes import did_you_mean
 from loader.delivery.files import UNREADABLE, SourceFile, TableFiles, hash_of, unreadable
 from loader.delivery.headers import look
-from loader.delivery.names import misnamed, not_there, takers, wrong_names
 from loader.delivery.problem import Problem
-from loader.errors import WrongUsage
+from loader.errors import NotDelivered, WrongUsage
 from loader.project import expanded
 from loader.settings import ADDRESS, YEAR_AND_MONTH, Settings, load_settings
 
 MONTH = re.compile(rf"month_(?:\d{{3}}|[1-9]\d{{3}})|{YEAR_AND_MONTH}", re.ASCII)
 """Names that a month's folder may have, and its archive with .zip added."""
+LISTED = 12
+"""The most names that a message lists."""
+MISSING = "the file is missing"
+
+TakenBy = Sequence[tuple[SourceFile, Sequence[str]]]
+"""The files that are there, each with the tables that take it: often none, and more than one is an error."""
 
 
 def is_address(place: str | Path) -> bool:
@@ -126,20 +133,21 @@ class Delivery:
         name = self.names[0]
         try:
             if not (places := self.there):
-                raise not_there(self)
+                raise self._not_there()
             name = places[0].name
             there = self._files(places)
         except UNREADABLE as error:
             return Found({}, [Problem(name, unreadable(error))])
         found, missing = Found({}, []), list[str]()
-        taken_by = [(file, takers(file.base, tables)) for file in there]  # an archive may have two of a name
+        # an archive may have two of a name
+        taken_by = [(file, [table.name for table in tables if table.takes(file.base)]) for file in there]
         for table in tables:
             if matching := [file for file, names in taken_by if table.name in names]:
                 found.look_at(matching, table)
-                found.problems.extend(misnamed(table, taken_by))
+                found.problems.extend(_misnamed(table, taken_by))
             elif table.name not in may_be_missing:
                 missing.append(table.wanted)
-        found.problems.extend(wrong_names(self, places[0], missing, taken_by))
+        found.problems.extend(self._wrong_names(places[0], missing, taken_by))
         return found
 
     def _files(self, places: Sequence[Path]) -> list[SourceFile]:
@@ -152,6 +160,57 @@ class Delivery:
                 members = [replace(packed, member=name) for name in archive.namelist() if not name.endswith("/")]
             return sorted(members, key=lambda file: file.base)
         return [SourceFile(path, links_to=self.links_to) for path in sorted(place.iterdir())]
+
+    def _not_there(self) -> NotDelivered | WrongUsage:
+        """The error for a month that has neither a folder nor an archive; it says what is there instead."""
+        place, (folder, calendar) = self.data_dir, self.names
+        if place.is_file():
+            return WrongUsage(f"{place} is a file: name the folder that has the months' folders and archives.")
+        wanted = f"month {self.label} is not there: {place / folder} is missing, and so is"
+        if not place.is_dir():
+            return NotDelivered(f"{wanted} {place}")
+        there = sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
+        return NotDelivered(f"{wanted} {calendar}; {place} has {_listed(there)}")
+
+    def _wrong_names(self, place: Path, missing: Sequence[str], taken_by: TakenBy) -> Iterator[Problem]:
+        """Yield a problem for each file that several tables would take, and for each missing file.
+
+        Args:
+            place: the folder or archive.
+
+        Raises:
+            NotDelivered: no table takes any of the files, and no missing file seems misplaced or misnamed.
+        """
+        for file, names in taken_by:
+            if len(names) > 1:
+                yield Problem(file.name, f"is a file of {' and of '.join(names)}: give them other names in `files`")
+        strange = [file.base for file, names in taken_by if not names]
+        problems = [_why_missing(place, wanted, strange) for wanted in missing]
+        if missing and len(strange) == len(taken_by) and all(problem.reason == MISSING for problem in problems):
+            has = f"{place} has {_listed(strange)}, and none of {', '.join(missing)}"
+            raise NotDelivered(f"month {self.label} is not there: {has}")
+        yield from problems
+
+
+def _misnamed(table: Table, taken_by: TakenBy) -> Iterator[Problem]:
+    """Yield a problem for each file that no table takes, and that would be a part of this one with other capitals."""
+    if any(sign in table.wanted for sign in "*?["):
+        for file, names in taken_by:
+            if not names and fnmatchcase(file.base.lower().removesuffix(".gz"), table.wanted.lower()):
+                yield Problem(file.name, f"is not named like {table.wanted}: rename it")
+
+
+def _why_missing(place: Path, wanted: str, strange: Sequence[str]) -> Problem:
+    """Why a file may be missing. `strange` are the names of the files that no table takes."""
+    for end in ("", ".gz"):
+        if deeper := next(place.glob(f"*/{wanted}{end}"), None):
+            remedy = f"Move the files up into {place.name}"
+            return Problem(wanted, f"one folder deeper, in {deeper.parent.name}", remedy=remedy)
+    return Problem(wanted, f"{MISSING}{did_you_mean(wanted, strange)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join([*names[:LISTED], *(["more"] if names[LISTED:] else [])]) or "nothing"
 
 
 def find_delivery(

@@ -23,7 +23,6 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 from loader.contract.tables import Table
 from loader.delivery.files import CHUNK
 from loader.delivery.month import Delivery, redacted
-from loader.delivery.names import takers
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 from loader.words import counted
 
@@ -179,7 +178,7 @@ class RemoteFolder:
             usual = [f"{table.wanted}{end}" for table in tables for end in ("", ".gz")]
             names = [unquote(unescape(name)) for name in names] or usual
         for name in sorted({PurePosixPath(name).name for name in names}):
-            if takers(name, tables):
+            if any(table.takes(name) for table in tables):
                 yield f"{folder}/{name}"
 
     def _at(self, path: str) -> str:

@@ -11,7 +11,6 @@ from time import monotonic, sleep
 from loader.contract.tables import Table
 from loader.delivery.files import UNREADABLE
 from loader.delivery.month import Delivery
-from loader.delivery.names import takers
 from loader.delivery.remote import Listing, RemoteFolder
 from loader.errors import NotDelivered, SurroundingsFailed, WrongUsage
 
@@ -57,5 +56,5 @@ def _listing(delivery: Delivery, tables: Sequence[Table]) -> Listing:
 
 def _is_complete(listing: Listing, tables: Sequence[Table]) -> bool:
     """Whether each table has a file, or there is an archive, which is opened later."""
-    there = {table for path in listing for table in takers(PurePosixPath(path).name, tables)}
-    return len(there) == len(tables) or any(path.endswith(".zip") for path in listing)
+    names = [PurePosixPath(path).name for path in listing]
+    return all(any(map(table.takes, names)) for table in tables) or any(name.endswith(".zip") for name in names)
