@@ -131,18 +131,13 @@ def _most_referenced(by_name: Mapping[str, Table]) -> Table:
 
 def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple[str, ...]:
     """The columns that hold the owner's key: found along the references, else the table's key if it is the same."""
-    if table is owner:
-        return owner.key
-    return _by_reference(table, owner, by_name) or (owner.key if _has_its_key(table, owner) else ())
-
-
-def _by_reference(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple[str, ...]:
-    if table.references is None:
-        return ()
-    parent = by_name[table.references.table]
-    here = dict(zip(parent.key, table.references.columns, strict=True))
-    its = _customer(parent, owner, by_name)
-    return tuple(here[column] for column in its) if here.keys() >= set(its) else ()
+    if table.references and table is not owner:
+        parent = by_name[table.references.table]
+        here = dict(zip(parent.key, table.references.columns, strict=True))
+        its = _customer(parent, owner, by_name)
+        if its and here.keys() >= set(its):
+            return tuple(here[column] for column in its)
+    return owner.key if table is owner or _has_its_key(table, owner) else ()
 
 
 def _has_its_key(table: Table, owner: Table) -> bool:
