@@ -167,7 +167,7 @@ def _deliveries(
         if is_address(folder):
             raise WrongUsage(f"give the number of a month of {redacted(str(folder))}, like 001.")
         folder = expanded(Path(folder))
-        there = ", ".join(dict.fromkeys(months_in(folder).values())) or "no month"
+        there = ", ".join(months_in(folder)) or "no month"
         raise WrongUsage(f"give the number of a month: {folder} has {there}.")
     months = parse_months(text) if several else [parse_month(text)]
     return [find_delivery(settings, month, data_dir, as_of.date() if as_of else None) for month in months]

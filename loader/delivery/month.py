@@ -249,12 +249,12 @@ def parse_months(text: str) -> list[int]:
     return months
 
 
-def months_in(data_dir: Path | str) -> dict[Path, str]:
-    """Folder or archive of each month in a local folder -> the month's label, in label order; empty for an address."""
-    found = {}
-    for path in [] if is_address(data_dir) else Path(data_dir).glob("*"):
+def months_in(folder: Path) -> list[str]:
+    """The labels of the months whose folders or archives are in a folder, in order."""
+    found = set[int]()
+    for path in folder.glob("*"):
         name = path.name.removesuffix(".zip")
         if MONTH.fullmatch(name):
             with suppress(WrongUsage):  # it is before STREAMFLOW_FIRST_MONTH
-                found[path] = f"{parse_month(name):03d}"
-    return dict(sorted(found.items(), key=lambda item: int(item[1])))
+                found.add(parse_month(name))
+    return [f"{number:03d}" for number in sorted(found)]
