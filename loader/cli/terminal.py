@@ -127,9 +127,9 @@ class Line(Progress):
         self._line.update(name)
         self._line.start()
 
-    def files(self, sizes: dict[str, int]) -> None:
+    def files(self, count: int, size: int) -> None:
         """Show how much there is to copy."""
-        self._line.update(f"landing {counted(len(sizes), 'file')}, {sum(sizes.values()) / 1e6:,.1f} MB")
+        self._line.update(f"landing {counted(count, 'file')}, {size / 1e6:,.1f} MB")
 
     def node(self, kind: str) -> None:
         """Show how many tests and models are done."""

@@ -31,11 +31,10 @@ class Progress:
         self._step, self._began, self._nodes = name, time.perf_counter(), []
         self._log(logging.DEBUG, "step_begun", name, step=name)
 
-    def files(self, sizes: dict[str, int]) -> None:
-        """Log the number and total size of the files that will be copied; `sizes` are in bytes."""
-        size = sum(sizes.values())
-        message = f"landing {counted(len(sizes), 'file')}, {size / 1e6:,.1f} MB"
-        self._log(logging.INFO, "files", message, files=len(sizes), bytes=size)
+    def files(self, count: int, size: int) -> None:
+        """Log how many files will be copied, and their total size in bytes."""
+        message = f"landing {counted(count, 'file')}, {size / 1e6:,.1f} MB"
+        self._log(logging.INFO, "files", message, files=count, bytes=size)
 
     def node(self, kind: str) -> None:
         """Count an audit (kind `test`) or a table (kind `model`) that is done."""

@@ -190,7 +190,7 @@ class Run:
     def _land(self, tables: Sequence[Table]) -> Landing:
         parts = [part for table in tables if table.name in self.files for part in self.files[table.name].parts]
         with self._step("landing"):
-            self.progress.files({file.name: file.size for file in parts})
+            self.progress.files(len(parts), sum(part.size for part in parts))
             ledger.clear_staged(self.connection)
             ledger.undo_unfinished(self.connection)
             at_once = files_at_once(self.connection)
