@@ -25,7 +25,7 @@ from loader.words import printable
 
 def prepare(connection: Connection) -> None:
     """Create the tables and functions of ops, or update them to this version."""
-    if not exists(connection) or not is_current(connection):
+    if not is_current(connection):
         create(connection)
 
 
