@@ -62,8 +62,7 @@ def _show(connection: Connection, schema: str, table: Table, as_of: dt.date) -> 
     except psycopg.errors.InvalidTableDefinition:  # the view lacks a column declared since then
         connection.execute(sql.SQL("drop view {}").format(view))
         connection.execute(create)
-    for name, change in (("readers", "grant"), ("not_readers", "revoke")):
-        roles = connection.execute(statement(__file__, name), {"schema": schema, "table": table.name}).fetchall()
-        for (role,) in roles:
-            names = {"schema": sql.Identifier(schema), "view": view, "reader": sql.SQL(role)}
-            connection.execute(statement(__file__, change).format(**names))
+    for (change,) in connection.execute(
+        statement(__file__, "rights"), {"schema": schema, "table": table.name}
+    ).fetchall():
+        connection.execute(change.encode())

@@ -16,32 +16,23 @@ with known as (
 
 select {columns} from known;
 
--- name: readers
--- The roles that may read all rows of a table, except its owner; names are quoted where necessary.
-select distinct case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end
+-- name: rights
+-- SQL that lets whoever may read all rows of a table, except its owner, read its view. If the table has row-level security, which the
+-- view does not apply, SQL that takes the view from whoever may read it, except its owner and the roles that this security never binds.
+select distinct
+    format(
+        case
+            when tables.relrowsecurity then 'revoke select on %%1$I.%%2$I from %%3$s cascade'
+            else 'grant usage on schema %%1$I to %%3$s; grant select on %%1$I.%%2$I to %%3$s'
+        end,
+        %(schema)s::text, tables.relname, case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end
+    )
 from pg_catalog.pg_class as tables
-cross join aclexplode(tables.relacl) as acl
+inner join pg_catalog.pg_class as readable
+    on case when tables.relrowsecurity then to_regclass(format('%%I.%%I', %(schema)s::text, tables.relname)) else tables.oid end = readable.oid
+cross join aclexplode(readable.relacl) as acl
+left join pg_catalog.pg_roles as roles on acl.grantee = roles.oid
 where
     tables.oid = to_regclass(format('public.%%I', %(table)s::text))
-    and not tables.relrowsecurity and acl.privilege_type = 'SELECT' and acl.grantee <> tables.relowner;
-
--- name: not_readers
--- The roles that may read a view, except its owner, though its table has row-level security, which the view does not apply.
-select distinct case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end
-from pg_catalog.pg_class as views
-cross join aclexplode(views.relacl) as acl
-where
-    views.oid = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text)) and acl.grantee <> views.relowner
-    and acl.privilege_type = 'SELECT'
-    and acl.grantee not in (select roles.oid from pg_catalog.pg_roles as roles where roles.rolsuper or roles.rolbypassrls)
-    and exists (
-        select from pg_catalog.pg_class as tables
-        where tables.oid = to_regclass(format('public.%%I', %(table)s::text)) and tables.relrowsecurity
-    );
-
--- name: revoke
-revoke select on {view} from {reader} cascade;
-
--- name: grant
-grant usage on schema {schema} to {reader};
-grant select on {view} to {reader};
+    and acl.privilege_type = 'SELECT' and acl.grantee <> readable.relowner
+    and not (tables.relrowsecurity and coalesce(roles.rolsuper or roles.rolbypassrls, false));
