@@ -13,7 +13,7 @@ import pytest
 from loader.database import Database, retries, run_lock
 from loader.delivery import Delivery
 from loader.landing import land
-from loader.readers import report_numbers
+from loader.readers import report_columns, report_numbers
 from tests.conftest import TABLES, Streamflow
 from tests.files import copy_month, edit, set_value
 from tests.pauses import PATIENCE, Paused, paused, start, waiting_for
@@ -266,7 +266,7 @@ def test_a_report_lets_a_restatement_through_that_waits_for_it(
     if january.on_citus:
         pytest.skip("its partitions are not detached by statements like this")
     read, detach = (
-        report_numbers._changes,
+        report_columns.read_columns,
         "alter table labels_snapshots detach partition history.labels_2024_01_31",
     )
     with (
@@ -283,7 +283,7 @@ def test_a_report_lets_a_restatement_through_that_waits_for_it(
                 wait_until(january, query.replace("%s", str(writer.info.backend_pid)))
             return read(*arguments)
 
-        monkeypatch.setattr(report_numbers, "_changes", reading)
+        monkeypatch.setattr(report_numbers, "read_columns", reading)
         assert january.ok("report", "000", "--json").json["report"]["customers"]
         waiting[0].result(PATIENCE)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -73,14 +72,19 @@ def read_month(database: Database, month: str, tables: Sequence[Table]) -> Repor
         status = next(one for one in month_states.months(connection) if one["as_of"] == found.as_of)
         shown = [other for other in months if other.as_of <= found.as_of][-MONTHS_IN_GRID:]
         tables = [table for table in tables if columns_in_history(connection, table)]  # one may be declared since
-        customers = [_customers(connection, found, table) for table in customers_first(tables)]
+        counted = {table.name: _customers(connection, found, table) for table in customers_first(tables)}
+        dates = found.as_of, found.previous_as_of
         return Report(
             found,
             next((other for other in months if other.as_of == found.previous_as_of), None),
             _rows(connection, statement(__file__, "load"), found)[0],
-            customers,
-            _columns(connection, found, tables, customers),
-            _ages(connection, found, tables),
+            [row for row, _ in counted.values()],
+            [column for table in tables for column in read_columns(connection, table, *dates, counted[table.name][1])],
+            [
+                age
+                for table in tables
+                for age in _rows(connection, about(__file__, table, "ages"), found, table=table.name)
+            ],
             [other.month for other in shown],
             _rows(connection, statement(__file__, "audits"), found, loads=[other.load_id for other in shown]),
             status["warnings"],
@@ -109,32 +113,14 @@ def _trend(connection: Connection, month: PublishedMonth, tables: Sequence[Table
     return _rows(connection, statement(__file__, "trend"), month, table=customers_first(tables)[0].name)
 
 
-def _customers(connection: Connection, month: PublishedMonth, table: Table) -> Json:
-    """How many customers of a table came, went and came back, and in how many rows each column changed."""
+def _customers(connection: Connection, month: PublishedMonth, table: Table) -> tuple[Json, dict[str, Json]]:
+    """How many customers of a table came, went and came back; and column -> in how many of the rows it changed."""
     columns = [name for name in columns_in_history(connection, table) if name not in table.key]
     changed = sql.SQL(", ").join(about(__file__, table, "changed", column=sql.Identifier(name)) for name in columns)
     [row] = _rows(connection, about(__file__, table, "customers", changed=changed), month, table=table.name)
-    return {**row, "changed_rows": dict(zip(columns, row["changed_rows"], strict=True))}
-
-
-def _columns(
-    connection: Connection, month: PublishedMonth, tables: Sequence[Table], customers: Sequence[Json]
-) -> list[ColumnReport]:
-    changes, dates = {each["table_name"]: _changes(each) for each in customers}, (month.as_of, month.previous_as_of)
-    return list(chain.from_iterable(read_columns(connection, table, *dates, changes[table.name]) for table in tables))
-
-
-def _ages(connection: Connection, month: PublishedMonth, tables: Sequence[Table]) -> list[Json]:
-    each = (_rows(connection, about(__file__, table, "ages"), month, table=table.name) for table in tables)
-    return list(chain.from_iterable(each))
-
-
-def _changes(table: Json) -> dict[str, Json]:
-    """Column -> how many rows were compared, and in how many its value changed; removes both from `table`."""
-    compared, changed = table.pop("compared_rows"), table.pop("changed_rows")
-    if not compared:
-        return {}
-    return {name: {"compared_rows": compared, "changed_rows": rows} for name, rows in changed.items()}
+    compared, counts = row.pop("compared_rows"), dict(zip(columns, row.pop("changed_rows"), strict=True))
+    changes = {name: {"compared_rows": compared, "changed_rows": rows} for name, rows in counts.items() if compared}
+    return row, changes
 
 
 def _rows(connection: Connection, query: sql.SQL | sql.Composed, month: PublishedMonth, **more: object) -> list[Json]:
