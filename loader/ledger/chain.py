@@ -15,7 +15,10 @@ from loader.database import Connection, statement
 
 @dataclass(frozen=True)
 class Entry:
-    """History of one table, date and load, standing or replaced by a restatement, as ledger and chain describe it."""
+    """History of one table, date and load, standing or replaced by a restatement, as ledger and chain describe it.
+
+    If it is archived, `file` is the path of the Parquet file that has the rows.
+    """
 
     table_name: str
     as_of: dt.date
@@ -28,6 +31,8 @@ class Entry:
     wrong: str | None
     event: str | None
     events: list[str]
+    file: str = ""
+    sha256: str | None = None
 
     @property
     def relation(self) -> sql.Identifier:

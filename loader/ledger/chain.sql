@@ -43,13 +43,13 @@ select
             then 'its entry in the ledger names a publication whose link in ops.chain does not list it'
     end as wrong,
     -- when a table was added to an archived month, version 0.2.0 entered the archived tables as published again
-    case
-        when (table_name, as_of, load_id) in (select kept.table_name, kept.as_of, kept.load_id from ops.archived as kept) then 'archived'
-        else told.event
-    end as event,
-    coalesce(told.events, '{}') as events
+    case when archived.load_id is not null then 'archived' else told.event end as event,
+    coalesce(told.events, '{}') as events,
+    coalesce(archived.folder || '/' || archived.file, '') as file,
+    archived.sha256
 from told
 full join ledger using (table_name, as_of, load_id)
+left join ops.archived as archived using (table_name, as_of, load_id)
 order by table_name, as_of, ledger.schema_name, load_id;
 
 -- name: links

@@ -158,7 +158,7 @@ def _ledger(connection: Connection) -> Iterator[Verdict]:
 
 def _history(connection: Connection, entry: Entry) -> Verdict:
     if entry.event == "archived" and not entry.wrong:
-        return Verdict(entry.table_name, entry.as_of, entry.rows, *archive.look(connection, entry))
+        return Verdict(entry.table_name, entry.as_of, entry.rows, *archive.look(entry))
     rows, wrong = (entry.rows, entry.wrong) if entry.wrong else _rows(connection, entry)
     is_kept = entry.schema_name == "restated"
     written = "kept as it was before it was restated" if is_kept else "as it was written"

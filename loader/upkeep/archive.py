@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -100,35 +100,24 @@ def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -
     """
     parquet.require_pyarrow()
     with history.locked(settings) as connection:
-        standing = [entry for entry in history.entries(connection, NOTHING) if entry.schema_name == "history"]
-        entries = {(entry.as_of, entry.table_name): entry for entry in standing}
-        files = _files(connection)
-        if strange := [date for date in dates if date not in files]:
-            raise WrongUsage(f"{strange[0]} is not archived. These are: {_listed(files)}.")
-        for as_of in sorted(set(dates) or files):
-            found = []
-            for table, (written, sha256) in files[as_of].items():
-                found.append((entries[as_of, table], folder / written.name if folder else written, sha256))
-            yield _restore(connection, as_of, found)
+        away = [entry for entry in history.entries(connection, NOTHING) if entry.event == "archived"]
+        known = {entry.as_of for entry in away}
+        if strange := [date for date in dates if date not in known]:
+            raise WrongUsage(f"{strange[0]} is not archived. These are: {_listed(known)}.")
+        wanted = sorted((entry for entry in away if entry.as_of in (dates or known)), key=_date_of)
+        for as_of, of_date in groupby(wanted, _date_of):
+            yield _restore(connection, as_of, list(of_date), folder)
 
 
-def look(connection: Connection, entry: Entry) -> tuple[bool, str, bool]:
+def look(entry: Entry) -> tuple[bool, str, bool]:
     """Whether an archived month's file is sound, a finding about it, and whether its folder can be reached."""
-    path, sha256 = _files(connection)[entry.as_of][entry.table_name]
+    path = Path(entry.file)
     if not path.parent.is_dir():
         return True, f"archived in {path}, which cannot be seen from here", False
     if not path.is_file():
         return False, f"archived in {path}, which is gone", True
-    sound = SourceFile(path).sha256() == sha256
+    sound = SourceFile(path).sha256() == entry.sha256
     return sound, f"archived in {path}{'' if sound else ', which is not the file that was written'}", True
-
-
-def _files(connection: Connection) -> dict[dt.date, dict[str, tuple[Path, str]]]:
-    """Date -> table -> the file that it is archived in, and its SHA-256."""
-    files: dict[dt.date, dict[str, tuple[Path, str]]] = {}
-    for as_of, table, folder, file, sha256 in connection.execute(statement(__file__, "archived")).fetchall():
-        files.setdefault(as_of, {})[table] = Path(folder) / file, sha256
-    return files
 
 
 def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
@@ -141,17 +130,14 @@ def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
     newest = [one for one in standing if one.as_of == standing[-1].as_of]
     staying = [one for one in last.values() if one not in newest]
     going = [one for one in standing if one.as_of < before and one not in staying]
-    if late := _not_carried(going, last, finished=all(one.event for one in [*newest, *staying])):
+    is_finished = all(one.event for one in [*newest, *staying])
+    # the newest month carries what was written before the last entry of the same table
+    if late := {one.as_of for one in going if not is_finished or one.load_id >= last[one.table_name].load_id}:
         raise _NotYet(
             f"{_listed(late)} cannot be archived yet: the newest month, {newest[0].as_of}, is not finished, or does not"
             " carry these rows forward. The next month will: archive after the next month is published."
         )
     return going
-
-
-def _not_carried(going: Sequence[Entry], last: Mapping[str, Entry], *, finished: bool) -> set[dt.date]:
-    """The dates of entries that were written after the last one of their table, or of all unless that is finished."""
-    return {one.as_of for one in going if not finished or one.load_id >= last[one.table_name].load_id}
 
 
 def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequence[Entry]) -> Moved:
@@ -172,19 +158,19 @@ def _archive(connection: Connection, folder: Path, as_of: dt.date, entries: Sequ
         for entry in entries:
             connection.execute(sql.SQL("drop table {}").format(entry.relation))
         _require_not_shown(connection, entries)  # a schema may have been made while the files were written
-        return _moved(
-            connection, "archived", as_of, [(entry, path, SourceFile(path).sha256()) for entry, path in moved]
-        )
+        return _moved(connection, "archived", as_of, moved)
 
 
-def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry, Path, str]]) -> Moved:
-    for _, path, sha256 in found:
+def _restore(connection: Connection, as_of: dt.date, entries: Sequence[Entry], folder: Path | None) -> Moved:
+    written = [(entry, Path(entry.file)) for entry in entries]
+    moved = [(entry, folder / path.name if folder else path) for entry, path in written]
+    for entry, path in moved:
         if not path.is_file():
             raise SurroundingsFailed(f"{path} is not there: give its present place with --from FOLDER.")
-        if SourceFile(path).sha256() != sha256:
-            raise SurroundingsFailed(f"{path} is not the file that was written: its SHA-256 is not {sha256}.")
+        if SourceFile(path).sha256() != entry.sha256:
+            raise SurroundingsFailed(f"{path} is not the file that was written: its SHA-256 is not {entry.sha256}.")
     with history.all_or_nothing(connection, f"{as_of} is not restored"):
-        for entry, path, _ in found:
+        for entry, path in moved:
             parent, relation = (name.as_string(connection) for name in (_parent(entry), entry.relation))
             key, first = one_row(connection, statement(__file__, "key"), [parent])
             names = {"parent": _parent(entry), "partition": entry.relation}
@@ -193,15 +179,18 @@ def _restore(connection: Connection, as_of: dt.date, found: Sequence[tuple[Entry
             _fill(connection, entry.relation, path, entry)
             connection.execute("select ops.key_partition(%s::regclass, %s)", [relation, key])
             connection.execute(statement(__file__, "attach"), [parent, relation, as_of])
-        return _moved(connection, "restored", as_of, found)
+        return _moved(connection, "restored", as_of, moved)
 
 
-def _moved(connection: Connection, event: str, as_of: dt.date, found: Sequence[tuple[Entry, Path, str]]) -> Moved:
+def _moved(connection: Connection, event: str, as_of: dt.date, moved: Sequence[tuple[Entry, Path]]) -> Moved:
     """Record in the chain where the month is now."""
-    tables = [history.record_of(entry, file=path.name, sha256=sha256) for entry, path, sha256 in found]
-    folder = found[0][1].parent
+    tables = [
+        history.record_of(entry, file=path.name, sha256=entry.sha256 or SourceFile(path).sha256())
+        for entry, path in moved
+    ]
+    folder = moved[0][1].parent
     history.add_link(connection, event, tables, as_of=str(as_of), folder=str(folder))
-    return Moved(as_of, folder, [path.name for _, path, _ in found], sum(entry.rows for entry, _, _ in found))
+    return Moved(as_of, folder, [path.name for _, path in moved], sum(entry.rows for entry, _ in moved))
 
 
 def _write(connection: Connection, entry: Entry, path: Path) -> None:

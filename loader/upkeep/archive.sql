@@ -14,6 +14,3 @@ from to_regclass(%s) as relation;
 
 -- name: attach
 select ops.attach_partition(%s::regclass, %s::regclass, %s::date);
-
--- name: archived
-select as_of, table_name, folder, file, sha256 from ops.archived order by as_of, table_name;
