@@ -14,7 +14,7 @@ from psycopg import sql
 from loader.contract.customers import customers_first
 from loader.contract.declared import columns_in_database
 from loader.contract.tables import Table, load_contract
-from loader.database import Connection, identifiers, statement
+from loader.database import Connection, identifiers, one_row, statement
 from loader.errors import WrongUsage
 from loader.readers.published import published_months
 
@@ -131,8 +131,8 @@ def difference(connection: Connection, first: dt.date, second: dt.date, table: T
         "cells": sql.SQL(", ").join(sql.SQL("a.{0}, b.{0}").format(sql.Identifier(name)) for name in columns),
         "rows": sql.Literal(rows),
     }
-    [counts] = connection.execute(about(__file__, table, "difference", **parts)).fetchall()
-    in_first, in_second, both, different, *per_column = counts
+    query = about(__file__, table, "difference", **parts)
+    in_first, in_second, both, different, *per_column = one_row(connection, query)
     samples = []
     for row in connection.execute(about(__file__, table, "samples", **parts)).fetchall() if different else []:
         key, values = row[: len(table.key)], row[len(table.key) :]
@@ -147,7 +147,7 @@ def difference(connection: Connection, first: dt.date, second: dt.date, table: T
 def about(module: str, table: Table, name: str, **parts: sql.Composable) -> sql.Composed:
     """A statement of a module's .sql file, with the names of one table; `key` is the first column of its key."""
     parts["key"] = sql.Identifier(table.key[0])
-    parts["keys"] = sql.SQL(", ").join(map(sql.Identifier, table.key))
+    parts["keys"] = identifiers(table.key)
     parts["history"] = sql.Identifier("public", f"{table.name}_snapshots")
     return statement(module, name).format(**parts)
 

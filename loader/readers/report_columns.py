@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from loader.contract.tables import Column, Table
-from loader.database import Connection, statement
+from loader.database import Connection, one_row, statement
 from loader.readers.lookups import about, columns_in_history
 
 WATCH, ALERT = 0.1, 0.25
@@ -98,7 +98,7 @@ def _profiles(connection: Connection, table: Table, columns: Sequence[Column], a
     if not columns:
         return {}
     query = about(__file__, table, "profile", columns=_listed(map(_profile, columns)), as_of=sql.Literal(as_of))
-    [(rows, *found)] = connection.execute(query).fetchall()
+    rows, *found = one_row(connection, query)
     return {
         column.name: {
             "table_name": table.name,

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from loader import ledger
 from loader.contract.tables import Table, model_columns
-from loader.database import Connection, node_failure, ops_functions, ops_views, statement
+from loader.database import Connection, identifiers, node_failure, one_row, ops_functions, ops_views, statement, value
 from loader.errors import SurroundingsFailed
 from loader.ledger import chain
 from loader.ledger.chain import Entry
@@ -135,9 +135,9 @@ def _functions(connection: Connection) -> Iterator[Verdict]:
 def _views(connection: Connection) -> Iterator[Verdict]:
     """Compare the rows of the ledger's views with those of their definitions, in the order in which they depend."""
     for name, query in ops_views().items():
-        parts = {"view": sql.Identifier("ops", name), "query": sql.SQL(query)}
+        compare = statement(__file__, "same_rows").format(view=sql.Identifier("ops", name), query=sql.SQL(query))
         try:
-            same = connection.execute(statement(__file__, "same_rows").format(**parts)).fetchone() == (True,)
+            same = value(connection, compare)
         except OTHER_COLUMNS:
             same = False
         except psycopg.DataError:  # an entry that the view reads is not what streamflow writes: later checks name it
@@ -187,9 +187,8 @@ def _rows(connection: Connection, entry: Entry) -> tuple[int, str | None]:
 
 def _are_filled(connection: Connection, entry: Entry, columns: Iterable[str]) -> bool:
     """Whether any row has a value in any of the columns."""
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    query = statement(__file__, "filled").format(columns=names, relation=entry.relation)
-    return connection.execute(query).fetchone() == (True,)
+    query = statement(__file__, "filled").format(columns=identifiers(columns), relation=entry.relation)
+    return bool(value(connection, query))
 
 
 def _strays(connection: Connection, entries: Sequence[Entry], names: Sequence[str]) -> Iterator[Verdict]:
@@ -224,7 +223,7 @@ def _production(connection: Connection, name: str, history: Relation, production
     numeric_key = {column for column in history.key if history.columns[column] == "numeric"}
     query = statement(__file__, "production").format(
         key=sql.Identifier(history.key[0]),
-        keys=sql.SQL(", ").join(map(sql.Identifier, history.key)),
+        keys=identifiers(history.key),
         name=sql.Literal(name),
         columns=sql.SQL(", ").join(
             sql.SQL("trim_scale({0}) as {0}" if column in numeric_key else "{}").format(sql.Identifier(column))
@@ -234,9 +233,8 @@ def _production(connection: Connection, name: str, history: Relation, production
         history=sql.SQL(history.name),
         production=sql.SQL(production.name),
     )
-    [(rows, differing)] = connection.execute(query).fetchall()
-    [(unmerged,)] = connection.execute(statement(__file__, "unmerged"), [name]).fetchall()
-    if unmerged:
+    rows, differing = one_row(connection, query)
+    if unmerged := value(connection, statement(__file__, "unmerged"), [name]):
         return Verdict(name, None, rows, True, f"not finished: it has yet to take in {unmerged}")
     if differing:
         return Verdict(name, None, rows, False, f"rows that differ from what history says: {differing:,}")
@@ -245,9 +243,7 @@ def _production(connection: Connection, name: str, history: Relation, production
 
 def _look(connection: Connection, name: str, parent: str | None = None) -> Relation:
     """Look at a table, and with `parent` at whether it is a partition of that table."""
-    names = {"relation": name, "parent": parent}
-    [found] = connection.execute(statement(__file__, "relation"), names).fetchall()
-    return Relation(name, *found)
+    return Relation(name, *one_row(connection, statement(__file__, "relation"), {"relation": name, "parent": parent}))
 
 
 def _public(connection: Connection, table: str) -> str:

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from loader.contract.customers import customers_first
 from loader.contract.tables import Table, load_contract
-from loader.database import Connection, place_in_file, statement
+from loader.database import Connection, one_row, place_in_file, statement
 from loader.delivery import Problem, TableFiles
 from loader.delivery.causes import NO_KEY, SHOWN
 from loader.delivery.records import LineNumbers
@@ -103,9 +103,7 @@ class _Search:
         """Whether the rows that fail alone are the whole failure."""
         self.connection.execute(LIMITS.format("on"))
         with contextlib.suppress(*UNUSUAL), self.connection.transaction():
-            return self.connection.execute(
-                statement(__file__, "audit_goes_by_row").format(**self.parts)
-            ).fetchone() == (True,)
+            return one_row(self.connection, statement(__file__, "audit_goes_by_row").format(**self.parts)) == (True,)
         return False
 
     def rows_alone(self, files: TableFiles) -> Found:

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from loader.contract.customers import customers_first, why_not_forgettable
 from loader.contract.names import OF_ANY_TABLE
 from loader.contract.tables import Table, load_contract
-from loader.database import Connection, statement, value
+from loader.database import Connection, identifiers, statement, value
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.landing import enter, forgotten, name_of, remember_tables, require_same_customers
 from loader.ledger.chain import Entry
@@ -159,7 +159,7 @@ def _require_kept(connection: Connection, names: Collection[str], theirs: Mappin
             own=own.condition if own else sql.SQL("false"),
             others=others.condition,
         )
-        if connection.execute(query, {**others.values, **(own.values if own else {})}).fetchone() == (True,):
+        if value(connection, query, others.values | (own.values if own else {})):
             broken.append((table, key))
     if broken:
         tables = ", ".join(table for table, _ in broken)
@@ -205,7 +205,7 @@ def _rows_of(connection: Connection, name: str, tables: Sequence[Table], custome
     key = connection.execute(statement(__file__, "key"), [f"{name}_snapshots"]).fetchall()
     if not key or column in dict(key):
         return CustomerRows(name_of(column, kind), by_customer, values)
-    parts["key"] = sql.SQL(", ").join(sql.Identifier(part) for part, _ in key)
+    parts["key"] = identifiers(part for part, _ in key)
     parts["history"] = sql.Identifier("public", f"{name}_snapshots")
     rows = connection.execute(statement(__file__, "keys").format(by_customer=by_customer, **parts), values).fetchall()
     keys = {f"key_{n}_of_{name}": [row[n] for row in rows] for n in range(len(key))}
