@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +72,9 @@ def _refuse(
             f"{archived} are archived, and their files have the columns as they were; {NOTHING}:"
             " `streamflow archive --restore`, migrate, and archive them again into another folder."
         )
-    as_text = list(_keys_that_become_text(tables, wanted))
+    keys = {(table.name, name) for table in tables for name in table.customer}
+    widened = [one for one in wanted if one.type_after == "text" and one.type_before != "text"]
+    as_text = [one for one in widened if (one.table, one.column) in keys]
     if as_text and connection.execute("select 1 from ops.forgotten limit 1").fetchone():
         raise WrongUsage(
             f"{as_text[0]}: customers are forgotten, and are recognized by their key as {as_text[0].type_before}. As"
@@ -85,13 +87,6 @@ def _refuse(
                 f"{one.table}.{one.column} says which node of the cluster a row is on, so neither its type nor its name"
                 f" can be changed; {NOTHING}. Declare it as it was, or ingest the months into a new database."
             )
-
-
-def _keys_that_become_text(tables: Sequence[Table], wanted: Sequence[Change]) -> Iterator[Change]:
-    customers = {(table.name, name) for table in tables for name in table.customer}
-    for one in wanted:
-        if (one.table, one.column) in customers and one.type_after == "text" and one.type_before != "text":
-            yield one
 
 
 def _columns(connection: Connection, wanted: Sequence[Change]) -> list[dict[str, Any]]:
