@@ -221,10 +221,12 @@ def _production(connection: Connection, name: str, history: Relation, production
     if not history.key:
         return Verdict(name, None, 0, False, f"{history.name} has no primary key")
     numeric_key = {column for column in history.key if history.columns[column] == "numeric"}
+    carrying = value(connection, "select (ops.months_before(%s, 'infinity')).dates", [name])
     query = statement(__file__, "production").format(
         key=sql.Identifier(history.key[0]),
         keys=identifiers(history.key),
         name=sql.Literal(name),
+        carrying=sql.SQL(carrying),
         columns=sql.SQL(", ").join(
             sql.SQL("trim_scale({0}) as {0}" if column in numeric_key else "{}").format(sql.Identifier(column))
             for column in production.columns

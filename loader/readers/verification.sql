@@ -77,25 +77,12 @@ select string_agg(as_of::text, ', ' order by as_of) from ops.history where table
 -- Compares the newest delivered row of every customer with the row in production. Rows delivered on archived dates are read from the
 -- dates that carry them forward: the newest, and those that were restated or arrived late since. `*=` compares the bytes, so 29.90 and
 -- 29.9 differ, but not in a key: production keeps the digits in which it first came.
-with carrying as (
-    select as_of
-    from (
-        select as_of, load_id, first_value(load_id) over (order by as_of desc) as newest_load
-        from ops.standing_history
-        where table_name = {name}
-    ) as known
-    where load_id >= newest_load
-),
-
-newest as (
+with newest as (
     select distinct on ({keys}) {columns}
     from {history}
     where
         observed_as_of = as_of
-        or (
-            as_of in (select carrying.as_of from carrying)
-            and observed_as_of in (select as_of from ops.archived where table_name = {name})
-        )
+        or (as_of in ({carrying}) and observed_as_of in (select as_of from ops.archived where table_name = {name}))
     order by {keys}, observed_as_of desc
 ),
 
