@@ -1,14 +1,14 @@
 {#- What production of a table takes in, and whether it has it all. -#}
 {% macro ops_production() %}
 -- What production of a table is to do; dates are SQL. `unmerged`: the complete months that it has not taken in yet; `uncounted`: those of
--- them that it takes in for the first time. `is_next`: whether only the newest month is to be taken in, and its history was built last.
--- `rebuild`: whether it is rebuilt from all of history, because of --full-refresh, or because one of these months may lack rows that it
--- brought before: it was restated, or is taken in again. `reads`: the condition for the rows of history that it takes in, those that these
--- months delivered; without a new one those of the newest, of which nothing is merged. A rebuild reads the rows of archived months from
--- the dates that a month after all others would carry forward, as only these have every row of an archived date that still counts. Raises
--- instead of rebuilding while a published month is half restated, as the month's rows would be lost.
+-- them that it takes in for the first time. `rebuild`: whether it is rebuilt from all of history, because of --full-refresh, or because one
+-- of these months may lack rows that it brought before: it was restated, or is taken in again. `reads`: the condition for the rows of
+-- history that it takes in, those that these months delivered; without a new one those of the newest, of which nothing is merged. A
+-- rebuild reads the rows of archived months from the dates that a month after all others would carry forward, as only these have every
+-- row of an archived date that still counts. Raises instead of rebuilding while a published month is half restated, as the month's rows
+-- would be lost.
 create or replace function ops.plan_production(of_table text, full_refresh boolean) returns table (
-    rebuild boolean, reads text, unmerged text, uncounted text [], newest text, is_next boolean
+    rebuild boolean, reads text, unmerged text, uncounted text [], newest text
 ) language plpgsql stable as $$
 declare
     half_restated date;
@@ -21,14 +21,11 @@ begin
         string_agg(known.day, ', ' order by known.as_of) filter (where known.is_new),
         array_agg(known.day order by known.as_of) filter (where known.is_new and known.is_uncounted),
         max(known.day),
-        string_agg(known.day, ', ' order by known.as_of) filter (where known.is_archived),
-        min(known.as_of) filter (where known.is_new) = max(known.as_of)
-        and min(known.built_at) filter (where known.is_new) = (select max(built_at) from ops.history where table_name = of_table)
-    into rebuild, months, unmerged, uncounted, newest, archived, is_next
+        string_agg(known.day, ', ' order by known.as_of) filter (where known.is_archived)
+    into rebuild, months, unmerged, uncounted, newest, archived
     from (
         select
             history.as_of,
-            history.built_at,
             format('date %L', history.as_of) as day,
             history.merged_at is null as is_new,
             history.rows_inserted is null as is_uncounted,

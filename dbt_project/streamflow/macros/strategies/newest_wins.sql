@@ -17,7 +17,11 @@
     select ops.require_every_row('{{ target }}', {{ read }}, {{ known }});
     {%- endif %}
     {%- for day in fromjson(plan.uncounted or '[]') %}{# dbt makes JSON of an array #}
-    {{ streamflow.merge_delivery(target, delivered, key, day, plan) }};
+    {{ streamflow.count_before_merge(target, delivered, key, day) }};
+    {%- if not (plan.rebuild and loop.last) %}
+    {%- set is_newer = 'newest.observed_as_of ' ~ ('>=' if plan.rebuild else '>') ~ ' target.observed_as_of' %}
+    {{ streamflow.merge_newest(target, '(select * from ' ~ delivered ~ ' where observed_as_of = ' ~ day ~ ')', key, is_newer) }};
+    {%- endif %}
     {%- endfor %}
     {%- if plan.unmerged %}
     update ops.history set merged_at = now() where table_name = '{{ target.identifier }}' and as_of in ({{ plan.unmerged }});
@@ -56,49 +60,32 @@
 
 
 {#-
-  Merges the delivery of a date. First come the rows that are new or differ in a value: ops.history gets their numbers. Then the others get
-  the date, and the digits of equal numbers, like 1.0 and 1.00; a rebuild does this in its own last step.
+  Enters in ops.history how many rows the delivery of a date inserts, and in how many rows it changes a value.
 -#}
-{% macro merge_delivery(target, delivered, key, day, plan) %}
-    {%- set values = model.columns.values() | rejectattr('name', 'equalto', 'observed_as_of') | list -%}
-    {%- set numbers = values | selectattr('data_type', 'equalto', 'numeric') | map(attribute='name') | list -%}
-    {%- set rows = '(select * from ' ~ delivered ~ ' where observed_as_of = ' ~ day ~ ')' -%}
-    {%- set month = "(table_name, as_of) = ('" ~ target.identifier ~ "', " ~ day ~ ')' -%}
-    {%- set is_newer = 'newest.observed_as_of ' ~ ('>=' if plan.rebuild else '>') ~ ' target.observed_as_of' -%}
-    do $$
-    declare
-        delivered bigint := (select rows_delivered from ops.history where {{ month }});
-        known bigint := (select count(*) from {{ target }});
-        merged bigint;
-        inserted bigint;
-    begin
-        perform ops.require_every_row('{{ target }}', (select count(*) from {{ rows }} as newest), delivered);
-        {{ streamflow.merge_newest(target, rows, key, is_newer ~ ' and ' ~ streamflow.rows_differ('newest', 'target', values)) }};
-        get diagnostics merged = row_count;
-        inserted := (select count(*) from {{ target }}) - known;
-        update ops.history set rows_inserted = inserted, rows_updated = merged - inserted where {{ month }};
-        {%- if not plan.rebuild %}
-        if merged = delivered then
-            return;
-        end if;
+{% macro count_before_merge(target, delivered, key, day) %}
+    create temporary table counted as  -- PostgreSQL plans parallel workers for this, and not within an update
+    select
+        count(*) as rows_read,
+        count(*) filter (where target.{{ key[0] }} is null) as rows_inserted,
+        count(*) filter (
+            where target.observed_as_of <= delivered.observed_as_of
+                and {{ streamflow.rows_differ('delivered', 'target', model.columns.values() | rejectattr('name', 'equalto', 'observed_as_of')) }}
+        ) as rows_updated
+    from {{ delivered }} as delivered
+    left join {{ target }} as target on {{ streamflow.same_row('target', 'delivered', key) }}
+    where delivered.observed_as_of = {{ day }};
 
-        update {{ target }} as target set
-            {%- for column in ['observed_as_of'] + streamflow.quoted(numbers) %}
-            {{ column }} = {{ day if column == 'observed_as_of' else 'newest.' ~ column }}{{ ',' if not loop.last }}
-            {%- endfor %}
-        {%- if plan.is_next and not numbers %}
-        {#- this reads fewer rows: history of this date has everybody, so those who are not carried forward were delivered #}
-        where observed_as_of < {{ day }} and not exists (
-            select from {{ api.Relation.create(target.database, target.schema, target.identifier ~ '_snapshots') }} as carried
-            where as_of = {{ day }} and observed_as_of < {{ day }} and {{ streamflow.same_row('carried', 'target', key) }}
-        );
-        {%- else %}
-        from {{ rows }} as newest
-        where target.observed_as_of < {{ day }} and {{ streamflow.same_row('newest', 'target', key) }};
-        {%- endif %}
-        {%- endif %}
-    end
-    $$
+    select ops.require_every_row('{{ target }}', counted.rows_read, history.rows_delivered)
+    from counted
+    cross join ops.history as history
+    where history.table_name = '{{ target.identifier }}' and history.as_of = {{ day }};
+
+    update ops.history as history
+    set rows_inserted = counted.rows_inserted, rows_updated = counted.rows_updated
+    from counted
+    where history.table_name = '{{ target.identifier }}' and history.as_of = {{ day }};
+
+    drop table counted
 {% endmacro %}
 
 
