@@ -16,7 +16,7 @@ import yaml
 from loader.pipeline.dbt import parse
 from loader.project import VARIABLE
 from tests.conftest import TABLES, Streamflow, run_copy
-from tests.files import copy_month, edit, set_value
+from tests.files import copy_month, edit, set_value, value_at
 from tests.test_gate import published
 from tests.test_unfinished import cut_off
 
@@ -900,6 +900,12 @@ def test_a_model_of_production_that_leaves_rows_out_or_repeats_some_is_refused(
     repeated = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
     assert repeated.returncode == 3
     assert "leaves rows out, or repeats some" in repeated.stderr
+    one, other = (value_at(months / "month_001" / "labels.csv", line, "user_id") for line in (5, 6))
+    key = f"    case user_id when '{other}' then '{one}' else user_id end as user_id,\n"
+    model.write_text(shipped.replace("    user_id,\n", key, 1))
+    exchanged = run_copy(copy, january, "ingest", "001", "--data-dir", str(months))
+    assert exchanged.returncode == 3, "as many rows, but one twice"
+    assert january.production()["labels"] == before["labels"]
     model.write_text(shipped)
     assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
     january.ok("verify")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TABLES, Streamflow
-from tests.files import copy_month, edit, set_value, value_at
+from tests.files import Rows, copy_month, edit, set_value, value_at
 from tests.test_forget import mentions
 from tests.test_gate import land_only
 
@@ -275,6 +275,30 @@ def test_a_month_that_is_not_published_cannot_be_restated(published: Streamflow,
     result = published("ingest", "003", "--data-dir", months, *REASON)
     assert result.code == 2
     assert "is not published" in result.err
+
+
+@pytest.mark.long
+def test_a_restatement_corrects_a_key_beside_a_unique_constraint_of_somebodys_own(
+    january: Streamflow, months: Path, tmp_path: Path
+) -> None:
+    """The row with the wrong key goes before the one with the right key comes."""
+    if january.on_citus:
+        pytest.skip("a unique constraint includes the column by which a table is spread")
+    folder = copy_month(months, "000", tmp_path)
+
+    def dates_of_their_own(rows: Rows) -> None:
+        for n, row in enumerate(rows[1:]):
+            row[1] = f"{2010 + n // 28}-01-{n % 28 + 1:02}"
+
+    edit(folder / "users.csv", dates_of_their_own)
+    january.ok("ingest", "000", "--data-dir", tmp_path, *REASON)
+    january.connection.execute("alter table users add unique (signup_date)")
+    wrong = value_at(folder / "users.csv", 5, "user_id")
+    for table in TABLES:
+        edit(folder / f"{table}.csv", lambda rows: [row.__setitem__(0, "right") for row in rows if row[0] == wrong])
+    january.ok("ingest", "000", "--data-dir", tmp_path, *REASON)
+    assert january.rows("select user_id from users where user_id = any(%s)", [wrong, "right"]) == [("right",)]
+    january.ok("verify")
 
 
 @pytest.mark.long

@@ -375,7 +375,7 @@ def test_a_database_is_moved_as_the_guide_says(
         for arguments in (("000", "--data-dir", months), ("001", "--data-dir", months), ("001", *again)):
             by_itself(old, "ingest", *arguments)
         uris = {name: f"postgresql://postgres@{server.host}:{server.port}/{name}" for name in ("old", "streamflow")}
-        programs = embedded_server.programs(18)
+        programs = embedded_server.programs(18 if connection.info.server_version >= 170_000 else 16)
         subprocess.run(
             ["sh", "-ec", documented("Moving a database", "shell")[0]],
             env={"PATH": f"{programs}:{os.defpath}", "OLD": uris["old"], "NEW": uris["streamflow"]},
