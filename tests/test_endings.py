@@ -43,6 +43,28 @@ def ended(
     return done.returncode, (done.stdout or b"").decode(), err
 
 
+STARTS = """
+import os, sys
+from loader.cli.program import program
+
+class Sends:
+    def find_spec(self, name, path=None, target=None):
+        if name == "loader.cli.main":
+            os.kill(os.getpid(), int(sys.argv[1]))
+
+sys.meta_path.insert(0, Sends())
+program()
+"""
+"""The program, which gets a signal when it begins to import its commands."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_interrupted_while_it_starts_says_so(number: signal.Signals) -> None:
+    words = [sys.executable, "-c", STARTS, str(int(number))]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "streamflow: interrupted\n")
+
+
 WORDS: list[tuple[str, ...]] = [
     ("{}",),
     ("ingest", "{}"),

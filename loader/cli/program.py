@@ -33,9 +33,13 @@ def program() -> None:
     if command not in WRITES_THE_PROJECT:
         os.umask(os.umask(0) | 0o077)
     signals = _interrupted_by_signals()
-    from loader.cli.main import main  # takes long, so a signal may come
+    try:
+        from loader.cli.main import main  # takes long, so a signal may come
 
-    code = main(signals)
+        code = main(signals)
+    except KeyboardInterrupt:
+        sys.stderr.write("streamflow: interrupted\n")
+        code = 128 + signals[0][0]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     if out.lost and code == 0:
