@@ -44,7 +44,7 @@ def ended(
 
 
 STARTS = """
-import os, sys
+import os, signal, sys
 from loader.cli.program import program
 
 class Sends:
@@ -53,9 +53,10 @@ class Sends:
             os.kill(os.getpid(), int(sys.argv[1]))
 
 sys.meta_path.insert(0, Sends())
+signal.signal(signal.SIGINT, signal.default_int_handler)
 program()
 """
-"""The program, which gets a signal when it begins to import its commands."""
+"""The program, which gets a signal when it begins to import its commands, even if the tests ignore SIGINT."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
