@@ -139,7 +139,7 @@ class Play:
             assert tries, result
             self.give_up(int(named[1]))
             return self.ingest(step, tries - 1)
-        expected = self.model.take(told, files)
+        expected = self.model.take(told, files, load)
         assert result.code == (1 if expected == "refused" else 0), (expected, step, result)
         return expected
 
@@ -155,7 +155,7 @@ class Play:
         """Tell the model which of the loads that were cut off is published by now."""
         published = {load for (load,) in self.streamflow.rows("select load_id from ops.published")}
         for load in sorted(published.intersection(self.cut_off)):
-            self.model.take(*self.cut_off.pop(load))
+            self.model.take(*self.cut_off.pop(load), load)
 
     def compare(self) -> None:
         """Compare all that `status` calls finished with the model."""

@@ -564,6 +564,38 @@ def test_a_check_runs_all_audits_and_no_other_test(copy: Path, streamflow: Strea
     assert "audits: 57 passed" in checked.stdout
 
 
+def test_names_and_settings_of_ones_own_are_not_taken_for_those_of_streamflow(
+    copy: Path, streamflow: Streamflow, months: Path
+) -> None:
+    """Models called like streamflow's, a source called staging, and settings for all tests."""
+    rates = {"name": "exchange_rates", "columns": [{"name": "rate", "data_tests": ["not_null"]}]}
+    write(
+        copy,
+        "models/ours/_ours.yml",
+        yaml.safe_dump({"sources": [{"name": "staging", "schema": "raw", "tables": [rates]}]}),
+    )
+    write(
+        copy,
+        "models/ours/rates.sql",
+        "{{ config(materialized='view') }} select * from {{ source('staging', 'exchange_rates') }}",
+    )
+    for name in ("gate", "complete_months"):
+        write(copy, f"models/ours/{name}.sql", "{{ config(alias='our_' ~ model.name) }} select 1 as one")
+    settings = copy / "dbt_project" / "dbt_project.yml"
+    for setting in ("where: 'true'", "severity: warn"):
+        settings.write_text(settings.read_text() + f"data_tests: {{+{setting}}}\n")
+    streamflow.connection.execute("create schema raw")
+    streamflow.connection.execute("create table raw.exchange_rates (rate numeric)")
+    refused = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert refused.returncode == 3
+    assert "no test of staging has severity error" in refused.stderr
+    settings.write_text(settings.read_text().replace("data_tests: {+severity: warn}\n", ""))
+    done = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert done.returncode == 0, done.stderr
+    assert "audits: 54 passed" in done.stdout
+    assert streamflow.value("select count(*) from latest.users") == streamflow.value("select count(*) from users") > 0
+
+
 @pytest.mark.long
 def test_an_audit_for_which_the_gate_would_not_wait_keeps_it_shut(
     copy: Path, streamflow: Streamflow, months: Path

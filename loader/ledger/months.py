@@ -29,10 +29,14 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class TableHistory:
-    """Complete history of one table and as_of; `content` is a hash of its files and of how they were read."""
+    """Complete history of one table and as_of; `content` is a hash of its files and of how they were read.
+
+    `is_outdated` means that an earlier date arrived or was restated since: a restatement builds this anew.
+    """
 
     counts: TableCounts
     content: str | None
+    is_outdated: bool
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,10 @@ def history_on(connection: Connection, as_of: dt.date, load_id: int | None = Non
         load_id: the load whose inserted and updated rows are counted; rows of other loads count as unchanged.
     """
     rows = connection.execute(statement(__file__, "history_on"), {"load_id": load_id, "as_of": as_of})
-    return {counts[0]: TableHistory(TableCounts(*counts), content) for *counts, content in rows.fetchall()}
+    return {
+        name: TableHistory(TableCounts(name, *counts), content, is_outdated)
+        for name, *counts, content, is_outdated in rows.fetchall()
+    }
 
 
 def came_later(connection: Connection, tables: Sequence[str], as_of: dt.date) -> set[str]:

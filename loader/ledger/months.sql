@@ -9,7 +9,8 @@ select
     own.updated,
     history.rows_delivered - own.inserted - own.updated as unchanged,
     history.rows_total - history.rows_delivered as carried_forward,
-    files.content
+    files.content,
+    ops.is_outdated(history.table_name, history.as_of, history.load_id) as is_outdated
 from ops.standing_history as history
 left join ops.landed_files as files on files.load_id = history.load_id and files.table_name = history.table_name
 cross join lateral (

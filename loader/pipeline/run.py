@@ -135,7 +135,7 @@ class Run:
             raise self._refusal(found.problems)
         contents = found.contents(hashes, self._contents(known, hashes, not standing.archived_in))
         differing = [one for one in self.tables if one.name in known and known[one.name].content != contents[one.name]]
-        if differing:
+        if differing or (self._restates and any(one.is_outdated for one in known.values())):
             ledger.require_here(standing, self.delivery.as_of)
             if self._restates:
                 return False
@@ -212,7 +212,8 @@ class Run:
         if not self._standing().is_finished and self._history():
             result = self._finish(result)
         published, known = self._standing().load_id, self._history()
-        same = all(file.table in known and known[file.table].content == file.content for file in landing.files)
+        stands = {name: one.content for name, one in known.items() if not one.is_outdated}
+        same = all(stands.get(file.table) == file.content for file in landing.files)
         if published is None or (self._restates and published != self.load_id and not same):
             raise result.failure(self.delivery.label, self.settings.home)
         done = "published" if published == self.load_id else "stands as published"

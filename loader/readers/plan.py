@@ -77,7 +77,8 @@ def _action(
     nothing = ledger.Standing(False, None, None, None, False)
     standing = ledger.standing(connection, delivery.as_of) if has_ledger else nothing
     ledger.require_ingestible(standing, delivery.label, has_history=bool(known), restates=restates)
-    if any(table in known and known[table].content != content for table, content in contents.items()):
+    differs = any(table in known and known[table].content != content for table, content in contents.items())
+    if differs or (restates and any(table.is_outdated for table in known.values())):
         ledger.require_here(standing, delivery.as_of)
         if restates:
             return "land, audit and replace what is published"

@@ -75,7 +75,8 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
     `sources` are the sources in dbt's manifest, by unique id.
     """
     read = [sources[name] for name in node.depends_on.nodes if name in sources]
-    staged = {source.name: source for source in read if source.source_name == "staging"}
+    # a project may have other sources called staging: those that a month lands in have a key
+    staged = {one.name: one for one in read if one.source_name == "staging" and one.config.meta.get("primary_key")}
     if not staged or not all(name.startswith(("source.", "seed.", "function.")) for name in node.depends_on.nodes):
         return None
     generic = getattr(node, "test_metadata", None)  # a singular test has none

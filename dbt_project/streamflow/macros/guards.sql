@@ -4,6 +4,9 @@
 -#}
 
 {% macro require_safe_project() %}
+    {%- if declared_tables is not defined -%}
+        {{ exceptions.raise_compiler_error("streamflow's macros work only in a project that `streamflow new` made, and not as a package of another") }}
+    {%- endif -%}
     {%- if target.schema != 'public' -%}
         {{ exceptions.raise_compiler_error(
             "this profile's schema is " ~ target.schema ~ ", and streamflow keeps one set of tables per database, in schema public."
@@ -119,7 +122,7 @@
     {%- for id in node.depends_on.nodes if id in graph.nodes and graph.nodes[id].config.materialized == 'ephemeral' -%}
         {%- do streamflow.require_no_staging(graph.nodes[id], view) -%}
     {%- endfor -%}
-    {%- for source_name, table_name in node.sources if source_name == 'staging' -%}
+    {%- for source_name, table_name in node.sources if streamflow.is_staged(source_name, table_name) -%}
         {{ exceptions.raise_compiler_error(
             view.name ~ " is a view on staging." ~ table_name ~ ", which every month recreates: have it "
             ~ ("store its failures as a table" if view.resource_type == 'test' else "read ref('latest_" ~ table_name ~ "'), or be a table")

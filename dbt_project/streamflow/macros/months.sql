@@ -12,7 +12,7 @@
 {#- The date of the month that passed the gate; null if none did, or if staging holds another load since. -#}
 {% macro month_that_passed() %}
     {%- set query -%}
-        select coalesce(max(format('date %L', as_of)), 'null::date') from {{ ref('gate') }}
+        select coalesce(max(format('date %L', as_of)), 'null::date') from {{ ref('streamflow', 'gate') }}
         where load_id = (select max(load_id) from {{ source('ops', 'staged') }})
     {%- endset -%}
     {{ return(run_query(query).rows[0][0] if streamflow.ledger_is_there() else 'null::date') }}
@@ -29,9 +29,12 @@
 {% endmacro %}
 
 
-{#- The condition for the rows of history that production takes in; it reads none while there is no ledger. -#}
+{#-
+  The condition for the rows of history that production takes in, like `as_of in (date '2024-02-29') and observed_as_of = as_of`: those that
+  newly complete months delivered. It reads none while there is no ledger.
+-#}
 {% macro newly_delivered(table_name) %}
-    {%- do ref('complete_months') -%}
+    {%- do ref('streamflow', 'complete_months') -%}  {#- production waits for all of history -#}
     {{ streamflow.production_plan(table_name).reads if streamflow.ledger_is_there() else 'as_of in (null::date)' }} /* newly_delivered */
 {%- endmacro %}
 

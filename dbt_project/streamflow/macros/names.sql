@@ -4,6 +4,10 @@
 {% macro as_json(value) %}{{ return("'" ~ tojson(value) | replace("'", "''") ~ "'::jsonb") }}{% endmacro %}
 
 
+{#- Whether a source is a table in which a month lands; a project may also have other sources called staging. -#}
+{% macro is_staged(source_name, table_name) %}{{ return(source_name == 'staging' and table_name in declared_tables()) }}{% endmacro %}
+
+
 {#- One name, or a list of names, as a list of quoted identifiers. -#}
 {% macro quoted(names) %}
     {%- set found = [] -%}

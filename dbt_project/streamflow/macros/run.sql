@@ -6,6 +6,8 @@
     {%- if execute -%}
         {%- if invocation_args_dict.get('favor_state') -%}
             {{ exceptions.raise_compiler_error("production and latest would read other tables than were audited: run dbt without --favor-state") }}
+        {%- elif (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) and streamflow.builds_models() -%}
+            {{ exceptions.raise_compiler_error("no model is built from a part of the rows: run dbt without --empty and --sample") }}
         {%- endif -%}
         {%- do streamflow.create_missing_tables() -%}
         {#- ends this run if an ingest is under way: staging may then hold parts of two months, which must not be audited -#}
@@ -28,8 +30,8 @@
         {%- do run_query(ddl ~ "comment on table ops.loads is '" ~ stamp ~ "'") -%}
         {%- do adapter.cache_added(api.Relation.create(target.database, 'ops', 'published', type='table')) -%}
     {%- endif -%}
-    {#- in a run with the gate, the gate adds columns after the audits have passed; a run of other nodes does not change the tables -#}
-    {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and (not selected_resources or streamflow.builds_declared()) -%}
+    {#- in a run with the gate, the gate adds columns after the audits have passed; a run without models does not change the tables -#}
+    {%- set adds_columns = 'model.streamflow.gate' not in selected_resources and (not selected_resources or streamflow.builds_models()) -%}
     {%- set follow = "select ops.follow_declaration(" ~ streamflow.declarations() ~ ", " ~ adds_columns ~ ")" -%}
     {%- set created = run_query(follow).columns[0].values() -%}
     {%- for model, _ in streamflow.declared_models() if model.relation_name in created -%}
@@ -42,13 +44,8 @@
 {% endmacro %}
 
 
-{#- Whether this run builds a model that `streamflow models` writes from the declaration. -#}
-{% macro builds_declared() %}
-    {%- set written, built = ['training_set'], [] -%}
-    {%- for name in declared_tables() %}{% do written.extend([name, name ~ '_snapshots', 'latest_' ~ name, name ~ '_scd2']) %}{% endfor -%}
-    {%- for name in written if 'model.' ~ project_name ~ '.' ~ name in selected_resources %}{% do built.append(name) %}{% endfor -%}
-    {{ return(built | length > 0) }}
-{% endmacro %}
+{#- Whether this run builds a model. -#}
+{% macro builds_models() %}{{ return(' model.' in ' ' ~ selected_resources | join(' ')) }}{% endmacro %}
 
 
 {#- The incremental strategies of this package, and the kind of table that each one fills. -#}
@@ -69,7 +66,7 @@
 {#- All tables of staging, history and production, as the jsonb that ops.follow_declaration expects. -#}
 {% macro declarations() %}
     {%- set declared = [] -%}
-    {%- for staged in graph.sources.values() if staged.source_name == 'staging' -%}
+    {%- for staged in graph.sources.values() if streamflow.is_staged(staged.source_name, staged.name) and staged.package_name == project_name -%}
         {%- do declared.append(streamflow.declaration(staged, 'staging', staged.config.meta.primary_key)) -%}
     {%- endfor -%}
     {%- for model, kind in streamflow.declared_models() -%}
@@ -93,13 +90,7 @@
 {% endmacro %}
 
 
-{#-
-  The first statement of every step that writes. No month can land until the step's transaction ends. Refuses runs with --empty or
-  --sample, which leave rows out, and locks `relation` if it is given.
--#}
-{% macro begin_step(relation=none) %}
-    {%- if execute and (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
-        {{ exceptions.raise_compiler_error("history and production are not built from a part of the rows: run dbt without --empty and --sample") }}
-    {%- endif -%}
+{#- The first statement of every step that writes: no month can land until its transaction ends. Locks `relation` if it is given. -#}
+{% macro begin_step(relation=none) -%}
     select ops.begin_step('{{ invocation_id }}'{{ ", '" ~ relation ~ "'" if relation }})
 {%- endmacro %}

@@ -18,7 +18,8 @@
 
 {#- A staging table as its source declares it; one without columns while dbt is still parsing the project. -#}
 {% macro staged(table_name) %}
-    {%- for table in (graph.sources.values() if execute else []) if (table.source_name, table.name) == ('staging', table_name) -%}
+    {%- for table in (graph.sources.values() if execute else [])
+        if (table.package_name, table.source_name, table.name) == (project_name, 'staging', table_name) -%}
         {{ return(table) }}
     {%- endfor -%}
     {{ return({'columns': {}, 'config': {'meta': {'primary_key': []}}}) }}

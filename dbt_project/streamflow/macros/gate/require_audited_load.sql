@@ -9,6 +9,10 @@
             {%- do streamflow.keep_shut("dbt would build it before audits of several tables have ended", "Run dbt without --use-fast-test-edges.") -%}
         {%- endif -%}
         {%- set left_out, audits = [], streamflow.audits() -%}
+        {%- if not audits -%}
+            {%- do streamflow.keep_shut("no test of staging has severity error", "If dbt_project.yml sets severity or enabled for all data_tests,"
+                ~ " take that out, or set it in the folder of your own tests only.") -%}
+        {%- endif -%}
         {%- for audit in audits -%}
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
@@ -115,8 +119,8 @@
 
 {#- The staging table that a test is declared on, or the first one that a singular test names; none if the test also reads a model. -#}
 {% macro audited_table(test) %}
-    {%- set named = test.sources | selectattr(0, 'equalto', 'staging') | map('last') | list -%}
-    {%- set built = [] -%}
+    {%- set named, built = [], [] -%}
+    {%- for source_name, table_name in test.sources if streamflow.is_staged(source_name, table_name) %}{% do named.append(table_name) %}{% endfor -%}
     {%- for id in test.depends_on.nodes if id.split('.')[0] not in ['source', 'seed', 'function'] %}{% do built.append(id) %}{% endfor -%}
     {%- set declared_on = modules.re.search("source\\('staging', '(\\w+)'\\)", test.test_metadata.kwargs.model if test.test_metadata else '') -%}
     {{ return((declared_on.group(1) if declared_on else named[0]) if named and not built else none) }}

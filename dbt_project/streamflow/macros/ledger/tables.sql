@@ -194,8 +194,19 @@ select
 from ops.loads as loads
 cross join lateral jsonb_array_elements(loads.files) as file;
 
--- loads that production may take in: every table that the load landed has history, built by this load or from the same file. A load
--- that built no history is not complete, as its month was there already.
+-- Whether history of a table and date that one load built lacks what a later load, before `until`, wrote for an earlier date, which arrived
+-- late or was restated.
+create or replace function ops.is_outdated(of_table text, of_date date, built_by bigint, until bigint default null) returns boolean
+language sql stable as $$
+    select exists (
+        select from ops.history as earlier
+        where earlier.table_name = of_table and earlier.as_of < of_date
+            and earlier.load_id > built_by and (earlier.load_id < until) is not false
+    )
+$$;
+
+-- loads that production may take in: every table that the load landed has history, built by this load or from the same file; if the load
+-- restates, that is not outdated either. A load that built no history is not complete, as its month was there already.
 create or replace view ops.complete_loads as
 select files.load_id, files.as_of, files.month, bool_and(history.merged_at is not null) as is_merged
 from ops.landed_files as files
@@ -204,16 +215,33 @@ left join ops.landed_files as built_from on built_from.load_id = history.load_id
 group by files.load_id, files.as_of, files.month
 having
     bool_or(history.load_id = files.load_id)
-    and bool_and(coalesce(history.load_id = files.load_id or built_from.content = files.content, false));
+    and bool_and(
+        coalesce(
+            history.load_id = files.load_id
+            or (
+                built_from.content = files.content
+                and not (files.restates and ops.is_outdated(history.table_name, history.as_of, history.load_id, files.load_id))
+            ),
+            false
+        )
+    );
 
--- the landed tables that are to become history: those without history of that date, and those that are restated from another file
+-- the landed tables that are to become history: those without history of that date, and those that are restated because their file is
+-- another one, or their history is outdated: the tables of a restated month all stand on the same months
 create or replace view ops.to_build as
 select staged.table_name, staged.load_id, staged.as_of, staged.row_count, standing.partition_name as replaces
 from ops.staged as staged
 inner join ops.landed_files as files on files.load_id = staged.load_id and files.table_name = staged.table_name
 left join ops.history as standing on standing.table_name = staged.table_name and standing.as_of = staged.as_of
 left join ops.landed_files as built_from on built_from.load_id = standing.load_id and built_from.table_name = standing.table_name
-where standing.load_id is null or (files.restates and built_from.content <> files.content);
+where standing.load_id is null
+    or (
+        files.restates
+        and (
+            built_from.content <> files.content
+            or ops.is_outdated(standing.table_name, standing.as_of, standing.load_id, staged.load_id)
+        )
+    );
 
 -- the history of each date that has a complete load, built by that load or by an earlier one
 create or replace view ops.standing_history as

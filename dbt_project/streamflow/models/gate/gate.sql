@@ -1,4 +1,4 @@
--- dbt builds the gate only after the tests on these sources have passed
+-- dbt builds the gate only after the tests have passed that read these sources, and nothing else
 -- depends_on: {{ source('ops', 'month_before') }}
 {% for audited in var('audited_besides', []) %}
 -- depends_on: {{ ref(audited) if audited is string else source(audited[0], audited[1]) }}

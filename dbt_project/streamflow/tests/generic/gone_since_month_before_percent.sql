@@ -11,6 +11,6 @@ with month_before as materialized (
 
 select ceil(100.0 * count(*) filter (where delivered.{{ column_name }} is null) / nullif(count(*), 0))::int as gone_percent
 from {{ api.Relation.create(schema=target.schema, identifier=table_name ~ '_snapshots') }} as known
-left join {{ model }} as delivered on known.{{ column_name }} = delivered.{{ column_name }}
+left join (select * from {{ model }}) as delivered on known.{{ column_name }} = delivered.{{ column_name }}
 where known.as_of = (select as_of from month_before) and known.observed_as_of = known.as_of
 {% endtest %}

@@ -2,5 +2,5 @@
 {% test newest_month_is_there(model) %}
 select complete.as_of
 from {{ ref('complete_months') }} as complete
-where complete.is_merged and complete.as_of not in (select seen.as_of from {{ model }} as seen)
+where complete.is_merged and complete.as_of not in (select seen.as_of from (select * from {{ model }}) as seen)
 {% endtest %}

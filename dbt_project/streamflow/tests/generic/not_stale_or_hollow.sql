@@ -20,7 +20,7 @@ from month_before
 where month_before.is_same_file or (
     month_before.is_same_count and not exists (
         select 1
-        from {{ model }} as delivered
+        from (select * from {{ model }}) as delivered
         left join known on {{ streamflow.same_row('delivered', 'known', streamflow.quoted(staged.config.meta.primary_key)) }}
         where {{ streamflow.rows_differ('delivered', 'known', staged.columns.values()) }}
         limit 1
