@@ -64,8 +64,8 @@ REMEDIES: dict[type[psycopg.Error], str] = {
         "If this server is a standby, as after a failover, set POSTGRES_HOST to the primary."
     ),
     psycopg.errors.UndefinedColumn: (
-        "If you have just declared this column or updated streamflow, the next published month adds it. To add it now,"
-        " run `streamflow dbt run --select config.materialized:view`."
+        "If the declaration renames it, run `streamflow migrate`. If you have just declared it, or updated streamflow,"
+        " the next published month adds it. To add it now, run `streamflow dbt run --select config.materialized:view`."
     ),
     psycopg.errors.UndefinedTable: (
         "`streamflow init` makes missing tables, `streamflow dbt run --select config.materialized:view` missing views."

@@ -43,7 +43,7 @@ def half_built(streamflow: Streamflow, months: Path) -> None:
 
 
 def test_a_begun_month_is_given_up(
-    january: Streamflow, months: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+    january: Streamflow, months: Path, tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = january.state()
     half_built(january, months)
@@ -74,7 +74,10 @@ def test_a_begun_month_is_given_up(
     states = [month["state"] for month in january.ok("status", "--json").json]
     assert states == ["published", "abandoned", "abandoned"]
     assert found(january.ok("doctor", "--json"), "months") == [("ok", "1 published, none left unfinished: ")]
-    january.dbt("build")
+    set_value(copy_month(months, "002", tmp_path) / "labels.csv", 2, "user_id", "stranger")
+    assert january("ingest", "002", "--data-dir", tmp_path).code == 1
+    january.ok("abandon", "002")
+    assert january.dbt("build").success
     assert published(january) == ["2024-01-31"], "what was landed is not built after all"
     january.ok("verify")
     january.ok("ingest", "001", "--data-dir", months)

@@ -115,7 +115,8 @@ def test_a_seventh_table_is_declared_not_programmed(
     assert unknown.returncode == 2
     assert "`streamflow models` writes what is missing" in unknown.stderr
     assert run_copy(copy, streamflow, "ingest", "001", "--data-dir", str(months), "--dry-run").returncode == 2
-    run_copy(copy, streamflow, "models")
+    written = run_copy(copy, streamflow, "models")
+    assert (written.returncode, "out of step: " in written.stdout) == (0, True), "it did what it was asked for"
     assert run_copy(copy, streamflow, "models", "training_set", "--overwrite").returncode == 0
     again = copy_month(months, "000", tmp_path / "again")
     set_value(again / "labels.csv", 3, "churn_label", "")

@@ -170,9 +170,9 @@ class Run:
 
     def _finish_known_month(self, known: dict[str, TableHistory]) -> None:
         """Handle rows that history already has: finish what was left undone, if anything."""
-        message = f"month {self.delivery.label} is published already, from these same rows: "
         left = ledger.left_to_build(self.connection, self.delivery.as_of)
         before = self._standing()
+        message = f"month {before.month or self.delivery.label} is published already, from these same rows: "
         if before.is_finished and (left == [] or self.request.command != "ingest"):
             self._take_counts(known)
             self._end("unchanged", message + "nothing to do")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def customer(connection: Connection, asked: str, tables: Sequence[Table]) -> lis
 
 def _rows(connection: Connection, asked: str, table: Table) -> list[RowOverTime]:
     columns, who = columns_in_history(connection, table), _who(table)
-    values = asked.split(",") if len(who) > 1 else [asked]
+    values = next(csv.reader([asked]), []) if len(who) > 1 else [asked]
     nothing = [RowOverTime(table.name, {}, [])]
     if not columns or len(values) != len(who):
         return nothing

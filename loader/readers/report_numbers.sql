@@ -39,7 +39,7 @@ count(older.{key}) filter (where newer.{column} is distinct from older.{column})
 
 -- name: trend
 -- The key numbers of each published month up to this one, from the ledger alone, so archived months count too. A month carries
--- forward customers that it does not deliver, so history grows by the new ones; after a late-arriving month it may shrink.
+-- forward customers that it does not deliver, so history grows by the new ones, unless months arrived late or were restated.
 select
     published.month,
     published.as_of,
@@ -48,7 +48,7 @@ select
     case
         when lag(history.rows_total) over by_date is not null
             then greatest(history.rows_total - lag(history.rows_total) over by_date, 0)
-    end as new,
+    end as growth,
     history.rows_total - history.rows_delivered as carried_forward,
     (
         select sum(each.rows_updated)

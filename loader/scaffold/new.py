@@ -135,6 +135,8 @@ def _mark_label(tables: list[TableSeen], label: str | None) -> None:
         return
     for table in tables:
         if label in {f"{table.name}.{column.name}" for column in table.columns}:
+            if not table.key:
+                raise WrongUsage(f"{label} cannot be the label: {_keyless(table)}, so it is not declared.")
             table.label.add(label.partition(".")[2])
             return
     raise WrongUsage(f"no file has the column {label}: --label takes TABLE.COLUMN.")

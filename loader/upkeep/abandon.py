@@ -33,6 +33,8 @@ def abandon(settings: Settings, delivery: Delivery) -> Abandoned:
         with history.all_or_nothing(connection, f"month {label} is not given up"):
             load_id = ledger.begin(connection, delivery, "abandon", None, {})
             connection.execute("delete from ops.staged where as_of = %s", [delivery.as_of])
+            # `dbt build` would audit rows that were refused
+            connection.execute("select ops.empty_staging() where not exists (select from ops.staged)")
             connection.execute("select ops.undo_unfinished_loads(%s)", [delivery.as_of])
             ledger.finish(connection, load_id, "abandoned", timings={})
             lags = value(connection, statement(__file__, "lags"))

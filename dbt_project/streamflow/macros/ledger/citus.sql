@@ -50,18 +50,6 @@ begin
 end
 $$;
 
--- Empties staging after a node's crash, so that no audit reads the rest of a month.
-create or replace function ops.empty_staging() returns void language plpgsql as $$
-declare
-    lost regclass;
-begin
-    for lost in select to_regclass(format('staging.%I', table_name)) from ops.staged where ops.is_cluster() loop
-        continue when lost is null;
-        execute format('truncate %s', lost);
-    end loop;
-end
-$$;
-
 -- The workers that cannot be reached, or still hold prepared transactions.
 create or replace function ops.pending_nodes() returns setof text language plpgsql as $$
 begin

@@ -72,6 +72,18 @@ begin
 end
 $$;
 
+-- Empties staging, so that no audit reads rows of a month that was given up or lost.
+create or replace function ops.empty_staging() returns void language plpgsql as $$
+declare
+    landed regclass;
+begin
+    for landed in select distinct to_regclass(format('staging.%I', table_name)) from ops.landed_files loop
+        continue when landed is null;
+        execute format('truncate %s', landed);
+    end loop;
+end
+$$;
+
 -- Returns the load that staging holds. Staging tables are unlogged, so a crash of the server empties them: then this empties ops.staged,
 -- and returns the lost load only if that was still to be published.
 create or replace function ops.load_in_staging() returns bigint language plpgsql as $$
@@ -83,7 +95,9 @@ begin
         select from ops.staged
         where row_count > 0 and ops.has_landed_rows(to_regclass(format('staging.%I', table_name)), row_count) is not true
     ) then
-        perform ops.empty_staging();
+        if ops.is_cluster() then  -- a node's crash empties only its shards
+            perform ops.empty_staging();
+        end if;
         delete from ops.staged;
         return case when is_to_publish then landed end;
     end if;
