@@ -71,7 +71,7 @@ def test_who_came_went_and_came_back(three_months: Streamflow) -> None:
 
     # the same over all months
     trend = numbers(three_months, "002")["trend"]
-    assert [(month["month"], month["delivered"], month["new"], month["carried_forward"]) for month in trend] == [
+    assert [(month["month"], month["delivered"], month["growth"], month["carried_forward"]) for month in trend] == [
         ("000", 8, None, 0),
         ("001", 8, 1, 1),
         ("002", 9, 0, 0),
@@ -228,8 +228,9 @@ def test_index_lists_all_months(three_months: Streamflow, tmp_path: Path) -> Non
     assert re.findall(r'<a href="([^"]+)"', text) == ["month_002_2024-03-31.html"]
     assert re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', text) == ["002", "001", "000"]
     listed = three_months.ok("report", "--index", "--json", "--out", tmp_path / "other.html").json
-    assert [(entry["delivered"], entry["new"], entry["warned"]) for entry in listed["months"]] == [
-        (entry["delivered"], entry["new"], entry["warned"]) for entry in reversed(numbers(three_months, "002")["trend"])
+    assert [(entry["delivered"], entry["growth"], entry["warned"]) for entry in listed["months"]] == [
+        (entry["delivered"], entry["growth"], entry["warned"])
+        for entry in reversed(numbers(three_months, "002")["trend"])
     ]
     assert [entry["delivered"] for entry in listed["months"]] == [9, 8, 8]
     assert (tmp_path / "other.html").is_file()
