@@ -204,10 +204,16 @@ def test_a_month_that_is_merged_and_not_entered_is_in_no_other_months_way(
 def test_a_late_month_and_a_newer_one_that_was_cut_off_are_taken_in_together(
     streamflow: Streamflow, tmp_path: Path
 ) -> None:
-    """Somebody whom only the late month delivers gets its date: the newer month's history was built without them."""
-    newer = Deliver(2, ALL, cut_off=CutOff("merge", tuple(TABLES)))
-    happened = play([Deliver(0, ALL), newer, Deliver(1, ALL | {"customer-n": 7})], streamflow, tmp_path)
-    assert happened == ["published", "cut off", "published"]
+    """Somebody whom only the late month delivers gets its date: the newer month's history was built without them.
+
+    They are in it once it is restated, from the same files; cut off before the last table, it is not published.
+    """
+    newer, again = (
+        Deliver(2, ALL, cut_off=cut) for cut in (CutOff("merge", (*TABLES,)), CutOff("history", ("labels",)))
+    )
+    script = [Deliver(0, ALL), newer, Deliver(1, ALL | {"customer-n": 7}), again, Deliver(2, ALL)]
+    happened = play(script, streamflow, tmp_path)
+    assert happened == ["published", "cut off", "published", "cut off", "published"]
     assert streamflow.value("select count(*) from published_months") == 3
 
 
