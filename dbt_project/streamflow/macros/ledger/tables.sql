@@ -194,15 +194,17 @@ select
 from ops.loads as loads
 cross join lateral jsonb_array_elements(loads.files) as file;
 
--- Whether history of a table and date that one load built lacks what a later load, before `until`, wrote for an earlier date, which arrived
--- late or was restated.
-create or replace function ops.is_outdated(of_table text, of_date date, built_by bigint, until bigint default null) returns boolean
+-- Whether history of a table and date that one load built lacks what later loads wrote for an earlier date, which arrived late or was
+-- restated. With `restated_by`, whether that load, which is not published, has to build it anew: only loads before it count.
+create or replace function ops.is_outdated(of_table text, of_date date, built_by bigint, restated_by bigint default null) returns boolean
 language sql stable as $$
-    select exists (
-        select from ops.history as earlier
-        where earlier.table_name = of_table and earlier.as_of < of_date
-            and earlier.load_id > built_by and (earlier.load_id < until) is not false
-    )
+    select
+        exists (
+            select from ops.history as earlier
+            where earlier.table_name = of_table and earlier.as_of < of_date
+                and earlier.load_id > built_by and (earlier.load_id < restated_by) is not false
+        )
+        and (restated_by = any(select published.load_id from ops.published as published)) is not true  -- 0.2.0 did not build it anew
 $$;
 
 -- loads that production may take in: every table that the load landed has history, built by this load or from the same file; if the load
