@@ -24,9 +24,13 @@ from loader.words import printable
 
 
 def prepare(connection: Connection) -> None:
-    """Create the tables and functions of ops, or update them to this version."""
+    """Create the tables and functions of ops, or update them to this version.
+
+    The caller holds the lock, so attempts that are still marked as running were cut off; they become interrupted.
+    """
     if not is_current(connection):
         create(connection)
+    connection.execute(statement(__file__, "mark_interrupted"))
 
 
 def create(connection: Connection) -> None:
@@ -98,15 +102,12 @@ def begin(
 ) -> int:
     """Enter a new attempt and its waivers; return its load_id.
 
-    The caller holds the lock, so attempts that are still marked as running were cut off; they become interrupted.
-
     Args:
         restate: the reason for replacing a published month, if the attempt does so.
         waive: the audits that only warn, each with the reason.
     """
     values = [command, delivery.label, delivery.as_of, who(), delivery.origin, Jsonb(_versions(connection))]
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(statement(__file__, "mark_interrupted"))
         load_id = value(connection, statement(__file__, "begin"), [*values, restate is not None, restate])
         waivers = [(load_id, name, reason, who()) for name, reason in waive.items()]
         cursor.executemany(statement(__file__, "waive"), waivers)

@@ -10,7 +10,7 @@ select
     history.rows_delivered - own.inserted - own.updated as unchanged,
     history.rows_total - history.rows_delivered as carried_forward,
     files.content,
-    ops.is_outdated(history.table_name, history.as_of, history.load_id) as is_outdated
+    (history.table_name, history.as_of) in (select table_name, as_of from ops.outdated_history) as is_outdated
 from ops.standing_history as history
 left join ops.landed_files as files on files.load_id = history.load_id and files.table_name = history.table_name
 cross join lateral (

@@ -17,7 +17,6 @@ from psycopg import sql
 
 from loader.contract.declared import columns_in_database
 from loader.database import Connection, identifiers, one_row, open_database, statement
-from loader.delivery import SourceFile
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.ledger import chain
 from loader.ledger.chain import Entry
@@ -25,9 +24,10 @@ from loader.settings import Settings
 from loader.upkeep import history, parquet
 
 NOTHING = "nothing is archived, and nothing was changed"
+_date_of = attrgetter("as_of")
+
 UNLIKE = (SurroundingsFailed, ValueError, psycopg.DataError, psycopg.IntegrityError, psycopg.errors.UndefinedColumn)
 """What reading a file raises if it is not that of a partition."""
-_date_of = attrgetter("as_of")
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,14 @@ def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -
 def look(entry: Entry) -> tuple[bool, str, bool]:
     """Whether an archived month's file is sound, a finding about it, and whether its folder can be reached."""
     path = Path(entry.file)
-    if not path.parent.is_dir():
+    try:
+        if not path.parent.is_dir():
+            raise PermissionError
+        if not path.is_file():
+            return False, f"archived in {path}, which is gone", True
+        sound = parquet.sha256(path) == entry.sha256
+    except PermissionError:
         return True, f"archived in {path}, which cannot be seen from here", False
-    if not path.is_file():
-        return False, f"archived in {path}, which is gone", True
-    sound = SourceFile(path).sha256() == entry.sha256
     return sound, f"archived in {path}{'' if sound else ', which is not the file that was written'}", True
 
 
@@ -167,7 +170,7 @@ def _restore(connection: Connection, as_of: dt.date, entries: Sequence[Entry], f
     for entry, path in moved:
         if not path.is_file():
             raise SurroundingsFailed(f"{path} is not there: give its present place with --from FOLDER.")
-        if SourceFile(path).sha256() != entry.sha256:
+        if parquet.sha256(path) != entry.sha256:
             raise SurroundingsFailed(f"{path} is not the file that was written: its SHA-256 is not {entry.sha256}.")
     with history.all_or_nothing(connection, f"{as_of} is not restored"):
         for entry, path in moved:
@@ -185,8 +188,7 @@ def _restore(connection: Connection, as_of: dt.date, entries: Sequence[Entry], f
 def _moved(connection: Connection, event: str, as_of: dt.date, moved: Sequence[tuple[Entry, Path]]) -> Moved:
     """Record in the chain where the month is now."""
     tables = [
-        history.record_of(entry, file=path.name, sha256=entry.sha256 or SourceFile(path).sha256())
-        for entry, path in moved
+        history.record_of(entry, file=path.name, sha256=entry.sha256 or parquet.sha256(path)) for entry, path in moved
     ]
     folder = moved[0][1].parent
     history.add_link(connection, event, tables, as_of=str(as_of), folder=str(folder))
@@ -194,7 +196,7 @@ def _moved(connection: Connection, event: str, as_of: dt.date, moved: Sequence[t
 
 
 def _write(connection: Connection, entry: Entry, path: Path) -> None:
-    """Write the file."""
+    """Write a partition as a Parquet file, which appears only when it is complete."""
     relation = entry.relation.as_string(connection)
     types = columns_in_database(connection, [entry.partition_name], "history")[entry.partition_name]
     key, _ = one_row(connection, statement(__file__, "key"), [relation])
@@ -204,7 +206,11 @@ def _write(connection: Connection, entry: Entry, path: Path) -> None:
     with parquet.appearing(path) as made:
         with made.open("wb") as stream:
             parquet.copy_out(connection, query, stream)
-        parquet.from_csv(made, types, exact=True)
+        try:
+            parquet.from_csv(made, types, exact=True)
+        except ValueError as error:  # like a date `infinity`
+            what = f"{entry.table_name} of {entry.as_of}"
+            raise SurroundingsFailed(f"{NOTHING}: {what} has a value that Parquet does not: {error}") from None
         _sync(made)
 
 

@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from loader.contract.customers import customers_first, why_not_forgettable
+from loader.contract.declared import columns_in_database
 from loader.contract.names import OF_ANY_TABLE
 from loader.contract.tables import Table, load_contract
 from loader.database import Connection, identifiers, statement, value
@@ -123,6 +124,7 @@ def _forget(
 
     Returns how many rows, the tables left alone, and the line for the manifest, if anything was done.
     """
+    _add_columns(connection, [entry for entry in entries if entry.schema_name == "restated"])
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
     owner = customers_first(tables)[0].name  # last, as deletes from it cascade to other tables
     in_order = sorted(names, key=lambda name: name == owner)
@@ -142,6 +144,13 @@ def _forget(
     link = history.add_link(connection, "forgotten", told, customers=len(new), reason=reason)
     enter(connection, new, link.link)
     return whose.total(), left_alone, link.line
+
+
+def _add_columns(connection: Connection, kept: Sequence[Entry]) -> None:
+    """Add to replaced rows the columns that were declared since: conditions on history name them."""
+    values = [[entry.relation.as_string(connection) for entry in kept], [entry.table_name for entry in kept]]
+    for (added,) in connection.execute(statement(__file__, "columns_declared_since"), values).fetchall():
+        connection.execute(added.encode())
 
 
 def _require_kept(connection: Connection, names: Collection[str], theirs: Mapping[str, CustomerRows]) -> None:
@@ -196,7 +205,8 @@ def _rows_of(connection: Connection, name: str, tables: Sequence[Table], custome
     [owner, *_], table = customers_first(tables), next((table for table in tables if table.name == name), None)
     asked = {"table": name, "customers": owner.name, "key": None if owner.key[0] in OF_ANY_TABLE else owner.key[0]}
     columns = table.customer if table else connection.execute(statement(__file__, "referencing"), asked).fetchone()
-    if not columns:
+    there = columns_in_database(connection, [f"{name}_snapshots"]).get(f"{name}_snapshots")
+    if not columns or (there and columns[0] not in there):  # no month has brought it yet
         return None
     column, values = columns[0], dict[str, Any](customers=customers)
     kind = _kind(tables)

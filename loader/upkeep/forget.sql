@@ -12,6 +12,17 @@ where
     and (conrelid is not null or attname = %(key)s)
 order by conrelid is null;
 
+-- name: columns_declared_since
+-- SQL that adds to tables the columns that history of these tables has and they lack.
+select format('alter table %%s add column %%I %%s', kept.relation, attname, format_type(atttypid, atttypmod))
+from unnest(%s::text [], %s::text []) as kept (relation, table_name)
+inner join pg_catalog.pg_attribute as declared
+    on attrelid = to_regclass(format('public.%%I', kept.table_name || '_snapshots')) and attnum > 0 and not attisdropped
+where not exists (
+    select from pg_catalog.pg_attribute as known
+    where known.attrelid = to_regclass(kept.relation) and known.attname = declared.attname
+);
+
 -- name: cascades
 -- The foreign keys by which rows of tables are deleted with those of others.
 select

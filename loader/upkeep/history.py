@@ -1,4 +1,4 @@
-"""What archive, forget and migrate share: the run lock, proof of history before, and a link of the chain after."""
+"""What upkeep shares: the run lock, one transaction with readable errors, proof of history, links of the chain."""
 
 from __future__ import annotations
 
@@ -101,8 +101,10 @@ def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
     except psycopg.errors.LockNotAvailable:
         raise SurroundingsFailed(f"{nothing}: a table is in use. Try again when nobody reads it.") from None
     except (psycopg.ProgrammingError, psycopg.NotSupportedError, *DEPENDS) as error:
-        detail = None if isinstance(error, psycopg.errors.CheckViolation) else error.diag.message_detail  # else: a row
-        said = "; ".join(filter(None, [error.diag.message_primary, detail]))
+        detail = (
+            None if isinstance(error, psycopg.IntegrityError) else error.diag.message_detail
+        )  # else: a customer's row
+        said = "; ".join(filter(None, [error.diag.message_primary, detail])).rstrip(".")
         raise SurroundingsFailed(f"{nothing}: {said}. Drop what is in the way, try again, then recreate it.") from None
 
 

@@ -97,7 +97,7 @@ def _columns(connection: Connection, wanted: Sequence[Change]) -> list[dict[str,
 
 
 def _depending(connection: Connection, what: str, columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The `keys` or `views` that depend on a column, with SQL to drop and to make each; views in order of creation."""
+    """The `keys` or `views` that depend on a column, with SQL to drop and to make each; views after those they read."""
     changed = [one for one in columns if one["is_retyped"] or (what == "views" and is_cluster(connection))]
     values = {
         "relations": [one["relation"] for one in changed],

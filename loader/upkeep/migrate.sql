@@ -49,21 +49,22 @@ inner join changed on (attrelid = conrelid and attnum = any(conkey)) or (attreli
 where contype = 'f' and conparentid = 0;
 
 -- name: views
--- Views of these tables, and views of those views, in order of creation, so that each comes after the views that it reads. Each has
--- SQL to drop it, and to make it with its options, owner and rights. Default privileges of the current role are revoked first.
+-- Views of these tables, and views of those views, each after the views that it reads. Each has SQL to drop it, and to make it with its
+-- options, owner and rights. Default privileges of the current role are revoked first.
 with recursive shown as (
-    select to_regclass(relation)::oid as oid from unnest(%(relations)s::text []) as relation
+    select to_regclass(relation)::oid as oid, 0 as depth from unnest(%(relations)s::text []) as relation
     union
-    select ev_class
+    select ev_class, depth + 1
     from shown
     inner join pg_catalog.pg_depend on refclassid = 'pg_class'::regclass and refobjid = shown.oid
-    inner join pg_catalog.pg_rewrite on classid = 'pg_rewrite'::regclass and pg_rewrite.oid = objid
+    inner join pg_catalog.pg_rewrite on classid = 'pg_rewrite'::regclass and pg_rewrite.oid = objid and ev_class <> shown.oid
 ),
 
 views as (
-    select relation.oid, relation.oid::regclass::text as name, relname, relnamespace, relowner, relacl, reloptions
+    select relation.oid, max(depth) as depth, relation.oid::regclass::text as name, relname, relnamespace, relowner, relacl, reloptions
     from shown
     inner join pg_catalog.pg_class as relation on relation.oid = shown.oid and relkind = 'v'
+    group by relation.oid
 )
 
 select
@@ -95,4 +96,4 @@ select
         ) as granted
     ) as make
 from views
-order by oid;
+order by depth, oid;

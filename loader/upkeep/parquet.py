@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -86,6 +87,15 @@ def from_csv(path: Path, types: Mapping[str, str], *, exact: bool = False) -> No
     ):
         for batch in batches:
             writer.write_batch(batch)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def columns(path: Path) -> list[str]:

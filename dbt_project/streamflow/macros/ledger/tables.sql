@@ -194,18 +194,12 @@ select
 from ops.loads as loads
 cross join lateral jsonb_array_elements(loads.files) as file;
 
--- Whether history of a table and date that one load built lacks what later loads wrote for an earlier date, which arrived late or was
--- restated. With `restated_by`, whether that load, which is not published, has to build it anew: only loads before it count.
-create or replace function ops.is_outdated(of_table text, of_date date, built_by bigint, restated_by bigint default null) returns boolean
-language sql stable as $$
-    select
-        exists (
-            select from ops.history as earlier
-            where earlier.table_name = of_table and earlier.as_of < of_date
-                and earlier.load_id > built_by and (earlier.load_id < restated_by) is not false
-        )
-        and (restated_by = any(select published.load_id from ops.published as published)) is not true  -- 0.2.0 did not build it anew
-$$;
+-- history that lacks what a later load, `changed_by`, wrote for an earlier date, which arrived late or was restated
+create or replace view ops.outdated_history as
+select history.table_name, history.as_of, earlier.load_id as changed_by
+from ops.history as history
+inner join ops.history as earlier
+    on history.table_name = earlier.table_name and earlier.as_of < history.as_of and history.load_id < earlier.load_id;
 
 -- loads that production may take in: every table that the load landed has history, built by this load or from the same file; if the load
 -- restates, that is not outdated either. A load that built no history is not complete, as its month was there already.
@@ -222,7 +216,15 @@ having
             history.load_id = files.load_id
             or (
                 built_from.content = files.content
-                and not (files.restates and ops.is_outdated(history.table_name, history.as_of, history.load_id, files.load_id))
+                and not (
+                    files.restates
+                    and files.load_id not in (select published.load_id from ops.published)  -- 0.2.0 published outdated history
+                    and exists (
+                        select from ops.outdated_history as outdated
+                        where (outdated.table_name, outdated.as_of) = (history.table_name, history.as_of)
+                            and outdated.changed_by < files.load_id
+                    )
+                )
             ),
             false
         )
@@ -241,7 +243,10 @@ where standing.load_id is null
         files.restates
         and (
             built_from.content <> files.content
-            or ops.is_outdated(standing.table_name, standing.as_of, standing.load_id, staged.load_id)
+            or (
+                staged.load_id not in (select published.load_id from ops.published)
+                and (standing.table_name, standing.as_of) in (select outdated.table_name, outdated.as_of from ops.outdated_history as outdated)
+            )
         )
     );
 
