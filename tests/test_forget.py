@@ -51,8 +51,12 @@ def test_a_customer_is_forgotten_everywhere(restated: tuple[Streamflow, Path], m
     streamflow, manifest = restated
     user = customer(months)
     land_only(streamflow, months / "month_002", 2)
+    failed = f"Database Error in model labels\n  DETAIL:  Failing row contains ({user}, t)."
+    streamflow.connection.execute("update ops.loads set error = %s where load_id = 1", [failed])
     there = mentions(streamflow, user)
-    assert {"labels", "history.labels_2024_01_31", "restated.labels_2024_02_29", "staging.labels"} <= set(there)
+    assert {"ops.loads", "labels", "history.labels_2024_01_31", "restated.labels_2024_02_29", "staging.labels"} <= set(
+        there
+    )
     before = streamflow.state()
     streamflow.connection.execute("analyze")
     in_statistics = "select count(*) from pg_stats where strpos(histogram_bounds::text, %s) > 0"

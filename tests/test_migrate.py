@@ -240,6 +240,16 @@ def test_the_loader_can_and_rights_stay_as_they_were(
     assert roles.reader.value("select count(*) > 0 from latest.payments_agg_90d")
 
 
+def test_a_view_that_reads_a_newer_one_is_made_after_it(january: Streamflow, declare: Declare) -> None:
+    """dbt replaces a view in place, so that it is older than one that it has come to read."""
+    shown = january.value("select pg_get_viewdef('latest.payments_agg_90d'::regclass)")
+    january.connection.execute(f"create view latest.newer as {shown}".encode())
+    january.connection.execute("create or replace view latest.payments_agg_90d as select * from latest.newer")
+    declare(payments_agg_90d__failed_payments_90d={"data_type": "numeric"})
+    made = january.ok("migrate", "--json").json
+    assert made["views"].index("latest.newer") < made["views"].index("latest.payments_agg_90d")
+
+
 def test_what_does_not_suit_the_new_type(january: Streamflow, declare: Declare) -> None:
     """A view of dbt that does not suit the type is left to dbt; what others made from a view is in the way."""
     declare(users__signup_date={"data_type": "text"}, subscriptions__monthly_fee={"data_type": "text"})

@@ -133,6 +133,8 @@ def _forget(
     left_alone = [name for name in names if name not in theirs]
     _require_kept(connection, names, theirs)
     whose, told = _delete(connection, entries, theirs)
+    # 0.2.0 kept rows that broke somebody's constraint
+    connection.execute("update ops.loads set error = split_part(error, 'DETAIL:', 1) where error like '%DETAIL:%'")
     for (name,) in connection.execute(statement(__file__, "no_longer_landed"), [list(names)]).fetchall():
         # its statistics, which keep values, would outlive TRUNCATE
         connection.execute(sql.SQL("drop table {}").format(sql.Identifier("staging", name)))
