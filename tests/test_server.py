@@ -16,7 +16,8 @@ import psutil
 import psycopg
 import pytest
 
-from loader.database import open_database, retries, server
+from loader.database import open_database, processes, retries, server
+from loader.errors import SurroundingsFailed
 from loader.settings import Settings
 from tests.conftest import EMBEDDED, Streamflow
 from tests.files import copy_month, set_value
@@ -172,6 +173,42 @@ def test_half_of_an_unlogged_table_keeps_no_server_down(stopped: Embedded) -> No
     (data / f"{file}_init").unlink()
     stopped("db", "start")
     assert "File exists" in (data / "log").read_text(), "the recovery of which this test is"
+
+
+def test_it_runs_where_nobody_may_see_its_working_directory(stopped: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container, where root has no CAP_SYS_PTRACE."""
+
+    def denied(process: psutil.Process) -> str:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "cwd", denied)
+    monkeypatch.setattr(processes, "PATIENCE", 0)
+    home = Path(stopped.environment["STREAMFLOW_HOME"])
+    pid_file = home / "pgdata" / "postmaster.pid"
+    server.start(home)
+    assert server.stop(home)
+    assert not pid_file.exists(), "it was waited for"
+    server.start(home)
+    postmaster = psutil.Process(int(pid_file.read_text().split()[0]))
+    left, *others = postmaster.children()
+    left.suspend()
+    for process in (postmaster, *others):
+        process.kill()
+    psutil.wait_procs([postmaster, *others])
+    with pytest.raises(SurroundingsFailed, match="does not start"):
+        server.start(home)
+    assert pid_file.exists(), "one of its processes lives"
+    left.kill()
+
+
+def test_pgdata_may_be_a_link_to_another_disk(stopped: Embedded, tmp_path: Path) -> None:
+    home = Path(stopped.environment["STREAMFLOW_HOME"])
+    (home / "pgdata").rename(tmp_path / "elsewhere")
+    (home / "pgdata").symlink_to(tmp_path / "elsewhere")
+    stopped("db", "start")
+    assert "embedded: PostgreSQL" in stopped("db", "status").stdout
+    assert stopped("db", "stop").stdout == "stopped\n"
+    assert not (home / "pgdata" / "postmaster.pid").exists(), "it was waited for"
 
 
 START_TWICE = """

@@ -26,8 +26,6 @@ from loader.errors import SurroundingsFailed, WrongUsage
 USER = "postgres"
 SYSTEM_USER = "pgserver"
 """The system user that runs the server if root starts it, since PostgreSQL refuses to run as root."""
-PATIENCE = 10
-"""Seconds to wait for the processes of a killed server to end."""
 SOCKET = ".s.PGSQL.5432"
 LONGEST_SOCKET = 103
 """The longest socket path that every system accepts, in bytes."""
@@ -116,7 +114,7 @@ def programs(version: int | None = None) -> Path:
 
 
 def _data(home: Path) -> Path:
-    return home.resolve() / "pgdata"
+    return (home / "pgdata").resolve()  # as its processes see it, if pgdata is a link to another disk
 
 
 def _pid_file(data: Path) -> PidFile | None:
@@ -141,14 +139,11 @@ def _require_original(data: Path) -> None:
 
 
 def _is_alive(data: Path) -> bool:
-    """Whether the server that wrote the pid file lives: its process has the data directory as working directory."""
-    import psutil
+    """Whether the server that wrote the pid file lives."""
+    from loader.database import processes
 
-    with suppress(psutil.Error):
-        if found := _pid_file(data):
-            process = psutil.Process(found.pid)
-            return bool(process.cwd() == str(data) and process.status() != psutil.STATUS_ZOMBIE)
-    return False
+    found = _pid_file(data)
+    return found is not None and processes.is_server(found.pid, data)
 
 
 def _remove_stale_locks(data: Path) -> None:
@@ -157,14 +152,9 @@ def _remove_stale_locks(data: Path) -> None:
     PostgreSQL refuses to start if the process id in them is now that of another process or a zombie, or if the file is
     empty. The files stay while any process of the old server lives: two servers would destroy one data directory.
     """
-    import psutil
+    from loader.database import processes
 
-    if not (data / "postmaster.pid").exists():
-        return
-    processes = psutil.process_iter(["cwd", "status"])
-    its_own = [p for p in processes if p.info["cwd"] == str(data) and p.info["status"] != psutil.STATUS_ZOMBIE]
-    _, alive = psutil.wait_procs(its_own, timeout=PATIENCE)
-    if not alive:
+    if (data / "postmaster.pid").exists() and processes.have_ended(data):
         directory = _socket_directory_of(data)
         for stale in (data / "postmaster.pid", directory / f"{SOCKET}.lock", directory / SOCKET):
             stale.unlink(missing_ok=True)
@@ -192,7 +182,9 @@ def _initialize(data: Path) -> int:
     """Create the data directory under another name and rename it once it is complete: a kill leaves no partial one."""
     import psutil
 
-    _end_server_of_removed(data)
+    from loader.database import processes
+
+    processes.end_server_of_removed(data)
     for left in data.parent.glob(f"{data.name}.new-*"):
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
@@ -203,18 +195,6 @@ def _initialize(data: Path) -> int:
     subprocess.run(command, check=True, capture_output=True, text=True, errors="replace", user=_user_who_has(folder))
     folder.rename(data)
     return int((data / "PG_VERSION").read_text())
-
-
-def _end_server_of_removed(data: Path) -> None:
-    """End a server whose data directory was deleted: it would exit within a minute and remove the new one's socket."""
-    import psutil
-
-    processes = psutil.process_iter(["cmdline"])
-    left = [process for process in processes if (process.info["cmdline"] or [])[1:3] == ["-D", str(data)]]
-    for process in left:
-        with suppress(psutil.Error):
-            process.send_signal(signal.SIGQUIT)
-    psutil.wait_procs(left, timeout=PATIENCE)
 
 
 def _launch(data: Path, version: int) -> Path:
