@@ -294,6 +294,21 @@ STEERING = "\x1b[2J\u202e\u2066"
 SHOWN = "\\x1b[2J\\u202e\\u2066"
 
 
+def test_an_interrupt_is_one_also_if_the_server_no_longer_answers(
+    january: Streamflow, months: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def unanswered(*_: object, **__: object) -> None:
+        raise psycopg.errors.CancellationTimeout
+
+    monkeypatch.setattr("loader.landing.copy.take_out", interrupted)
+    monkeypatch.setattr(psycopg.Connection, "cancel_safe", unanswered)
+    result = january("ingest", "001", "--data-dir", months)
+    assert (result.code, "beginning again" in result.err) == (130, False), result.err
+
+
 def test_nothing_that_is_shown_steers_a_terminal(january: Streamflow, months: Path) -> None:
     """Escape sequences in the ledger, in arguments or in names of variables do not reach the terminal."""
     january.connection.execute(

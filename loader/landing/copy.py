@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -24,6 +24,9 @@ PLANNED_WITHOUT_STATISTICS = 50_000
 
 PATIENCE = "10s"
 """How long a landing waits for sessions that read a staging table that it replaces."""
+
+UNANSWERED = 5
+"""Seconds to wait for the server to take a request to cancel a statement."""
 
 COPY = (
     "copy {} ({}) from stdin with"
@@ -91,8 +94,8 @@ def land(
             given_up.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for connection in connections:
-                if not connection.closed:
-                    connection.cancel_safe()
+                with suppress(psycopg.Error):  # the server may be gone; what ended the landing is to be told
+                    connection.cancel_safe(timeout=UNANSWERED)
             raise
     declared = {table.name: ended[table.name] for table in tables}
     return Landing(
