@@ -33,6 +33,9 @@ WORST = {
     "standard_conforming_strings": "off",
     "statement_timeout": "200ms",
     "synchronous_commit": "off",
+    "tcp_keepalives_count": "100",
+    "tcp_keepalives_idle": "7200",
+    "tcp_keepalives_interval": "600",
     "timezone": "Pacific/Kiritimati",
     "transform_null_equals": "on",
     "transaction_timeout": "1s",
@@ -192,9 +195,11 @@ def test_a_session_that_dbt_keeps_is_as_new(streamflow: Streamflow) -> None:
 
 
 def test_a_connection_that_idles_is_kept_alive(january: Streamflow, server: Server) -> None:
-    """The lock's connection idles while dbt builds: a firewall would drop it, and nobody would notice."""
+    """The lock's connection idles while dbt builds: a firewall would drop it, and neither side would notice."""
+    theirs = "select count(*) from pg_settings where name like 'tcp_keepalives%' and source = 'session'"
     with Database(server.host, server.port, "postgres", "streamflow", None, embedded=False).connect() as connection:
         parameters = connection.info.get_parameters()
+        assert connection.execute(theirs).fetchall() == [(3,)]
     assert {name: value for name, value in parameters.items() if name.startswith("keepalives_")} == {
         "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3",
     }  # fmt: skip
