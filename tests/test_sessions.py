@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import yaml
 from psycopg import sql
 
 from loader.database import Database
+from loader.pipeline import dbt
 from loader.pipeline.kept_sessions import sessions_kept
 from loader.project import project
 from tests.conftest import Streamflow
@@ -192,6 +196,27 @@ def test_a_session_that_dbt_keeps_is_as_new(streamflow: Streamflow) -> None:
     manager.release()  # dbt releases it twice after each node
     assert found("three")[1:] == first[1:], "a session that has ended is opened anew"
     manager.cleanup_all()
+
+
+def test_a_process_may_have_many_open_files(streamflow: Streamflow) -> None:
+    import psycopg2  # type: ignore[import-untyped]
+
+    where = streamflow.environment
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2_048, before[1]))
+    try:
+        with ExitStack() as opened:
+            while opened.enter_context(Path(os.devnull).open()).fileno() < 1_024:
+                pass
+            with dbt._interruptible():
+                connection = psycopg2.connect(
+                    host=where["POSTGRES_HOST"], port=where["POSTGRES_PORT"], user="postgres", dbname="streamflow",
+                    password=where.get("POSTGRES_PASSWORD", ""),
+                )  # fmt: skip
+                opened.callback(connection.close)
+                connection.cursor().execute("select pg_sleep(0.01)")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_connection_that_idles_is_kept_alive(january: Streamflow, server: Server) -> None:

@@ -270,8 +270,9 @@ def _interruptible() -> Iterator[None]:
     def wait(connection: Any) -> None:
         try:
             while (state := connection.poll()) != POLL_OK:
-                waiting = ([connection], []) if state == POLL_READ else ([], [connection])
-                select.select(*waiting, [])
+                ready = select.poll()  # select.select takes no file with a number over 1,023
+                ready.register(connection, select.POLLIN if state == POLL_READ else select.POLLOUT)
+                ready.poll()
         except KeyboardInterrupt:
             connection.cancel()  # dbt cancels statements of nodes, but not those of hooks
             raise
