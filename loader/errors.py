@@ -53,7 +53,10 @@ class ModelsFailed(StreamflowError):
 
 
 REMEDIES: dict[type[psycopg.Error], str] = {
-    psycopg.errors.DiskFull: "The database's disk is full: make room.",
+    psycopg.errors.DiskFull: (
+        "The database's disk is full: make room. If a shared memory segment is named, it is not the disk: raise"
+        " `shm_size` of the server's container."
+    ),
     psycopg.errors.InsufficientPrivilege: (
         "This role lacks a right: set POSTGRES_USER to the role that ingests. If that is set, `streamflow init"
         " --roles`, run by a superuser, grants what is missing, and hands over the tables. A role that only reads can"
