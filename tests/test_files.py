@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 import socket
 import zipfile
 from collections.abc import Callable
@@ -207,6 +208,19 @@ def test_an_archive_is_a_plain_file_too(january: Streamflow, months: Path, tmp_p
     (data_dir / "month_001.zip").unlink()
     (tmp_path / "elsewhere.zip").rename(data_dir / "month_001.zip")
     january.ok("land", "001", "--data-dir", data_dir)
+
+
+def test_an_archive_that_a_mac_made_has_no_more_files_than_the_folder(months: Path, tmp_path: Path) -> None:
+    """The Finder adds a hidden file beside each file, which a pattern must not take for a part of the table."""
+    tables = [table.model_copy(update={"files": f"*{table.name}.csv"}) for table in load_contract()]
+    folder = copy_month(months, "001", tmp_path)
+    with zipfile.ZipFile(tmp_path / "2024-02.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"x/{file.name}")
+            archive.writestr(f"__MACOSX/x/._{file.name}", b"\x00\x05\x16\x07")
+    shutil.rmtree(folder)
+    found = Delivery(1, tmp_path, dt.date(2024, 2, 29), "2024-02").find(tables)
+    assert (found.problems, len(found.files)) == ([], len(tables))
 
 
 def test_a_damaged_archive_is_refused(january: Streamflow, months: Path, tmp_path: Path) -> None:

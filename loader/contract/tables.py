@@ -166,8 +166,12 @@ class Table(BaseModel):
         return self.files or f"{self.name}.csv"
 
     def takes(self, file: str) -> bool:
-        """Whether a file of that name, compressed or not, is one of its files."""
-        return fnmatchcase(file.removesuffix(".gz"), self.wanted)
+        """Whether a file of that name, compressed or not, is one of its files.
+
+        As in a shell, a pattern takes no hidden files: an archive that a Mac made has one beside each file.
+        """
+        is_hidden = file.startswith(".") and not self.wanted.startswith(".")
+        return not is_hidden and fnmatchcase(file.removesuffix(".gz"), self.wanted)
 
     @property
     def has_label(self) -> bool:

@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 
@@ -195,8 +194,9 @@ class Delivery:
 def _misnamed(table: Table, taken_by: TakenBy) -> Iterator[Problem]:
     """Yield a problem for each file that no table takes, and that would be a part of this one with other capitals."""
     if any(sign in table.wanted for sign in "*?["):
+        lowered = table.model_copy(update={"files": table.wanted.lower()})
         for file, names in taken_by:
-            if not names and fnmatchcase(file.base.lower().removesuffix(".gz"), table.wanted.lower()):
+            if not names and lowered.takes(file.base.lower()):
                 yield Problem(file.name, f"is not named like {table.wanted}: rename it")
 
 
