@@ -15,7 +15,7 @@ import yaml
 from loader.contract import packages
 from loader.contract.packages import audit_package
 from loader.errors import SurroundingsFailed, WrongUsage
-from loader.project import SOURCES
+from loader.project import PACKAGE, SOURCES
 from tests.conftest import REPOSITORY, Streamflow, run_copy
 from tests.files import copy_month, edit, set_value
 
@@ -212,6 +212,28 @@ def test_the_version_that_was_locked_is_recorded(
     assert audit_package() == f"dbt_expectations {says}"
     (tmp_path / "package-lock.yml").write_text(lock)
     assert audit_package() == f"dbt_expectations {recorded}"
+
+
+def test_a_package_may_have_no_version(tmp_path: Path, use_project: Callable[[Path], None]) -> None:
+    installed = tmp_path / "dbt_packages" / "dbt_expectations"
+    installed.mkdir(parents=True)
+    (installed / "dbt_project.yml").write_text("name: dbt_expectations\n")
+    use_project(empty_project(tmp_path))
+    assert audit_package() == "dbt_expectations without a version"
+    (tmp_path / "package-lock.yml").write_text(LOCK)
+    assert audit_package() == "dbt_expectations 0.10.9"
+
+
+def test_a_link_that_a_killed_process_with_the_same_id_left_is_in_nobodys_way(
+    tmp_path: Path, use_project: Callable[[Path], None]
+) -> None:
+    use_project(empty_project(tmp_path))
+    left = tmp_path / "dbt_packages" / f".streamflow.{os.getpid()}"
+    left.parent.mkdir(exist_ok=True)
+    left.symlink_to("/nowhere")
+    packages.link_own_package()
+    assert (left.parent / "streamflow").resolve() == PACKAGE.resolve()
+    assert not left.is_symlink()
 
 
 REFUSED: dict[str, dict[str, Any]] = {

@@ -103,6 +103,7 @@ def _link(link: Path, folder: Path) -> None:
             if link.is_dir() and not link.is_symlink():
                 shutil.rmtree(link)
             made = link.with_name(f".{link.name}.{os.getpid()}")
+            made.unlink(missing_ok=True)  # a process with the same id was killed before it renamed its link
             made.symlink_to(folder)
             made.replace(link)  # atomic, as another command may be reading it
     except OSError as error:
@@ -197,7 +198,7 @@ def audit_package() -> str | None:
     file = project().packages / STAND_IN.name / "dbt_project.yml"
     if not file.is_file():
         return None
-    version = str(yaml.safe_load(file.read_text(encoding="utf-8"))["version"])
+    version = str(yaml.safe_load(file.read_text(encoding="utf-8")).get("version", "without a version"))
     if "stand-in" not in version:
         mine: dict[str, Any] = next((one for one in _locked() if one.get("name") == STAND_IN.name), {})
         version = str(mine.get("version") or mine.get("revision") or version)
