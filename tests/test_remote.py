@@ -333,6 +333,9 @@ def test_patience_has_an_end(january: Streamflow, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(waiting, "PAUSE", 0.01)
     assert january("ingest", "001", "--data-dir", tmp_path, "--wait", "1s").code == 4
     assert "write it like 90s" in january("ingest", "001", "--wait", "soon").err
+    monkeypatch.setattr(remote, "ATTEMPTS", 1)
+    wrong = january("ingest", "001", "--data-dir", "http://127.0.0.1:9", "--wait", "6h")
+    assert (wrong.code, "cannot be read" in wrong.err) == (3, True), "a wrong address is told at once"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,11 @@ def parse_patience(text: str | None) -> float:
 
 
 def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell: Callable[[str], None]) -> None:
-    """Return when all tables have files and two looks in a row find the same, or after `patience` seconds."""
+    """Return when all tables have files and two looks in a row find the same, or after `patience` seconds.
+
+    Raises:
+        SurroundingsFailed: the first look failed, also when retried: the address or a password may be wrong.
+    """
     if patience <= 0:
         return
     deadline, before = monotonic() + patience, _listing(delivery, tables)
@@ -37,7 +41,7 @@ def wait_for(delivery: Delivery, tables: Sequence[Table], patience: float, tell:
     while (left := deadline - monotonic()) > 0:
         sleep(min(PAUSE, left))
         now: Listing = {}
-        with suppress(SurroundingsFailed):  # a failed look does not end the wait
+        with suppress(SurroundingsFailed):  # a later look that fails does not end the wait
             now = _listing(delivery, tables)
         if now == before and _is_complete(now, tables):
             return
