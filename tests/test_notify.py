@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from pydantic import SecretStr
 
 from loader import api
 from loader.database import run_lock
@@ -111,6 +115,18 @@ def test_a_command_that_fails_fails_nothing(
     assert result.code == 4
     assert complaint in result.err
     assert "T0KEN" not in result.err + result.out
+
+
+def test_what_a_command_has_started_is_ended_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "PATIENCE", 1)
+    command = f"sh -c 'sleep 60 & echo $! > {shlex.quote(str(tmp_path / 'started'))}; wait'"
+    assert notify._send(SecretStr(command), {}) == "took more than 1 s and was ended"
+    deadline = time.monotonic() + 10
+    with suppress(psutil.NoSuchProcess):
+        started = psutil.Process(int((tmp_path / "started").read_text()))
+        while started.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_the_command_is_not_shown() -> None:

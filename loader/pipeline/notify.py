@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -76,15 +77,20 @@ def _send(command: SecretStr, word: Mapping[str, Any]) -> str | None:
     """
     environment = {name: value for name, value in os.environ.items() if not name.endswith("PASSWORD")}
     try:
-        ended = subprocess.run(
+        with subprocess.Popen(
             shlex.split(command.get_secret_value()),
-            input=json.dumps(word).encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE,
-            start_new_session=True, check=False, env=environment,
-        )  # fmt: skip
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env=environment,
+        ) as started:  # fmt: skip
+            try:
+                started.communicate(json.dumps(word).encode(), timeout=PATIENCE)
+            except BaseException:
+                os.killpg(started.pid, signal.SIGKILL)  # with all that it has started
+                raise
     except subprocess.TimeoutExpired:
         return f"took more than {PATIENCE} s and was ended"
     except OSError as error:
         return f"cannot be started: {error.strerror}"
     except (ValueError, IndexError):
         return "is not a command: it is blank, or a quote in it is not closed"
-    return f"ended with {ended.returncode}: nobody may know how the month ended" if ended.returncode else None
+    return f"ended with {started.returncode}: nobody may know how the month ended" if started.returncode else None
