@@ -63,9 +63,8 @@ class Node:
     @classmethod
     def of(cls, result: Any) -> Node:
         """Build a node from dbt's result."""
-        return cls(
-            result.node.name, str(result.node.resource_type), str(result.status), without_detail(result.message or "")
-        )
+        node, message = result.node, without_detail(result.message or "")
+        return cls(node.name, str(node.resource_type), str(result.status), message)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}: {self.message or self.status}"
