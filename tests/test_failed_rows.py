@@ -87,7 +87,11 @@ def write_project(folder: Path, *, real: bool) -> None:
         by_column.setdefault(case.column, []).append(case.declared(name))
     tests = by_column.pop(None)
     columns = [{"name": name, "data_tests": declared} for name, declared in by_column.items()]
-    tables: list[dict[str, Any]] = [{"name": "customers", "data_tests": tests, "columns": columns}, {"name": "users"}]
+    config = {"meta": {"primary_key": "user_id"}}
+    tables: list[dict[str, Any]] = [
+        {"name": "customers", "config": config, "data_tests": tests, "columns": columns},
+        {"name": "users", "config": config},
+    ]
     write_dbt_project(folder, tables)
     (folder / "tests" / "generic").mkdir(parents=True)
     (folder / "tests" / "generic" / "own.sql").write_text(OWN)
