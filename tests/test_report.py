@@ -224,7 +224,9 @@ def test_index_lists_all_months(three_months: Streamflow, tmp_path: Path) -> Non
     three_months.ok("report", "002")
     index = Path(three_months.ok("report", "--index").out.strip())
     assert index == page_of(three_months, "index.html")
-    text = index.read_text()
+    text, before = index.read_text(), index.stat().st_ino
+    three_months.ok("report", "--index")
+    assert index.stat().st_ino != before, "it may be read meanwhile, so it is replaced as a whole"
     assert re.findall(r'<a href="([^"]+)"', text) == ["month_002_2024-03-31.html"]
     assert re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', text) == ["002", "001", "000"]
     listed = three_months.ok("report", "--index", "--json", "--out", tmp_path / "other.html").json

@@ -65,10 +65,8 @@ def write_month(settings: Settings, month: str, out: Path | None = None) -> tupl
     report = read_month(open_database(settings), month, load_contract())
     path = out or page_of(settings, report.month.month, report.month.as_of)
     found = findings(report)
-    with appearing(path) if out is None else nullcontext(path) as page:
-        _write(
-            page, "report.html.j2", report=report, findings=found, indexed=out is None, headline=headline(report, found)
-        )
+    told = {"report": report, "findings": found, "headline": headline(report, found), "indexed": out is None}
+    _write(path, "report.html.j2", in_place=out is not None, **told)
     if out is None:
         write_index(settings)
     return path, report, found
@@ -82,7 +80,7 @@ def write_index(settings: Settings, out: Path | None = None) -> tuple[Path, list
     there = {page.name for page in path.parent.glob("month_*.html")}
     pages = (_page(month["month"], month["as_of"]) for month in months)
     entries = [{**month, "page": page if page in there else None} for month, page in zip(months, pages, strict=True)]
-    _write(path, "report_index.html.j2", entries=entries)
+    _write(path, "report_index.html.j2", in_place=out is not None, entries=entries)
     return path, entries
 
 
@@ -161,11 +159,13 @@ def environment() -> Environment:
     return made
 
 
-def _write(path: Path, template: str, **values: Any) -> None:
+def _write(path: Path, template: str, *, in_place: bool, **values: Any) -> None:
+    """Write a page. One that may be served meanwhile is replaced when it is whole, so not `in_place`."""
     text = environment().get_template(template).render(values)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with nullcontext(path) if in_place else appearing(path) as page:
+            page.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SurroundingsFailed(f"the report cannot be written: {error.strerror}: {path}") from None
 
