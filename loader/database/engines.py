@@ -13,13 +13,14 @@ HAS_POSITION = """
 select exists (select from pg_attribute where attrelid = to_regclass(%s) and attname = %s and not attisdropped)
 """
 
+RECOVER = "select recover_prepared_transactions()"
+"""Has Citus finish the commits that a node's failure interrupted."""
 MAY_RECOVER = """
 select has_function_privilege('recover_prepared_transactions()', 'execute')
     and not current_setting('transaction_read_only')::boolean
 """
-RECOVER = "select recover_prepared_transactions()"
-"""Has Citus finish the commits that a node's failure interrupted. A role without the privilege may not call it even
-in a statement that calls it for no row."""
+"""Whether this role may. Asked first, as a role without the privilege may not call it even in a statement that calls it
+for no row."""
 
 
 def is_cluster(connection: Connection) -> bool:

@@ -119,11 +119,11 @@ class Problems:
     def _rows_of(self, result: DbtRun, verdict: AuditResult) -> Iterator[Problem]:
         table = {table.name: table for table in self.tables}[verdict.table_name]
         files = self.files.get(table.name)
-        if verdict.finding or files is None:
-            reason = verdict.finding or of_table(audit_in(result, verdict.audit_id), verdict.failures)[0]
+        audit = None if verdict.finding else audit_in(result, verdict.audit_id)
+        if audit is None or files is None:
+            reason = of_table(audit, verdict.failures)[0] if audit else verdict.finding or ""
             yield Problem(files.name if files else table.wanted, reason, audit=verdict.audit_name)
             return
-        audit = audit_in(result, verdict.audit_id)
         for node in result.bad:
             if (node.name, node.status) == (audit.audit_name, "error"):
                 reason = f"the audit ended in an error: {' '.join(node.message.split())}"
