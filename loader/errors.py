@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import psycopg
 
 FINISH = "streamflow dbt run --select complete_months+"
@@ -90,8 +88,3 @@ def complaint(error: psycopg.Error | OSError) -> str:
 def reason(error: psycopg.Error) -> str:
     """The reason that the server or the client gives, without its context."""
     return (error.diag.message_primary or str(error)).strip()
-
-
-def without_detail(message: str) -> str:
-    """A message of dbt's without the server's detail, which may have a customer's row; dbt's log has it."""
-    return re.sub(r"\n\s*DETAIL:.*", "", message, flags=re.DOTALL).strip()

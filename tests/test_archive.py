@@ -8,6 +8,7 @@ import json
 import sys
 from decimal import Decimal
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from psycopg import sql
@@ -15,7 +16,7 @@ from pyarrow import parquet as arrow
 
 from loader.contract.tables import load_contract
 from loader.database import Connection
-from loader.errors import WrongUsage
+from loader.errors import SurroundingsFailed, WrongUsage
 from loader.ledger.chain import Entry
 from loader.readers.freeze import freeze
 from loader.upkeep import archive, history, parquet
@@ -111,6 +112,14 @@ def test_a_check_that_rows_break_is_named_and_shows_none_of_them(
     assert 'check constraint "older"' in broken.err
     assert "Failing row" not in broken.err
     february.connection.execute("alter table labels_snapshots drop constraint older")
+    february.connection.execute("alter table labels add constraint merged check (observed_as_of < '2024-03-01')")
+    broken = february("ingest", "002", "--data-dir", months)
+    assert broken.code == 3
+    assert 'check constraint "merged"' in broken.err
+    log = Path(february.environment["STREAMFLOW_HOME"]) / "logs" / "dbt.log"
+    for said in (broken.err, february.ok("status", "--json").out, log.read_text()):
+        assert "Failing row" not in said
+    february.connection.execute("alter table labels drop constraint merged")
     february.ok("archive", "--restore")
     february.ok("verify")
 
@@ -258,6 +267,16 @@ def test_every_digit_and_character_comes_back(streamflow: Streamflow, months: Pa
     assert str(table.schema.field("observed_as_of").type) == "date32[day]"
     streamflow.ok("archive", "--restore", JANUARY)
     assert texts(streamflow, "_snapshots") == before
+
+
+def test_a_date_that_parquet_cannot_hold_is_kept_as_text(tmp_path: Path) -> None:
+    path, lines = tmp_path / "file", ["infinity,0044-03-15 BC", "2024-01-31,2024-01-31 10:00:00.25", ",", ""]
+    types = {"day": "date", "at": "timestamp without time zone"}
+    path.write_text("\n".join(["day,at", *lines]))
+    with pytest.raises(SurroundingsFailed, match="Write CSV instead"):
+        parquet.from_csv(path, types)
+    parquet.from_csv(path, types, exact=True)
+    assert b"".join(parquet.as_csv(path)).decode().replace('"', "").splitlines() == lines[:-1]
 
 
 def test_a_file_that_does_not_read_back_keeps_the_month(
@@ -467,7 +486,9 @@ def test_a_table_that_an_archived_month_gets_leaves_it_archived(
     assert (plans["delivered_before"], plans["customers_departed"], plans["change"]) == (2, 2, -1)
 
 
-def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: Path) -> None:
+def test_only_the_file_that_was_written_comes_back(
+    march: Streamflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, moved = tmp_path / "old", tmp_path / "moved"
     archived(march, folder)
     folder.rename(moved)
@@ -487,7 +508,12 @@ def test_only_the_file_that_was_written_comes_back(march: Streamflow, tmp_path: 
     (folder / file.name).unlink()
     assert "which is gone" in march("verify").out
     assert dates(march) == [FEBRUARY, MARCH]
-    (folder / file.name).write_bytes(kept)
+    (tmp_path / "cold").write_bytes(kept)
+    (folder / file.name).symlink_to(tmp_path / "cold")
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_sha256", Mock(side_effect=PermissionError))
+        assert "which cannot be seen from here" in march.ok("verify").out
+    march.ok("verify")
     march.ok("archive", "--restore")
     march.ok("verify")
 
@@ -518,6 +544,7 @@ def test_months_are_kept_by_setting(january: Streamflow, months: Path, tmp_path:
     assert dates(january) == [MARCH, APRIL]
 
     january.ok("archive", "--restore")
+    january.ok("forget", january.value("select max(user_id) from users"), "--reason", "asked")
     everything = [JANUARY, FEBRUARY, MARCH, APRIL]
     january.ok("ingest", "003", "--data-dir", months)
     assert dates(january) == everything, "what was restored stays until a month is published"

@@ -121,6 +121,7 @@ def test_dbt_in_another_database_of_the_server_is_not_named(january: Streamflow,
     with contextlib.closing(connect(january.environment, "postgres")) as other, other.transaction():
         other.execute("select pg_advisory_xact_lock_shared(%s, %s)", run_lock())
         assert "under way: nothing" in january.ok("status").out
+        january.connection.execute("update ops.loads set state = 'running'")  # as if it had been killed
         january.connection.execute("select pg_advisory_lock(%s, %s)", run_lock())
         result = january("ingest", "001", "--data-dir", months)
         assert result.code == 3

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from loader.contract.customers import found
+from loader.contract.tables import Reference, load_contract
+from loader.upkeep import forget
 from tests.conftest import TABLES, Streamflow, rejects_of
 from tests.files import copy_month, edit, set_value, value_at
 from tests.pauses import paused
@@ -51,12 +54,10 @@ def test_a_customer_is_forgotten_everywhere(restated: tuple[Streamflow, Path], m
     streamflow, manifest = restated
     user = customer(months)
     land_only(streamflow, months / "month_002", 2)
-    failed = f"Database Error in model labels\n  DETAIL:  Failing row contains ({user}, t)."
-    streamflow.connection.execute("update ops.loads set error = %s where load_id = 1", [failed])
+    error = f"dbt failed\n  model x: Database Error\n  DETAIL:  Failing row contains ({user})."
+    streamflow.connection.execute("update ops.loads set error = %s", [error])  # of an earlier version
     there = mentions(streamflow, user)
-    assert {"ops.loads", "labels", "history.labels_2024_01_31", "restated.labels_2024_02_29", "staging.labels"} <= set(
-        there
-    )
+    assert {"labels", "history.labels_2024_01_31", "restated.labels_2024_02_29", "staging.labels"} <= set(there)
     before = streamflow.state()
     streamflow.connection.execute("analyze")
     in_statistics = "select count(*) from pg_stats where strpos(histogram_bounds::text, %s) > 0"
@@ -76,6 +77,34 @@ def test_a_customer_is_forgotten_everywhere(restated: tuple[Streamflow, Path], m
     assert manifest.read_text().splitlines()[-1] == done["manifest"]
     assert "customers forgotten: 1" in done["manifest"]
     assert user not in manifest.read_text()
+
+
+def test_a_column_that_names_the_customers_comes_after_a_restatement(
+    restated: tuple[Streamflow, Path], months: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No month has brought it, then one has landed with it, and then history has it, but not the kept copy."""
+    streamflow, _ = restated
+    [key] = streamflow.rows("select conname from pg_constraint where conrelid = 'labels'::regclass and contype = 'f'")
+    streamflow.connection.execute(sql.SQL("alter table labels drop constraint {}").format(sql.Identifier(*key)))
+    tables = []
+    for table in load_contract():
+        buyer = table.columns[0].model_copy(update={"name": "buyer"})
+        changed = {"columns": [*table.columns, buyer], "references": Reference(table="users", columns=("buyer",))}
+        tables.append(table.model_copy(update=changed) if table.name == "labels" else table)
+    monkeypatch.setattr(forget, "load_contract", lambda: found(tables))
+    user, landed, third = (customer(months, line) for line in (3, 4, 5))
+
+    assert streamflow.ok("forget", user, *WHY, "--json").json["left_alone"] == ["labels"]
+    streamflow.connection.execute("alter table staging.labels add column buyer text")
+    streamflow.connection.execute("update staging.labels set buyer = %s where user_id = %s", [landed, third])
+    streamflow.ok("forget", landed, *WHY)
+    assert streamflow.value("select count(*) from staging.labels where user_id = %s", third) == 0
+    streamflow.connection.execute("alter table labels_snapshots add column buyer text")
+    streamflow.connection.execute("alter table labels add column buyer text")
+    streamflow.ok("forget", third, *WHY)
+    streamflow.connection.execute("alter table labels_snapshots drop column buyer")
+    streamflow.connection.execute("alter table labels drop column buyer")
+    streamflow.ok("verify")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +178,7 @@ def test_a_table_of_somebodys_own_that_refers_to_customers_is_in_the_way(january
     refused = january("forget", user, *WHY)
     assert refused.code == 3
     assert 'violates foreign key constraint "of_ours"' in refused.err
+    assert (user in refused.err, ".." in refused.err) == (False, False)
     assert "Drop what is in the way, try again, then recreate it." in refused.err
     assert january.state() == before
     january.connection.execute("alter table ours drop constraint of_ours")

@@ -253,12 +253,3 @@ def test_months_that_cannot_be_ingested_together(streamflow: Streamflow) -> None
         result = streamflow(*command.split())
         assert result.code == 2, command
         assert "Traceback" not in result.err
-
-
-def test_no_row_that_breaks_a_constraint_of_somebodys_own_is_told(january: Streamflow, months: Path) -> None:
-    """The ledger, the result as JSON and the command of STREAMFLOW_NOTIFY have no customer's values."""
-    january.connection.execute("alter table users add constraint ours check (user_id is null) not valid")
-    result = january("ingest", "001", "--data-dir", months, "--json")
-    assert (result.code, 'violates check constraint "ours"' in result.json["error"]) == (3, True), result
-    assert "Failing row" not in result.json["error"] + january.value("select error from ops.loads where load_id = 2")
-    assert "Failing row" in (Path(january.environment["STREAMFLOW_HOME"]) / "logs" / "dbt.log").read_text()

@@ -24,13 +24,9 @@ from loader.words import printable
 
 
 def prepare(connection: Connection) -> None:
-    """Create the tables and functions of ops, or update them to this version.
-
-    The caller holds the lock, so attempts that are still marked as running were cut off; they become interrupted.
-    """
+    """Create the tables and functions of ops, or update them to this version."""
     if not is_current(connection):
         create(connection)
-    connection.execute(statement(__file__, "mark_interrupted"))
 
 
 def create(connection: Connection) -> None:
@@ -87,14 +83,19 @@ def lock(connection: Connection) -> None:
 
 
 def holder(connection: Connection) -> str | None:
-    """Who holds the run lock: the ledger's running attempt, or dbt run by hand, which shares it; None if it is free."""
+    """Who holds the run lock: the ledger's running attempt, or dbt run by hand, which shares it; None if it is free.
+
+    An attempt that began before the session that holds the lock was cut off, so it is not named.
+    """
     held = connection.execute(statement(__file__, "holder"), run_lock()).fetchone()
     if held is None:
         return None
     if held[0]:
         return str(held[0])
-    running = connection.execute(statement(__file__, "running")).fetchone() if exists(connection) else None
-    return "{} of month {}, begun by {} at {}".format(*running) if running else "a run that has just begun"
+    running = connection.execute(statement(__file__, "running"), held[1:]).fetchone() if exists(connection) else None
+    if running:
+        return "{} of month {}, begun by {} at {}".format(*running)
+    return "a run that has just begun, or a command like `forget`"
 
 
 def begin(
@@ -102,12 +103,15 @@ def begin(
 ) -> int:
     """Enter a new attempt and its waivers; return its load_id.
 
+    The caller holds the lock, so attempts that are still marked as running were cut off; they become interrupted.
+
     Args:
         restate: the reason for replacing a published month, if the attempt does so.
         waive: the audits that only warn, each with the reason.
     """
     values = [command, delivery.label, delivery.as_of, who(), delivery.origin, Jsonb(_versions(connection))]
     with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(statement(__file__, "mark_interrupted"))
         load_id = value(connection, statement(__file__, "begin"), [*values, restate is not None, restate])
         waivers = [(load_id, name, reason, who()) for name, reason in waive.items()]
         cursor.executemany(statement(__file__, "waive"), waivers)

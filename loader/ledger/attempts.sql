@@ -21,12 +21,14 @@ insert into ops.staged (table_name, load_id, as_of, row_count) values (%s, %s, %
 insert into ops.runs (invocation_id, lock_holder) values (%s, pg_backend_pid()) on conflict do nothing;
 
 -- name: holder
--- The holder of this database's run lock. Only dbt run by hand shares the lock; an exclusive holder gives null, as the ledger names it.
+-- The holder of this database's run lock, and when its session began, null without the right to see that. Only dbt run by hand shares the
+-- lock; an exclusive holder gives null, as the ledger names it.
 select
     case when mode = 'ShareLock' then format(
         'dbt run by hand by %%s from %%s (server process %%s), under way since %%s',
         usename, coalesce(client_addr::text, 'the server itself'), pid, to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS UTC')
-    ) end
+    ) end,
+    backend_start
 from pg_locks
 left join pg_stat_activity using (pid)
 where
@@ -37,6 +39,6 @@ limit 1;
 -- name: running
 select command, month, started_by, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS UTC')
 from ops.loads
-where state = 'running'
+where state = 'running' and started_at >= coalesce(%s, started_at)
 order by load_id desc
 limit 1;

@@ -15,7 +15,7 @@ from typing import Any
 
 from loader.contract.packages import require_packages
 from loader.database import Database
-from loader.errors import SurroundingsFailed, without_detail
+from loader.errors import SurroundingsFailed
 from loader.pipeline.fewer_events import without_debug_events
 from loader.pipeline.kept_sessions import sessions_kept
 from loader.pipeline.kept_templates import templates_kept
@@ -63,8 +63,7 @@ class Node:
     @classmethod
     def of(cls, result: Any) -> Node:
         """Build a node from dbt's result."""
-        node, message = result.node, without_detail(result.message or "")
-        return cls(node.name, str(node.resource_type), str(result.status), message)
+        return cls(result.node.name, str(result.node.resource_type), str(result.status), (result.message or "").strip())
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}: {self.message or self.status}"
@@ -238,7 +237,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
             manifest.metadata.invocation_id = event.info.invocation_id  # in manifest.json, as in run_results.json
             begun(event.info.invocation_id)
         if event.info.name in {"RunningOperationCaughtError", "RunningOperationUncaughtError"}:
-            operation_errors.append(without_detail(event.data.exc))
+            operation_errors.append(event.data.exc.strip())
         if event.info.name == "NodeFinished":
             done(event.data.node_info.resource_type)
 
@@ -249,7 +248,7 @@ def _run(manifest: Any, arguments: Sequence[str], begun: Told, done: Told) -> Db
     results = [one for one in getattr(result.result, "results", None) or [] if hasattr(one, "node")]
     return DbtRun(
         success=bool(result.success),
-        errors=[*([without_detail(str(result.exception))] if result.exception else []), *operation_errors],
+        errors=[*([str(result.exception)] if result.exception else []), *operation_errors],
         names={one.node.name for one in results},
         bad=[Node.of(one) for one in results if one.status in BAD and one.node.resource_type != "exposure"],
         tests=[one.node for one in results if one.node.resource_type == "test"],

@@ -14,15 +14,32 @@ AS_NEW = "discard temp; discard sequences; unlisten *; select pg_advisory_unlock
 def sessions_kept() -> Iterator[Collection[str]]:
     """Inside, each dbt thread keeps its session, and the next node finds it in the state of a new one.
 
+    Errors that a row causes come without PostgreSQL's detail and context, which can hold the row: dbt's message goes to
+    the ledger, to logs and to the terminal.
+
     Yields:
         The names of the nodes whose session ended before they did; it grows as dbt runs.
     """
     from dbt.adapters.postgres import PostgresAdapter, PostgresConnectionManager
+    from dbt_common.exceptions import DbtDatabaseError
+    from psycopg2 import DataError, IntegrityError  # type: ignore[import-untyped]
 
     lost = set[str]()
     as_new = set[int]()  # sessions reset and not used since: dbt releases each of them twice
 
     class KeepsSessions(PostgresConnectionManager):  # type: ignore[misc]
+        @contextlib.contextmanager
+        def exception_handler(self, sql: str) -> Iterator[None]:
+            try:
+                with super().exception_handler(sql):
+                    yield
+            except DbtDatabaseError as error:
+                cause = error.__cause__
+                if isinstance(cause, DataError | IntegrityError) and cause.diag.message_primary:
+                    said = filter(None, [cause.diag.message_primary, cause.diag.message_hint])
+                    raise DbtDatabaseError("\n".join(said)) from None
+                raise
+
         def set_connection_name(self, name: str | None = None) -> Any:
             connection = super().set_connection_name(name)
             as_new.discard(id(connection))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import glob
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,15 @@ from loader.database import Connection, identifiers, one_row, open_database, sta
 from loader.errors import SurroundingsFailed, WrongUsage
 from loader.ledger import chain
 from loader.ledger.chain import Entry
+from loader.readers.freeze import schema_of
 from loader.settings import Settings
 from loader.upkeep import history, parquet
 
 NOTHING = "nothing is archived, and nothing was changed"
-_date_of = attrgetter("as_of")
-
 UNLIKE = (SurroundingsFailed, ValueError, psycopg.DataError, psycopg.IntegrityError, psycopg.errors.UndefinedColumn)
 """What reading a file raises if it is not that of a partition."""
+
+_date_of = attrgetter("as_of")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def archive(settings: Settings, before: dt.date, folder: Path) -> Iterator[Moved
 def _require_not_shown(connection: Connection, entries: Sequence[Entry]) -> None:
     """Require that no as-of schema shows the dates of the entries; WrongUsage names one that does."""
     query = "select nspname from pg_namespace where nspname = any(%s) order by 1"
-    if shown := connection.execute(query, [[f"as_of_{entry.as_of:%Y_%m_%d}" for entry in entries]]).fetchone():
+    if shown := connection.execute(query, [[schema_of(entry.as_of) for entry in entries]]).fetchone():
         raise WrongUsage(f"the schema {shown[0]} shows such a month: `drop schema {shown[0]} cascade` in psql first.")
 
 
@@ -81,9 +83,9 @@ def keep_newest(settings: Settings, months: int, *, published: bool) -> Iterator
     if settings.archive_dir is None:
         raise WrongUsage("STREAMFLOW_KEEP_MONTHS is set, and STREAMFLOW_ARCHIVE_DIR does not say where old months go.")
     with open_database(settings).connect() as connection:
-        here = [entry for entry in chain.entries(connection) if entry.event != "archived"]
+        here = [one for one in chain.entries(connection) if one.schema_name == "history" and one.event != "archived"]
     dates = sorted({entry.as_of for entry in here})
-    if len(dates) > months and (published or all(entry.event != "restored" for entry in here)):
+    if len(dates) > months and (published or not any("restored" in entry.events for entry in here)):
         with contextlib.suppress(_NotYet):
             yield from archive(settings, dates[-months], settings.archive_dir)
 
@@ -112,27 +114,28 @@ def restore(settings: Settings, dates: Sequence[dt.date], folder: Path | None) -
 def look(entry: Entry) -> tuple[bool, str, bool]:
     """Whether an archived month's file is sound, a finding about it, and whether its folder can be reached."""
     path = Path(entry.file)
+    unseen = True, f"archived in {path}, which cannot be seen from here", False
     try:
         if not path.parent.is_dir():
-            raise PermissionError
+            return unseen
         if not path.is_file():
             return False, f"archived in {path}, which is gone", True
-        sound = parquet.sha256(path) == entry.sha256
+        sound = _sha256(path) == entry.sha256
     except PermissionError:
-        return True, f"archived in {path}, which cannot be seen from here", False
+        return unseen
     return sound, f"archived in {path}{'' if sound else ', which is not the file that was written'}", True
 
 
-def _dispensable(standing: Sequence[Entry], before: dt.date) -> list[Entry]:
-    """The entries of `standing` (by date) that can go. The last one of a table that the newest month lacks stays.
+def _dispensable(there: Sequence[Entry], before: dt.date) -> list[Entry]:
+    """The entries of `there` (by date) that can go. The last one of a table that the newest month lacks stays.
 
     Raises:
         WrongUsage: the newest month is not finished, or does not carry the rows of all these entries.
     """
-    last = {one.table_name: one for one in standing}
-    newest = [one for one in standing if one.as_of == standing[-1].as_of]
+    last = {one.table_name: one for one in there}
+    newest = [one for one in there if one.as_of == there[-1].as_of]
     staying = [one for one in last.values() if one not in newest]
-    going = [one for one in standing if one.as_of < before and one not in staying]
+    going = [one for one in there if one.as_of < before and one not in staying]
     is_finished = all(one.event for one in [*newest, *staying])
     # the newest month carries what was written before the last entry of the same table
     if late := {one.as_of for one in going if not is_finished or one.load_id >= last[one.table_name].load_id}:
@@ -170,7 +173,7 @@ def _restore(connection: Connection, as_of: dt.date, entries: Sequence[Entry], f
     for entry, path in moved:
         if not path.is_file():
             raise SurroundingsFailed(f"{path} is not there: give its present place with --from FOLDER.")
-        if parquet.sha256(path) != entry.sha256:
+        if _sha256(path) != entry.sha256:
             raise SurroundingsFailed(f"{path} is not the file that was written: its SHA-256 is not {entry.sha256}.")
     with history.all_or_nothing(connection, f"{as_of} is not restored"):
         for entry, path in moved:
@@ -187,16 +190,14 @@ def _restore(connection: Connection, as_of: dt.date, entries: Sequence[Entry], f
 
 def _moved(connection: Connection, event: str, as_of: dt.date, moved: Sequence[tuple[Entry, Path]]) -> Moved:
     """Record in the chain where the month is now."""
-    tables = [
-        history.record_of(entry, file=path.name, sha256=entry.sha256 or parquet.sha256(path)) for entry, path in moved
-    ]
+    tables = [history.record_of(entry, file=path.name, sha256=entry.sha256 or _sha256(path)) for entry, path in moved]
     folder = moved[0][1].parent
     history.add_link(connection, event, tables, as_of=str(as_of), folder=str(folder))
     return Moved(as_of, folder, [path.name for _, path in moved], sum(entry.rows for entry, _ in moved))
 
 
 def _write(connection: Connection, entry: Entry, path: Path) -> None:
-    """Write a partition as a Parquet file, which appears only when it is complete."""
+    """Write the file, which appears only when it is complete."""
     relation = entry.relation.as_string(connection)
     types = columns_in_database(connection, [entry.partition_name], "history")[entry.partition_name]
     key, _ = one_row(connection, statement(__file__, "key"), [relation])
@@ -206,11 +207,7 @@ def _write(connection: Connection, entry: Entry, path: Path) -> None:
     with parquet.appearing(path) as made:
         with made.open("wb") as stream:
             parquet.copy_out(connection, query, stream)
-        try:
-            parquet.from_csv(made, types, exact=True)
-        except ValueError as error:  # like a date `infinity`
-            what = f"{entry.table_name} of {entry.as_of}"
-            raise SurroundingsFailed(f"{NOTHING}: {what} has a value that Parquet does not: {error}") from None
+        parquet.from_csv(made, types, exact=True)
         _sync(made)
 
 
@@ -230,6 +227,15 @@ def _fill(connection: Connection, relation: sql.Identifier, path: Path, entry: E
 
 def _parent(entry: Entry) -> sql.Identifier:
     return sql.Identifier("public", f"{entry.table_name}_snapshots")
+
+
+def _sha256(path: Path) -> str:
+    """The hex digest of a file, also of one that was moved to other storage and is linked here."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _listed(dates: Iterable[dt.date]) -> str:

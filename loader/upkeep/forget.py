@@ -42,11 +42,15 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class CustomerRows:
-    """Which rows of a table are the customers': SQL for a row's customer as text, a condition, and its parameters."""
+    """Which rows of a table are the customers': its column that names one, SQL for that as text, a condition, and its
+    parameters. `only_landed`: a month with this column has landed, and none is in history yet.
+    """
 
+    column: str
     name: sql.Composed
     condition: sql.Composed
     values: dict[str, Any]
+    only_landed: bool = False
 
 
 def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgotten:
@@ -56,7 +60,7 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
         WrongUsage: no table has one of them, or the declaration does not tell which rows are a customer's.
         SurroundingsFailed: another run is under way, a month is archived, a right is missing, or the ledger is wrong.
     """
-    tables = load_contract()
+    [owner, *_] = tables = customers_first(load_contract())
     if why := why_not_forgettable(tables):
         raise WrongUsage(f"{NOTHING}: {why}. docs/data-contract.md has more.")
     with history.locked(settings) as connection:
@@ -67,7 +71,7 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
                 " `streamflow archive --restore`, forget them, archive again into another folder, and delete the old"
                 " files."
             )
-        wanted = _named(connection, tables, customers)
+        wanted = _named(connection, owner, customers)
         require_same_customers(connection, tables)
         before = forgotten(connection, wanted)
         new = [customer for customer in wanted if customer not in before]
@@ -79,9 +83,9 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
     return Forgotten(len(new), len(before), rows, rejects, manifest, left_alone)
 
 
-def _named(connection: Connection, tables: Sequence[Table], customers: Sequence[str]) -> list[str]:
+def _named(connection: Connection, owner: Table, customers: Sequence[str]) -> list[str]:
     """The customers, written as in the tables: where keys are numbers, 007 becomes 7."""
-    kind = _kind(tables)
+    kind = _kind(owner)
     query = statement(__file__, "named").format(name=name_of("customer", kind), type=sql.SQL(kind))
     try:
         return [name for (name,) in connection.execute(query, [list(customers)]).fetchall()]
@@ -91,10 +95,14 @@ def _named(connection: Connection, tables: Sequence[Table], customers: Sequence[
         ) from None
 
 
-def _kind(tables: Sequence[Table]) -> str:
+def _kind(owner: Table) -> str:
     """The type of the key of customers."""
-    [owner, *_] = customers_first(tables)
     return owner.column(owner.key[0]).data_type
+
+
+def _has(connection: Connection, relation: sql.Identifier, column: str) -> bool:
+    """Whether a table is there and has the column, which may have been declared just now."""
+    return bool(value(connection, statement(__file__, "has"), [relation.as_string(connection), column]))
 
 
 def _is_there(connection: Connection, relation: sql.Identifier) -> bool:
@@ -122,19 +130,23 @@ def _forget(
 ) -> tuple[int, list[str], str | None]:
     """Delete the rows of customers; those who were forgotten before may have rows in a table that did not say so then.
 
-    Returns how many rows, the tables left alone, and the line for the manifest, if anything was done.
+    `tables` begin with that of the customers. Returns how many rows, the tables left alone, and the line for the
+    manifest, if anything was done.
     """
-    _add_columns(connection, [entry for entry in entries if entry.schema_name == "restated"])
+    for entry in entries:
+        if entry.schema_name == "restated":
+            which = {"kept": entry.relation.as_string(connection), "history": f"{entry.table_name}_snapshots"}
+            for (change,) in connection.execute(statement(__file__, "lacking"), which).fetchall():
+                connection.execute(change.encode())
+    connection.execute(statement(__file__, "shorten_errors"))
+    owner = tables[0]
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
-    owner = customers_first(tables)[0].name  # last, as deletes from it cascade to other tables
-    in_order = sorted(names, key=lambda name: name == owner)
+    in_order = sorted(names, key=lambda name: name == owner.name)  # last, as deletes from it cascade to other tables
     found = [(name, _rows_of(connection, name, tables, customers)) for name in in_order]
     theirs = {name: which for name, which in found if which}
     left_alone = [name for name in names if name not in theirs]
-    _require_kept(connection, names, theirs)
+    _require_kept(connection, names, {name: which for name, which in theirs.items() if not which.only_landed})
     whose, told = _delete(connection, entries, theirs)
-    # 0.2.0 kept rows that broke somebody's constraint
-    connection.execute("update ops.loads set error = split_part(error, 'DETAIL:', 1) where error like '%DETAIL:%'")
     for (name,) in connection.execute(statement(__file__, "no_longer_landed"), [list(names)]).fetchall():
         # its statistics, which keep values, would outlive TRUNCATE
         connection.execute(sql.SQL("drop table {}").format(sql.Identifier("staging", name)))
@@ -146,13 +158,6 @@ def _forget(
     link = history.add_link(connection, "forgotten", told, customers=len(new), reason=reason)
     enter(connection, new, link.link)
     return whose.total(), left_alone, link.line
-
-
-def _add_columns(connection: Connection, kept: Sequence[Entry]) -> None:
-    """Add to replaced rows the columns that were declared since: conditions on history name them."""
-    values = [[entry.relation.as_string(connection) for entry in kept], [entry.table_name for entry in kept]]
-    for (added,) in connection.execute(statement(__file__, "columns_declared_since"), values).fetchall():
-        connection.execute(added.encode())
 
 
 def _require_kept(connection: Connection, names: Collection[str], theirs: Mapping[str, CustomerRows]) -> None:
@@ -187,7 +192,8 @@ def _delete(
     """Delete the rows everywhere; returns a count per customer, and records for the chain."""
     whose, told = Counter[str](), list[dict[str, Any]]()
     for entry in entries:
-        if (which := theirs.get(entry.table_name)) and (gone := _from_history(connection, entry, which))["rows"]:
+        which = theirs.get(entry.table_name)
+        if which and not which.only_landed and (gone := _from_history(connection, entry, which))["rows"]:
             whose.update(gone["customers"])
             if entry.event:
                 checksum = int(entry.checksum - gone["checksum"])
@@ -199,24 +205,28 @@ def _delete(
 
 
 def _rows_of(connection: Connection, name: str, tables: Sequence[Table], customers: list[str]) -> CustomerRows | None:
-    """Which rows of a table to delete; None if no column names a customer.
+    """Which rows of a table to delete; None if no column names a customer, also as no month has brought it yet.
 
     A row that belonged to one of them on any date is deleted on all dates. Otherwise an older version, which names
     somebody else, would become its newest one.
     """
-    [owner, *_], table = customers_first(tables), next((table for table in tables if table.name == name), None)
+    owner, table = tables[0], next((table for table in tables if table.name == name), None)
     asked = {"table": name, "customers": owner.name, "key": None if owner.key[0] in OF_ANY_TABLE else owner.key[0]}
     columns = table.customer if table else connection.execute(statement(__file__, "referencing"), asked).fetchone()
-    there = columns_in_database(connection, [f"{name}_snapshots"]).get(f"{name}_snapshots")
-    if not columns or (there and columns[0] not in there):  # no month has brought it yet
+    if not columns:
         return None
-    column, values = columns[0], dict[str, Any](customers=customers)
-    kind = _kind(tables)
+    values, kind = dict[str, Any](customers=customers), _kind(owner)
+    known = columns_in_database(connection, [f"{name}_snapshots"]).get(f"{name}_snapshots")
+    called = table.column(columns[0]).names if table else columns  # `migrate` may not have renamed it yet
+    column = next((one for one in called if known and one in known), columns[0])
+    only_landed = known is not None and column not in known
+    if only_landed and not _has(connection, sql.Identifier("staging", name), column):
+        return None
     parts = {"customer": sql.Identifier(column), "type": sql.SQL(kind)}
     by_customer = statement(__file__, "by_customer").format(**parts)
     key = connection.execute(statement(__file__, "key"), [f"{name}_snapshots"]).fetchall()
-    if not key or column in dict(key):
-        return CustomerRows(name_of(column, kind), by_customer, values)
+    if not key or only_landed or column in dict(key):
+        return CustomerRows(column, name_of(column, kind), by_customer, values, only_landed)
     parts["key"] = identifiers(part for part, _ in key)
     parts["history"] = sql.Identifier("public", f"{name}_snapshots")
     rows = connection.execute(statement(__file__, "keys").format(by_customer=by_customer, **parts), values).fetchall()
@@ -226,11 +236,14 @@ def _rows_of(connection: Connection, name: str, tables: Sequence[Table], custome
         for place, (_, its) in zip(keys, key, strict=True)
     ]
     both = statement(__file__, "by_key").format(by_customer=by_customer, each=sql.SQL(", ").join(each), **parts)
-    return CustomerRows(name_of(column, kind), both, values | keys)
+    return CustomerRows(column, name_of(column, kind), both, values | keys)
 
 
 def _from_history(connection: Connection, entry: Entry, theirs: CustomerRows) -> dict[str, Any]:
-    """Delete from a partition or a kept copy, and subtract the rows and their checksum from its ledger entry."""
+    """Delete from a partition or a kept copy, and subtract the rows and their checksum from its ledger entry.
+
+    Returns what was deleted: `rows`, how many of them were `delivered`, their `checksum`, and their `customers`.
+    """
     names = {"relation": entry.relation, "theirs": theirs.condition, "name": theirs.name}
     connection.execute(statement(__file__, "make_leaving").format(**names))
     connection.execute(statement(__file__, "leaving").format(**names), theirs.values)
@@ -249,7 +262,7 @@ def _from_history(connection: Connection, entry: Entry, theirs: CustomerRows) ->
 def _from_table(connection: Connection, schema: str, name: str, theirs: CustomerRows) -> list[str]:
     """Delete from production or staging; returns the customer of each deleted row."""
     relation = sql.Identifier(schema, name)
-    if not _is_there(connection, relation):
+    if not _has(connection, relation, theirs.column):
         return []
     names = {"relation": relation, "theirs": theirs.condition, "name": theirs.name}
     query = statement(__file__, "delete").format(**names)

@@ -1,3 +1,15 @@
+-- name: has
+select exists (select from pg_catalog.pg_attribute where attrelid = to_regclass(%s) and attname = %s and not attisdropped);
+
+-- name: lacking
+-- Statements that give a kept copy the columns that were declared after it was replaced, as ops.undo_history does.
+select format('alter table %%s add column %%I %%s', to_regclass(%(kept)s), attname, format_type(atttypid, atttypmod))
+from pg_catalog.pg_attribute as declared
+where attrelid = to_regclass(format('public.%%I', %(history)s::text)) and attnum > 0 and not attisdropped
+    and not exists (
+        select from pg_catalog.pg_attribute as known where known.attrelid = to_regclass(%(kept)s) and known.attname = declared.attname
+    );
+
 -- name: referencing
 -- In a table that is no longer declared, the column with the customer: one that references the customers, or else has their key's name,
 -- which is null if it is one like `id`.
@@ -11,17 +23,6 @@ where
     and not attisdropped
     and (conrelid is not null or attname = %(key)s)
 order by conrelid is null;
-
--- name: columns_declared_since
--- SQL that adds to tables the columns that history of these tables has and they lack.
-select format('alter table %%s add column %%I %%s', kept.relation, attname, format_type(atttypid, atttypmod))
-from unnest(%s::text [], %s::text []) as kept (relation, table_name)
-inner join pg_catalog.pg_attribute as declared
-    on attrelid = to_regclass(format('public.%%I', kept.table_name || '_snapshots')) and attnum > 0 and not attisdropped
-where not exists (
-    select from pg_catalog.pg_attribute as known
-    where known.attrelid = to_regclass(kept.relation) and known.attname = declared.attname
-);
 
 -- name: cascades
 -- The foreign keys by which rows of tables are deleted with those of others.
@@ -90,3 +91,7 @@ where landed.table_name <> all(%s::text []) and to_regclass(format('staging.%%I'
 
 -- name: update_staged
 update ops.staged set row_count = row_count - %s where table_name = %s;
+
+-- name: shorten_errors
+-- Errors that an earlier version entered can have a customer's row, but not in the first two lines, which `status` shows.
+update ops.loads set error = substring(error from '^[^\n]*\n[^\n]*') where error like E'%\n%\n%';

@@ -1,4 +1,5 @@
-"""What upkeep shares: the run lock, one transaction with readable errors, proof of history, links of the chain."""
+"""What the modules of upkeep share: the run lock, one transaction with readable errors, proof of history, links of the
+chain."""
 
 from __future__ import annotations
 
@@ -101,9 +102,7 @@ def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
     except psycopg.errors.LockNotAvailable:
         raise SurroundingsFailed(f"{nothing}: a table is in use. Try again when nobody reads it.") from None
     except (psycopg.ProgrammingError, psycopg.NotSupportedError, *DEPENDS) as error:
-        detail = (
-            None if isinstance(error, psycopg.IntegrityError) else error.diag.message_detail
-        )  # else: a customer's row
+        detail = None if isinstance(error, psycopg.IntegrityError) else error.diag.message_detail  # else: a row or key
         said = "; ".join(filter(None, [error.diag.message_primary, detail])).rstrip(".")
         raise SurroundingsFailed(f"{nothing}: {said}. Drop what is in the way, try again, then recreate it.") from None
 

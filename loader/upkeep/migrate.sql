@@ -49,22 +49,22 @@ inner join changed on (attrelid = conrelid and attnum = any(conkey)) or (attreli
 where contype = 'f' and conparentid = 0;
 
 -- name: views
--- Views of these tables, and views of those views, each after the views that it reads. Each has SQL to drop it, and to make it with its
--- options, owner and rights. Default privileges of the current role are revoked first.
+-- Views of these tables, and views of those views, each after the views that it reads: one that was replaced can read a newer one. Each has
+-- SQL to drop it, and to make it with its options, owner and rights. Default privileges of the current role are revoked first.
 with recursive shown as (
     select to_regclass(relation)::oid as oid, 0 as depth from unnest(%(relations)s::text []) as relation
     union
     select ev_class, depth + 1
     from shown
     inner join pg_catalog.pg_depend on refclassid = 'pg_class'::regclass and refobjid = shown.oid
-    inner join pg_catalog.pg_rewrite on classid = 'pg_rewrite'::regclass and pg_rewrite.oid = objid and ev_class <> shown.oid
+    inner join pg_catalog.pg_rewrite on classid = 'pg_rewrite'::regclass and pg_rewrite.oid = objid
+    where ev_class <> shown.oid  -- the rule of each view depends on the view
 ),
 
 views as (
-    select relation.oid, max(depth) as depth, relation.oid::regclass::text as name, relname, relnamespace, relowner, relacl, reloptions
-    from shown
+    select relation.oid, relation.oid::regclass::text as name, relname, relnamespace, relowner, relacl, reloptions, depth
+    from (select oid, max(depth) as depth from shown group by oid) as shown
     inner join pg_catalog.pg_class as relation on relation.oid = shown.oid and relkind = 'v'
-    group by relation.oid
 )
 
 select

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from psycopg.sql import Composed
 
 from loader.database import Connection
-from loader.errors import WrongUsage
+from loader.errors import SurroundingsFailed, WrongUsage
 
 
 def require_pyarrow() -> None:
@@ -53,10 +52,13 @@ def from_csv(path: Path, types: Mapping[str, str], *, exact: bool = False) -> No
 
     Args:
         types: PostgreSQL's type of each column.
-        exact: write numeric as text to keep all digits: 29.90 and 29.9 differ, and no Parquet type keeps both.
+        exact: write numeric as text to keep all digits: 29.90 and 29.9 differ, and no Parquet type keeps both. Dates
+            and timestamps become text if a file has one that Parquet cannot hold, like infinity.
+
+    Raises:
+        SurroundingsFailed: a value has no place in Parquet, and need not be `exact`.
     """
     import pyarrow as pa
-    from pyarrow import csv, parquet
 
     arrow = {
         "text": pa.string(),
@@ -69,7 +71,20 @@ def from_csv(path: Path, types: Mapping[str, str], *, exact: bool = False) -> No
         "integer": pa.int32(),
         "smallint": pa.int16(),
     }
-    schema = pa.schema([(name, arrow.get(data_type, pa.string())) for name, data_type in types.items()])
+    kinds = {name: arrow.get(data_type, pa.string()) for name, data_type in types.items()}
+    try:
+        _convert(path, pa.schema(kinds.items()))
+    except pa.ArrowInvalid as error:
+        if not exact:
+            said = f"Parquet cannot hold a value, as with a date of infinity: {error}. Write CSV instead."
+            raise SurroundingsFailed(said) from None
+        plain = {name: pa.string() if pa.types.is_temporal(kind) else kind for name, kind in kinds.items()}
+        _convert(path, pa.schema(plain.items()))
+
+
+def _convert(path: Path, schema: Any) -> None:
+    from pyarrow import csv, parquet
+
     convert = csv.ConvertOptions(
         column_types=schema,
         strings_can_be_null=True,
@@ -87,15 +102,6 @@ def from_csv(path: Path, types: Mapping[str, str], *, exact: bool = False) -> No
     ):
         for batch in batches:
             writer.write_batch(batch)
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def columns(path: Path) -> list[str]:
