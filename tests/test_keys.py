@@ -673,6 +673,23 @@ def test_who_was_forgotten_can_be_forgotten_in_tables_that_name_customers_later(
     holds(sold, people=[1, 2], orders=[10, 20], goods=[1, 2, 3])
 
 
+@pytest.mark.long
+def test_a_column_that_names_customers_is_declared_after_a_restatement(sold: Shop) -> None:
+    """The kept copy lacks it, and until February all of history does."""
+    restated: Files = {**SOLD, "goods": ["id,name", "1,x", "2,y", "3,other"]}
+    sold.ingest(JANUARY, restated, "--restate", "--reason", "a name")
+    bought = with_meta(GOODS, references={"table": "persons", "columns": "buyer"})
+    declare(sold, PERSONS, OF_PERSONS, {**bought, "columns": [*GOODS["columns"], column("buyer", "int")]})
+    assert sold.json("forget", "2", "--reason", "why")["left_alone"] == ["goods"]
+    files = {**restated, "orders": ["no,person", "10,1"], "goods": ["id,name,buyer", "1,x,1", "2,y,2", "3,other,"]}
+    sold("land", sold.deliver(FEBRUARY, files), "--data-dir", str(sold.data))
+    assert sold.streamflow.rows("select id from staging.goods order by 1") == [(1,), (3,)]
+    sold("ingest", "001", "--data-dir", str(sold.data))
+    sold("forget", "1", "--reason", "why")
+    holds(sold, persons=[], orders=[], goods=[2, 3])
+    assert sold.streamflow.rows("select id from restated.goods_2024_01_31 order by 1") == [(2,), (3,)]
+
+
 def payments(**meta: Any) -> dict[str, Any]:
     """The declared payments, with these keys of `meta` added or changed."""
     return with_meta(TABLES[2], **meta)
