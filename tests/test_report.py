@@ -311,7 +311,7 @@ def test_a_report_that_fails_is_named_and_made_by_the_same_command(streamflow: S
         result = streamflow("ingest", "000", "--data-dir", months, "--json")
         assert (result.code, result.json["state"]) == (5, state)
         assert [node["kind"] for node in result.json["failed"]] == ["report"]
-        assert "report of month 000: File exists" in result.err
+        assert "report of month 000: the report cannot be written: File exists" in result.err
     (home / "reports").unlink()
     assert "nothing to do" in streamflow.ok("ingest", "000", "--data-dir", months).out
     assert list((home / "reports").glob("month_000_*.html"))

@@ -9,10 +9,10 @@
             {%- do streamflow.keep_shut("dbt would build it before audits of several tables have ended", "Run dbt without --use-fast-test-edges.") -%}
         {%- endif -%}
         {%- set left_out, audits = [], streamflow.audits() -%}
-        {%- if not audits -%}
-            {%- do streamflow.keep_shut("no test of staging has severity error", "If dbt_project.yml sets severity or enabled for all data_tests,"
-                ~ " take that out, or set it in the folder of your own tests only.") -%}
-        {%- endif -%}
+        {%- for node in graph.nodes.values() if not audits and node.resource_type == 'test' and streamflow.audited_table(node) -%}
+            {%- do streamflow.keep_shut("no test of staging has severity error", "If dbt_project.yml sets severity for all data_tests, take that"
+                ~ " out, or set it in the folder of your own tests only.") -%}
+        {%- endfor -%}
         {%- for audit in audits -%}
             {%- if audit.unique_id not in selected_resources %}{% do left_out.append(audit.name) %}{% endif -%}
             {%- for id in audit.depends_on.nodes if id not in model.depends_on.nodes -%}
