@@ -68,7 +68,7 @@ def test_the_functions_do_what_the_commands_do(
     assert api.abandon_month("000").tables == []
     assert api.migrate().changes == []
     monkeypatch.setattr(log, "propagate", True)
-    with pytest.raises(api.ModelsFailed, match=r"month 000 published.*report of month 000: the report cannot be written: File exists"):
+    with pytest.raises(api.ModelsFailed, match=r"month 000 published.*report of month 000: .*: File exists"):
         api.ingest_month("000", months)
     (home / "reports").unlink()
     assert api.ingest_month(0, str(months)).state == "unchanged"
