@@ -1,4 +1,4 @@
-"""Keeps dbt's sessions from one node to the next; dbt-postgres would open about a hundred, one for each node."""
+"""Keeps dbt's sessions from node to node, as dbt-postgres would open about a hundred, and rows out of their errors."""
 
 from __future__ import annotations
 

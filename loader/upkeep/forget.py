@@ -100,9 +100,9 @@ def _kind(owner: Table) -> str:
     return owner.column(owner.key[0]).data_type
 
 
-def _has(connection: Connection, relation: sql.Identifier, column: str) -> bool:
+def _has(connection: Connection, schema: str, name: str, column: str) -> bool:
     """Whether a table is there and has the column, which may have been declared just now."""
-    return bool(value(connection, statement(__file__, "has"), [relation.as_string(connection), column]))
+    return column in columns_in_database(connection, [name], schema).get(name, {})
 
 
 def _is_there(connection: Connection, relation: sql.Identifier) -> bool:
@@ -135,9 +135,9 @@ def _forget(
     """
     for entry in entries:
         if entry.schema_name == "restated":
-            which = {"kept": entry.relation.as_string(connection), "history": f"{entry.table_name}_snapshots"}
-            for (change,) in connection.execute(statement(__file__, "lacking"), which).fetchall():
-                connection.execute(change.encode())
+            of = sql.Identifier("public", f"{entry.table_name}_snapshots")
+            which = [name.as_string(connection) for name in (entry.relation, of)]
+            connection.execute("select ops.add_columns(%s::regclass, %s::regclass)", which)
     connection.execute(statement(__file__, "shorten_errors"))
     owner = tables[0]
     names = dict.fromkeys([*(entry.table_name for entry in entries), *(table.name for table in reversed(tables))])
@@ -220,7 +220,7 @@ def _rows_of(connection: Connection, name: str, tables: Sequence[Table], custome
     called = table.column(columns[0]).names if table else columns  # `migrate` may not have renamed it yet
     column = next((one for one in called if known and one in known), columns[0])
     only_landed = known is not None and column not in known
-    if only_landed and not _has(connection, sql.Identifier("staging", name), column):
+    if only_landed and not _has(connection, "staging", name, column):
         return None
     parts = {"customer": sql.Identifier(column), "type": sql.SQL(kind)}
     by_customer = statement(__file__, "by_customer").format(**parts)
@@ -262,7 +262,7 @@ def _from_history(connection: Connection, entry: Entry, theirs: CustomerRows) ->
 def _from_table(connection: Connection, schema: str, name: str, theirs: CustomerRows) -> list[str]:
     """Delete from production or staging; returns the customer of each deleted row."""
     relation = sql.Identifier(schema, name)
-    if not _has(connection, relation, theirs.column):
+    if not _has(connection, schema, name, theirs.column):
         return []
     names = {"relation": relation, "theirs": theirs.condition, "name": theirs.name}
     query = statement(__file__, "delete").format(**names)

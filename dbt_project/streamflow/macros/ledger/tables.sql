@@ -201,54 +201,48 @@ from ops.history as history
 inner join ops.history as earlier
     on history.table_name = earlier.table_name and earlier.as_of < history.as_of and history.load_id < earlier.load_id;
 
--- loads that production may take in: every table that the load landed has history, built by this load or from the same file; if the load
--- restates, that is not outdated either. A load that built no history is not complete, as its month was there already.
-create or replace view ops.complete_loads as
-select files.load_id, files.as_of, files.month, bool_and(history.merged_at is not null) as is_merged
-from ops.landed_files as files
-left join ops.history as history on history.table_name = files.table_name and history.as_of = files.as_of
-left join ops.landed_files as built_from on built_from.load_id = history.load_id and built_from.table_name = files.table_name
-group by files.load_id, files.as_of, files.month
-having
-    bool_or(history.load_id = files.load_id)
-    and bool_and(
-        coalesce(
-            history.load_id = files.load_id
-            or (
-                built_from.content = files.content
-                and not (
-                    files.restates
-                    and files.load_id not in (select published.load_id from ops.published)  -- 0.2.0 published outdated history
-                    and exists (
-                        select from ops.outdated_history as outdated
-                        where (outdated.table_name, outdated.as_of) = (history.table_name, history.as_of)
-                            and outdated.changed_by < files.load_id
-                    )
-                )
-            ),
-            false
-        )
-    );
-
--- the landed tables that are to become history: those without history of that date, and those that are restated because their file is
--- another one, or their history is outdated: the tables of a restated month all stand on the same months
-create or replace view ops.to_build as
-select staged.table_name, staged.load_id, staged.as_of, staged.row_count, standing.partition_name as replaces
-from ops.staged as staged
-inner join ops.landed_files as files on files.load_id = staged.load_id and files.table_name = staged.table_name
-left join ops.history as standing on standing.table_name = staged.table_name and standing.as_of = staged.as_of
-left join ops.landed_files as built_from on built_from.load_id = standing.load_id and built_from.table_name = standing.table_name
-where standing.load_id is null
+-- the tables that each load landed, and the history of their date; `stands` unless the load has to build it: it was built by this load or
+-- from the same file and, if the load restates, is not outdated, so that all tables of a restated month stand on the same months
+create or replace view ops.landed_history as
+select
+    files.load_id,
+    files.as_of,
+    files.month,
+    files.restates,
+    files.table_name,
+    history.load_id as built_by,
+    history.partition_name,
+    history.merged_at,
+    history.load_id = files.load_id
     or (
-        files.restates
-        and (
-            built_from.content <> files.content
-            or (
-                staged.load_id not in (select published.load_id from ops.published)
-                and (standing.table_name, standing.as_of) in (select outdated.table_name, outdated.as_of from ops.outdated_history as outdated)
+        built_from.content = files.content
+        and not (
+            files.restates
+            and files.load_id not in (select published.load_id from ops.published)  -- 0.2.0 published outdated history
+            and exists (
+                select from ops.outdated_history as outdated
+                where (outdated.table_name, outdated.as_of) = (history.table_name, history.as_of) and outdated.changed_by < files.load_id
             )
         )
-    );
+    ) as stands
+from ops.landed_files as files
+left join ops.history as history on history.table_name = files.table_name and history.as_of = files.as_of
+left join ops.landed_files as built_from on built_from.load_id = history.load_id and built_from.table_name = files.table_name;
+
+-- loads that production may take in: the history of every table that the load landed stands. A load that built no history is not complete,
+-- as its month was there already.
+create or replace view ops.complete_loads as
+select load_id, as_of, month, bool_and(merged_at is not null) as is_merged
+from ops.landed_history
+group by load_id, as_of, month
+having bool_or(built_by = load_id) and bool_and(coalesce(stands, false));
+
+-- the landed tables that are to become history: those without history of that date, and those whose history a restatement builds anew
+create or replace view ops.to_build as
+select staged.table_name, staged.load_id, staged.as_of, staged.row_count, landed.partition_name as replaces
+from ops.staged as staged
+inner join ops.landed_history as landed on landed.load_id = staged.load_id and landed.table_name = staged.table_name
+where landed.built_by is null or (landed.restates and not landed.stands);
 
 -- the history of each date that has a complete load, built by that load or by an earlier one
 create or replace view ops.standing_history as

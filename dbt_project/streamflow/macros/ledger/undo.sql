@@ -50,13 +50,28 @@ begin
 end
 $$;
 
+-- Adds to replaced rows the columns that their table got after they were replaced.
+create or replace function ops.add_columns(kept regclass, parent regclass) returns void language plpgsql as $$
+declare
+    statement text;
+begin
+    for statement in
+        select format('alter table %s add column %I %s', kept, attname, format_type(atttypid, atttypmod))
+        from pg_attribute as declared
+        where attrelid = parent and attnum > 0 and not attisdropped
+            and not exists (select from pg_attribute as known where known.attrelid = kept and known.attname = declared.attname)
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+
 -- Drops a partition of history, and puts back the one that it replaced.
 create or replace function ops.undo_history(of_table text, of_date date, partition text, entry_before jsonb) returns void
 language plpgsql as $$
 declare
     parent regclass := format('public.%I', of_table || '_snapshots');
     kept text;
-    statement text;
 begin
     execute format('lock table history.%I in share row exclusive mode', partition);  -- see ops.build_history
     execute format('alter table %s detach partition history.%I', parent, partition);
@@ -67,14 +82,7 @@ begin
     end if;
     kept := format('history.%I', entry_before ->> 'partition_name');
     execute format('alter table restated.%I set schema history', entry_before ->> 'partition_name');
-    for statement in  -- columns that were declared after it was replaced
-        select format('alter table %s add column %I %s', kept, attname, format_type(atttypid, atttypmod))
-        from pg_attribute as declared
-        where attrelid = parent and attnum > 0 and not attisdropped
-            and not exists (select from pg_attribute as known where known.attrelid = kept::regclass and known.attname = declared.attname)
-    loop
-        execute statement;
-    end loop;
+    perform ops.add_columns(kept::regclass, parent);
     perform ops.add_checks(parent, kept);
     execute format('alter table %s attach partition %s for values in (%L)', parent, kept, of_date);
     insert into ops.history select (jsonb_populate_record(null::ops.history, entry_before)).*;
