@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from loader.contract.tables import load_contract
+from loader.errors import WrongUsage
+from loader.readers import lookups
 from tests.conftest import REPOSITORY, TABLES, Streamflow
 from tests.files import copy_month
 
@@ -60,6 +63,19 @@ def test_a_customer_in_other_letters_is_another(january: Streamflow) -> None:
     assert "as in the files, capitals too" in result.err
     assert january("history", "'; drop table users; --").code == 2
     assert january.value("select count(*) from users") == 60
+
+
+def test_a_key_of_several_columns_is_asked_for_as_in_a_csv_file(january: Streamflow) -> None:
+    users = next(table for table in load_contract() if table.name == "users")
+    key = ("user_id", "user_gender")
+    users = users.model_copy(update={"key": key, "customer": key})
+    [(user, gender)] = january.rows("select user_id, user_gender from users order by user_id limit 1")
+    for asked in (f"{user},{gender}", f'"{user}","{gender}"'):
+        [row] = lookups.customer(january.connection, asked, [users])
+        assert row.key == {"user_id": user, "user_gender": gender}
+    for asked in (user, f"{user},{gender},", f"{user}\n,{gender}", ""):
+        with pytest.raises(WrongUsage, match="Write user_id, user_gender as in the files"):
+            lookups.customer(january.connection, asked, [users])
 
 
 def test_diff_counts_rows_and_columns(february: Streamflow) -> None:

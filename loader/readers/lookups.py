@@ -87,8 +87,11 @@ def customer(connection: Connection, asked: str, tables: Sequence[Table]) -> lis
 
 def _rows(connection: Connection, asked: str, table: Table) -> list[RowOverTime]:
     columns, who = columns_in_history(connection, table), _who(table)
-    values = next(csv.reader([asked]), []) if len(who) > 1 else [asked]
     nothing = [RowOverTime(table.name, {}, [])]
+    try:
+        values = next(csv.reader([asked]), []) if len(who) > 1 else [asked]
+    except csv.Error:  # like a line break outside quotes
+        return nothing
     if not columns or len(values) != len(who):
         return nothing
     placeholders = sql.SQL(", ").join([sql.Placeholder()] * len(who))
