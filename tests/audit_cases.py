@@ -211,7 +211,10 @@ SINGULAR: dict[str, tuple[str, Guilty]] = {
         "select * from {{ source('staging', 'customers') }} as c where c.fee < 0 and c.email <> '%s {x}' -- done",
         {4: "fails singular"},
     ),
-    "singular_of_constants": ("select 1 from {{ source('staging', 'customers') }} as c where c.fee < 0 -- done", {4}),
+    "singular_of_constants": (
+        "select 1 from {{ source('staging', 'customers') }} as c where c.fee < 0 and c.email <> '%' -- done",
+        {4},
+    ),
     "singular_of_two_tables": (
         "select c.user_id, c.parent, u.user_id is null as unknown from {{ source('staging', 'customers') }} as c"
         " left join {{ source('staging', 'users') }} as u on u.user_id = c.parent"

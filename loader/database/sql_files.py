@@ -46,7 +46,7 @@ def value(connection: Connection, query: Query, values: Values = ()) -> Any:
 
 def one_row(connection: Connection, query: Query, values: Values = ()) -> TupleRow:
     """The only row of a query; SurroundingsFailed if there is none."""
-    row = connection.execute(query, values).fetchone()
+    row = connection.execute(query, values or None).fetchone()  # without values, psycopg leaves a % as it is
     if row is None:
         raise SurroundingsFailed("the ledger lacks a row that was there: was ops changed by hand?")
     return row
