@@ -17,7 +17,7 @@ OPTIONS = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(AS_OF),--as-of "$(AS
 
 .PHONY: help setup tools ingest check status test test-long lint format bench docs docs-static docs-reference docs-pictures docs-site psql dbt seeds clean
 
-help: ## This list
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed ## Make .venv and install what a month needs
@@ -35,29 +35,29 @@ $(VENV)/tools: $(SOURCES)
 
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
-	  echo "streamflow needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make setup PYTHON=python3.12" >&2; exit 2; }
+	  echo "streamflow needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another one: make setup PYTHON=python3.12" >&2; exit 2; }
 	@.ci/install $(VENV) $(PYTHON) $(1)
 	@$(BIN)/streamflow setup >&2
 	@touch $(VENV)/installed $@
 endef
 
-ingest: setup ## Ingest a month, or say which there are: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
+ingest: setup ## Ingest a month, or without MONTH name the available ones: make ingest MONTH=001 [DATA_DIR=folder] [AS_OF=2024-02-29]
 	@$(BIN)/streamflow ingest $(if $(MONTH),"$(MONTH)") $(OPTIONS) $(ARGS)
 
 check: setup ## Land and audit a month, publish nothing: make check MONTH=001 [DATA_DIR=folder]
 	@$(BIN)/streamflow check $(if $(MONTH),"$(MONTH)") $(OPTIONS) $(ARGS)
 
-status: setup ## What is left to do, and the months with their states
+status: setup ## Show what is left to do, and the months with their states
 	@$(BIN)/streamflow status $(ARGS)
 
 # In a folder of its own: another run of pytest closes the one that they share to the account that runs the servers
 IN_A_FOLDER = folder=$$(mktemp -d /tmp/sf-XXXXXX) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM &&
 PYTEST = $(BIN)/pytest -n auto --dist worksteal --basetemp="$$folder/t" $(ARGS)
 
-test: tools ## Run every test but the long ones, on PostgreSQL 16 or 18 in turn
+test: tools ## Run the short tests, each on PostgreSQL 16 or 18
 	@$(IN_A_FOLDER) $(PYTEST)
 
-test-long: tools ## Run every test on both, with many kills and long fuzzing
+test-long: tools ## Run all tests on both, with many kills and long fuzzing
 	@.ci/install $(VENV) $(PYTHON) '.[dev,tutorial]'
 	@$(IN_A_FOLDER) STREAMFLOW_TEST_LONG=1 $(PYTEST)
 
@@ -73,7 +73,7 @@ lint: tools ## Check style and types of Python and SQL, the Dockerfile, docker-c
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
 
-format: tools ## Put the Python files in order
+format: tools ## Fix the style of the Python files
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -86,7 +86,7 @@ docs: setup ## Serve the dbt docs with lineage on http://localhost:8080 [PORT=..
 	@$(BIN)/streamflow dbt docs generate --quiet
 	@$(BIN)/streamflow dbt docs serve --host 127.0.0.1 --port $(PORT)
 
-docs-static: setup ## The dbt docs as one HTML file: docs/static/index.html
+docs-static: setup ## Write the dbt docs as one HTML file: docs/static/index.html
 	@$(BIN)/streamflow init
 	@$(BIN)/streamflow dbt docs generate --static --quiet
 	@mkdir -p docs/static && cat dbt_project/target/static_index.html > docs/static/index.html
@@ -96,10 +96,10 @@ docs-reference: tools ## Write the pages in docs/ that are generated: commands, 
 	@$(BIN)/python -m tests.cli_reference
 	@$(BIN)/python -m tests.reference
 
-docs-pictures: tools ## Draw docs/pictures anew: two minutes, with Chromium
+docs-pictures: tools ## Draw the pictures in docs/pictures again: two minutes, needs Chromium
 	@$(BIN)/python -m tests.pictures
 
-docs-site: setup ## The pages in docs/ as a site with search: build/site/index.html
+docs-site: setup ## Build the pages in docs/ as a site with search: build/site/index.html
 	@.ci/install $(VENV) $(PYTHON) '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 	@echo build/site/index.html
@@ -110,7 +110,7 @@ psql: setup ## Open psql on the database
 dbt: setup ## Run dbt with this project, profile and database: make dbt ARGS="build"
 	@$(BIN)/streamflow dbt $(ARGS)
 
-seeds: tools ## Make the two made-up months anew
+seeds: tools ## Generate the two made-up months again
 	@$(BIN)/python seeds_data/generate.py --out seeds_data
 
 clean: ## Delete what was built; the database in .streamflow stays

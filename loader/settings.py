@@ -23,7 +23,7 @@ YEAR_AND_MONTH = r"[12]\d{3}-(?:0[1-9]|1[0-2])"
 """A month by its date, like 2024-02."""
 
 UNREAD = re.compile("pg(ssl|gss|channelbinding|requireauth|service|passfile|options)[a-z]*")
-"""Variables of libpq, by which a connection would be less safe or another one than somebody meant."""
+"""Variables of libpq: a connection that ignores them may be less safe than was meant, or lead elsewhere."""
 
 
 class Settings(BaseSettings):

@@ -494,7 +494,7 @@ def test_only_the_file_that_was_written_comes_back(
     folder.rename(moved)
     unseen = march.ok("verify").out
     assert "which cannot be seen from here" in unseen
-    assert "; archived files that were not looked at, as their folder cannot be seen from here: 6" in unseen
+    assert "; archived files not checked, because their folder cannot be reached from here: 6" in unseen
     missing = march("archive", "--restore")
     assert (missing.code, "give its present place with --from" in missing.err) == (3, True)
     file = moved / "labels_2024_01_31.parquet"

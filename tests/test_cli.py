@@ -37,7 +37,7 @@ def test_every_command_has_help(streamflow: Streamflow) -> None:
 def test_help_lists_every_command_in_groups(streamflow: Streamflow) -> None:
     listed = streamflow.ok("--help").out
     groups = re.findall(r"^╭─ (.+?) ─", listed, re.MULTILINE)
-    assert groups == ["Options", "Load", "Look", "Take out", "Look after"]
+    assert groups == ["Options", "Load", "Inspect", "Export", "Maintain"]
     listed += streamflow.ok("db", "--help").out
     for command in COMMANDS:
         assert command[-1] in listed

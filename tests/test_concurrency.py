@@ -304,7 +304,7 @@ def test_a_landing_while_audits_run_keeps_the_gate_shut(january: Streamflow, mon
     january.connection.execute("create trigger another after insert on ops.runs execute function public.land_another()")
     result = january.dbt("build")
     assert statuses(result)["gate"] == "error"
-    assert "staging was landed anew while its audits ran" in said(result)
+    assert "staging was landed again while its audits ran" in said(result)
     assert january.state() == before
 
 

@@ -156,7 +156,7 @@ def test_tables_of_which_nobody_can_be_forgotten_are_named(run: Run, tmp_path: P
     )
     assert (
         "note: `streamflow forget` is refused for these tables, as rows of items name a row of orders but no customer:"
-        " for that, add client_id to the key of orders" in run(tmp_path, "new", "shop", "--from", folder).stdout
+        " add client_id to the key of orders" in run(tmp_path, "new", "shop", "--from", folder).stdout
     )
 
 
@@ -246,13 +246,13 @@ def test_customers_are_marked_where_more_tables_refer_to_a_lookup(run: Run, tmp_
         ("a,{{ 7 * 7 }}\n1,2\n", "which dbt would read as a template"),
         ("a,b\r1,2\r", "its lines end in CR alone"),
         (",".join(f"c{n}" for n in range(801)) + "\n", "has 801 columns, and a table 800 at most"),
-        ("a,b\n1,2\n1,2\n", "no table to make. x.csv: no column, nor two or three together, tell its rows apart"),
-        ("a,b\n", "no table to make. x.csv: it has no rows"),
+        ("a,b\n1,2\n1,2\n", "no file with a key. x.csv: no column, and no two or three together, identify its rows"),
+        ("a,b\n", "no file with a key. x.csv: it has no rows"),
     ],
 )
 def test_what_is_no_delivery_leaves_no_project(run: Run, tmp_path: Path, text: str, said: str) -> None:
     folder = write(tmp_path / "month_000", x=text)
-    result = run(tmp_path, "new", "shop", "--from", folder, code=2 if "no table" in said else 1)
+    result = run(tmp_path, "new", "shop", "--from", folder, code=2 if "with a key" in said else 1)
     assert said in result.stderr
     assert not (tmp_path / "shop").exists()
 
@@ -301,7 +301,7 @@ def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Pa
     exports, shop = tmp_path / "exports", tmp_path / "shop"
     first = month_of_a_shop(exports / "month_000", 40)
     guessed = run(tmp_path, "new", "shop", "--from", first, "--label", "accounts.churned").stdout
-    assert "month_000 is taken as 2024-01: if it is another month, say in .env, before the first ingest," in guessed
+    assert "month_000 is taken as 2024-01: if it is another month, set STREAMFLOW_FIRST_MONTH in .env" in guessed
     contract = declared(shop)
     assert {name: table["config"]["meta"] for name, table in contract.items()} == {
         "accounts": {

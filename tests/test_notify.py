@@ -99,7 +99,7 @@ def test_what_fails_after_the_publish_is_in_the_message(january: Streamflow, mon
     ("command", "complaint"),
     [
         (f"/no/such/program {SECRET}", "cannot be started: No such file or directory"),
-        (f"{sys.executable} -c 'import sys; sys.exit(sys.argv[1] and 7)' {SECRET}", "ended with 7"),
+        (f"{sys.executable} -c 'import sys; sys.exit(sys.argv[1] and 7)' {SECRET}", "ended with exit code 7"),
         (f"{sys.executable} -c 'import time; time.sleep(600)' {SECRET}", "took more than 1 s"),
         (f"{SECRET} 'left open", "is not a command"),
         ("'' ", "cannot be started"),

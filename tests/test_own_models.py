@@ -645,7 +645,7 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
     ("path", "text", "said"),
     [
         ("models/history/labels_snapshots.sql", "{{ config(materialized='table') }}", "lacks a setting that guards"),
-        ("models/production/ours.sql", "select 1 as a", "ours would be built like a declared table, and is none"),
+        ("models/production/ours.sql", "select 1 as a", "ours would be built like a declared table, but is not"),
         *(
             pytest.param(path, text, said, marks=pytest.mark.long)
             for path, text, said in (

@@ -82,7 +82,7 @@ def test_restating_an_earlier_month(published: Streamflow, months: Path, tmp_pat
     assert published.value("select count(*) from users where user_id = 'new-by-restatement'") == 1
     march = next(month for month in published.ok("status", "--json").json if month["month"] == "002")
     assert march["built_on_replaced"] == ["2024-02-29"]
-    assert "002 was built on 2024-02-29 as it was before it was restated" in published.ok("status").out
+    assert "002 was built on 2024-02-29 before that month was restated" in published.ok("status").out
     assert published.ok("status").out.count("published, restated") == 1
     assert published.ok("verify").out.count("kept as it was before it was restated") == len(TABLES)
 

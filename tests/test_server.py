@@ -431,7 +431,7 @@ def test_data_of_another_version_are_refused_in_a_sentence(stopped: Embedded) ->
         file.write_text(f"{version}\n")
         refused = stopped("status", check=False)
         assert refused.returncode == 3
-        assert f"its data are of PostgreSQL {version!r}, and streamflow comes with 16 and 18" in refused.stderr
+        assert f"its data is from PostgreSQL {version!r}, but streamflow comes with 16 and 18" in refused.stderr
     file.write_text(kept)
     stopped("db", "start")
 

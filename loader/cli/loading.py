@@ -1,4 +1,4 @@
-"""`ingest`, `land`, `check`, `status` and `verify`: load a month into its tables, and show its state."""
+"""`ingest`, `land`, `check`, `status` and `verify`: load a month into its tables, show its state, and prove it."""
 
 from __future__ import annotations
 
@@ -38,25 +38,23 @@ AsOf = Annotated[
     dt.datetime | None,
     typer.Option(formats=DATE, metavar="DATE", help="The month's date, if it is not the last day."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Audit and build again even if nothing is new.")]
+Force = Annotated[bool, typer.Option("--force", help="Audit and build again even if the month is already published.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 Restate = Annotated[bool, typer.Option("--restate", help="Replace a published month, and keep what is replaced.")]
 Manifest = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A file kept elsewhere: compared with, and added to if all is sound."),
+    typer.Option(metavar="FILE", help="A copy of ops.chain kept elsewhere: compared, and extended if all is sound."),
 ]
 Waive = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="AUDIT", help="For this month, let this audit warn instead of refusing; may be given several times."
-    ),
+    typer.Option(metavar="AUDIT", help="An audit that only warns for this month; may be repeated."),
 ]
 Reason = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help="Why a month is restated or an audit waived; the ledger keeps it."),
 ]
-Hashes = Annotated[bool, typer.Option("--hashes", help="Also each file with its size and the start of its SHA-256.")]
-Every = Annotated[bool, typer.Option("--all", help=f"All months, not only the newest {summaries.ON_A_SCREEN}.")]
+Hashes = Annotated[bool, typer.Option("--hashes", help="Also show each file's size and the start of its SHA-256.")]
+Every = Annotated[bool, typer.Option("--all", help=f"Show all months, not only the newest {summaries.ON_A_SCREEN}.")]
 
 NOTHING = "nothing to verify: no month has any history yet"
 
@@ -73,10 +71,9 @@ def ingest(
     wait: Wait = None,
     as_json: Json = False,
 ) -> None:
-    """Land a month's files, audit them, and publish them: all tables or none. Without a month, show which there are.
+    """Land a month's files, audit them, and publish them: all tables or none. Without a month, name the available ones.
 
-    Of several months, each is published before the next one begins. The first month that is refused or fails ends the
-    command.
+    Several months are published one after another. The first month that is refused or fails ends the command.
     """
     waivers = _waivers(restate, waive, reason)
     deliveries = _deliveries(month, data_dir, as_of, several=True)
@@ -117,7 +114,7 @@ def check(
 
 
 def status(hashes: Hashes = False, every: Every = False, as_json: Json = False) -> None:
-    """What is left to do, and the known months with their state, rows and audits."""
+    """Show what is left to do, and the known months with their state, rows and audits."""
     from loader.readers import month_states
 
     with open_database(load_settings()).connect() as connection:
@@ -139,7 +136,7 @@ def verify(manifest: Manifest = None, as_json: Json = False) -> None:
     unseen = sum(not verdict.seen for verdict in verdicts)
     last = f"{wrong} of {len(verdicts)} differ" if wrong else f"all {len(verdicts) - unseen} are sound"
     if unseen:
-        last += f"; archived files that were not looked at, as their folder cannot be seen from here: {unseen}"
+        last += f"; archived files not checked, because their folder cannot be reached from here: {unseen}"
     shown = terminal.table(["table", "as of", "rows", "verdict"], rows)
     show(as_json, verdicts, *((shown, last) if verdicts else (NOTHING,)))
     if wrong:

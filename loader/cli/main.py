@@ -62,14 +62,14 @@ def options(
         use_project(project_dir)
         terminal.log_to_stderr(quiet="--json" in sys.argv)  # again, as that project's .env may set its form
     elif context.invoked_subcommand != "new" and is_only_the_checkout():
-        log.warning(f"neither this folder nor one above it has a project, so it is {SHIPPED}")
+        log.warning(f"neither this folder nor one above it has a project: working on {SHIPPED}")
 
 
 GROUPS = {
     "Load": (of_project.new, loading.ingest, loading.check, loading.land, upkeep.abandon),
-    "Look": (loading.status, reading.report, reading.diff, reading.history, loading.verify, of_project.doctor),
-    "Take out": (reading.training_set, reading.freeze),
-    "Look after": (
+    "Inspect": (loading.status, reading.report, reading.diff, reading.history, loading.verify, of_project.doctor),
+    "Export": (reading.training_set, reading.freeze),
+    "Maintain": (
         *(of_project.init, of_project.models, of_project.setup),
         *(upkeep.migrate, upkeep.archive, upkeep.forget),
     ),
@@ -81,11 +81,11 @@ for group, commands in GROUPS.items():
     for command in commands:
         app.command(rich_help_panel=group)(command)
 dbt_settings = {**PASSED_ON, "help_option_names": []}
-app.command(rich_help_panel="Look after", context_settings=dbt_settings)(of_project.dbt)
+app.command(rich_help_panel="Maintain", context_settings=dbt_settings)(of_project.dbt)
 for command in (server.start, server.stop, server.status, server.uri):
     db.command()(command)
 db.command(context_settings=PASSED_ON)(server.psql)
-app.add_typer(db, name="db", rich_help_panel="Look after")
+app.add_typer(db, name="db", rich_help_panel="Maintain")
 
 
 def main(signals: Sequence[tuple[int, float]] = ()) -> int:

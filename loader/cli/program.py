@@ -22,8 +22,8 @@ WRITES_THE_PROJECT = {"new", "models", "setup"}
 """Commands whose files a team shares. What others write may have customers' rows, so only their user can read it."""
 
 PATIENCE = 2.0
-"""Seconds in which a signal to end counts as the same as the first one: another would stop the cancelling of queries.
-A later one ends the process at once."""
+"""Seconds during which a further signal to end counts as part of the first, as it would stop the cancelling of queries.
+A later signal ends the process at once."""
 
 
 def program() -> None:

@@ -170,7 +170,7 @@ def setup(as_json: Json = False) -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Look for what may keep streamflow from working here, and change nothing. Exit 3 if there is a problem."""
+    """Check database, rights, locks, settings and disk, and change nothing; exit 3 if there is a problem."""
     from loader.readers.doctor import examine
 
     findings = list(examine())

@@ -35,7 +35,7 @@ def history(
     table_name: TableName = None,
     as_json: Json = False,
 ) -> None:
-    """One customer over time: what each table's history holds on each date, and what changed.
+    """Show one customer over time: what each table's history holds on each date, and what changed.
 
     For a table whose rows belong to no customer, give --table and the key of a row.
     """
@@ -78,7 +78,7 @@ def diff(
     rows: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="How many rows to show of each table.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """What differs between two published months: rows and columns counted, and some rows, old -> new."""
+    """Compare two published months: counts of changed rows and columns, and some changed rows as old -> new."""
     tables = lookups.chosen(table_name)
     with open_database(load_settings()).connect() as connection, undisturbed(connection, tables):
         old, new = find(connection, first), find(connection, second)
@@ -115,7 +115,10 @@ def training_set(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
 ) -> None:
-    """A training set: one row per customer known on a date, features as of then, the label of that or a later date."""
+    """Write a training set: one row per customer known on a date, with features of that date.
+
+    The label is of that date or a later one.
+    """
     if as_json and out is None:
         raise WrongUsage("--json is for a training set that goes into a file: give --out too.")
     tables = load_contract()
@@ -141,7 +144,6 @@ def freeze(
 ) -> None:
     """Show a month's history as a schema like as_of_2024_01_31, with views named like the production tables.
 
-    In psql, after `set search_path = as_of_2024_01_31, public`, code written for production reads the past.
     `drop schema as_of_2024_01_31 cascade` removes the schema and what others built on it; history stays.
     """
     if (month is None) != every:

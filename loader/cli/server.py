@@ -27,7 +27,7 @@ def stop(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Whether the database can be reached, where it is, and its version; exit 3 if it cannot."""
+    """Show whether the database can be reached, where it is, and its version; exit 3 if it cannot be reached."""
     settings, database = load_settings(), running_database(load_settings())
     state: dict[str, Any] = {"embedded": settings.embedded, "running": database is not None}
     lines = ["not running: streamflow db start"]

@@ -96,7 +96,7 @@ def known(months: Sequence[dict[str, Any]], *, every: bool, hashes: bool) -> Ite
             back = f"streamflow archive --restore {month['as_of']}"
             yield f"{month['month']} is archived in {folder}: {back} brings it back"
         if replaced := ", ".join(month["built_on_replaced"]):
-            yield f"{month['month']} was built on {replaced} as it was before it was restated; --restate builds it anew"
+            yield f"{month['month']} was built on {replaced} before that month was restated; --restate rebuilds it"
     if hashes:
         files = (
             [one["month"], file["file"], file["rows"], file["bytes"], file["sha256"][:16]]

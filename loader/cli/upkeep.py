@@ -20,10 +20,7 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; the ledger keeps
 
 
 def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Change the tables after a column got a wider type or another name in the declaration: docs/changes.md.
-
-    In one transaction: history is proved by its checksums first, and gets new ones; dbt's views on it are recreated.
-    """
+    """Change the tables after a column got a wider type or another name in the declaration: docs/changes.md."""
     from loader import api
 
     done = api.migrate(dry_run=dry_run)
@@ -32,7 +29,7 @@ def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
         return
     lines = [*done.changes, f"history: {counted(done.rows, 'row')}, in {counted(done.dates, 'partition')}"]
     if done.views:
-        lines.append(f"views that are made anew: {', '.join(done.views)}")
+        lines.append(f"views that are recreated: {', '.join(done.views)}")
     if done.done:
         lines.append("marts follow with the next ingest, or now: streamflow dbt run --select config.materialized:view")
     if done.left_to_dbt:
@@ -45,7 +42,7 @@ def migrate(dry_run: DryRun = False, as_json: Json = False) -> None:
 def abandon(month: Month = None, as_of: AsOf = None, as_json: Json = False) -> None:
     """Give up a month that was begun and is not published.
 
-    If a published month was being restated, what was published stands again; the result says if production must follow.
+    If the month was being restated, the history published before is valid again.
     """
     from loader import api
 
@@ -69,7 +66,7 @@ def archive(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Move old months of history into Parquet files, one per table and month, read back before the rows are deleted.
+    """Move old months of history into Parquet files, one per table and month.
 
     With --restore, bring them back as they were.
     """
@@ -102,7 +99,7 @@ def forget(
 ) -> None:
     """Delete customers from production, history, replaced rows, staging and rejects, and keep them out for good.
 
-    Files, backups, exports and your own models' tables are for you to clean: docs/operations.md.
+    Delete them yourself from files, backups, exports and the tables of your own models: docs/operations.md.
     """
     from loader.upkeep.forget import forget as forgotten
 
@@ -115,7 +112,7 @@ def forget(
     if done.manifest:
         lines.append(f"manifest: {done.manifest}")
     if done.left_alone:
-        lines.append(f"left alone, as their rows are of no customer: {', '.join(done.left_alone)}")
+        lines.append(f"left alone, because their rows belong to no customer: {', '.join(done.left_alone)}")
     if done.rejects:
         lines.append(f"rejects files deleted: {done.rejects}")
     show(as_json, done, *lines)

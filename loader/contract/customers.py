@@ -55,15 +55,15 @@ def _wrong_reference(table: Table, reference: Reference, by_name: Mapping[str, T
 
 
 def why_not_forgettable(tables: Sequence[Table]) -> str | None:
-    """Why the rows of a customer cannot be told, so that nobody can be forgotten; None if they can."""
+    """Why the rows of a customer cannot be identified, so that `forget` is refused; None if they can."""
     by_name = {table.name: table for table in tables}
     for table in tables:
         parent = by_name[table.references.table] if table.references else None
         if len(table.customer) > 1:
-            return f"the key of customers is {', '.join(table.customer)}, and this needs one of a single column"
+            return f"the key of customers is {', '.join(table.customer)}, but must be a single column"
         if parent and parent.customer and not table.customer:
             needed = f"add {parent.customer[0]} to the key of {parent.name}, and to the reference to it"
-            return f"rows of {table.name} name a row of {parent.name} but no customer: for that, {needed}"
+            return f"rows of {table.name} name a row of {parent.name} but no customer: {needed}"
     return None
 
 
@@ -141,6 +141,6 @@ def _customer(table: Table, owner: Table, by_name: Mapping[str, Table]) -> tuple
 
 
 def _has_its_key(table: Table, owner: Table) -> bool:
-    """Whether a table's key is the owner's by names and types. A key like `id` may be of anything, so it is not."""
+    """Whether a table's key has the names and types of the owner's. A general name like `id` does not count."""
     kinds = [{name: one.column(name).type_name for name in one.key} for one in (table, owner)]
     return kinds[0] == kinds[1] and not OF_ANY_TABLE.issuperset(owner.key)

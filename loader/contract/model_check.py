@@ -55,7 +55,7 @@ def _left_over(declared: Iterable[str]) -> Iterator[ModelFault]:
 def remedy_for(lacking: Iterable[ModelFault]) -> str:
     """What to do about models that lack something."""
     names = dict.fromkeys(one.model for one in lacking if one.model)
-    edited = f"; edit the others, or have them written anew: `streamflow models {' '.join(names)} --overwrite`"
+    edited = f"; edit the others, or have them rewritten: `streamflow models {' '.join(names)} --overwrite`"
     return f"`streamflow models` writes what is missing{edited if names else ''}"
 
 

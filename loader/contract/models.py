@@ -24,14 +24,15 @@ def _added(name: str, data_type: str, description: str) -> dict[str, Any]:
     return {"name": name, "data_type": data_type, "description": description}
 
 
-AS_OF = _added("as_of", "date", "The date whose state of knowledge this row belongs to.")
+AS_OF = _added("as_of", "date", "The date as of which this row was known.")
 OBSERVED_AS_OF = _added(
     "observed_as_of",
     "date",
-    "The as_of of the delivery that this row came from; older than as_of where carried forward.",
+    "The as_of of the delivery that this row came from; older than as_of if it was carried forward.",
 )
+NEWEST_OBSERVED_AS_OF = _added("observed_as_of", "date", "The as_of of the newest delivery that contained this row.")
 LABEL_DATES = [
-    _added("label_as_of", "date", "The date that delivered the label."),
+    _added("label_as_of", "date", "The date of the delivery that contained the label."),
     _added("event_timestamp", "timestamp", "as_of as a timestamp: the name that feature stores use."),
 ]
 VALIDITY = [
@@ -132,7 +133,8 @@ def _render(template: str, **values: Any) -> str:
 
 def _history(table: Table) -> dict[str, Any]:
     description = (
-        f"History of {table.name}: the full state on each as_of, never rewritten. One row per {_row(table)} and as_of."
+        f"History of {table.name}: the full state on each as_of, guarded against changes. One row per {_row(table)} and"
+        " as_of."
     )
     columns = _columns(table, AS_OF, OBSERVED_AS_OF)
     return _guarded(f"{table.name}_snapshots", description, [*table.key, "as_of"], columns)
@@ -144,7 +146,7 @@ def _production(table: Table) -> dict[str, Any]:
         foreign = {"type": "foreign_key", "columns": list(other.columns), "to": f"ref('{other.table}')"}
         foreign["to_columns"] = list(other.key)
     description = f"Newest data: {table.description}"
-    return _guarded(table.name, description, list(table.key), _columns(table, OBSERVED_AS_OF), foreign)
+    return _guarded(table.name, description, list(table.key), _columns(table, NEWEST_OBSERVED_AS_OF), foreign)
 
 
 def _guarded(
@@ -166,9 +168,8 @@ def _latest(table: Table) -> dict[str, Any]:
     return {
         "name": f"latest_{table.name}",
         "description": (
-            f"{table.name} as of the newest published month, the same one in all of these views: a query over several"
-            f" of them never mixes months. One row per {_row(table)} known by then; its columns are those of"
-            f" {table.name}_snapshots."
+            f"{table.name} as of the newest published month; all views in the schema latest show the same month. One"
+            f" row per {_row(table)} known by then; its columns are those of {table.name}_snapshots."
         ),
     }
 
@@ -191,9 +192,9 @@ def _training_set(tables: Sequence[Table]) -> dict[str, Any]:
     return {
         "name": "training_set",
         "description": (
-            "Training data without a look into the future: every customer known on as_of, the features as they were"
-            " known then, and the label that was delivered on label_as_of. One row per as_of, label_as_of and customer;"
-            f" name both dates in the WHERE clause.{of_others}"
+            "Point-in-time training data: every customer known on as_of, with the features known then and the label"
+            " delivered on label_as_of. One row per as_of, label_as_of and customer; give both dates in the WHERE"
+            f" clause.{of_others}"
         ),
         "config": {"meta": {"labels": [name for name, _, column in training_columns(tables) if column.label]}},
         "columns": [

@@ -49,7 +49,7 @@ def connecting(recovers: Callable[[], bool]) -> tenacity.Retrying:
 def retrying_runs(tell: Callable[[str], object]) -> tenacity.Retrying:
     """Restarts a run that lost its connection, after 1, 2 and 4 seconds; `tell` gets a message before each restart.
 
-    A restart never duplicates rows: the run makes staging anew, changes history and production in whole transactions,
+    A restart never duplicates rows: the run recreates staging, changes history and production in whole transactions,
     and reads in the ledger what is already done.
     """
 

@@ -172,8 +172,8 @@ def _version(data: Path) -> int | None:
     text, carried = file.read_text(errors="replace").strip(), _carried().POSTGRES_VERSIONS
     if text not in map(str, carried):
         raise _NotStarted(
-            f"its data are of PostgreSQL {text!r}, and streamflow comes with {' and '.join(map(str, carried))}: open"
-            " them with a server of that version, and move them with pg_dump"
+            f"its data is from PostgreSQL {text!r}, but streamflow comes with {' and '.join(map(str, carried))}: open"
+            " it with a server of that version, and move it with pg_dump"
         )
     return int(text)
 

@@ -60,7 +60,7 @@ FORMS = {"text": [], "date": [OTHER_DATE, DATE_AND_TIME], "numeric": [DECIMAL_CO
 
 BLANK = (
     "a blank or an invisible character in the name of a column",
-    "Take it out of the header, which has to be as declared",
+    "Remove it from the header, which must be as declared",
 )
 NAMELESS = "Name it in the header, or take out the delimiter that is too many there"
 UNKNOWN_COLUMN = "Declare it, or add it to the `aliases` of a column, or have it left out: docs/changes.md"

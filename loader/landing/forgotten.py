@@ -60,10 +60,10 @@ def remember_tables(connection: Connection, tables: Sequence[Table]) -> None:
 
 
 def require_same_customers(connection: Connection, tables: Sequence[Table]) -> None:
-    """Require that the declaration says of the same rows as before which forgotten customers they name.
+    """Require that the declared columns that name customers are those by which customers were forgotten.
 
     Raises:
-        WrongUsage: it does not, so that a forgotten customer could come back, or rows of others could be deleted.
+        WrongUsage: they are not, so that a forgotten customer could come back, or rows of others could be deleted.
     """
     if value(connection, "select to_regclass('ops.forgotten') is null"):
         return
@@ -71,7 +71,7 @@ def require_same_customers(connection: Connection, tables: Sequence[Table]) -> N
     for customers_in, named_in in connection.execute(statement(__file__, "tables_then")).fetchall():
         if customers_in != owner.name:
             raise WrongUsage(
-                f"customers of {customers_in} were forgotten, and the declaration has the customers in {owner.name}."
+                f"customers of {customers_in} were forgotten, but the declaration has the customers in {owner.name}."
                 f" Set `customers: true` for {customers_in}; or, if {owner.name} has the same customers, run in psql"
                 f" `{THE_SAME.format(owner.name)}`. Nothing was changed."
             )
@@ -80,7 +80,7 @@ def require_same_customers(connection: Connection, tables: Sequence[Table]) -> N
             then = [name for name in named_in if name.startswith(f"{table.name}.")]
             if then and names.isdisjoint(then):
                 raise WrongUsage(
-                    f"{' and '.join(then)} named customers who were forgotten, and by the declaration they do not now."
-                    " Declare `references` as they were; or, if it is no customer's column, run in psql"
+                    f"{' and '.join(then)} named customers who were forgotten, but no longer names customers by the"
+                    " declaration. Declare `references` as they were; or, if it is no customer's column, run in psql"
                     f" `{OF_NOBODY.format(table.name)}`. Nothing was changed."
                 )

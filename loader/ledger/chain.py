@@ -55,7 +55,7 @@ class Link:
         try:
             what = _said(self.tells)
         except (KeyError, TypeError):  # somebody changed it
-            what = "tells of nothing that streamflow does"
+            what = "not an event that streamflow records"
         return f"{self.link} {self.sha256} {what}"
 
 

@@ -31,7 +31,7 @@ class TableCounts:
 class TableHistory:
     """Complete history of one table and as_of; `content` is a hash of its files and of how they were read.
 
-    `is_outdated` means that an earlier date arrived or was restated since: a restatement builds this anew.
+    `is_outdated` means that an earlier date arrived or was restated since: a restatement rebuilds this.
     """
 
     counts: TableCounts

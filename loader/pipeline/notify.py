@@ -93,4 +93,6 @@ def _send(command: SecretStr, word: Mapping[str, Any]) -> str | None:
         return f"cannot be started: {error.strerror}"
     except (ValueError, IndexError):
         return "is not a command: it is blank, or a quote in it is not closed"
-    return f"ended with {started.returncode}: nobody may know how the month ended" if started.returncode else None
+    if started.returncode:
+        return f"ended with exit code {started.returncode}: the notification may not have been delivered"
+    return None

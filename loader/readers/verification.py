@@ -244,7 +244,7 @@ def _production(connection: Connection, name: str, history: Relation, production
 
 
 def _look(connection: Connection, name: str, parent: str | None = None) -> Relation:
-    """Look at a table, and with `parent` at whether it is a partition of that table."""
+    """Inspect a table and, with `parent`, whether it is a partition of that table."""
     return Relation(name, *one_row(connection, statement(__file__, "relation"), {"relation": name, "parent": parent}))
 
 

@@ -111,7 +111,7 @@ def _export(path: Path) -> Export:
         raise DataRefused(f"{path} {unreadable(error)}.") from None
     delimiter = max(DELIMITERS, key=first.count)
     if "\r" in first.rstrip("\r\n"):
-        raise DataRefused(f"{path}: its lines end in CR alone, or a title has one: export it with line ends of LF.")
+        raise DataRefused(f"{path}: its lines end in CR alone, or a column name has one: export it with LF line ends.")
     header: Sequence[str] = next(csv.reader([first], delimiter=delimiter), [])
     if TEMPLATE.search(first) or TEMPLATE.search(path.name):
         raise DataRefused(

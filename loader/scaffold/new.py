@@ -108,7 +108,7 @@ def _of_files(folder: Path, source: Path, label: str | None) -> Made:
     made = Made(folder, "000", notes=list(_notes(tables)))
     with_key = [table for table in tables if table.key]
     if not with_key:
-        raise WrongUsage(f"{source} has no table to make. {'; '.join(filter(None, map(_keyless, tables)))}.")
+        raise WrongUsage(f"{source} has no file with a key. {'; '.join(filter(None, map(_keyless, tables)))}.")
     (folder / SOURCES).write_text(contract(with_key), encoding="utf-8")
     if not MONTH.fullmatch(source.resolve().name):
         months = folder / "exports" / "month_000"
@@ -116,16 +116,16 @@ def _of_files(folder: Path, source: Path, label: str | None) -> Made:
         for export in found:
             shutil.copy2(export.path, months)
         made.notes.append(
-            f"{source} is not called month_NNN or YYYY-MM, so its files were copied to {months}: say in .env, as"
-            " STREAMFLOW_FIRST_MONTH, which month they are of"
+            f"{source} is not called month_NNN or YYYY-MM, so its files were copied to {months}: set"
+            " STREAMFLOW_FIRST_MONTH in .env to the calendar month that they are of"
         )
         return _finish(made, "exports", None)
     first = source.resolve().name
     made.month = first.removeprefix("month_")
     if "-" not in first:
         made.notes.append(
-            f"{first} is taken as {load_settings().as_of(parse_month(first)):%Y-%m}: if it is another month, say in"
-            " .env, before the first ingest, as STREAMFLOW_FIRST_MONTH, which month month_000 is"
+            f"{first} is taken as {load_settings().as_of(parse_month(first)):%Y-%m}: if it is another month, set"
+            " STREAMFLOW_FIRST_MONTH in .env to the calendar month of month_000 before the first ingest"
         )
     return _finish(made, str(source.resolve().parent), first if "-" in first else None)
 
@@ -146,13 +146,13 @@ def _notes(tables: list[TableSeen]) -> Iterator[str]:
     for table in tables:
         yield from table.notes
         if why := _keyless(table):
-            yield f"{why}: it is not declared"
+            yield f"{why}, so it is not declared"
 
 
 def _keyless(table: TableSeen) -> str | None:
     if table.key:
         return None
-    why = "no column, nor two or three together, tell its rows apart" if table.rows else "it has no rows"
+    why = "no column, and no two or three together, identify its rows" if table.rows else "it has no rows"
     return f"{table.export.name}: {why}"
 
 
@@ -169,7 +169,7 @@ def _finish(made: Made, data_dir: str, first_month: str | None) -> Made:
     tables = load_contract()
     for table in tables:
         if table.has_label and not table.is_per_customer:
-            made.notes.append(f"{table.name} has not one row per customer: a training set takes no label from it")
+            made.notes.append(f"{table.name} does not have one row per customer, so training sets leave out its label")
     if why := why_not_forgettable(tables):
         made.notes.append(f"`streamflow forget` is refused for these tables, as {why}")
     write_models(tables)

@@ -31,8 +31,8 @@ def find_references(connection: Connection, tables: Sequence[TableSeen]) -> None
             table.references, table.refers_by, table.refers_to = owner.name, column.name, owner.key[0]
             if likelihood >= GUESSED:
                 table.notes.append(
-                    f"{table.name}.{column.name} is taken for a reference to {owner.name}, whose {owner.key[0]}"
-                    " has all its values: take it out if it is none"
+                    f"{table.name}.{column.name} is proposed as a reference to {owner.name}, because all its values"
+                    f" occur in {owner.name}.{owner.key[0]}: remove it if it is not a reference"
                 )
 
 

@@ -128,7 +128,7 @@ def _forget(
     new: Sequence[str],
     reason: str,
 ) -> tuple[int, list[str], str | None]:
-    """Delete the rows of customers; those who were forgotten before may have rows in a table that did not say so then.
+    """Delete the rows of customers, also of those forgotten before: a table may have named no customers then.
 
     `tables` begin with that of the customers. Returns how many rows, the tables left alone, and the line for the
     manifest, if anything was done.

@@ -89,10 +89,10 @@ def _steps(known: dict[str, Any]) -> list[str]:
     """The steps of a month beside their floors."""
     if "steps" not in known:
         return []
-    lines = ["Steps of 1,000,000 customers, second month, in seconds, and the floor of each:", ""]
+    lines = ["Steps of the second month of 1,000,000 customers, in seconds, each with its floor:", ""]
     for step, what in floors.STEPS.items():
         taken, least = (median(column) for column in zip(*known["steps"][step], strict=True))
-        lines.append(f"- {step} {taken:.1f}; {what} {least:.1f}")
+        lines.append(f"- {step}: {taken:.1f}; {what}: {least:.1f}")
     return [*lines, ""]
 
 

@@ -1,5 +1,5 @@
--- only deliveries make versions, in date order; for archived dates, rows that were carried forward do, from months that were built
--- after the last restatement of that date
+-- versions come from deliveries; those of an archived date are read from rows that later months carried forward, if these months were
+-- built after the last restatement of that date
 with written as (
     select
         history.as_of,

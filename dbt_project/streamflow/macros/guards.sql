@@ -1,6 +1,6 @@
 {#-
   What a project must not do, because a run would then harm history or production. on-run-start and `streamflow init` call
-  require_safe_project before they change anything.
+  require_safe_project before they change anything. It raises a compiler error that says what to change in the project.
 -#}
 
 {% macro require_safe_project() %}
@@ -26,7 +26,8 @@
         {%- elif node.config.materialized == 'incremental' and node.config.incremental_strategy in streamflow.strategies()
             and node.unique_id not in declared -%}
             {{ exceptions.raise_compiler_error(
-                node.name ~ " would be built like a declared table, and is none: move it to a folder of your own in models/. Nothing was changed."
+                node.name ~ " would be built like a declared table, but is not declared: move it to a folder of your own in models/. Nothing was"
+                ~ " changed."
             ) }}
         {%- endif -%}
     {%- endfor -%}

@@ -1,6 +1,6 @@
 {#-
-  Dates that models are compiled with, as SQL for `as_of in (...)`; null if there is none. By the comment after them, a strategy knows
-  them from dates of the model's author.
+  Dates that are compiled into models, as SQL for `as_of in (...)`; null::date if there is none. The comment after the dates lets a
+  strategy tell them from dates that the model's author wrote.
 -#}
 
 {#- Whether the ledger can be queried. It is missing when `dbt compile` runs on an empty database. -#}

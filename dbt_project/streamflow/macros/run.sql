@@ -1,6 +1,7 @@
 {#-
   On-run-start: creates the declared tables that are missing, so that a plain `dbt build` works on an empty database and `\dt` shows
-  all tables. Then enters this run in the ledger with the load that staging holds.
+  all tables. Then enters this run in the ledger with the load that staging holds. Raises a compiler error for flags that would leave out
+  rows or read other tables, and a database error while an ingest is under way or staging was landed under another declaration.
 -#}
 {% macro begin_run() %}
     {%- if execute -%}
@@ -21,7 +22,10 @@
 {% endmacro %}
 
 
-{#- `streamflow init` also runs this macro, as a run-operation. -#}
+{#-
+  Creates or updates the schema ops, creates the declared tables that are missing, and adds newly declared columns unless the gate will.
+  `streamflow init` also runs this macro, as a run-operation.
+-#}
 {% macro create_missing_tables() %}
     {%- do streamflow.require_safe_project() -%}
     {%- set ddl = streamflow.ops_ddl() -%}
@@ -52,7 +56,7 @@
 {% macro strategies() %}{{ return({'as_of_partition': 'history', 'newest_wins': 'production'}) }}{% endmacro %}
 
 
-{#- The models of the declared tables, whatever their config: [model, kind of table]. -#}
+{#- The models of the declared tables, whatever their config, as a list of [model, kind of table]. -#}
 {% macro declared_models() %}
     {%- set kinds, found = {}, [] -%}
     {%- for name in declared_tables() %}{% do kinds.update({name ~ '_snapshots': 'history', name: 'production'}) %}{% endfor -%}
@@ -76,7 +80,7 @@
 {% endmacro %}
 
 
-{#- One of them, a source or a model. -#}
+{#- An entry of declarations() for a source or a model. -#}
 {% macro declaration(node, kind, key) %}
     {%- set columns = [] -%}
     {%- for column in node.columns.values() -%}

@@ -8,7 +8,10 @@
 {%- endmacro %}
 
 
-{#- SQL: a key has no blank or invisible end, and at most 200 characters. A length bound in the pattern would be thirty times slower. -#}
+{#-
+  The SQL condition that a key neither begins nor ends with a blank or an invisible character, and has at most 200 characters. A length
+  bound in the pattern would be thirty times slower.
+-#}
 {% macro is_well_formed(column) -%}
     ({{ column }} !~ '^[{{ streamflow.invisible_characters() }}]|[{{ streamflow.invisible_characters() }}]$' and length({{ column }}) <= 200)
 {%- endmacro %}

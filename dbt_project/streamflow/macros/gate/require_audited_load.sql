@@ -86,7 +86,7 @@
 {% endmacro %}
 
 
-{#- Refuses the month because of its rows: enters the finding like the verdict of an audit, and ends the run. -#}
+{#- Refuses the month because of its rows: enters the finding in ops.audits as the audit `references`, and ends the run. -#}
 {% macro refuse_month(table_name, finding) %}
     {%- set entry -%}
         insert into ops.audits (load_id, audit_id, audit_name, table_name, severity, status, failures, finding)
@@ -102,12 +102,13 @@
 {% endmacro %}
 
 
+{#- Ends the run before the gate is built, so that nothing below it is built either. `reason` and `remedy` are the message. -#}
 {% macro keep_shut(reason, remedy) %}
     {{ exceptions.raise_compiler_error("the gate stays closed: " ~ reason ~ ". Nothing below it was built. " ~ remedy) }}
 {% endmacro %}
 
 
-{#- The tests of severity error that read staging and no model. -#}
+{#- The audits that can refuse a month, as a list of graph nodes: the tests of severity error that read staging and no model. -#}
 {% macro audits() %}
     {%- set found = [] -%}
     {%- for node in graph.nodes.values() if node.resource_type == 'test' and node.config.severity | lower == 'error' and streamflow.audited_table(node) -%}

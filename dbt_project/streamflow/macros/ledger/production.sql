@@ -1,12 +1,15 @@
 {#- What production of a table takes in, and whether it has it all. -#}
 {% macro ops_production() %}
--- What production of a table is to do; dates are SQL. `unmerged`: the complete months that it has not taken in yet; `uncounted`: those of
--- them that it takes in for the first time. `rebuild`: whether it is rebuilt from all of history, because of --full-refresh, or because one
--- of these months may lack rows that it brought before: it was restated, or is taken in again. `reads`: the condition for the rows of
--- history that it takes in, those that these months delivered; without a new one those of the newest, of which nothing is merged. A
--- rebuild reads the rows of archived months from the dates that a month after all others would carry forward, as only these have every
--- row of an archived date that still counts. Raises instead of rebuilding while a published month is half restated, as the month's rows
--- would be lost.
+-- What production of a table is to do. One row; dates are SQL.
+-- rebuild: whether it is rebuilt from all of history: with --full-refresh, or if one of the unmerged months may lack rows that it brought
+--     before, because the month was restated or is taken in again
+-- reads: the condition for the rows of history that it reads: those that the unmerged months delivered. If there is no such month, those
+--     that the newest month delivered, although none of them is merged
+-- unmerged: the complete months that it has not taken in yet; uncounted: those of them that it takes in for the first time
+-- newest: the newest complete month
+-- A rebuild reads the rows of archived months from the dates on which a month after all others would be built, because only these have
+-- every row of an archived date that still counts. Raises instead of rebuilding while a published month is half restated, because the rows
+-- of that month would be lost.
 create or replace function ops.plan_production(of_table text, full_refresh boolean) returns table (
     rebuild boolean, reads text, unmerged text, uncounted text [], newest text
 ) language plpgsql stable as $$
@@ -71,9 +74,9 @@ begin
 end
 $$;
 
--- The last step of production. Adds missing keys after the rows, as building a key once is several times faster than maintaining it row by
--- row. If production takes in the newest month, and its history was written last, checks that both have as many rows. After a late month it
--- cannot check: customers whom only that month has are in no newer history.
+-- The last step of production. Adds missing keys after the rows, because building a key once is several times faster than maintaining it
+-- row by row. If production takes in the newest month, and the history of that month was written last, checks that production has as many
+-- rows as that history. After a late month this check is impossible: customers whom only that month has are in no newer history.
 create or replace function ops.finish_merge(target regclass, declared jsonb, newest date) returns void language plpgsql as $$
 declare
     key record;

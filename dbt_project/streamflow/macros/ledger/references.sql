@@ -72,8 +72,8 @@ begin
 end
 $$;
 
--- The delivered rows that match no row of their parent, per foreign key of production, unless the key is one of `audited`, [[child, columns,
--- parent, to_columns]]. `key` is the name of a key that is not declared, as somebody else made it.
+-- How many delivered rows match no row of their parent: one row per foreign key of production, except those in `audited`, which is
+-- [[child, columns, parent, to_columns]]. `key` is the name of a key that somebody else made; null for a declared key.
 create or replace function ops.unmatched(declared jsonb, audited jsonb) returns table (
     child text, key text, parent text, columns text, row_count bigint
 ) language plpgsql stable as $$
@@ -116,10 +116,10 @@ begin
 end
 $$;
 
--- A query for the rows that a table of production will have once what staging holds is published, with the dates of their deliveries; with
--- those that it has until then, if `and_present`. Null if no row has a value in these columns. With `any_delivery`, the query may give rows
--- that newer ones replace. Rows of archived dates are read where production will read them: from the months on which the staged one is
--- built and, unless that will be the newest, those that a month after all others would carry forward.
+-- A query for the rows that a table of production will have once the month in staging is published, with the dates of their deliveries.
+-- With `and_present`, it also gives the rows that the table has now. With `any_delivery`, it may give rows that newer ones replace. Null if
+-- no row has a value in these columns. Rows of archived dates are read where production will read them: from the months on which the staged
+-- month is built and, unless that will be the newest, also from those on which a month after all others would be built.
 create or replace function ops.rows_to_come(production regclass, columns text [], and_present boolean, any_delivery boolean) returns text
 language plpgsql stable as $$
 declare
@@ -165,8 +165,8 @@ begin
 end
 $$;
 
--- The tables of production of which a restated date had rows, in production or in history, that its new files lack. The two differ after a
--- restatement that was cut off: the foreign keys may have deleted rows of production that history has.
+-- The tables of production that had rows of a restated date, in production or in history, that the new files lack. Production and history
+-- differ after a restatement that was cut off: foreign keys may have deleted rows of production that history still has.
 create or replace function ops.losing_rows(restated date) returns regclass [] language plpgsql stable as $$
 declare
     staged record;
@@ -194,10 +194,11 @@ begin
 end
 $$;
 
--- The rows that would break a foreign key of production once what staging holds is published, per key, with the dates of their deliveries:
--- if the key is new, or if the staged month is restated and lacks rows that it had. Reads history only then. `key` is the name of a key that
--- is not new, and `about` the declared table by whose files the rows lose their parent, or else theirs. The rows that production has until
--- then count too if the key is new or, as somebody else made it, does not delete rows; those that an unvalidated key lets pass do not.
+-- How many rows would break a foreign key of production once the month in staging is published: one row per key, with the dates on which
+-- these rows were delivered. Looks only at keys that are new and, if the staged month is restated, at keys of tables that lose rows.
+-- `key` is the name of an existing key; null for a new one. `about` is the parent if that is a declared table, else the child. Rows that
+-- production has now count too if the key is new, or if somebody else made it and it does not delete rows. Rows that an unvalidated key
+-- lets pass do not count.
 create or replace function ops.left_without(declared jsonb) returns table (
     about text, child text, key text, is_declared boolean, parent text, columns text, row_count bigint, dates text
 ) language plpgsql stable as $$
@@ -260,9 +261,9 @@ begin
 end
 $$;
 
--- Has those of the declared tables that are two or more references below a production table rebuild from history. When a restated table
--- loses rows, those of the tables below it go too, by `on delete cascade`. A table directly below gets them back from its own restated
--- file, or has none, as ops.left_without found; one further below may name rows that came back.
+-- Marks the declared tables that are two or more references below a production table for a rebuild from history. When a restated table
+-- loses rows, `on delete cascade` also deletes rows of the tables below it. A table directly below gets them back from its own restated
+-- file, or has none, as ops.left_without found. A table further below may have lost rows whose parent came back.
 create or replace function ops.rebuild_below(target regclass, declared text []) returns void language sql as $$
     with recursive below as (
         select conrelid as child, 1 as distance

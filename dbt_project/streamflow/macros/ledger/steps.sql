@@ -43,7 +43,7 @@ begin
         raise exception 'the gate stays closed: staging is empty, as after a crash of the server or a landing that failed'
             using hint = 'Land the month again.';
     elsif audited is distinct from (select max(load_id) from ops.staged) then
-        raise exception 'the gate stays closed: staging was landed anew while its audits ran' using hint = 'Run `dbt build` again.';
+        raise exception 'the gate stays closed: staging was landed again while its audits ran' using hint = 'Run `dbt build` again.';
     end if;
     for landed in select * from ops.staged where load_id not in (select load_id from ops.published) loop
         execute format('select count(*) from staging.%I', landed.table_name) into row_count;

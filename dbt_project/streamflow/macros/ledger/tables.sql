@@ -237,7 +237,7 @@ from ops.landed_history
 group by load_id, as_of, month
 having bool_or(built_by = load_id) and bool_and(coalesce(stands, false));
 
--- the landed tables that are to become history: those without history of that date, and those whose history a restatement builds anew
+-- the landed tables that are to become history: those without history of that date, and those whose history a restatement rebuilds
 create or replace view ops.to_build as
 select staged.table_name, staged.load_id, staged.as_of, staged.row_count, landed.partition_name as replaces
 from ops.staged as staged
