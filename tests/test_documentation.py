@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -124,24 +123,3 @@ def test_every_message_that_is_explained_is_one() -> None:
     messages = [message for row in rows("troubleshooting.md", "Messages") for message in row]
     assert len(messages) > 5
     assert [message for message in messages if message not in said] == []
-
-
-@pytest.mark.long
-def test_the_cases_are_as_many_as_the_docs_count() -> None:
-    """Compares docs/reliability.md with the tests that `make test-long` collects for one version of PostgreSQL."""
-    page = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
-    counted = [
-        (int(cases), tuple(f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", files)))
-        for cases, files in re.findall(r"^- (\d+): .+? \((.+?)\)$", page, re.MULTILINE)
-    ]
-    assert len(counted) > 5
-    named = sorted({name for _, names in counted for name in names})
-    environment = {**os.environ, "STREAMFLOW_TEST_LONG": "1", "STREAMFLOW_TEST_VERSIONS": "18"}
-    environment.pop("PYTEST_XDIST_WORKER", None)
-    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider"]
-    result = subprocess.run(
-        [*command, *named], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-    )
-    found = Counter(re.findall(r"^(tests/test_\w+\.py)::", result.stdout, re.MULTILINE))
-    assert found.keys() == set(named), result
-    assert [(sum(found[name] for name in names), names) for _, names in counted] == counted

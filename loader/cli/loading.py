@@ -36,7 +36,7 @@ Wait = Annotated[
 ]
 AsOf = Annotated[
     dt.datetime | None,
-    typer.Option(formats=DATE, metavar="DATE", help="The month's date, if it is not the last day."),
+    typer.Option(formats=DATE, metavar="DATE", help="The month's date, if it is not its last day."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Audit and build again even if the month is already published.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
