@@ -31,6 +31,13 @@ LINK_ANEW = (
     " where link = number; end loop; end $$"
 )
 LAST = "(select max(link) from ops.chain)"
+FORGED_BEFORE = (
+    "create function {0}.quote_ident(name) returns text language sql as 'select case $1 when ''churn_label'' then"
+    " ''case when as_of = date 2024-01-31 then not churn_label else churn_label end''"
+    " else pg_catalog.quote_ident($1::text) end'"
+)
+"""Has the checksum read what January's rows were before each label was turned around."""
+TURNED = f"update {JANUARY} set churn_label = not churn_label"
 
 
 def unguarded(relation: str, change: str) -> str:
@@ -105,6 +112,14 @@ FOUND = {
     ),
     "a function put beside it": Tamper(
         "create function ops.checksum(relation oid, columns text []) returns numeric language sql as 'select 0.0'",
+        "ops.checksum is not the function of", "ops", None,
+    ),
+    "a function of public that the checksum's function would call": Tamper(
+        unguarded(JANUARY, TURNED) + "; " + FORGED_BEFORE.format("public"), "the checksum differs"
+    ),
+    "a setting given to the checksum's function": Tamper(
+        unguarded(JANUARY, TURNED) + "; create schema other; " + FORGED_BEFORE.format("other")
+        + "; alter function ops.checksum(regclass, text []) set search_path = other",
         "ops.checksum is not the function of", "ops", None,
     ),
     "what is archived forged": Tamper(

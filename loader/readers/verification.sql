@@ -11,7 +11,7 @@ where chain.tells ->> 'event' = 'forgotten' and kept.customers::text <> chain.te
 order by 1;
 
 -- name: functions
-select proname, prosrc from pg_catalog.pg_proc where pronamespace = 'ops'::regnamespace;
+select proname, prosrc, coalesce(array_to_string(proconfig, ', '), '') from pg_catalog.pg_proc where pronamespace = 'ops'::regnamespace;
 
 -- name: same_rows
 select not exists ((table {view} except all ({query})) union all (({query}) except all table {view}));
