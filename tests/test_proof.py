@@ -252,6 +252,15 @@ def test_functions_of_others_in_public_are_not_called(january: Streamflow) -> No
     january.ok("verify")
 
 
+def test_forged_rows_are_not_archived(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Afterwards, only the hash of the file would be proved. Commands that write have `public` in their search path."""
+    january.ok("ingest", "001", "--data-dir", months)
+    do(january, unguarded(JANUARY, TURNED) + "; " + FORGED_BEFORE.format("public"))
+    refused = january("archive", "--before", "2024-02-29", "--to", tmp_path)
+    assert refused.code == 3, refused
+    assert "does not read back as labels of 2024-01-31" in refused.err
+
+
 @pytest.mark.parametrize("name", HIDDEN)
 def test_a_manifest_finds_what_fits_together(restated: tuple[Streamflow, Path], name: str) -> None:
     streamflow, manifest = restated
