@@ -303,7 +303,7 @@ def test_every_further_row_of_a_user_names_the_first(streamflow: Streamflow, mon
     ]
 
 
-FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\u202e=1", " =1"]
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\u202e=1", " =1", "\uff1d1+1"]
 
 
 def test_rejects_run_no_formula(january: Streamflow, months: Path, tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def test_dbt_in_another_database_of_the_server_is_not_named(january: Streamflow,
         result = january("ingest", "001", "--data-dir", months)
         assert result.code == 3
         assert "another run is under way on this database: a run that has just begun" in result.err
+        assert f"by postgres (server process {january.value('select pg_backend_pid()')})" in result.err
         january.connection.execute("select pg_advisory_unlock(%s, %s)", run_lock())
         january.ok("ingest", "001", "--data-dir", months)
 

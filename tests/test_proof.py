@@ -31,6 +31,13 @@ LINK_ANEW = (
     " where link = number; end loop; end $$"
 )
 LAST = "(select max(link) from ops.chain)"
+FORGED_BEFORE = (
+    "create function {0}.quote_ident(name) returns text language sql as 'select case $1 when ''churn_label'' then"
+    " ''case when as_of = date 2024-01-31 then not churn_label else churn_label end''"
+    " else pg_catalog.quote_ident($1::text) end'"
+)
+"""Has the checksum read what January's rows were before each label was turned around."""
+TURNED = f"update {JANUARY} set churn_label = not churn_label"
 
 
 def unguarded(relation: str, change: str) -> str:
@@ -107,6 +114,20 @@ FOUND = {
         "create function ops.checksum(relation oid, columns text []) returns numeric language sql as 'select 0.0'",
         "ops.checksum is not the function of", "ops", None,
     ),
+    "a function of public that the checksum's function would call": Tamper(
+        unguarded(JANUARY, TURNED) + "; " + FORGED_BEFORE.format("public"), "the checksum differs"
+    ),
+    "a setting given to the checksum's function": Tamper(
+        unguarded(JANUARY, TURNED) + "; create schema other; " + FORGED_BEFORE.format("other")
+        + "; alter function ops.checksum(regclass, text []) set search_path = other",
+        "ops.checksum is not the function of", "ops", None,
+    ),
+    "rows forged, and said to be archived": Tamper(
+        unguarded(JANUARY, TURNED) + "; select ops.add_link(tells || jsonb_build_object('event', 'archived',"
+        " 'folder', '/nowhere', 'tables', jsonb_build_array(tells -> 'tables' -> 0 || '{\"file\": \"x\"}')))"
+        " from ops.chain where link = 1",
+        f'archived, and "{JANUARY}" is there'.replace(".", '"."'),
+    ),
     "what is archived forged": Tamper(
         unguarded(JANUARY, CHANGE.format(JANUARY)) + "; create or replace view ops.archived as select 'labels'::text as"
         " table_name, date '2024-01-31' as as_of, 1::bigint as load_id, '/nowhere'::text as folder, 'x'::text as file,"
@@ -123,6 +144,28 @@ FOUND = {
     ),
     "production changed": Tamper(CHANGE.format("labels"), "differ from what history says: 1", as_of=None),
     "production dropped": Tamper("drop table labels cascade", "labels\" is gone", as_of=None),
+    "production made a view": Tamper(
+        "alter table labels rename to others; create view labels as select * from others where false",
+        "labels\" is no longer a table", as_of=None,
+    ),
+    "a type of production changed": Tamper(
+        "alter table labels alter column churn_label type text",
+        "has the column churn_label as text, and history as boolean", as_of=None,
+    ),
+    "a column of production dropped": Tamper(
+        "alter table labels drop column churn_label cascade", "labels\" has no column churn_label", as_of=None
+    ),
+    "the key of production dropped": Tamper(
+        "alter table labels drop column user_id cascade", "labels\" has no column user_id", as_of=None
+    ),
+    "a row of production twice": Tamper(
+        "alter table labels drop constraint labels_pkey; insert into labels select * from labels limit 1",
+        "labels\" no longer has the primary key of history", as_of=None,
+    ),
+    "a row of production twice, from a table below it": Tamper(
+        "create table more () inherits (labels); insert into more select * from labels limit 1",
+        "labels\" has rows of a table that inherits from it", as_of=None,
+    ),
     "a column of history added": Tamper(
         "alter table labels_snapshots add column own int", "labels_snapshots has a column own", as_of=None
     ),
@@ -131,6 +174,10 @@ FOUND = {
         "alter table labels_snapshots drop column churn_label cascade", "the checksum differs"
     ),
     "a link deleted": Tamper("delete from ops.chain where link = 2", "link 3 of ops.chain was changed", "ops", None),
+    "a link without a hash": Tamper(
+        f"alter table ops.chain alter sha256 drop not null; update ops.chain set sha256 = null where link = {LAST}",
+        "link 3 of ops.chain was changed", "ops", None,
+    ),
     "the last link deleted": Tamper(
         f"delete from ops.chain where link = {LAST}", "no link for the publication of month 001 by load 3", "ops", None
     ),
@@ -203,6 +250,15 @@ def test_functions_of_others_in_public_are_not_called(january: Streamflow) -> No
     ):
         january.connection.execute(other.format(name).encode())
     january.ok("verify")
+
+
+def test_forged_rows_are_not_archived(january: Streamflow, months: Path, tmp_path: Path) -> None:
+    """Afterwards, only the hash of the file would be proved. Commands that write have `public` in their search path."""
+    january.ok("ingest", "001", "--data-dir", months)
+    do(january, unguarded(JANUARY, TURNED) + "; " + FORGED_BEFORE.format("public"))
+    refused = january("archive", "--before", "2024-02-29", "--to", tmp_path)
+    assert refused.code == 3, refused
+    assert "does not read back as labels of 2024-01-31" in refused.err
 
 
 @pytest.mark.parametrize("name", HIDDEN)

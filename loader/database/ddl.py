@@ -26,9 +26,11 @@ def ops_ddl() -> bytes:
     return str(_macros()["ops_ddl"]()).encode()
 
 
-def ops_functions() -> dict[str, str]:
-    """Name -> body of each ops function, exactly as the server stores it."""
-    return dict(re.findall(r"function ops\.(\w+)\(.*?\$\$(.*?)\$\$", ops_ddl().decode(), re.DOTALL))
+def ops_functions() -> set[tuple[str, str, str]]:
+    """Name, body and settings of each ops function, exactly as the server stores them."""
+    found = re.findall(r"function ops\.(\w+)\((.*?)\$\$(.*?)\$\$", ops_ddl().decode(), re.DOTALL)
+    settings = re.compile(r"\bset (\w+) = (\w+)")
+    return {(name, body, ", ".join(map("=".join, settings.findall(head)))) for name, head, body in found}
 
 
 def ops_views() -> dict[str, str]:

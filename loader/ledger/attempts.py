@@ -92,10 +92,10 @@ def holder(connection: Connection) -> str | None:
         return None
     if held[0]:
         return str(held[0])
-    running = connection.execute(statement(__file__, "running"), held[1:]).fetchone() if exists(connection) else None
+    running = connection.execute(statement(__file__, "running"), held[1:2]).fetchone() if exists(connection) else None
     if running:
         return "{} of month {}, begun by {} at {}".format(*running)
-    return "a run that has just begun, or a command like `forget`"
+    return f"a run that has just begun, or a command like `forget`, by {held[2]}"
 
 
 def begin(

@@ -22,13 +22,14 @@ insert into ops.runs (invocation_id, lock_holder) values (%s, pg_backend_pid()) 
 
 -- name: holder
 -- The holder of this database's run lock, and when its session began, null without the right to see that. Only dbt run by hand shares the
--- lock; an exclusive holder gives null, as the ledger names it.
+-- lock; an exclusive holder gives null, as the ledger names it. Last whose session it is: any role may take the lock.
 select
     case when mode = 'ShareLock' then format(
         'dbt run by hand by %%s from %%s (server process %%s), under way since %%s',
         usename, coalesce(client_addr::text, 'the server itself'), pid, to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS UTC')
     ) end,
-    backend_start
+    backend_start,
+    format('%%s (server process %%s)', usename, pid)
 from pg_locks
 left join pg_stat_activity using (pid)
 where

@@ -59,7 +59,7 @@ select
     tells,
     sha256,
     case
-        when link <> row_number() over by_number or sha256 <> ops.link_sha256(lag(sha256) over by_number, tells)
+        when link <> row_number() over by_number or sha256 is distinct from ops.link_sha256(lag(sha256) over by_number, tells)
             then 'was changed after it was written, or the link before it is gone'
         when tells ->> 'event' = 'published' and not exists (
             select from ops.published as published

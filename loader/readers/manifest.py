@@ -21,7 +21,7 @@ def compare(path: Path, links: Sequence[Link]) -> Iterator[Verdict]:
     hashes = {str(link.link): link.sha256 for link in links}
     noted = _noted(path)
     for place, number, sha256, what in noted:
-        if not hashes.get(number, "").startswith(sha256):
+        if not (hashes.get(number) or "").startswith(sha256):
             finding = f"line {place} of {path} does not match the ledger ({what}): the ledger has "
             finding += "another entry there" if number in hashes else "no such entry"
             yield Verdict("manifest", None, len(noted), False, finding)

@@ -78,6 +78,7 @@ def verify(connection: Connection, tables: Sequence[Table]) -> list[Verdict]:
         SurroundingsFailed: the ledger is of another version of streamflow, or changes during every attempt; or a node
             cannot be reached or has yet to finish a commit.
     """
+    connection.execute("set search_path = ''")  # so that it calls no function that somebody put into public
     for _ in range(ATTEMPTS):
         before = _ledger_as_it_is(connection)
         try:
@@ -122,12 +123,12 @@ def _verdicts(connection: Connection, tables: Sequence[Table]) -> Iterator[Verdi
     for name, columns in covered.items():
         history, production = (_look(connection, _public(connection, table)) for table in (f"{name}_snapshots", name))
         yield from _as_declared(name, history, production, columns.union(declared.get(name, ())))
-        yield _production(connection, name, history, production)
+        yield _production(connection, name, history, production, declared.get(name, []))
 
 
 def _functions(connection: Connection) -> Iterator[Verdict]:
     there = set(connection.execute(statement(__file__, "functions")).fetchall())
-    for name in sorted({name for name, _ in there ^ set(ops_functions().items())}):
+    for name in sorted({name for name, *_ in there ^ ops_functions()}):
         finding = f"ops.{name} is not the function of this version of streamflow, so nothing else was looked at"
         yield Verdict(LEDGER, None, 0, False, finding)
 
@@ -157,7 +158,11 @@ def _ledger(connection: Connection) -> Iterator[Verdict]:
 
 
 def _history(connection: Connection, entry: Entry) -> Verdict:
-    if entry.event == "archived" and not entry.wrong:
+    is_archived = entry.event == "archived" and not entry.wrong
+    if is_archived and _look(connection, entry.relation.as_string(connection)).columns:
+        there = f"archived, and {entry.relation.as_string(connection)} is there"
+        return Verdict(entry.table_name, entry.as_of, entry.rows, False, there)
+    if is_archived:
         return Verdict(entry.table_name, entry.as_of, entry.rows, *archive.look(entry))
     rows, wrong = (entry.rows, entry.wrong) if entry.wrong else _rows(connection, entry)
     is_kept = entry.schema_name == "restated"
@@ -213,13 +218,27 @@ def _as_declared(name: str, history: Relation, production: Relation, known: set[
             yield Verdict(name, None, 0, False, finding)
 
 
-def _production(connection: Connection, name: str, history: Relation, production: Relation) -> Verdict:
-    """Compare production with history in the columns that both have: users may add columns to production."""
-    for relation in (history, production):
-        if not relation.columns:
-            return Verdict(name, None, 0, False, f"{relation.name} is gone")
+def _incomparable(history: Relation, production: Relation, declared: Iterable[str]) -> str | None:
+    """Why the two cannot be compared: a table is gone, or lacks its key or a column, or has it with another type."""
+    if wrong := history.wrong or production.wrong:
+        return wrong
     if not history.key:
-        return Verdict(name, None, 0, False, f"{history.name} has no primary key")
+        return f"{history.name} has no primary key"
+    for column in [*history.key, *declared]:
+        if column in history.columns and column not in production.columns:
+            return f"{production.name} has no column {column}"
+    for column, kind in production.columns.items():
+        if (other := history.columns.get(column, kind)) != kind:
+            return f"{production.name} has the column {column} as {kind}, and history as {other}"
+    return None
+
+
+def _production(
+    connection: Connection, name: str, history: Relation, production: Relation, declared: Iterable[str]
+) -> Verdict:
+    """Compare production with history in the columns that both have: users may add columns to production."""
+    if wrong := _incomparable(history, production, declared):
+        return Verdict(name, None, 0, False, wrong)
     numeric_key = {column for column in history.key if history.columns[column] == "numeric"}
     carrying = value(connection, "select (ops.months_before(%s, 'infinity')).dates", [name])
     query = statement(__file__, "production").format(
@@ -238,6 +257,8 @@ def _production(connection: Connection, name: str, history: Relation, production
     rows, differing = one_row(connection, query)
     if unmerged := value(connection, statement(__file__, "unmerged"), [name]):
         return Verdict(name, None, rows, True, f"not finished: it has yet to take in {unmerged}")
+    if production.key != history.key:  # without it, a row could be there twice
+        return Verdict(name, None, rows, False, f"{production.name} no longer has the primary key of history")
     if differing:
         return Verdict(name, None, rows, False, f"rows that differ from what history says: {differing:,}")
     return Verdict(name, None, rows, True, "what history says")

@@ -11,7 +11,7 @@ where chain.tells ->> 'event' = 'forgotten' and kept.customers::text <> chain.te
 order by 1;
 
 -- name: functions
-select proname, prosrc from pg_catalog.pg_proc where pronamespace = 'ops'::regnamespace;
+select proname, prosrc, coalesce(array_to_string(proconfig, ', '), '') from pg_catalog.pg_proc where pronamespace = 'ops'::regnamespace;
 
 -- name: same_rows
 select not exists ((table {view} except all ({query})) union all (({query}) except all table {view}));
@@ -27,6 +27,14 @@ select
 select
     case
         when relation.oid is null then 'its table ' || %(relation)s || ' is gone'
+        when not exists (
+            select from pg_catalog.pg_class where pg_class.oid = relation.oid and relkind in ('r', 'p')
+        ) then %(relation)s || ' is no longer a table'
+        when exists (
+            select from pg_catalog.pg_class as parent
+            inner join pg_catalog.pg_inherits on inhparent = parent.oid
+            where parent.oid = relation.oid and relkind = 'r'
+        ) then %(relation)s || ' has rows of a table that inherits from it'
         when %(parent)s::text is not null and not exists (
             select from pg_catalog.pg_inherits where inhrelid = relation.oid and inhparent = to_regclass(%(parent)s)
         ) then %(relation)s || ' is no longer a part of it'

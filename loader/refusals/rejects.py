@@ -20,8 +20,9 @@ IN_FILE = 1_000_000
 """The most problems that a rejects file holds; further ones are only counted."""
 GROUPS = 1_000
 """The most groups of problems; problems of further groups are only counted."""
-FORMULA = re.compile(r'(^|[;|\n])([ "]*[=+\-@])')
-"""What a spreadsheet runs, also one whose CSV is separated by ; or |, where these and line ends begin another cell."""
+FORMULA = re.compile(r'(^|[;|\n])([ "]*[=+\-@\uff1d\uff0b\uff0d\uff20])')
+"""What a spreadsheet runs, also one whose CSV is separated by ; or |, where these and line ends begin another cell, and
+one for East Asian languages, which takes the wide forms of these characters too."""
 NUMBER = re.compile(r"[+-]?[\d.,]*")
 COLUMNS = [field.name for field in fields(Problem)]
 

@@ -1,10 +1,11 @@
 {#- Checksums and links that prove history, and triggers that keep it immutable. -#}
 {% macro ops_proofs() %}
 -- the sum of a 64-bit hash of each row, in any order. PostgreSQL's hash of a row is linear in its values, so two customers could swap
--- values and leave the sum as it is: it is hashed once more. Numbers are hashed by their digits, and no setting affects the result.
+-- values and leave the sum as it is: it is hashed once more. Numbers are hashed by their digits, and neither a setting nor a function that
+-- somebody put into public affects the result.
 create or replace function ops.checksum(relation regclass, columns text [])
 returns numeric
-language plpgsql stable as $$
+language plpgsql stable set search_path = pg_catalog as $$
 declare
     result numeric;
 begin
