@@ -40,7 +40,7 @@ def history(
     For a table whose rows belong to no customer, give --table and the key of a row.
     """
     tables = [table for table in lookups.chosen(table_name) if table_name or table.customer]
-    with open_database(load_settings()).connect() as connection:
+    with open_database(load_settings()).connect() as connection, undisturbed(connection, tables):
         found = lookups.customer(connection, customer, tables)
         gone = [month for month in published_months(connection) if month.archived_in]
     lines = [line for row in found for line in _over_time(row)]
