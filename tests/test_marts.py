@@ -293,6 +293,26 @@ def test_a_schema_of_the_past_cannot_be_written_through(february: Streamflow) ->
             february.connection.execute(f"{statement} as_of_2024_01_31.labels{tail}".encode())
 
 
+def test_what_is_in_the_way_of_a_schema_of_the_past_is_named(february: Streamflow) -> None:
+    """A view whose table got a column since is dropped and made again, unless somebody built on it."""
+    february.ok("freeze", JANUARY)
+    february.connection.execute("""
+        drop view as_of_2024_01_31.labels;
+        create view as_of_2024_01_31.labels as select 'x'::text as renamed;
+        create view as_of_2024_01_31.mine as select renamed from as_of_2024_01_31.labels
+    """)
+    state = february.rows("select * from as_of_2024_01_31.labels")
+    refused = february("freeze", JANUARY)
+    assert refused.code == 3
+    assert "view as_of_2024_01_31.mine depends on view as_of_2024_01_31.labels. Drop what is in the way" in refused.err
+    assert "CASCADE" not in refused.err
+    assert february.rows("select * from as_of_2024_01_31.labels") == state
+    february.connection.execute("drop view as_of_2024_01_31.mine, as_of_2024_01_31.labels")
+    february.connection.execute("create table as_of_2024_01_31.labels ()")
+    refused = february("freeze", JANUARY)
+    assert (refused.code, "Drop what is in the way" in refused.err) == (3, True)
+
+
 def test_all_dates(february: Streamflow) -> None:
     for _ in range(2):
         assert february.ok("freeze", "--all", "--json").json == {"frozen": ["as_of_2024_01_31", "as_of_2024_02_29"]}

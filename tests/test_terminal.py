@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -11,9 +12,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from loader.cli import reading
 from loader.contract.tables import load_contract
 from loader.errors import WrongUsage
 from loader.readers import lookups
@@ -76,6 +79,15 @@ def test_a_key_of_several_columns_is_asked_for_as_in_a_csv_file(january: Streamf
     for asked in (user, f"{user},{gender},", f"{user}\n,{gender}", ""):
         with pytest.raises(WrongUsage, match="Write user_id, user_gender as in the files"):
             lookups.customer(january.connection, asked, [users])
+
+
+@pytest.mark.parametrize("key", [["HB", " 1"], ["Zürich, HB", 2], ['a "b"', True]], ids=str)
+def test_a_key_that_diff_shows_is_one_that_history_takes(key: list[Any]) -> None:
+    one = lookups.TableDifference("tills", 1, 1, 0, 0, 0, 1, {"taken": 1}, [{"key": key, "changes": {"taken": [1, 2]}}])
+    [_, shown] = reading._changes(one)
+    written, change = str(shown).strip().rsplit("  ", 1)
+    assert next(csv.reader([written])) == ["true" if value is True else str(value) for value in key]
+    assert change == "taken 1 -> 2"
 
 
 def test_diff_counts_rows_and_columns(february: Streamflow) -> None:

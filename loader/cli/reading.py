@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +42,7 @@ def history(
     For a table whose rows belong to no customer, give --table and the key of a row.
     """
     tables = [table for table in lookups.chosen(table_name) if table_name or table.customer]
-    with open_database(load_settings()).connect() as connection:
+    with open_database(load_settings()).connect() as connection, undisturbed(connection, tables):
         found = lookups.customer(connection, customer, tables)
         gone = [month for month in published_months(connection) if month.archived_in]
     lines = [line for row in found for line in _over_time(row)]
@@ -98,7 +100,16 @@ def _changes(one: TableDifference) -> Iterator[RenderableType]:
     for sample in one.samples:
         pairs = (f"{name} {_word(old)} -> {_word(new)}" for name, (old, new) in sample["changes"].items())
         key = sample["key"] if isinstance(sample["key"], list) else [sample["key"]]
-        yield Text(f"  {', '.join(map(_word, key))}  {'; '.join(pairs)}", overflow="fold")
+        yield Text(f"  {_asked(key)}  {'; '.join(pairs)}", overflow="fold")
+
+
+def _asked(key: Sequence[Any]) -> str:
+    """A row's key as `history` takes it: a key of several columns as in a CSV file."""
+    if len(key) == 1:
+        return _word(key[0])
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(map(_word, key))
+    return line.getvalue()
 
 
 def training_set(

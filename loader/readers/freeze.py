@@ -26,7 +26,7 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
 
     Raises:
         WrongUsage: the date is not published, or archived.
-        SurroundingsFailed: the role may not create schemas in this database.
+        SurroundingsFailed: the role may not create schemas in this database, or something is in the way of a view.
     """
     schema, is_there = schema_of(as_of), False
     try:
@@ -44,6 +44,11 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
             remedy = "`streamflow init --roles`"
         raise SurroundingsFailed(
             f"{schema} cannot be made: {error.diag.message_primary}. Have the database's owner run: {remedy}"
+        ) from None
+    except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.WrongObjectType) as error:
+        said = "; ".join(filter(None, [error.diag.message_primary, error.diag.message_detail])).rstrip(".")
+        raise SurroundingsFailed(
+            f"{schema} stays as it was: {said}. Drop what is in the way, try again, then recreate it."
         ) from None
     return schema
 

@@ -98,7 +98,8 @@ def _rows(connection: Connection, asked: str, table: Table) -> list[RowOverTime]
     names = {"columns": identifiers(columns), "who": identifiers(who), "values": placeholders}
     query = about(__file__, table, "states", **names)
     try:
-        found = connection.execute(query, values).fetchall()
+        with connection.transaction():
+            found = connection.execute(query, values).fetchall()
     except psycopg.DataError:  # text that the key's type does not allow matches no row
         return nothing
     rows = [(as_of, observed, dict(zip(columns, cells, strict=True))) for as_of, observed, *cells in found]
