@@ -86,6 +86,7 @@ CANNOT_BE = {
     ),
     f"--as-of {MARCH} --label-as-of {MARCH}": f"a month as of {MARCH} is not published",
     f"--as-of {JANUARY} --label-as-of {FEBRUARY} --columns monthly_fee,wages": "no such column: wages",
+    f"--as-of {JANUARY} --label-as-of {FEBRUARY} --columns ,": "no such column: an empty name, an empty name",
     f"--as-of {JANUARY} --label-as-of {FEBRUARY} --out train.xlsx": ".csv or .parquet",
     f"--as-of {JANUARY} --label-as-of {FEBRUARY} --out folder.csv": "folder.csv is a folder: name a file in it",
     f"--as-of {JANUARY} --label-as-of {FEBRUARY} --json": "give --out too",

@@ -122,8 +122,8 @@ def training_set(
         Path | None, typer.Option(metavar="FILE", help="The file, .csv or .parquet; without it, CSV on stdout.")
     ] = None,
     columns: Annotated[
-        str, typer.Option(metavar="NAMES", help="Only these features and labels, with commas between.")
-    ] = "",
+        str | None, typer.Option(metavar="NAMES", help="Only these features and labels, with commas between.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --out: what was written, as JSON on stdout.")] = False,
 ) -> None:
     """Write a training set: one row per customer known on a date, with features of that date.
@@ -139,7 +139,7 @@ def training_set(
             if label_as_of is None
             else "no column is declared with `label: true`, so omit --label-as-of."
         )
-    names = [name.strip() for name in columns.split(",") if name.strip()]
+    names = [] if columns is None else [name.strip() for name in columns.split(",")]
     with open_database(load_settings()).connect() as connection, undisturbed(connection, tables):
         date, label_date = find(connection, as_of).as_of, find(connection, label_as_of or as_of).as_of
         written = training.write(connection, tables, date, label_date, names, out)

@@ -99,7 +99,8 @@ def _wanted(types: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
     first = list(types).index(STAMP) + 1
     always, known = list(types)[:first], list(types)[first:]
     if unknown := [name for name in columns if name not in types]:
-        raise WrongUsage(f"no such column: {', '.join(unknown)}. There are {', '.join(known)}.")
+        named = ", ".join(name or "an empty name" for name in unknown)
+        raise WrongUsage(f"no such column: {named}. There are {', '.join(known)}.")
     return {name: types[name] for name in dict.fromkeys([*always, *(columns or known)])}
 
 
