@@ -44,8 +44,9 @@ where not coalesce(rolsuper or rolname = current_user, false)
 order by schemas, rolname;
 
 -- name: join_loader
--- An administrator who is not a superuser must be a member of the loader, to hand tables over and to read them afterwards.
-select format('grant %I to %I with inherit true, set true', loader.rolname, current_user)
+-- An administrator who is not a superuser must be a member of the loader, to hand tables over and to read them afterwards. Citus 13.0
+-- makes a grant with options on the coordinator only, and one without them on every node.
+select format('grant %1$I to %2$I; grant %1$I to %2$I with inherit true, set true', loader.rolname, current_user)
 from pg_catalog.pg_roles as loader
 where loader.rolname = {loader_name} and not (pg_has_role(loader.oid, 'USAGE') and pg_has_role(loader.oid, 'SET'));
 
