@@ -56,7 +56,7 @@ WHOLE_FILES: dict[str, tuple[Bytes, str]] = {
     ),
     "a blank in the header": (
         lambda data: data.replace(b"user_id", "user_id\u00a0".encode(), 1),
-        "a blank or an invisible character in the name of a column. Take it out",
+        "a blank or an invisible character in the name of a column. Remove it",
     ),
 }  # fmt: skip
 
