@@ -158,11 +158,10 @@ def _ledger(connection: Connection) -> Iterator[Verdict]:
 
 
 def _history(connection: Connection, entry: Entry) -> Verdict:
-    is_archived = entry.event == "archived" and not entry.wrong
-    if is_archived and _look(connection, entry.relation.as_string(connection)).columns:
-        there = f"archived, and {entry.relation.as_string(connection)} is there"
-        return Verdict(entry.table_name, entry.as_of, entry.rows, False, there)
-    if is_archived:
+    if entry.event == "archived" and not entry.wrong:
+        relation = entry.relation.as_string(connection)
+        if _look(connection, relation).columns:
+            return Verdict(entry.table_name, entry.as_of, entry.rows, False, f"archived, and {relation} is there")
         return Verdict(entry.table_name, entry.as_of, entry.rows, *archive.look(entry))
     rows, wrong = (entry.rows, entry.wrong) if entry.wrong else _rows(connection, entry)
     is_kept = entry.schema_name == "restated"
