@@ -80,7 +80,7 @@ def require_same_customers(connection: Connection, tables: Sequence[Table]) -> N
             then = [name for name in named_in if name.startswith(f"{table.name}.")]
             if then and names.isdisjoint(then):
                 raise WrongUsage(
-                    f"{' and '.join(then)} named customers who were forgotten, but no longer names customers by the"
-                    " declaration. Declare `references` as they were; or, if it is no customer's column, run in psql"
+                    f"{' and '.join(then)} named customers who were forgotten, but the declaration no longer says"
+                    " so. Declare `references` as they were; or, if it is no customer's column, run in psql"
                     f" `{OF_NOBODY.format(table.name)}`. Nothing was changed."
                 )

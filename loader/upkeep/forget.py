@@ -85,7 +85,7 @@ def forget(settings: Settings, customers: Sequence[str], reason: str) -> Forgott
 
 def _named(connection: Connection, owner: Table, customers: Sequence[str]) -> list[str]:
     """The customers, written as in the tables: where keys are numbers, 007 becomes 7."""
-    kind = _kind(owner)
+    kind = _kind(connection, owner)
     query = statement(__file__, "named").format(name=name_of("customer", kind), type=sql.SQL(kind))
     try:
         return [name for (name,) in connection.execute(query, [list(customers)]).fetchall()]
@@ -95,9 +95,11 @@ def _named(connection: Connection, owner: Table, customers: Sequence[str]) -> li
         ) from None
 
 
-def _kind(owner: Table) -> str:
-    """The type of the key of customers."""
-    return owner.column(owner.key[0]).data_type
+def _kind(connection: Connection, owner: Table) -> str:
+    """The type of the key of customers in history, to which `migrate` may have yet to give the declared type and name."""
+    key, name = owner.column(owner.key[0]), f"{owner.name}_snapshots"
+    known = columns_in_database(connection, [name]).get(name, {})
+    return next((known[one] for one in key.names if one in known), key.data_type)
 
 
 def _has(connection: Connection, schema: str, name: str, column: str) -> bool:
@@ -215,7 +217,7 @@ def _rows_of(connection: Connection, name: str, tables: Sequence[Table], custome
     columns = table.customer if table else connection.execute(statement(__file__, "referencing"), asked).fetchone()
     if not columns:
         return None
-    values, kind = dict[str, Any](customers=customers), _kind(owner)
+    values, kind = dict[str, Any](customers=customers), _kind(connection, owner)
     known = columns_in_database(connection, [f"{name}_snapshots"]).get(f"{name}_snapshots")
     called = table.column(columns[0]).names if table else columns  # `migrate` may not have renamed it yet
     column = next((one for one in called if known and one in known), columns[0])
