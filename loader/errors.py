@@ -85,6 +85,13 @@ def complaint(error: psycopg.Error | OSError) -> str:
     return f"{reason(error)}. {remedy}" if remedy else f"database error: {str(error).strip()}"
 
 
+def in_the_way(nothing: str, error: psycopg.Error) -> SurroundingsFailed:
+    """The failure that a dependent object of the user causes; `nothing` says what was left as it was."""
+    detail = None if isinstance(error, psycopg.IntegrityError) else error.diag.message_detail  # else: a row or key
+    said = "; ".join(filter(None, [error.diag.message_primary, detail])).rstrip(".")
+    return SurroundingsFailed(f"{nothing}: {said}. Drop what is in the way, try again, then recreate it.")
+
+
 def reason(error: psycopg.Error) -> str:
     """The reason that the server or the client gives, without its context."""
     return (error.diag.message_primary or str(error)).strip()

@@ -204,6 +204,14 @@ FOUND = {
     ),
 }  # fmt: skip
 
+CHANGES_THE_TABLE = {
+    "a type of production changed",
+    "a column of production added",
+    "a row of production twice",
+    "a row of production twice, from a table below it",
+}
+"""What only dropping production repairs."""
+
 HIDDEN = {
     "rows forged, and all of the chain": (f"{FORGED}; {TELL}; {LINK_ANEW}", "2024-01-31 published as month 000"),
     "the last month forgotten by the ledger": (
@@ -238,6 +246,17 @@ def test_tampering_is_found_and_named(restated: tuple[Streamflow, Path], name: s
         found = wrong(result.json)
         assert [each for each in found if each[:2] == (tamper.table, tamper.as_of) and tamper.finding in each[2]], found
     assert manifest.read_text() == kept
+
+
+@pytest.mark.parametrize("name", [name for name in FOUND if "production" in name])
+def test_production_can_be_repaired(january: Streamflow, name: str) -> None:
+    do(january, FOUND[name].did)
+    assert january("verify").code == 1
+    if name in CHANGES_THE_TABLE:
+        do(january, "drop table labels cascade")
+    run = january.dbt("run", "--full-refresh", "--select", "path:models/production")
+    assert run.success, [result.message for result in run.result or []] + [str(run.exception)]
+    january.ok("verify")
 
 
 def test_functions_of_others_in_public_are_not_called(january: Streamflow) -> None:

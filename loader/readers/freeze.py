@@ -10,7 +10,7 @@ from psycopg import sql
 
 from loader.contract.tables import Table
 from loader.database import Connection, identifiers, statement, value
-from loader.errors import SurroundingsFailed
+from loader.errors import SurroundingsFailed, in_the_way
 from loader.readers.published import find, undisturbed
 
 
@@ -46,10 +46,7 @@ def freeze(connection: Connection, tables: Sequence[Table], as_of: dt.date) -> s
             f"{schema} cannot be made: {error.diag.message_primary}. Have the database's owner run: {remedy}"
         ) from None
     except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.WrongObjectType) as error:
-        said = "; ".join(filter(None, [error.diag.message_primary, error.diag.message_detail])).rstrip(".")
-        raise SurroundingsFailed(
-            f"{schema} stays as it was: {said}. Drop what is in the way, try again, then recreate it."
-        ) from None
+        raise in_the_way(f"{schema} stays as it was", error) from None
     return schema
 
 

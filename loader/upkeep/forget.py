@@ -96,7 +96,7 @@ def _named(connection: Connection, owner: Table, customers: Sequence[str]) -> li
 
 
 def _kind(connection: Connection, owner: Table) -> str:
-    """The type of the key of customers in history, to which `migrate` may have yet to give the declared type and name."""
+    """The type of the key of customers in history, to which `migrate` may not have given its declared type and name."""
     key, name = owner.column(owner.key[0]), f"{owner.name}_snapshots"
     known = columns_in_database(connection, [name]).get(name, {})
     return next((known[one] for one in key.names if one in known), key.data_type)

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from loader import ledger
 from loader.database import Connection, is_cluster, open_database, statement, value
-from loader.errors import SurroundingsFailed, WrongUsage
+from loader.errors import SurroundingsFailed, WrongUsage, in_the_way
 from loader.ledger import chain
 from loader.ledger.chain import Entry
 from loader.settings import Settings
@@ -102,9 +102,7 @@ def all_or_nothing(connection: Connection, nothing: str) -> Iterator[None]:
     except psycopg.errors.LockNotAvailable:
         raise SurroundingsFailed(f"{nothing}: a table is in use. Try again when nobody reads it.") from None
     except (psycopg.ProgrammingError, psycopg.NotSupportedError, *DEPENDS) as error:
-        detail = None if isinstance(error, psycopg.IntegrityError) else error.diag.message_detail  # else: a row or key
-        said = "; ".join(filter(None, [error.diag.message_primary, detail])).rstrip(".")
-        raise SurroundingsFailed(f"{nothing}: {said}. Drop what is in the way, try again, then recreate it.") from None
+        raise in_the_way(nothing, error) from None
 
 
 def measured(connection: Connection, relation: sql.Identifier, columns: Sequence[str]) -> tuple[int, Decimal]:
