@@ -83,12 +83,15 @@ def add_test(copy: Path, table_name: str, column_name: str, test: dict[str, Any]
 
 @pytest.fixture
 def ours(copy: Path) -> Path:
-    """The project with a user's own view, table, incremental model, snapshot, tests and exposure."""
+    """The project with a user's own view, table, incremental model, snapshot, tests, exposure, analysis and hook."""
     write(copy, "models/ours/churned.sql", VIEW)
     write(copy, "models/customers_by_date.sql", TABLE)
     write(copy, "models/ours/deep/known_by_date.sql", INCREMENTAL)
     write(copy, "snapshots/contract_types.sql", SNAPSHOT)
     write(copy, "models/ours/_ours.yml", yaml.safe_dump(EXPOSURE))
+    write(copy, "analyses/delivered.sql", "select * from {{ source('staging', 'labels') }}")
+    with (copy / "dbt_project" / "dbt_project.yml").open("a") as settings:
+        settings.write("on-run-end: \"select count(*) from {{ source('staging', 'labels') }}\"\n")
     write(copy, "tests/nobody_leaves_history.sql", "select 1 from {{ ref('labels_snapshots') }} where user_id is null")
     return copy
 

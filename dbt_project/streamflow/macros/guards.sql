@@ -20,7 +20,8 @@
         {%- do declared.append(model.unique_id) -%}
     {%- endfor -%}
     {%- do streamflow.require_own_settings() -%}
-    {%- for node in graph.nodes.values() -%}
+    {#- dbt configures an analysis and a hook as views too, and makes none of them -#}
+    {%- for node in graph.nodes.values() if node.resource_type in ['model', 'test'] -%}
         {%- if (node.config.store_failures_as or node.config.materialized) in ['view', 'materialized_view'] -%}
             {%- do streamflow.require_no_staging(node, node) -%}
         {%- elif node.config.materialized == 'incremental' and node.config.incremental_strategy in streamflow.strategies()
