@@ -201,6 +201,19 @@ def test_readers_of_marts_neither_wait_nor_lose_what_they_made(january: Streamfl
     assert january.value("select has_table_privilege('pg_monitor', 'published_months', 'select')")
 
 
+@pytest.mark.parametrize("in_transaction", ["true", pytest.param("false", marks=pytest.mark.long)])
+def test_a_post_hook_for_all_marts_costs_nobody_the_views_on_them(
+    copy: Path, january: Streamflow, months: Path, in_transaction: str
+) -> None:
+    january.connection.execute("create view mine as select * from latest.labels")
+    settings = copy / "dbt_project" / "dbt_project.yml"
+    hook = f"{{sql: \"comment on view {{{{ this }}}} is 'ours'\", transaction: {in_transaction}}}"
+    settings.write_text(settings.read_text().replace("    marts:\n", f"    marts:\n      +post-hook: {hook}\n"))
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+    assert january.value("select max(as_of)::text from mine") == FEBRUARY
+    assert january.value("select obj_description('latest.labels'::regclass)") == "ours"
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.long
 def test_versions_follow_as_of(january: Streamflow, months: Path, profile: str) -> None:

@@ -71,7 +71,7 @@
 -#}
 {% materialization view, adapter='postgres' %}
     {%- set existing, wanted = load_cached_relation(this), make_temp_relation(this) -%}
-    {%- if not existing or not existing.is_view or pre_hooks or post_hooks or config.get('sql_header') -%}
+    {%- if not existing or not existing.is_view or pre_hooks or config.get('sql_header') -%}
         {{ return(dbt.materialization_view_default()) }}
     {%- endif -%}
     {%- call statement('main', fetch_result=True, auto_begin=True) -%}
@@ -102,6 +102,8 @@
     {%- if not load_result('main').table.rows[0][0] %}{{ return(dbt.materialization_view_default()) }}{% endif -%}
     {%- do apply_grants(existing, config.get('grants'), should_revoke=true) -%}
     {%- do persist_docs(existing, model) -%}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
     {{ adapter.commit() }}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
     {{ return({'relations': [existing]}) }}
 {% endmaterialization %}
