@@ -918,6 +918,32 @@ def test_an_audit_that_cannot_store_its_failures_is_not_the_files_fault(
     assert "give it a shorter name" in refused.stderr
 
 
+REF = """{% macro ref() %}{{ return(builtins.ref(*varargs, **kwargs).include(database=false)) }}{% endmacro %}
+{% macro source(schema, table) %}{{ return(builtins.source(schema, table).include(database=false)) }}{% endmacro %}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("dbt_project.yml", "quoting: {database: false, schema: false, identifier: false}\n"),
+        pytest.param("macros/ref.sql", REF, marks=pytest.mark.long),
+    ],
+)
+def test_wrong_rows_are_found_however_a_project_has_dbt_write_names(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path, path: str, text: str
+) -> None:
+    before = january.state()
+    with (copy / "dbt_project" / path).open("a") as file:
+        file.write(text)
+    set_value(copy_month(months, "001", tmp_path) / "labels.csv", 2, "user_id", "stranger")
+    refused = run_copy(copy, january, "ingest", "001", "--data-dir", str(tmp_path))
+    assert refused.returncode == 1, refused
+    assert 'labels.csv:2  user_id  "stranger"  no such user_id in users.csv' in refused.stderr
+    assert january.state() == before
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+
+
 OTHER_VALUE = {"labels": ("churn_label", ""), "users": ("signup_date", "2020-02-02")}
 
 

@@ -83,6 +83,9 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
     arguments = dict(generic.kwargs) if generic else {}
     declared_on = re.search(r"source\('staging', '(\w+)'\)", str(arguments.pop("model", "")))
     table = staged.get(declared_on.group(1) if declared_on else "", next(iter(staged.values())))
+    relation = sql.Identifier(table.schema, table.identifier).as_string()
+    # `quoting` or a project's own ref() may leave out quotes or the database
+    named = rf'(?<![\w."])(?:("[^"]+"|\w+)\.)?"?{table.schema}"?\."?{table.identifier}(?!\w)"?'
     return Audit(
         audit_name=node.name,
         table_name=table.name,
@@ -91,10 +94,10 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
         test=generic.name if generic else node.name,
         arguments=arguments,
         description=node.description,
-        compiled=node.compiled_code or "",
+        compiled=re.sub(named, relation, node.compiled_code or ""),
         where=node.config.where,
         fail_calc=node.config.fail_calc,
-        relation=table.relation_name,
+        relation=relation,
         reads=frozenset(staged),
         others=set(node.depends_on.nodes) != {table.unique_id},
         limit={"fail": node.config.error_if, "warn": node.config.warn_if},
