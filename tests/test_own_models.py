@@ -918,6 +918,20 @@ def test_an_audit_that_cannot_store_its_failures_is_not_the_files_fault(
     assert "give it a shorter name" in refused.stderr
 
 
+@pytest.mark.long
+def test_an_audit_whose_number_is_not_whole_is_not_the_files_fault(
+    copy: Path, streamflow: Streamflow, months: Path
+) -> None:
+    """dbt ends such a test in an error: if its `fail_calc` is null as no row fails, in every month."""
+    audit = "{{ config(fail_calc='max(fee)') }} select 1 as fee from {{ source('staging', 'labels') }} where false"
+    write(copy, "tests/ours.sql", audit)
+    refused = run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months))
+    assert refused.returncode == 2, refused
+    assert "the audit ours of labels cannot be run: dbt needs a whole number, and its fail_calc max" in refused.stderr
+    write(copy, "tests/ours.sql", audit.replace("max(fee)", "coalesce(max(fee), 0)"))
+    assert run_copy(copy, streamflow, "ingest", "000", "--data-dir", str(months)).returncode == 0
+
+
 REF = """{% macro ref() %}{{ return(builtins.ref(*varargs, **kwargs).include(database=false)) }}{% endmacro %}
 {% macro source(schema, table) %}{{ return(builtins.source(schema, table).include(database=false)) }}{% endmacro %}
 """

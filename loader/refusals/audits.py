@@ -124,6 +124,9 @@ def require_runnable(connection: Connection, result: DbtRun) -> None:
         if node.config.store_failures and len(node.alias) > LONGEST:
             reason = f"it stores its failures in a table, and its name is longer than {LONGEST} characters"
             raise _not_runnable(audit, reason, "give it a shorter name")
+        if "On instance['failures']" in broken[node.name]:
+            reason = f"dbt needs a whole number, and its fail_calc {audit.fail_calc} did not return one"
+            raise _not_runnable(audit, reason, "make it one, like coalesce(sum(failed), 0)::int")
         if not audit.compiled:
             raise _not_runnable(audit, broken[node.name], "correct it")
         try:
