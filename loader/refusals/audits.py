@@ -13,7 +13,7 @@ from psycopg import sql
 
 from loader.contract.names import LONGEST
 from loader.contract.tables import Table
-from loader.database import Connection
+from loader.database import Connection, value
 from loader.errors import WrongDeclaration, WrongUsage
 from loader.pipeline.dbt import DbtRun
 
@@ -85,7 +85,7 @@ def audit_of(node: Any, sources: Mapping[str, Any]) -> Audit | None:
     table = staged.get(declared_on.group(1) if declared_on else "", next(iter(staged.values())))
     relation = sql.Identifier(table.schema, table.identifier).as_string()
     # `quoting` or a project's own ref() may leave out quotes or the database
-    named = rf'(?<![\w."])(?:("[^"]+"|\w+)\.)?"?{table.schema}"?\."?{table.identifier}(?!\w)"?'
+    named = rf'(?<![\w."])(("[^"]+"|\w+)\.)?"?{table.schema}"?\."?{table.identifier}(?!\w)"?'
     return Audit(
         audit_name=node.name,
         table_name=table.name,
@@ -124,19 +124,22 @@ def require_runnable(connection: Connection, result: DbtRun) -> None:
         if node.config.store_failures and len(node.alias) > LONGEST:
             reason = f"it stores its failures in a table, and its name is longer than {LONGEST} characters"
             raise _not_runnable(audit, reason, "give it a shorter name")
-        if "On instance['failures']" in broken[node.name]:
-            reason = f"dbt needs a whole number, and its fail_calc {audit.fail_calc} did not return one"
-            raise _not_runnable(audit, reason, "make it one, like coalesce(sum(failed), 0)::int")
         if not audit.compiled:
             raise _not_runnable(audit, broken[node.name], "correct it")
         try:
             with connection.transaction(force_rollback=True):
-                connection.execute(sql.SQL("explain {}").format(sql.SQL(audit.compiled)))
-        except (psycopg.errors.InsufficientPrivilege, psycopg.InternalError):  # Citus nodes: dbt's message is better
+                counted = sql.SQL("select {} from (\n{}\n) as failed")
+                failures = value(connection, counted.format(sql.SQL(audit.fail_calc), sql.SQL(audit.query)))
+        except psycopg.errors.InsufficientPrivilege:
             continue
         except psycopg.ProgrammingError as error:
             remedy = "name the column as it is declared now"
             raise _not_runnable(audit, error.diag.message_primary or "", remedy) from None
+        except psycopg.Error:  # not because of the declaration, and dbt's message is better
+            continue
+        if type(failures) is not int:
+            reason = f"its fail_calc {audit.fail_calc} did not return a whole number"
+            raise _not_runnable(audit, reason, "make it one, like coalesce(sum(failed), 0)::int")
 
 
 def _not_runnable(audit: Audit, reason: str, remedy: str) -> WrongDeclaration:
