@@ -29,7 +29,7 @@ select as_of, count(*) as customers from {{ ref('users_snapshots') }}
 where true {% if is_incremental() %} and as_of > (select max(as_of) from {{ this }}) {% endif %}
 group by as_of"""
 SNAPSHOT = """{% snapshot contract_types %}
-{{ config(target_schema='ours', unique_key='user_id', strategy='check', check_cols=['contract_type']) }}
+{{ config(target_schema='history', unique_key='user_id', strategy='check', check_cols=['contract_type']) }}
 select user_id, contract_type from {{ ref('subscriptions') }}
 {% endsnapshot %}"""
 SCHEMA = """{% macro generate_schema_name(custom_schema_name, node) -%}
@@ -107,8 +107,9 @@ def test_everything_of_ones_own_is_built_month_after_month(ours: Path, streamflo
         assert streamflow.value("select count(*) from churned") == streamflow.value(
             "select count(*) from labels where churn_label"
         )
-        current = "select count(*) from ours.contract_types where dbt_valid_to is null"
+        current = "select count(*) from history.contract_types where dbt_valid_to is null"
         assert streamflow.value(current) == streamflow.value("select count(*) from subscriptions")
+    streamflow.ok("verify")
 
 
 @pytest.mark.parametrize(

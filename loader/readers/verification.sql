@@ -59,14 +59,18 @@ select
 from (values (to_regclass(%(relation)s))) as relation (oid);
 
 -- name: strays
--- Tables of history or of replaced rows that are not in `known`. The query does not read the ledger, which may be gone.
+-- Tables of history or of replaced rows that are not in `known`: parts of history tables, and tables that are named like one. Other
+-- tables in these schemas are somebody's own. The query does not read the ledger, which may be gone.
 select relation.oid::regclass::text
 from pg_catalog.pg_class as relation
 where
     relation.relkind in ('r', 'p')
     and relation.oid <> all(array(select to_regclass(name) from unnest(%(known)s::text []) as name where to_regclass(name) is not null))
     and (
-        relation.relnamespace in (to_regnamespace('history'), to_regnamespace('restated'))
+        (
+            relation.relnamespace in (to_regnamespace('history'), to_regnamespace('restated'))
+            and relation.relname ~ '_\d\d\d\d_\d\d_\d\d'
+        )
         or relation.oid in (
             select inhrelid from pg_catalog.pg_inherits
             where inhparent = any(array(select to_regclass(name) from unnest(%(parents)s::text []) as name))
