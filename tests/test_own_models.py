@@ -650,6 +650,7 @@ def test_nothing_is_built_without_the_guards_that_a_project_configures(
     [
         ("models/history/labels_snapshots.sql", "{{ config(materialized='table') }}", "lacks a setting that guards"),
         ("models/production/ours.sql", "select 1 as a", "ours would be built like a declared table, but is not"),
+        ("models/staging/_sources.yml", "MOVED", ", where a month lands, would be read from raw."),
         *(
             pytest.param(path, text, said, marks=pytest.mark.long)
             for path, text, said in (
@@ -669,7 +670,9 @@ def test_what_would_lose_or_miss_rows_is_refused_before_anything_is_built(
     copy: Path, january: Streamflow, path: str, text: str, said: str
 ) -> None:
     before, file = january.state(), copy / "dbt_project" / path
-    if text in {"REFERS", "MIXED"}:
+    if text == "MOVED":
+        file.write_text(file.read_text().replace("    schema: staging\n", "    schema: raw\n"))
+    elif text in {"REFERS", "MIXED"}:
         key = {"type": "foreign_key", "columns": ["user_id"], "expression": "public.countries (code)"}
         column = {"name": "Segment", "data_type": "text"}
         change(
