@@ -20,11 +20,11 @@
         {%- do declared.append(model.unique_id) -%}
     {%- endfor -%}
     {%- do streamflow.require_own_settings() -%}
-    {%- for staged in graph.sources.values() if streamflow.is_staged(staged.source_name, staged.name) and staged.package_name == project_name
-        and (staged.schema, staged.identifier) != ('staging', staged.name) -%}
+    {%- for staged in graph.sources.values() if streamflow.is_staged(staged.source_name, staged.name)
+        and staged.package_name == project_name and (staged.schema, staged.identifier) != ('staging', staged.name) -%}
         {{ exceptions.raise_compiler_error(
-            "staging." ~ staged.name ~ ", where a month lands, would be read from " ~ staged.schema ~ "." ~ staged.identifier ~ ": take that"
-            ~ " schema or identifier out of models/staging/_sources.yml. Nothing was changed."
+            "staging." ~ staged.name ~ ", where a month lands, would be read from " ~ staged.schema ~ "." ~ staged.identifier
+            ~ ": take that schema or identifier out of models/staging/_sources.yml. Nothing was changed."
         ) }}
     {%- endfor -%}
     {#- dbt configures an analysis and a hook as views too, and makes none of them -#}
