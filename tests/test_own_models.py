@@ -769,6 +769,36 @@ def test_rows_that_name_nobody_do_not_make_a_month_that_can_neither_go_on_nor_be
     assert january.value("select count(*) from pg_constraint where conname = 'labels_user_id_fkey'") == 1
 
 
+RELATIONSHIPS = """{% test relationships(model, column_name, to, field) %}
+select 1 from {{ model }} where upper({{ column_name }}) not in (select upper({{ field }}) from {{ to }})
+{% endtest %}"""
+NARROWER = """{% macro get_where_subquery(relation) %}
+{% if relation.identifier != 'labels' %}{{ return(relation) }}{% endif %}
+(select * from {{ relation }} where user_id <> lower(user_id)) as narrower
+{% endmacro %}"""
+DISPATCHED = RELATIONSHIPS.replace("test relationships", "macro default__test_relationships").replace(
+    "endtest", "endmacro"
+)
+
+
+@pytest.mark.parametrize(
+    "text", [RELATIONSHIPS, *(pytest.param(text, marks=pytest.mark.long) for text in (DISPATCHED, NARROWER))]
+)
+def test_a_test_of_references_of_ones_own_lets_no_row_break_a_key(
+    copy: Path, january: Streamflow, months: Path, tmp_path: Path, text: str
+) -> None:
+    """Projects may override dbt's tests. Production's foreign key would refuse the row after history was built."""
+    before, file = january.state(), copy_month(months, "001", tmp_path) / "labels.csv"
+    write(copy, "macros/ours.sql", text)
+    set_value(file, 2, "user_id", value_at(file, 2, "user_id").lower())
+    for command in ("check", "ingest"):
+        refused = run_copy(copy, january, command, "001", "--data-dir", str(tmp_path))
+        assert refused.returncode == 1, refused
+        assert "rows of labels that match no row of users by user_id: 1" in refused.stderr
+    assert january.state() == before
+    assert run_copy(copy, january, "ingest", "001", "--data-dir", str(months)).returncode == 0
+
+
 def test_a_foreign_key_of_somebodys_own_refuses_rows_before_the_month_begins(
     january: Streamflow, months: Path, tmp_path: Path
 ) -> None:

@@ -80,8 +80,14 @@
 {% endmacro %}
 
 
-{#- Whether one bad row, wherever it is in the table, is enough to fail this audit of severity error. -#}
+{#- Whether one bad row, wherever it is in the table, is enough to fail this `relationships` audit of severity error. -#}
 {% macro lets_none_pass(audit) %}
+    {#- a project may have a macro of its own for that, by its name or by dispatch -#}
+    {%- for called in [
+        test_relationships, get_where_subquery, adapter.dispatch('test_relationships', 'dbt'), adapter.dispatch('get_where_subquery', 'dbt'),
+    ] if called.macro.package_name != 'dbt' -%}
+        {{ return(false) }}
+    {%- endfor -%}
     {{ return(not audit.config.where and audit.config.fail_calc == 'count(*)' and audit.config.error_if | replace(' ', '') in ['!=0', '>0', '>=1']) }}
 {% endmacro %}
 
