@@ -93,6 +93,7 @@ def test_a_check_that_somebody_added_to_history_holds_for_every_month(
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_a_check_that_rows_break_is_named_and_shows_none_of_them(
     february: Streamflow, months: Path, tmp_path: Path
 ) -> None:

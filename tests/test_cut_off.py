@@ -190,6 +190,7 @@ ALL = {f"customer-{letter}": number for number, letter in enumerate("abcdefg")}
 FEWER = {name: number for name, number in ALL.items() if name != "customer-e"}
 
 
+@pytest.mark.long
 def test_a_month_that_is_merged_and_not_entered_is_in_no_other_months_way(
     streamflow: Streamflow, tmp_path: Path
 ) -> None:

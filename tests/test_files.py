@@ -72,7 +72,13 @@ MEANWHILE: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("change", MEANWHILE.values(), ids=MEANWHILE)
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(change, id=name, marks=pytest.mark.long if name in {"emptied", "two headers", "grown"} else ())
+        for name, change in MEANWHILE.items()
+    ],
+)
 def test_a_file_that_is_replaced_after_it_was_looked_at(
     january: Streamflow, months: Path, tmp_path: Path, change: Change, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,7 +222,8 @@ def test_a_new_reference_that_other_months_break_names_them(shop: Shop) -> None:
     shop("verify")
 
 
-@pytest.mark.parametrize("is_cut_off", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("is_cut_off", [False, True])
+@pytest.mark.long
 def test_a_restatement_keeps_what_refers_to_rows_that_change_their_customer(shop: Shop, is_cut_off: bool) -> None:
     """The customer is gone, and their payment is somebody else's now: the refund of that payment stays. If the build
     ends before the refunds are rebuilt, the same month again rebuilds them."""

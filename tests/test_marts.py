@@ -201,7 +201,8 @@ def test_readers_of_marts_neither_wait_nor_lose_what_they_made(january: Streamfl
     assert january.value("select has_table_privilege('pg_monitor', 'published_months', 'select')")
 
 
-@pytest.mark.parametrize("in_transaction", ["true", pytest.param("false", marks=pytest.mark.long)])
+@pytest.mark.parametrize("in_transaction", ["true", "false"])
+@pytest.mark.long
 def test_a_post_hook_for_all_marts_costs_nobody_the_views_on_them(
     copy: Path, january: Streamflow, months: Path, in_transaction: str
 ) -> None:

@@ -308,6 +308,7 @@ def test_another_run_is_not_disturbed(january: Streamflow, declare: Declare, mon
     january.ok("verify")
 
 
+@pytest.mark.long
 def test_archived_months_are_restored_first(
     january: Streamflow, months: Path, declare: Declare, tmp_path: Path
 ) -> None:

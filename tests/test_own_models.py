@@ -298,6 +298,7 @@ def test_a_hook_of_a_package_that_fails_after_the_verdicts_were_entered(
     assert (published.returncode, "division by zero" in published.stderr) == (5, True), published
 
 
+@pytest.mark.long
 def test_a_check_with_a_semantic_layer_of_ones_own_leaves_whole_artifacts(
     copy: Path, streamflow: Streamflow, months: Path
 ) -> None:
@@ -706,10 +707,10 @@ OUR_DATES = "date '2024-01-31', date '2024-02-29'"
             "{{ streamflow.newly_delivered('labels') }}",
             f"as_of in ({OUR_DATES}) and observed_as_of = as_of",
             id="production",
-            marks=pytest.mark.long,
         ),
     ],
 )
+@pytest.mark.long
 def test_dates_that_a_models_author_wrote_are_not_taken_for_those_of_months_that_changed(
     copy: Path, january: Streamflow, months: Path, path: str, line: str, put: str
 ) -> None:
@@ -941,6 +942,7 @@ def test_a_parse_that_fails_is_tried_again_without_what_dbt_keeps(monkeypatch: p
     assert tried == [False, True]
 
 
+@pytest.mark.long
 def test_an_audit_that_cannot_store_its_failures_is_not_the_files_fault(
     copy: Path, streamflow: Streamflow, months: Path
 ) -> None:
@@ -975,9 +977,10 @@ REF = """{% macro ref() %}{{ return(builtins.ref(*varargs, **kwargs).include(dat
     ("path", "text"),
     [
         ("dbt_project.yml", "quoting: {database: false, schema: false, identifier: false}\n"),
-        pytest.param("macros/ref.sql", REF, marks=pytest.mark.long),
+        ("macros/ref.sql", REF),
     ],
 )
+@pytest.mark.long
 def test_wrong_rows_are_found_however_a_project_has_dbt_write_names(
     copy: Path, january: Streamflow, months: Path, tmp_path: Path, path: str, text: str
 ) -> None:

@@ -267,7 +267,7 @@ def test_a_folder_of_somebody_else_is_refused(embedded: Embedded, tmp_path: Path
 NAMES = ["$(touch caught)", "é\\%s*&|", "my home", "it's", 'a "b"', "`touch caught`", "a;touch caught", "a,b"]
 
 
-@pytest.mark.parametrize("name", [*NAMES[:2], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[2:])])
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[1:])])
 def test_a_home_of_any_name_works_and_reaches_no_shell(
     embedded: Embedded, months: Path, tmp_path: Path, name: str
 ) -> None:

@@ -133,6 +133,7 @@ def test_an_ingest_compiles_nothing_that_an_earlier_one_compiled(
     january.ok("ingest", "002", "--data-dir", months)
 
 
+@pytest.mark.long
 def test_months_go_in_after_kept_code_was_cut_off_and_after_it_was_deleted(january: Streamflow, months: Path) -> None:
     """As a crash of the machine may leave it, and `dbt clean`."""
     from dbt_common.clients.jinja import template_cache
