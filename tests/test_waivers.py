@@ -96,6 +96,16 @@ def test_a_waiver_of_what_cannot_be_restated_leaves_no_attempt(january: Streamfl
     assert january.value("select count(*) from ops.waivers") == 0
 
 
+def test_waivers_of_a_published_month_are_told_by_the_command_that_finishes_it(january: Streamflow, over: Path) -> None:
+    """Those of the published load, whatever that command waives."""
+    here = ("001", "--data-dir", over)
+    january.ok("land", *here, *WHY)
+    assert january.dbt("build", "--exclude", "published+").success
+    for waive, state in (((), "published"), (("--waive", SKIPS, *WHY[2:]), "unchanged")):
+        done = january.ok("ingest", *here, *waive, "--json").json
+        assert (done["state"], [waiver["audit_name"] for waiver in done["waivers"]]) == (state, [HOURS])
+
+
 @pytest.mark.long
 def test_a_waiver_is_of_the_landed_load_and_of_no_other(january: Streamflow, months: Path, over: Path) -> None:
     """dbt by hand applies the waiver of the landed load only, whatever was waived before."""

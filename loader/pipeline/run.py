@@ -175,7 +175,7 @@ class Run:
         message = f"month {before.month or self.delivery.label} is published already, from these same rows: "
         if before.is_finished and (left == [] or self.request.command != "ingest"):
             self._take_counts(known)
-            self._end("unchanged", message + "nothing to do")
+            self._end("unchanged", message + "nothing to do", before.load_id)
             return
         if ledger.is_unaudited(self.connection, self.delivery.as_of):
             self._dbt(self.dbt.audit, "audits")
@@ -243,7 +243,7 @@ class Run:
         self.outcome.failed = [*hooks, *sorted(result.bad, key=lambda node: node.status == "skipped")]
         if published := self._standing().load_id:
             self.outcome.manifest = chain.line_of(self.connection, published)
-        self._end("published", message)
+        self._end("published", message, None if self.outcome.audits else published)
 
     def _take_counts(self, known: dict[str, TableHistory]) -> None:
         self.outcome.counts = [known[table.name].counts for table in self.tables if table.name in known]
@@ -290,9 +290,9 @@ class Run:
         self._end("refused", rejects.sentence)
         return Refused(self.outcome, rejects)
 
-    def _end(self, state: str, message: str) -> None:
+    def _end(self, state: str, message: str, published: int | None = None) -> None:
         self.outcome.state, self.outcome.message, self.outcome.timings = state, message, self._timings
-        self.outcome.waivers = ledger.waivers_of(self.connection, self.load_id)
+        self.outcome.waivers = ledger.waivers_of(self.connection, published or self.load_id)
 
     def _close(self, state: str, error: str | None = None) -> None:
         names = [node.name for node in self.outcome.failed]
