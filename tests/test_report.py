@@ -325,6 +325,7 @@ def test_a_table_that_is_missing_is_named_with_its_remedy(january: Streamflow) -
     assert "`streamflow init` makes missing tables" in result.err
 
 
+@pytest.mark.long
 def test_the_partitions_of_two_months_are_read_only(three_months: Streamflow) -> None:
     if three_months.on_citus:
         pytest.skip("its nodes lock every partition with its table")
