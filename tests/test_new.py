@@ -334,6 +334,7 @@ def test_a_strangers_three_tables(run: Run, streamflow: Streamflow, tmp_path: Pa
     path.write_text(sound.replace("[amount, ", "[amuont, ", 1))
     broken = run(shop, "ingest", "002", code=2).stderr
     assert 'audit_invoices_few_values_missing of invoices cannot be run: column "amuont" does not exist' in broken
+    assert "let it fit the columns as they are declared now, or remove the audit" in broken
     own = shop / "tests" / "generic" / "near_limit.sql"
     own.parent.mkdir(parents=True, exist_ok=True)
     own.write_text(

@@ -46,6 +46,8 @@ def test_each_outcome_is_told_without_a_customer_s_values(
     set_value(usage, 3, "watch_hours_30d", "-41.5")
     customer = value_at(usage, 3, "user_id")
     bad = january("ingest", "001", "--data-dir", tmp_path / "bad")
+    set_value(usage.with_name("users.csv"), 3, "signup_date", "soon")
+    assert january("ingest", "001", "--data-dir", tmp_path / "bad").code == 1
     late = january("ingest", "009", "--data-dir", months, "--json")
     assert (bad.code, late.code, late.json["exit_code"]) == (1, 4, 4)
     january.ok("check", "001", "--data-dir", months)
@@ -53,9 +55,10 @@ def test_each_outcome_is_told_without_a_customer_s_values(
     january.ok("ingest", "001", "--data-dir", months)
     assert january("ingest", "000", "--restate", "--waive", "no_such_audit", "--reason", "x").code == 2
 
-    refused, not_there, published = words(heard)
-    assert (refused["event"], refused["exit_code"], refused["rejects"]) == ("refused", 1, 1)
-    assert refused["audits_failed"] == ["audit_usage_watch_hours_0_to_744"]
+    audited, unread, not_there, published = words(heard)
+    for rejects, refused in enumerate((audited, unread), 1):
+        assert (refused["event"], refused["exit_code"], refused["rejects"]) == ("refused", 1, rejects)
+        assert refused["audits_failed"] == ["audit_usage_watch_hours_0_to_744"]
     assert (not_there["event"], not_there["exit_code"], not_there["month"]) == ("late", 4, "009")
     assert (published["event"], published["state"], published["exit_code"]) == ("published", "published", 0)
     assert (published["month"], published["as_of"]) == ("001", "2024-02-29")

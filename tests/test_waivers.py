@@ -96,16 +96,6 @@ def test_a_waiver_of_what_cannot_be_restated_leaves_no_attempt(january: Streamfl
     assert january.value("select count(*) from ops.waivers") == 0
 
 
-def test_waivers_of_a_published_month_are_told_by_the_command_that_finishes_it(january: Streamflow, over: Path) -> None:
-    """Those of the published load, whatever that command waives."""
-    here = ("001", "--data-dir", over)
-    january.ok("land", *here, *WHY)
-    assert january.dbt("build", "--exclude", "published+").success
-    for waive, state in (((), "published"), (("--waive", SKIPS, *WHY[2:]), "unchanged")):
-        done = january.ok("ingest", *here, *waive, "--json").json
-        assert (done["state"], [waiver["audit_name"] for waiver in done["waivers"]]) == (state, [HOURS])
-
-
 @pytest.mark.long
 def test_a_waiver_is_of_the_landed_load_and_of_no_other(january: Streamflow, months: Path, over: Path) -> None:
     """dbt by hand applies the waiver of the landed load only, whatever was waived before."""
@@ -128,3 +118,19 @@ def test_a_waiver_is_of_the_landed_load_and_of_no_other(january: Streamflow, mon
     assert built.success
     assert statuses(built)[HOURS] == "warn"
     assert published(january) == ["2024-01-31", "2024-02-29"]
+
+
+def test_a_waiver_is_told_of_with_the_month_that_it_let_through(january: Streamflow, over: Path) -> None:
+    """Not with an attempt that audits nothing: one that finishes the month, or finds nothing to do."""
+    here = ("001", "--data-dir", over, "--json")
+    january.ok("land", *here[:-1], *WHY[:3], "line one\nmonth 009 published")
+    january.dbt("build", "--exclude", "path:models/production+")
+    assert published(january) == ["2024-01-31"]
+    finished = january.ok("ingest", *here, "--waive", SKIPS, "--reason", "another").json
+    nothing_to_do = january.ok("ingest", *here, "--waive", SKIPS, "--reason", "another").json
+    assert (finished["state"], nothing_to_do["state"]) == ("published", "unchanged")
+    for told in (finished, nothing_to_do):
+        assert [waiver["audit_name"] for waiver in told["waivers"]] == [HOURS]
+        assert [audit["audit_name"] for audit in told["audits"] if audit["status"] == "warn"] == [HOURS]
+    for command in (("ingest", *here[:-1]), ("status",)):
+        assert "line one\\nmonth 009 published" in january.ok(*command).out

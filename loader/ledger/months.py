@@ -13,6 +13,7 @@ from loader.database import Connection, statement, value
 from loader.delivery import Delivery
 from loader.errors import FINISH, SurroundingsFailed, WrongUsage, reason
 from loader.ledger.attempts import exists
+from loader.words import printable
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Waiver:
     waived_at: dt.datetime
 
     def __str__(self) -> str:
-        return f"{self.audit_name}, by {self.waived_by} on {self.waived_at:%Y-%m-%d %H:%M} UTC: {self.reason}"
+        when, why = f"{self.waived_at:%Y-%m-%d %H:%M} UTC", printable(self.reason)
+        return f"{self.audit_name}, by {self.waived_by} on {when}: {why}"
 
 
 @dataclass(frozen=True)

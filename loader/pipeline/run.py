@@ -120,8 +120,7 @@ class Run:
         ledger.require_months_before(self.connection)
         if self.request.command == "check":
             self._require_passed(self._dbt(self.dbt.audit, "audits"))
-            references = self._dbt(partial(self.dbt.run, REFERENCES), "references")
-            if not references.success:
+            if not (references := self._dbt(partial(self.dbt.run, REFERENCES), "references")).success:
                 self._require_passed(references)
             self._end("checked", f"month {self.delivery.label} can be ingested; nothing was published")
         else:
@@ -290,9 +289,10 @@ class Run:
         self._end("refused", rejects.sentence)
         return Refused(self.outcome, rejects)
 
-    def _end(self, state: str, message: str, published: int | None = None) -> None:
+    def _end(self, state: str, message: str, audited: int | None = None) -> None:
+        of = self.connection, audited or self.load_id  # the load whose verdicts and waivers count
         self.outcome.state, self.outcome.message, self.outcome.timings = state, message, self._timings
-        self.outcome.waivers = ledger.waivers_of(self.connection, published or self.load_id)
+        self.outcome.audits, self.outcome.waivers = ledger.audits_of(*of), ledger.waivers_of(*of)
 
     def _close(self, state: str, error: str | None = None) -> None:
         names = [node.name for node in self.outcome.failed]

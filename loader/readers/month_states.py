@@ -14,7 +14,7 @@ from loader.database import Connection, statement
 from loader.delivery import find_delivery
 from loader.errors import FINISH
 from loader.settings import load_settings
-from loader.words import counted, some_of
+from loader.words import counted, printable, some_of
 
 
 def months(connection: Connection) -> list[dict[str, Any]]:
@@ -128,4 +128,5 @@ def warned(audits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 def waived(waiver: Mapping[str, Any]) -> str:
     """Who waived an audit, when and why; `waiver` has `audit`, `by`, `at` and `reason`."""
-    return f"{waiver['audit']}, by {waiver['by']} on {waiver['at'][:16].replace('T', ' ')} UTC: {waiver['reason']}"
+    when, reason = waiver["at"][:16].replace("T", " "), printable(waiver["reason"])
+    return f"{waiver['audit']}, by {waiver['by']} on {when} UTC: {reason}"

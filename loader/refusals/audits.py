@@ -133,7 +133,7 @@ def require_runnable(connection: Connection, result: DbtRun) -> None:
         except psycopg.errors.InsufficientPrivilege:
             continue
         except psycopg.ProgrammingError as error:
-            remedy = "name the column as it is declared now"
+            remedy = "let it fit the columns as they are declared now"
             raise _not_runnable(audit, error.diag.message_primary or "", remedy) from None
         except psycopg.Error:  # not because of the declaration, and dbt's message is better
             continue
