@@ -124,7 +124,7 @@ def test_the_same_bytes_that_are_read_otherwise_since_are_other_rows(
     before, month = january.state(), ("000", "--data-dir", str(months))
     refused = run_copy(copy, january, "ingest", *month)
     assert refused.returncode == 1
-    assert f"subscriptions.csv  rows that differ from what is published: {known}" in refused.stderr
+    assert f"subscriptions.csv  rows that differ from history: {known}" in refused.stderr
     assert january.state() == before
     restated = run_copy(copy, january, "ingest", *month, "--restate", "--reason", "DSL is how they write unknown")
     assert restated.returncode == 0, restated.stderr

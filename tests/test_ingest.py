@@ -250,7 +250,7 @@ def test_other_files_for_a_published_month_are_refused(january: Streamflow, mont
     result = streamflow("ingest", "000", "--data-dir", tmp_path)
 
     assert result.code == 1
-    assert "usage_agg_30d.csv  rows that differ from what is published: 2" in result.err
+    assert "usage_agg_30d.csv  rows that differ from history: 2" in result.err
     assert streamflow.state() == before
     assert streamflow.dbt("build").success
     assert streamflow.state() == before
@@ -403,7 +403,7 @@ def test_check_says_what_ingest_would_of_a_published_month(january: Streamflow, 
     for command in ("check", "ingest"):
         result = january(command, "000", "--data-dir", tmp_path)
         assert result.code == 1
-        assert "rows that differ from what is published: 1" in result.err
+        assert "rows that differ from history: 1" in result.err
 
 
 def test_doubled_rows_of_a_published_month_are_refused(january: Streamflow, months: Path, tmp_path: Path) -> None:
@@ -411,7 +411,7 @@ def test_doubled_rows_of_a_published_month_are_refused(january: Streamflow, mont
     edit(folder / "labels.csv", lambda rows: rows.append(rows[1]))
     result = january("ingest", "000", "--data-dir", tmp_path)
     assert result.code == 1
-    assert "rows that differ from what is published: 1" in result.err
+    assert "rows that differ from history: 1" in result.err
 
 
 def test_a_run_that_changes_nothing_says_so(january: Streamflow, months: Path) -> None:

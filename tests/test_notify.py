@@ -68,6 +68,22 @@ def test_each_outcome_is_told_without_a_customer_s_values(
     assert january.value("select count(*) from ops.loads as l where l::text like %s", f"%{SECRET}%") == 0
 
 
+def test_a_month_that_is_published_and_then_refused_is_not_told_as_unchanged(
+    january: Streamflow, months: Path, heard: Path, tmp_path: Path
+) -> None:
+    """Its history was complete, so the ingest of other files first publishes it, and then refuses them."""
+    set_value(copy_month(months, "001", tmp_path) / "labels.csv", 3, "churn_label", "")
+    january.ok("land", "001", "--data-dir", tmp_path)
+    january.dbt("build", "--exclude", "path:models/production+")
+    begun, finished = (january(command, "001", "--data-dir", months) for command in ("check", "ingest"))
+    for result in (begun, finished):
+        assert result.code == 1
+        assert "labels.csv  rows that differ from history: 1" in result.err
+    assert "month 001 was begun for 2024-02-29, with other rows, and is published now" in finished.err
+    [told] = words(heard)
+    assert told["message"] == "month 001 was refused: 1 problem"
+
+
 def test_what_fails_is_told_by_the_functions_too(
     january: Streamflow, months: Path, heard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

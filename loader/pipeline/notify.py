@@ -42,7 +42,7 @@ def tell_of(
     elif command == "check" or isinstance(ended, WrongUsage):
         return
     elif isinstance(ended, Refused):
-        said = f"{month} was refused: {counted(ended.rejects.count, 'problem')}; nothing was changed"
+        said = f"{month} was refused: {counted(ended.rejects.count, 'problem')}"
         event, known = "refused", {**_facts(ended.outcome), "rejects": ended.rejects.count}
     elif isinstance(ended, NotDelivered):
         event, said = "late", f"{month} has not been delivered yet"

@@ -109,7 +109,7 @@ class Problems:
         if table.is_per_customer and in_both * 100 < in_history * NEARLY_NONE:
             reason = f"other customers: it has {in_both:,} of the {in_history:,} that are published"
             return Problem(name, reason, remedy=OTHER_CUSTOMERS)
-        return Problem(name, f"rows that differ from what is published: {count:,}")
+        return Problem(name, f"rows that differ from history: {count:,}")
 
     def found_by(self, result: DbtRun, verdicts: Sequence[AuditResult]) -> Iterator[Problem]:
         """Yield the rows that the audits with these verdicts found."""
