@@ -126,6 +126,7 @@ def test_a_waiver_is_told_of_with_the_month_that_it_let_through(january: Streamf
     january.ok("land", *here[:-1], *WHY[:3], "line one\nmonth 009 published")
     january.dbt("build", "--exclude", "path:models/production+")
     assert published(january) == ["2024-01-31"]
+    assert f"streamflow ingest 001 --data-dir {over} with --waive, or " in january.ok("status").out
     finished = january.ok("ingest", *here, "--waive", SKIPS, "--reason", "another").json
     nothing_to_do = january.ok("ingest", *here, "--waive", SKIPS, "--reason", "another").json
     assert (finished["state"], nothing_to_do["state"]) == ("published", "unchanged")

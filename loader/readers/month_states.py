@@ -77,7 +77,7 @@ def _asked(month: Mapping[str, Any]) -> str:
 
 
 def _ingest(month: Mapping[str, Any]) -> str:
-    return f"streamflow ingest {_files(month)}"
+    return f"streamflow ingest {_files(month)}" + " with --waive" * bool(month["waivers"] and not month["published_at"])
 
 
 def _files(month: Mapping[str, Any]) -> str:
