@@ -108,10 +108,10 @@ class _Search:
 
     def rows_alone(self, files: TableFiles) -> Found:
         """The rows that fail alone."""
-        lines, reason, widen = LineNumbers(files), of_row(self.audit), remedy_of(self.audit)
+        lines, reason, known = LineNumbers(files), of_row(self.audit), self._remedy()
         for place, value in self._rows("rows_that_fail_alone"):
             file, line = lines.of(place)
-            remedy = NO_KEY if value is None and self.column in self.table.key else widen
+            remedy = NO_KEY if value is None and self.column in self.table.key else known
             yield Problem(file, reason, line, self.column, value, self.audit.audit_name, remedy)
         return True
 
@@ -120,7 +120,7 @@ class _Search:
         if not (names := self._names_of_values()):
             return False
         self.connection.execute(LIMITS.format("off"))
-        lines, reason, remedy = LineNumbers(files), of_row(self.audit), remedy_of(self.audit) or self._remedy()
+        lines, reason, remedy = LineNumbers(files), of_row(self.audit), self._remedy()
         values, named = 0, -1
         fields, columns = _fields("audit", list(names)), _fields("r", list(names.values()))
         for found in self._rows("rows_by_value", fields=fields, columns=columns):
@@ -135,11 +135,11 @@ class _Search:
         return values == named
 
     def _remedy(self) -> str | None:
-        """What to do about an unknown reference that may be to a customer who was forgotten."""
+        """What to do if the audit may be wrong and not the row, or the row may refer to somebody who was forgotten."""
         [owner, *_] = customers_first(load_contract())
         is_to_customers = self.audit.test == "relationships" and owner.name in self.audit.reads
         if not is_to_customers or self.column in self.table.customer:
-            return None
+            return remedy_of(self.audit)
         if not self.connection.execute("select 1 from ops.forgotten limit 1").fetchone():
             return None
         return FORGOTTEN + ("" if key_of(self.audit, self.table) else f", or waive {self.audit.audit_name}")
