@@ -140,6 +140,12 @@ def test_a_forgotten_customer_does_not_come_back(
     assert all(count["unchanged"] >= 0 and count["carried_forward"] >= 0 for count in counts)
 
 
+def test_status_counts_the_rows_that_are_left(january: Streamflow, months: Path) -> None:
+    january.ok("forget", customer(months), *WHY)
+    left = sum(january.value(f"select count(*) from {table}_snapshots") for table in TABLES)
+    assert f" {left:,} " in january.ok("status").out
+
+
 def test_lines_of_bad_rows_are_those_of_the_file(january: Streamflow, months: Path, tmp_path: Path) -> None:
     """Rows of forgotten customers do not land, but still count as lines of the file."""
     january.ok("forget", customer(months, 2), customer(months, 3), *WHY)

@@ -118,5 +118,5 @@ def _known(month: dict[str, Any]) -> list[Any]:
     audits = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count or name == "passed")
     if month["state"] == "published" and not any(verdicts.values()):
         audits = "not recorded"
-    delivered = sum(file["rows"] for file in month["files"])
-    return [month["month"], month["as_of"], month["state"] + restated + since, delivered, audits]
+    rows = [count["delivered"] for count in month["counts"]] or [file["rows"] for file in month["files"]]
+    return [month["month"], month["as_of"], month["state"] + restated + since, sum(rows), audits]
