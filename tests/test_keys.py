@@ -492,6 +492,7 @@ def reads_well(shop: Shop, training_set: Path) -> None:
     ]
     assert [state["as_of"] for state in found[1]["states"]] == [FEBRUARY]
     [germany] = shop.json("history", "DE", "--table", "countries")["tables"]
+    assert "no row of 'de' in countries_snapshots" in shop("history", "de", "--table", "countries", code=2)
     assert [state["values"]["tax"] for state in germany["states"]] == ["19", "16", "16"]
 
     found = {one["table"]: one for one in shop.json("diff", "000", "001")["tables"]}

@@ -79,7 +79,7 @@ def customer(connection: Connection, asked: str, tables: Sequence[Table]) -> lis
         months = [f"{one.month} (archived)" if one.archived_in else one.month for one in published_months(connection)]
         names, who = ", ".join(f"{table.name}_snapshots" for table in tables), _who(customers_first(tables)[0])
         raise WrongUsage(
-            f"no customer {asked!r} in {names}. Write {', '.join(who)} as in the files, capitals too."
+            f"no row of {asked!r} in {names}. Write {', '.join(who)} as in the files, capitals too."
             f" Months published: {', '.join(months) or 'none: streamflow ingest 000'}"
         )
     return found
