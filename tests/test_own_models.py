@@ -569,7 +569,6 @@ def test_a_check_runs_all_audits_and_no_other_test(copy: Path, streamflow: Strea
     assert "audits: 57 passed" in checked.stdout
 
 
-@pytest.mark.long
 def test_names_and_settings_of_ones_own_are_not_taken_for_those_of_streamflow(
     copy: Path, streamflow: Streamflow, months: Path
 ) -> None:
