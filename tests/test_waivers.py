@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Streamflow
 from tests.files import copy_month, set_value
+from tests.test_abandon import last_history_fails
 from tests.test_gate import published, statuses
 
 HOURS = "audit_usage_watch_hours_0_to_744"
@@ -135,3 +136,24 @@ def test_a_waiver_is_told_of_with_the_month_that_it_let_through(january: Streamf
         assert [audit["audit_name"] for audit in told["audits"] if audit["status"] == "warn"] == [HOURS]
     for command in (("ingest", *here[:-1]), ("status",)):
         assert "line one\\nmonth 009 published" in january.ok(*command).out
+
+
+def test_status_names_the_command_that_goes_on_under_the_waiver(january: Streamflow, over: Path) -> None:
+    """Of a month that was begun, of a restatement that was cut off, and of a month that another one displaced."""
+    here, place = ("001", "--data-dir", over), f"--data-dir {over} with"
+    with last_history_fails(january, "labels_2024_02_29"):
+        assert january("ingest", *here, *WHY).code == 3
+    assert f"streamflow ingest 001 {place} --waive, or streamflow dbt build; or give it up" in january.ok("status").out
+    january.ok("ingest", *here, *WHY)
+
+    set_value(over / "month_001" / "usage_agg_30d.csv", 4, "watch_hours_30d", "801")
+    load = january.value("select max(load_id) from ops.loads") + 1
+    with last_history_fails(january, f"usage_agg_30d_2024_02_29_load_{load}"):
+        assert january("ingest", *here, "--restate", *WHY).code == 3
+    assert f": streamflow ingest 001 {place} --restate --waive" in january.ok("status").out
+    january.ok("ingest", *here, "--restate", *WHY)
+
+    january.ok("land", "002", *here[1:], *WHY)
+    january.ok("check", *here, *WHY)
+    assert f"streamflow land 002 {place} --waive" in january.ok("status").out
+    january.ok("verify")

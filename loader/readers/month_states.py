@@ -14,7 +14,7 @@ from loader.database import Connection, statement
 from loader.delivery import find_delivery
 from loader.errors import FINISH
 from loader.settings import load_settings
-from loader.words import counted, printable, some_of
+from loader.words import counted, some_of
 
 
 def months(connection: Connection) -> list[dict[str, Any]]:
@@ -46,9 +46,9 @@ def _unfinished(month: Mapping[str, Any], running: str | None) -> Iterator[tuple
     elif month["command"] == "check":  # it began nothing
         return
     elif how := _ended(month, running):
-        yield f"unfinished: {label}, whose last attempt {how}", _ingest(month) + " with --restate" * month["restates"]
+        yield f"unfinished: {label}, whose last attempt {how}", _again(month, month["restates"])
     elif month["was_displaced"] and last == "landed":
-        yield f"unfinished: {label}, which staging no longer holds", f"streamflow land {_files(month)}"
+        yield f"unfinished: {label}, which staging no longer holds", _again(month, month["restates"], "land")
 
 
 def _ended(month: Mapping[str, Any], running: str | None) -> str:
@@ -61,10 +61,8 @@ def _ended(month: Mapping[str, Any], running: str | None) -> str:
 
 def _begun(month: Mapping[str, Any]) -> tuple[str, str]:
     """What is left of an unfinished month, and the commands that finish it or give it up."""
-    asked, what = _asked(month), "begun and not published"
-    ways = [_ingest(month)]
-    if month["published_at"]:
-        what, ways = "which was being restated", [f"{ways[0]} with --restate"]
+    what = "which was being restated" if month["published_at"] else "begun and not published"
+    asked, ways = _asked(month), [_again(month, bool(month["published_at"]))]
     if month["whole"] or month["is_staged"]:
         ways.append(FINISH if month["whole"] else "streamflow dbt build")
     return f"not finished: {month['month']}, {what}", f"{', or '.join(ways)}; or give it up: streamflow abandon {asked}"
@@ -77,7 +75,13 @@ def _asked(month: Mapping[str, Any]) -> str:
 
 
 def _ingest(month: Mapping[str, Any]) -> str:
-    return f"streamflow ingest {_files(month)}" + " with --waive" * bool(month["waivers"] and not month["published_at"])
+    return f"streamflow ingest {_files(month)}"
+
+
+def _again(month: Mapping[str, Any], restates: bool, command: str = "ingest") -> str:
+    """The command that goes on with a month, with the options that its last attempt had."""
+    options = " --restate" * restates + " --waive" * month["waives"]
+    return f"streamflow {command} {_files(month)}" + (f" with{options}" if options else "")
 
 
 def _files(month: Mapping[str, Any]) -> str:
@@ -128,5 +132,5 @@ def warned(audits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 def waived(waiver: Mapping[str, Any]) -> str:
     """Who waived an audit, when and why; `waiver` has `audit`, `by`, `at` and `reason`."""
-    when, reason = waiver["at"][:16].replace("T", " "), printable(waiver["reason"])
-    return f"{waiver['audit']}, by {waiver['by']} on {when} UTC: {reason}"
+    at = dt.datetime.fromisoformat(waiver["at"][:16])
+    return str(ledger.Waiver(waiver["audit"], waiver["reason"], waiver["by"], at))

@@ -70,6 +70,7 @@ select
     published.published_at,
     attempts.data_dir,
     attempts.restates,
+    attempts.load_id in (select waivers.load_id from ops.waivers as waivers) as waives,
     attempts.error,
     attempts.failed_nodes,
     coalesce(verdicts.passed, 0) as audits_passed,
